@@ -1,0 +1,104 @@
+"""The command line: verbs, presets, and errors as one sentence.
+
+Exit status: 0 done, 2 the user can mend it (one sentence on stderr), 3 stopped by a signal after a
+checkpoint was written (running the same command again continues).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn, TypeVar
+
+Config = TypeVar("Config")
+
+USER_ERRORS = (ValueError, FileNotFoundError, OSError, FloatingPointError, ImportError)
+
+
+class Stopped(Exception):
+    """The run was asked to stop; its state is saved."""
+
+
+def run_command(
+    prog: str, verbs: Mapping[str, tuple[str, str]], argv: Sequence[str] | None = None
+) -> NoReturn:
+    """Run ``prog VERB ...`` and exit; the module behind a verb is imported only when it is used.
+
+    Args:
+        prog: name shown to the user.
+        verbs: verb -> ("package.module:function", one line of help); the function takes ``argv``.
+        argv: words after the program's name; ``sys.argv[1:]`` if None.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    words = list(sys.argv[1:] if argv is None else argv)
+    if not words or words[0] in {"-h", "--help"}:
+        width = max(map(len, verbs))
+        lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in verbs.items()]
+        print(f"usage: {prog} VERB ...\n\nverbs:\n" + "\n".join(lines))
+        print(f"\n`{prog} VERB --help` lists the presets and options of a verb.")
+        raise SystemExit(0)
+    if words[0] not in verbs:
+        _fail(prog, f"unknown verb {words[0]!r}; choose one of {', '.join(verbs)}")
+    module, _, function = verbs[words[0]][0].partition(":")
+    try:
+        getattr(importlib.import_module(module), function)(words[1:])
+    except Stopped as stopped:
+        print(f"{prog}: {stopped}", file=sys.stderr)
+        raise SystemExit(3) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+    except BrokenPipeError:
+        raise SystemExit(0) from None
+    except USER_ERRORS as error:
+        if os.environ.get("TRACEBACK"):
+            raise
+        _fail(f"{prog} {words[0]}", str(error) or type(error).__name__)
+    raise SystemExit(0)
+
+
+def _fail(prog: str, message: str) -> NoReturn:
+    print(f"{prog}: {' '.join(message.split())}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def parse_preset(
+    presets: Mapping[str, tuple[str, Config]], argv: Sequence[str], prog: str
+) -> Config:
+    """Read ``PRESET --option value ...``; ``--dry-run`` prints the checked result and exits."""
+    import tyro
+
+    words, dry_run = _take_flag(argv, "--dry-run")
+    if words and not words[0].startswith("-") and words[0] not in presets:
+        known = [name for name in presets if name.split("-")[0] == words[0].split("-")[0]]
+        raise ValueError(
+            f"unknown preset {words[0]!r}; `{prog} --help` lists all {len(presets)}"
+            + (f", near it are {', '.join(known[:8])}" if known else "")
+        )
+    config = tyro.extras.overridable_config_cli(dict(presets), prog=prog, args=words)
+    return _maybe_print(config, dry_run)
+
+
+def parse(kind: Callable[..., Config], argv: Sequence[str], prog: str, **options: Any) -> Config:
+    """Read the options of ``kind``, a frozen dataclass; ``--dry-run`` as in `parse_preset`."""
+    import tyro
+
+    words, dry_run = _take_flag(argv, "--dry-run")
+    config = tyro.cli(kind, args=words, prog=prog, **options)
+    return _maybe_print(config, dry_run)
+
+
+def _take_flag(argv: Sequence[str], flag: str) -> tuple[list[str], bool]:
+    return [word for word in argv if word != flag], flag in argv
+
+
+def _maybe_print(config: Config, dry_run: bool) -> Config:
+    if dry_run:
+        plain = dataclasses.asdict(config)  # type: ignore[call-overload]
+        print(json.dumps(plain, indent=2, default=str))
+        raise SystemExit(0)
+    return config

@@ -1,0 +1,121 @@
+"""One process or many: start and stop under torchrun, reductions, wrapping.
+
+Every function also works in a single process without a process group, where it does nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from .random_state import seed_all
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among its peers."""
+
+    rank: int
+    size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def choose_device(device: str) -> torch.device:
+    """``auto`` takes CUDA where there is one; raises ``ValueError`` where the choice is missing."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise ValueError(f"--device {device} needs a CUDA device and PyTorch sees none; use cpu")
+    if device == "cuda" and "LOCAL_RANK" in os.environ:
+        device = f"cuda:{os.environ['LOCAL_RANK']}"
+    return torch.device(device)
+
+
+@contextmanager
+def start(device: str = "auto", *, seed: int = 0, deterministic: bool = False) -> Iterator[World]:
+    """Join the group that torchrun describes (gloo or nccl), seed, and leave at the end.
+
+    Each rank is seeded with ``seed + rank``. ``DISTRIBUTED_TIMEOUT`` (seconds, default 600) bounds
+    how long a rank waits for a peer that died.
+    """
+    chosen = choose_device(device)
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    if size > 1:
+        timeout = timedelta(seconds=float(os.environ.get("DISTRIBUTED_TIMEOUT", "600")))
+        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)
+    seed_all(seed + rank)
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        torch.use_deterministic_algorithms(True)
+        torch.backends.cudnn.benchmark = False
+    try:
+        yield World(rank, size, chosen)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def world_size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def barrier() -> None:
+    if dist.is_initialized():
+        dist.barrier()
+
+
+def reduce_sum(value: Tensor) -> Tensor:
+    """Sum of ``value`` over the ranks, in place; returns it."""
+    if dist.is_initialized():
+        dist.all_reduce(value)
+    return value
+
+
+def reduce_mean(value: Tensor) -> Tensor:
+    """Mean of ``value`` over the ranks, in place; returns it."""
+    return reduce_sum(value).div_(world_size())
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """``value`` of every rank, in rank order (plain Python objects of our own processes)."""
+    gathered: list[Any] = [None] * world_size()
+    if dist.is_initialized():
+        dist.all_gather_object(gathered, value)
+        return gathered
+    return [value]
+
+
+def wrap(model: nn.Module, world: World, **options: Any) -> nn.Module:
+    """``model`` under DistributedDataParallel where there are peers; else ``model`` itself."""
+    if world.size == 1:
+        return model
+    devices = [world.device] if world.device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=devices, **options)
+
+
+def unwrap(model: Any) -> Any:
+    return model.module if isinstance(model, DistributedDataParallel) else model

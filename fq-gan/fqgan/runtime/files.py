@@ -1,0 +1,49 @@
+"""Files that are on disk, whole, before they get their name."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+
+def digest(path: str | Path, kind: str = "sha256") -> str:
+    """Hexadecimal digest of a file's content."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, kind).hexdigest()
+
+
+@contextmanager
+def flushed(path: str | Path) -> Iterator[BinaryIO]:
+    """``path`` opened for writing; its content is on the disk when the block ends."""
+    with Path(path).open("wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_atomically(path: str | Path, content: str | bytes) -> None:
+    """Replace ``path`` so that a reader sees the old content or the new one, whole."""
+    partial = Path(f"{path}.{os.getpid()}.tmp")
+    try:
+        with flushed(partial) as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def replace_folder(source: Path, target: Path) -> None:
+    """Give the folder ``source`` the name ``target``, in place of what has it now."""
+    if target.exists():
+        shutil.rmtree(target)
+    os.replace(source, target)
+    descriptor = os.open(target.parent, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,120 @@
+"""Mixed precision: native autocast with gradient scaling, or apex where it still has ``amp``."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from collections.abc import Iterable
+from contextlib import AbstractContextManager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+Precision = Literal["fp32", "bf16", "fp16", "apex-O1", "apex-O2"]
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def find_apex(part: str) -> Any | None:
+    """NVIDIA apex's module ``part`` (``amp``, ``optimizers``), or None.
+
+    NVIDIA removed ``apex.amp`` in 2025, and an unrelated package has the name ``apex`` too, so
+    only a successful import of the part itself counts.
+    """
+    try:
+        if importlib.util.find_spec(f"apex.{part}") is None:
+            return None
+        module = importlib.import_module(f"apex.{part}")
+    except Exception:  # an unrelated or broken `apex` may raise anything at import
+        return None
+    wanted = {"amp": "initialize", "optimizers": "FusedAdam"}[part]
+    return module if hasattr(module, wanted) else None
+
+
+class MixedPrecision:
+    """One way to write a step in every precision.
+
+    Args:
+        precision: ``fp32``, ``bf16``, ``fp16`` (with loss scaling), ``apex-O1`` or ``apex-O2``.
+        device: where the model is.
+
+    Raises:
+        ValueError: an ``apex`` precision is asked for and there is no apex with ``amp``.
+    """
+
+    def __init__(self, precision: Precision, device: torch.device | str) -> None:
+        self.precision, self.device = precision, torch.device(device)
+        self.amp = None
+        if precision.startswith("apex"):
+            self.amp = find_apex("amp")
+            if self.amp is None:
+                raise ValueError(
+                    f"--precision {precision} needs NVIDIA apex with amp, which is not installed "
+                    "(it was removed from apex in 2025); use --precision bf16 or fp16"
+                )
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=precision == "fp16")
+
+    def prepare(self, models: Any, optimizers: Any) -> tuple[Any, Any]:
+        """To be called once, before DistributedDataParallel; only apex changes anything here."""
+        if self.amp is None:
+            return models, optimizers
+        return self.amp.initialize(models, optimizers, opt_level=self.precision[-2:], verbosity=0)
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        dtype = DTYPES.get(self.precision, torch.bfloat16)
+        return torch.autocast(self.device.type, dtype=dtype, enabled=self.precision in DTYPES)
+
+    def backward(self, loss: Tensor, optimizer: torch.optim.Optimizer) -> None:
+        if self.amp is None:
+            self.scaler.scale(loss).backward()
+        else:
+            with self.amp.scale_loss(loss, optimizer) as scaled:
+                scaled.backward()
+
+    def step(
+        self,
+        optimizer: torch.optim.Optimizer,
+        parameters: Iterable[Tensor] | None = None,
+        max_norm: float | None = None,
+    ) -> Tensor | None:
+        """Clip the gradients of ``parameters`` to ``max_norm``, if given, and step.
+
+        Returns the norm before clipping, a scalar tensor on the device (no synchronisation).
+        """
+        norm = None
+        if max_norm is not None and parameters is not None:
+            self.scaler.unscale_(optimizer)
+            clipped = parameters if self.amp is None else self.amp.master_params(optimizer)
+            norm = torch.nn.utils.clip_grad_norm_(clipped, max_norm)
+        self.scaler.step(optimizer)
+        self.scaler.update()
+        return norm
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.scaler.state_dict() if self.amp is None else self.amp.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        (self.scaler if self.amp is None else self.amp).load_state_dict(state)
+
+
+def build_adamw(
+    parameters: Any, *, kind: Literal["torch", "fused"] = "torch", **options: Any
+) -> torch.optim.Optimizer:
+    """AdamW; ``fused`` takes apex's FusedAdam where its kernels are installed, else torch's."""
+    options = {"weight_decay": 0.0, **options}
+    if kind == "torch":
+        return torch.optim.AdamW(parameters, **options)
+    apex = find_apex("optimizers") if importlib.util.find_spec("amp_C") else None
+    if apex is not None:
+        return apex.FusedAdam(parameters, adam_w_mode=True, **options)
+    return torch.optim.AdamW(parameters, fused=True, **options)
+
+
+def check_finite(step: int, **values: Tensor | float | None) -> None:
+    """Raise ``FloatingPointError`` naming the first of ``values`` that is NaN or infinite."""
+    for name, value in values.items():
+        if value is not None and not torch.isfinite(torch.as_tensor(value)).all():
+            raise FloatingPointError(
+                f"{name} is not finite at step {step}; earlier checkpoints are kept: lower the "
+                "learning rate or use a safer --precision and run the same command again"
+            )

@@ -1,0 +1,107 @@
+"""What a run leaves to read: ``metrics.jsonl``, ``log.txt``, TensorBoard events, a progress bar."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from .distributed import is_main
+from .files import write_atomically
+
+
+class Logs:
+    """Writer of a run's records; on ranks other than 0 every method does nothing.
+
+    ``metrics.jsonl`` holds no time, so two runs of one seed write the same bytes. Rows after
+    ``first_step`` (of a run that was killed after its last checkpoint) are dropped.
+
+    Args:
+        run_dir: the run's folder.
+        total_steps: the last step, for the progress bar.
+        first_step: the step that the run continues from.
+        unit: what a step counts.
+    """
+
+    def __init__(
+        self, run_dir: str | Path, total_steps: int, first_step: int = 0, unit: str = "step"
+    ) -> None:
+        self.active = is_main()
+        if not self.active:
+            return
+        from tensorboardX import SummaryWriter
+        from tqdm import tqdm
+
+        folder = Path(run_dir)
+        metrics = folder / "metrics.jsonl"
+        if metrics.exists():
+            rows = [row for row in read_metrics(folder) if row["step"] <= first_step]
+            write_atomically(metrics, "".join(json.dumps(row) + "\n" for row in rows))
+        self._metrics = metrics.open("a", buffering=1)
+        self._events = SummaryWriter(str(folder / "events"), purge_step=first_step + 1)
+        self._handler = logging.FileHandler(folder / "log.txt")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logging.getLogger().addHandler(self._handler)
+        self._total = total_steps
+        self._bar = tqdm(total=total_steps, initial=first_step, unit=unit, disable=None)
+
+    def __enter__(self) -> Logs:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        if error is not None:
+            self.text(f"{type(error).__name__}: {error}", show=False)
+        self.close()
+
+    def advance(self, step: int) -> None:
+        """Move the progress bar to ``step``."""
+        if self.active and not self._bar.disable:
+            self._bar.update(step - self._bar.n)
+
+    def log(self, step: int, **scalars: Any) -> None:
+        """Record scalars (numbers or tensors of one element) at ``step``."""
+        if not self.active:
+            return
+        row = {name: float(value) for name, value in scalars.items() if value is not None}
+        self._metrics.write(json.dumps({"step": step, **row}) + "\n")
+        for name, value in row.items():
+            self._events.add_scalar(name, value, step)
+        summary = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+        self.text(f"step {step}/{self._total}  {summary}", show=bool(self._bar.disable))
+        if not self._bar.disable:
+            self._bar.set_postfix_str(summary[:100])
+            self.advance(step)
+
+    def text(self, message: str, *, show: bool = True) -> None:
+        """Write a line to ``log.txt`` and, if ``show``, to the terminal."""
+        if not self.active:
+            return
+        record = logging.LogRecord("run", logging.INFO, "", 0, message, None, None)
+        self._handler.emit(record)
+        if show:
+            self._bar.write(message, file=sys.stderr)
+
+    def close(self) -> None:
+        if self.active:
+            self.active = False
+            self._bar.close()
+            self._metrics.close()
+            self._events.close()
+            logging.getLogger().removeHandler(self._handler)
+            self._handler.close()
+
+
+def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
+    """Rows of ``metrics.jsonl``; a last line cut short by a kill is left out."""
+    rows = []
+    for line in (Path(run_dir) / "metrics.jsonl").read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            break
+    return rows
