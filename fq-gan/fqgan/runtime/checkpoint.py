@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
+import pickle
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 import torch
 
 from .distributed import barrier, gather_objects, is_main, rank, unwrap
-from .files import digest, flushed, replace_folder
+from .files import digest, find_damage, flushed, replace_folder
 from .random_state import get_random_state, set_random_state
 
 logger = logging.getLogger(__name__)
@@ -43,8 +44,7 @@ class Checkpoint:
 
     Args:
         run_dir: the run's folder.
-        keep: how many of the newest checkpoints stay.
-        parts: name -> object.
+        keep: how many of the newest stay.
     """
 
     def __init__(self, run_dir: str | Path, *, keep: int = 2, **parts: Any) -> None:
@@ -69,7 +69,7 @@ class Checkpoint:
                     shutil.rmtree(self.folder / f"{old:08d}", ignore_errors=True)
             except (OSError, RuntimeError) as error:
                 shutil.rmtree(partial, ignore_errors=True)
-                kept = str((self.steps() or ["none"])[-1])
+                kept = max(self.steps(), default=None)
                 raise OSError(
                     f"could not save step {step} in {self.folder} ({error}); newest checkpoint "
                     f"kept: {kept}; make room there and run the same command again"
@@ -77,10 +77,7 @@ class Checkpoint:
         barrier()
 
     def load_latest(self) -> int:
-        """Restore the newest valid checkpoint; returns its step, 0 if there is none.
-
-        Raises ``ValueError`` where there are checkpoints but all are damaged.
-        """
+        """Restore the newest valid checkpoint; its step, 0 if none; ``ValueError`` if all are bad."""
         step = gather_objects(self._newest_valid() if is_main() else 0)[0]
         if step == 0:
             return 0
@@ -99,7 +96,7 @@ class Checkpoint:
 
     def _newest_valid(self) -> int:
         for step in reversed(self.steps()):
-            problem = _find_damage(self.folder / f"{step:08d}", [*self.parts, "random"])
+            problem = find_damage(self.folder / f"{step:08d}", [*self.parts, "random"])
             if problem is None:
                 return step
             logger.warning("checkpoint of step %d is damaged (%s); trying the older", step, problem)
@@ -110,17 +107,6 @@ class Checkpoint:
         return 0
 
 
-def _find_damage(folder: Path, names: list[str]) -> str | None:
-    try:
-        digests = json.loads((folder / "digest.json").read_text())
-        for name in names:
-            if digests.get(name) != digest(folder / f"{name}.pt"):
-                return f"{name}.pt does not match its digest"
-    except (OSError, ValueError) as error:
-        return str(error)
-    return None
-
-
 def _write(path: Path, state: Any) -> str:
     with flushed(path) as file:
         torch.save(state, file)
@@ -128,4 +114,7 @@ def _write(path: Path, state: Any) -> str:
 
 
 def _read(path: Path) -> Any:
-    return torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(f"{path} is refused: it holds more than tensors and numbers") from error

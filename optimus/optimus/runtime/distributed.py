@@ -1,7 +1,4 @@
-"""One process or many: start and stop under torchrun, reductions, wrapping.
-
-Every function also works in a single process without a process group, where it does nothing.
-"""
+"""One process or many: start under torchrun, reductions (no-ops in one process), wrapping."""
 
 from __future__ import annotations
 

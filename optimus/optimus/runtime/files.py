@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -47,3 +48,15 @@ def replace_folder(source: Path, target: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def find_damage(folder: Path, names: list[str]) -> str | None:
+    """What is wrong with the ``NAME.pt`` of ``folder`` against its ``digest.json``, or None."""
+    try:
+        digests = json.loads((folder / "digest.json").read_text())
+        for name in names:
+            if digests.get(name) != digest(folder / f"{name}.pt"):
+                return f"{name}.pt does not match its digest"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return None

@@ -1,0 +1,58 @@
+"""The same calls work in one process and in several."""
+
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from optimus.runtime import distributed
+
+TWO_RANKS = """
+import torch
+from optimus.runtime import distributed as d
+with d.start("cpu", seed=5) as world:
+    assert world.size == 2 and world.is_main == (world.rank == 0)
+    assert d.reduce_sum(torch.tensor(world.rank + 1.0)).item() == 3
+    assert d.reduce_mean(torch.tensor([world.rank + 1.0])).item() == 1.5
+    assert d.gather_objects(world.rank) == [0, 1]
+    model = d.wrap(torch.nn.Linear(2, 1), world)
+    assert d.unwrap(model) is model.module
+    seeds = d.gather_objects(torch.initial_seed())
+    assert seeds == [5, 6], seeds
+"""
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def test_one_process_needs_no_group():
+    with distributed.start("cpu", seed=3) as world:
+        assert (world.rank, world.size, world.is_main) == (0, 1, True)
+        value = torch.tensor(2.0)
+        assert distributed.reduce_sum(value) is value
+        assert distributed.reduce_mean(value).item() == 2
+        model = torch.nn.Linear(1, 1)
+        assert distributed.wrap(model, world) is model
+        assert distributed.unwrap(model) is model
+        assert torch.initial_seed() == 3
+
+
+def test_a_missing_device_is_named():
+    if torch.cuda.is_available():
+        pytest.skip("this machine has a CUDA device")
+    with pytest.raises(ValueError, match="--device cuda needs a CUDA device"):
+        distributed.choose_device("cuda")
+
+
+def test_two_processes_reduce_and_gather(tmp_path):
+    script = tmp_path / "ranks.py"
+    script.write_text(TWO_RANKS)
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+    command += ["--master-port", str(free_port()), str(script)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr[-2000:]

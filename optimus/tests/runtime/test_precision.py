@@ -1,0 +1,88 @@
+"""Every precision either runs or stops in one sentence."""
+
+import sys
+import types
+
+import pytest
+import torch
+
+from optimus.runtime import precision
+from optimus.runtime.precision import MixedPrecision, build_adamw, check_finite, find_apex
+
+
+def fake_apex(monkeypatch, **attributes):
+    """Install a package named apex with a module amp that has ``attributes``."""
+    package, amp = types.ModuleType("apex"), types.ModuleType("apex.amp")
+    package.__path__ = []
+    amp.__spec__ = types.SimpleNamespace(name="apex.amp")
+    vars(amp).update(attributes)
+    monkeypatch.setitem(sys.modules, "apex", package)
+    monkeypatch.setitem(sys.modules, "apex.amp", amp)
+    monkeypatch.setattr(precision.importlib.util, "find_spec", lambda name: name)
+
+
+@pytest.mark.parametrize("name", ["fp32", "bf16", "fp16"])
+def test_a_step_lowers_the_loss(name):
+    torch.manual_seed(0)
+    model = torch.nn.Linear(8, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    mixed = MixedPrecision(name, "cpu")
+    model, optimizer = mixed.prepare(model, optimizer)
+    inputs, losses = torch.randn(32, 8), []
+    for _ in range(10):
+        optimizer.zero_grad()
+        with mixed.autocast():
+            loss = (model(inputs).float() - inputs[:, :1]).square().mean()
+        mixed.backward(loss, optimizer)
+        norm = mixed.step(optimizer, model.parameters(), max_norm=10.0)
+        losses.append(loss.item())
+    assert losses[-1] < losses[0]
+    assert norm is not None
+    assert norm.item() > 0
+
+
+def test_clipping_returns_the_norm_before_it():
+    weight = torch.nn.Parameter(torch.zeros(2))
+    optimizer = torch.optim.SGD([weight], lr=1.0)
+    mixed = MixedPrecision("fp32", "cpu")
+    mixed.backward((weight * torch.tensor([3.0, 4.0])).sum(), optimizer)
+    assert mixed.step(optimizer, [weight], max_norm=1.0).item() == pytest.approx(5)
+    assert weight.detach().norm().item() == pytest.approx(1, rel=1e-4)
+
+
+def test_apex_that_is_missing_is_one_sentence(monkeypatch):
+    monkeypatch.setattr(precision.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="--precision apex-O1 needs NVIDIA apex with amp"):
+        MixedPrecision("apex-O1", "cpu")
+
+
+def test_another_package_named_apex_does_not_count(monkeypatch):
+    fake_apex(monkeypatch, RoutesMixin=object)
+    assert find_apex("amp") is None
+
+
+def test_a_real_apex_is_asked_for_its_level(monkeypatch):
+    asked = {}
+
+    def initialize(models, optimizers, opt_level, verbosity):
+        asked["level"] = opt_level
+        return models, optimizers
+
+    fake_apex(monkeypatch, initialize=initialize)
+    assert MixedPrecision("apex-O2", "cpu").prepare("model", "optimizer") == ("model", "optimizer")
+    assert asked == {"level": "O2"}
+
+
+@pytest.mark.parametrize("kind", ["torch", "fused"])
+def test_both_optimizers_take_the_same_step(kind):
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = build_adamw([weight], kind=kind, lr=0.1)
+    weight.sum().backward()
+    optimizer.step()
+    torch.testing.assert_close(weight.detach(), torch.full((3,), 0.9))
+
+
+def test_a_value_that_is_not_finite_is_named():
+    check_finite(3, loss=1.0, norm=None)
+    with pytest.raises(FloatingPointError, match="kl is not finite at step 3"):
+        check_finite(3, loss=torch.tensor(1.0), kl=torch.tensor(float("nan")))

@@ -1,0 +1,113 @@
+"""The command line answers mistakes with one sentence and a status."""
+
+import sys
+import types
+from dataclasses import dataclass
+
+import pytest
+
+from prevalent.runtime.command import Stopped, parse, parse_preset, run_command
+
+
+@dataclass(frozen=True)
+class Inner:
+    """Part of the options."""
+
+    size: int = 3
+    """How large."""
+
+
+@dataclass(frozen=True)
+class Options:
+    """All options."""
+
+    lr: float = 0.1
+    """Learning rate."""
+    inner: Inner = Inner()
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"--lr must be above 0, got {self.lr}")
+
+
+PRESETS = {"small": ("A row.", Options()), "large": ("Another.", Options(inner=Inner(9)))}
+
+
+def run(function, monkeypatch):
+    module = types.ModuleType("verb_under_test")
+    module.main = function
+    monkeypatch.setitem(sys.modules, "verb_under_test", module)
+    with pytest.raises(SystemExit) as ended:
+        run_command("prog", {"go": ("verb_under_test:main", "Go.")}, ["go", "x"])
+    return ended.value.code
+
+
+def test_a_verb_gets_the_remaining_words(monkeypatch):
+    seen = []
+    assert run(seen.append, monkeypatch) == 0
+    assert seen == [["x"]]
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("--lr must\nbe above 0"), FileNotFoundError("no file a.txt")]
+)
+def test_an_error_of_the_user_is_one_sentence_and_status_2(error, monkeypatch, capsys):
+    def fail(_):
+        raise error
+
+    assert run(fail, monkeypatch) == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith("prog go: ")
+    assert printed.count("\n") == 1
+    assert "Traceback" not in printed
+
+
+def test_a_stop_by_signal_has_its_own_status(monkeypatch):
+    def stop(_):
+        raise Stopped("saved")
+
+    assert run(stop, monkeypatch) == 3
+
+
+def test_our_own_mistake_keeps_its_traceback(monkeypatch):
+    def wrong(_):
+        raise AssertionError("ours")
+
+    with pytest.raises(AssertionError):
+        run(wrong, monkeypatch)
+
+
+def test_an_unknown_verb_names_the_known_ones(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run_command("prog", {"go": ("m:f", "Go.")}, ["fly"])
+    assert "unknown verb 'fly'; choose one of go" in capsys.readouterr().err
+
+
+def test_help_lists_the_verbs(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run_command("prog", {"go": ("m:f", "Go there.")}, ["--help"])
+    assert "go  Go there." in capsys.readouterr().out
+
+
+def test_a_preset_with_overrides():
+    config = parse_preset(PRESETS, ["large", "--lr", "0.5"], "prog")
+    assert config == Options(lr=0.5, inner=Inner(9))
+    assert parse_preset(PRESETS, ["small", "--inner.size", "4"], "prog").inner.size == 4
+
+
+def test_an_unknown_preset_is_one_sentence():
+    with pytest.raises(ValueError, match="unknown preset 'tiny'"):
+        parse_preset(PRESETS, ["tiny"], "prog")
+
+
+def test_dry_run_prints_the_configuration_and_leaves(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse(Options, ["--lr", "0.25", "--dry-run"], "prog")
+    assert '"lr": 0.25' in capsys.readouterr().out
+
+
+def test_a_value_that_the_options_refuse_names_the_option(capsys):
+    with pytest.raises((SystemExit, ValueError)) as refused:
+        parse(Options, ["--lr", "-1"], "prog")
+    shown = capsys.readouterr().err + str(refused.value)
+    assert "--lr must be above 0" in shown

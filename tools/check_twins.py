@@ -1,0 +1,65 @@
+"""Compare the files that must be the same in the three projects.
+
+`PACKAGE/runtime/*.py`, `ruff.toml` and `LICENSE` are byte-identical; the tests of the runtime may
+differ in the package's name alone. `--write` copies those of the first project over the others.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {"optimus": "optimus", "fq-gan": "fqgan", "prevalent": "prevalent"}
+MAX_LINES = 120
+
+
+def twins(project: str) -> dict[str, str]:
+    """Text of a project's twins by a name that the projects share."""
+    package, folder = PACKAGES[project], ROOT / project
+    texts = {name: (folder / name).read_text() for name in ("ruff.toml", "LICENSE")}
+    for path in sorted((folder / package / "runtime").glob("*.py")):
+        texts[f"runtime/{path.name}"] = path.read_text()
+    for path in sorted((folder / "tests" / "runtime").glob("*.py")):
+        text = path.read_text().replace(f"{package}.runtime", "PACKAGE.runtime")
+        texts[f"tests/runtime/{path.name}"] = text
+    return texts
+
+
+def path_of(project: str, name: str) -> Path:
+    """Where a project keeps the twin called ``name``."""
+    package = PACKAGES[project]
+    return ROOT / project / (f"{package}/{name}" if name.startswith("runtime/") else name)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--write", action="store_true", help="copy the first project's twins")
+    write = parser.parse_args().write
+    present = [project for project in PACKAGES if (ROOT / project / "pyproject.toml").exists()]
+    first, *others = present
+    expected = twins(first)
+    problems = [
+        f"{first}/{name}: {text.count(chr(10))} lines, at most {MAX_LINES}"
+        for name, text in expected.items()
+        if name.startswith("runtime/") and text.count("\n") > MAX_LINES
+    ]
+    for project in others:
+        if write:
+            for name, text in expected.items():
+                path = path_of(project, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text.replace("PACKAGE.runtime", f"{PACKAGES[project]}.runtime"))
+        found = twins(project)
+        problems += [
+            f"{project}/{name} differs from {first}/{name}"
+            for name in sorted(expected.keys() | found.keys())
+            if expected.get(name) != found.get(name)
+        ]
+    print("\n".join(problems) or f"{len(expected)} twins are the same in {', '.join(present)}")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
