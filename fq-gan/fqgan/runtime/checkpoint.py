@@ -77,7 +77,7 @@ class Checkpoint:
         barrier()
 
     def load_latest(self) -> int:
-        """Restore the newest valid checkpoint; its step, 0 if none; ``ValueError`` if all are bad."""
+        """Restore the newest valid checkpoint; returns its step, 0 if there is none."""
         step = gather_objects(self._newest_valid() if is_main() else 0)[0]
         if step == 0:
             return 0

@@ -1,0 +1,47 @@
+# Orchestrates the three projects; each works alone too (`make -C optimus setup`).
+PROJECTS := $(foreach p,optimus fq-gan prevalent,$(if $(wildcard $(p)/Makefile),$(p)))
+PYTHON ?= python3
+VENV ?= $(CURDIR)/.venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.ready
+RUNS ?= $(CURDIR)/runs
+export VENV RUNS
+
+.PHONY: help setup demo test lint types twins bench report clean $(PROJECTS)
+
+help:
+	@echo "make setup   one environment for all three projects in .venv (VENV=... for another place)"
+	@echo "make demo    train, score and sample all three on data made by the code itself"
+	@echo "make test    the tests of all three"
+	@echo "make lint    ruff and mypy;  make twins   compare the files the projects share"
+	@echo "make bench   every benchmark;  make report   published figures beside ours"
+	@echo "make clean   remove caches and runs (not .venv)"
+
+setup: $(STAMP)
+
+$(STAMP): $(foreach p,$(PROJECTS),$(p)/requirements.txt $(p)/pyproject.toml)
+	@for project in optimus fq-gan prevalent; do \
+	  test -f $$project/Makefile || echo "skipping $$project: it is not here yet"; done
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@for project in $(PROJECTS); do \
+	  $(MAKE) --no-print-directory -C $$project setup VENV=$(VENV) || exit 1; done
+	@touch $@
+
+demo test: setup
+	@for project in $(PROJECTS); do echo "== $$project: $@"; \
+	  $(MAKE) --no-print-directory -C $$project $@ VENV=$(VENV) || exit 1; done
+
+lint: setup
+	@for project in $(PROJECTS); do echo "== $$project: $@"; \
+	  $(MAKE) --no-print-directory -C $$project $@ VENV=$(VENV) || exit 1; done
+
+bench report: setup
+	@for project in $(PROJECTS); do echo "== $$project: $@"; \
+	  $(MAKE) --no-print-directory -C $$project $@ VENV=$(VENV) || exit 1; done
+
+twins:
+	$(PYTHON) tools/check_twins.py
+
+clean:
+	rm -rf runs $(foreach p,$(PROJECTS),$(p)/runs $(p)/.pytest_cache $(p)/.mypy_cache $(p)/.ruff_cache)
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
