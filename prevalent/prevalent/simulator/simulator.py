@@ -1,0 +1,243 @@
+"""The batched simulator: MatterSim's states and actions without its C++ (Anderson et al., 2018)."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from .geometry import (
+    NUM_HEADINGS,
+    VIEW_ELEVATIONS,
+    VIEW_HEADINGS,
+    Camera,
+    FloatArray,
+    IntArray,
+    nearest_view,
+    normalize_heading,
+)
+from .graph import Graphs, SimulatorError
+from .views import (
+    Float32Array,
+    ViewTables,
+    look,
+    nearness,
+    offsets_to_neighbors,
+    view_tables,
+    visible,
+)
+
+Turns = Literal["sign", "multiple"]
+
+
+@dataclass(frozen=True)
+class Navigable:
+    """Places an action may lead to: the current one first, then the nearest to the view axis."""
+
+    node: IntArray  # (B, K) -1 beyond ``count``
+    heading: FloatArray  # (B, K) radians to the right of the heading
+    elevation: FloatArray  # (B, K) radians above the elevation
+    distance: FloatArray  # (B, K) meters
+    count: IntArray  # (B,) at least 1
+
+
+class Simulator:
+    """B agents on navigation graphs, stepped together by table look-ups.
+
+    Args:
+        graphs: the scans.
+        camera: decides which neighbors are in view.
+        discretized: headings and elevations snap to the 36 views; otherwise they are continuous.
+        restricted: list only neighbors in view; otherwise all.
+        turns: how discretized turns are read, as signs (R2R, NDH) or as multiples of 30 degrees
+            (HANNA).
+        elevation_limits: of continuous mode, radians.
+        seed: of random starts; every simulator has its own generator.
+
+    The state is public: ``node``, ``heading``, ``elevation``, ``view`` and ``steps``, each (B,).
+    ``view`` has no meaning in continuous mode and stays as it was.
+    """
+
+    def __init__(
+        self,
+        graphs: Graphs,
+        camera: Camera | None = None,
+        *,
+        discretized: bool = True,
+        restricted: bool = True,
+        turns: Turns = "sign",
+        elevation_limits: tuple[float, float] = (-0.94, 0.94),
+        seed: int = 0,
+    ) -> None:
+        low, high = elevation_limits
+        if not -np.pi / 2 < low < 0 < high < np.pi / 2:
+            raise SimulatorError(
+                f"elevation limits must enclose 0 within +-pi/2 radians, got ({low}, {high})"
+            )
+        if turns not in ("sign", "multiple"):
+            raise SimulatorError(f"turns must be 'sign' or 'multiple', got {turns!r}")
+        self.graphs = graphs
+        self.camera = camera or Camera()
+        self.discretized = discretized
+        self.restricted = restricted
+        self.turns: Turns = turns
+        self.elevation_limits = elevation_limits
+        self.rng = np.random.default_rng(seed)
+        self._tables = view_tables(graphs, self.camera, restricted) if discretized else None
+        self._offset = np.zeros(0, np.float32) if discretized else offsets_to_neighbors(graphs)
+        self._seen: Navigable | None = None
+        self.start(np.zeros(0, dtype=np.int64), np.zeros(0), np.zeros(0))
+
+    def new_episode(
+        self,
+        scans: Sequence[str],
+        viewpoints: Sequence[str],
+        headings: ArrayLike,
+        elevations: ArrayLike = 0.0,
+    ) -> None:
+        """Place B agents; raises ``SimulatorError`` for a scan or viewpoint that does not exist.
+
+        ``headings`` and ``elevations`` are radians, (B,) or one for all.
+        """
+        nodes = self.graphs.nodes(scans, viewpoints)
+        self.start(nodes, headings, elevations)
+
+    def new_random_episode(self, scans: Sequence[str]) -> None:
+        """Place one agent per scan at a random included viewpoint with a random heading."""
+        nodes = [self.rng.choice(self.graphs.nodes_of(scan)) for scan in scans]
+        self.start(np.array(nodes), self.rng.uniform(0, 2 * np.pi, len(nodes)), 0.0)
+
+    def start(self, nodes: IntArray, headings: ArrayLike, elevations: ArrayLike = 0.0) -> None:
+        """Place B agents on ``nodes`` (B,); angles in radians, (B,) or one for all."""
+        self.node = np.array(nodes, dtype=np.int64)
+        heading = np.broadcast_to(np.asarray(headings, np.float64), self.node.shape)
+        elevation = np.broadcast_to(np.asarray(elevations, np.float64), self.node.shape)
+        if not (np.isfinite(heading).all() and np.isfinite(elevation).all()):
+            raise SimulatorError("headings and elevations must be finite")
+        self.steps = np.zeros(len(self.node), dtype=np.int64)
+        self.view = np.zeros(len(self.node), dtype=np.int64)
+        self._face(heading, elevation)
+
+    def _face(self, heading: FloatArray, elevation: FloatArray) -> None:
+        self._seen = None
+        if self.discretized:
+            self.view = nearest_view(heading, elevation)
+            self.heading, self.elevation = VIEW_HEADINGS[self.view], VIEW_ELEVATIONS[self.view]
+        else:
+            self.heading = normalize_heading(heading)
+            self.elevation = np.clip(elevation, *self.elevation_limits)
+
+    def step(self, index: ArrayLike, heading: ArrayLike, elevation: ArrayLike) -> None:
+        """Move to a navigable place, then turn.
+
+        Args:
+            index: (B,) position in ``navigable()``; 0 stays.
+            heading: (B,) radians to turn right. Discretized: one view in the direction of the sign,
+                or so many views with ``turns="multiple"``.
+            elevation: (B,) radians to tilt up, read like ``heading``.
+        """
+        index = np.asarray(index)
+        if index.shape != self.node.shape or index.dtype.kind not in "iu":
+            raise SimulatorError(
+                f"the action index must be {len(self.node)} integers, got {index.dtype} of shape "
+                f"{index.shape}"
+            )
+        self._move(index)
+        self.steps += 1
+        heading, elevation = np.asarray(heading), np.asarray(elevation)
+        if self.discretized:
+            self._turn(heading, elevation)
+        else:
+            self._face(self.heading + heading, self.elevation + elevation)
+
+    def _move(self, index: IntArray) -> None:
+        if self._tables is not None:
+            count = self._tables.count[self.node, self.view].astype(np.int64)
+            self._check(index, count + 1)
+            slot = self._tables.order[self.node, self.view, np.maximum(index, 1) - 1]
+            target = self.graphs.neighbors[self.node, slot]
+            self.node = np.where(index > 0, target, self.node)
+        else:
+            listed = self.navigable()
+            self._check(index, listed.count)
+            self.node = listed.node[np.arange(len(index)), index]
+
+    def _check(self, index: IntArray, count: IntArray) -> None:
+        bad = (index < 0) | (index >= count)
+        if bad.any():
+            i = int(bad.argmax())
+            raise SimulatorError(
+                f"action index {index[i]} of agent {i} at viewpoint "
+                f"{self.graphs.long_id(self.node[i])!r} is out of range; there are {count[i]} "
+                "navigable locations, 0 being the current one"
+            )
+
+    def _turn(self, heading: NDArray, elevation: NDArray) -> None:
+        if self.turns == "sign":
+            right, up = np.sign(heading), np.sign(elevation)
+        else:
+            right, up = np.trunc(heading), np.trunc(elevation)
+        column = (self.view % NUM_HEADINGS + right.astype(np.int64)) % NUM_HEADINGS
+        level = np.clip(self.view // NUM_HEADINGS + up.astype(np.int64), 0, 2)
+        self.view = column + NUM_HEADINGS * level
+        self.heading, self.elevation = VIEW_HEADINGS[self.view], VIEW_ELEVATIONS[self.view]
+        self._seen = None
+
+    @property
+    def position(self) -> Float32Array:
+        """Positions (B, 3) in meters, z up, in the float32 that MatterSim keeps."""
+        return self.graphs.positions[self.node].astype(np.float32)
+
+    def navigable(self) -> Navigable:
+        """Places the next action may lead to, for every agent."""
+        if self._seen is None:
+            self._seen = self._look_up(self._tables) if self._tables else self._look_around()
+        return self._seen
+
+    def _look_up(self, tables: ViewTables) -> Navigable:
+        node, view = self.node, self.view
+        column, level = view % NUM_HEADINGS, view // NUM_HEADINGS
+        order = tables.order[node, view].astype(np.int64)  # (B, K)
+        return self._listed(
+            order,
+            tables.count[node, view].astype(np.int64),
+            np.take_along_axis(tables.heading[node, column], order, axis=1),
+            np.take_along_axis(tables.elevation[node, level], order, axis=1),
+            np.take_along_axis(tables.distance[node], order, axis=1),
+        )
+
+    def _look_around(self) -> Navigable:
+        offset = self._offset[self.node]
+        sight = look(offset, self.heading[:, None], self.elevation[:, None])
+        listed = visible(sight, self.camera, self.restricted)
+        listed &= self.graphs.neighbors[self.node] >= 0
+        order = np.argsort(np.where(listed, nearness(sight), np.inf), axis=1, kind="stable")
+        distance = np.sqrt((offset * offset).sum(axis=-1, dtype=np.float32))
+        return self._listed(
+            order,
+            listed.sum(axis=1),
+            np.take_along_axis(sight.heading, order, axis=1),
+            np.take_along_axis(sight.elevation, order, axis=1),
+            np.take_along_axis(distance, order, axis=1),
+        )
+
+    def _listed(
+        self,
+        order: IntArray,
+        count: IntArray,
+        heading: FloatArray,
+        elevation: FloatArray,
+        distance: Float32Array,
+    ) -> Navigable:
+        """Put the current place in front and blank the slots beyond ``count``."""
+        used = np.arange(order.shape[1]) < count[:, None]
+        neighbors = np.take_along_axis(self.graphs.neighbors[self.node], order, axis=1)
+        front = np.zeros((len(order), 1))
+        return Navigable(
+            np.concatenate([self.node[:, None], np.where(used, neighbors, -1)], axis=1),
+            np.concatenate([front, np.where(used, heading, 0)], axis=1),
+            np.concatenate([front, np.where(used, elevation, 0)], axis=1),
+            np.concatenate([front, np.where(used, distance, 0)], axis=1),
+            count + 1,
+        )

@@ -1,0 +1,119 @@
+"""The simulator against MatterSim's recorded states, and its own rules."""
+
+import json
+
+import numpy as np
+import pytest
+
+from prevalent.simulator import Camera, Simulator, SimulatorError
+
+ANGLE_TOLERANCE = 1e-6  # MatterSim mixes float32 and float64; a replica reaches 3e-7
+BUILDS = {
+    "sim_v1": {},
+    "sim_v2": {},
+    "sim_v2u": {"restricted": False},
+    "sim_v2h": {"turns": "multiple"},
+}
+LIMITS = {"camc": (-0.5, 0.3)}
+BUILD_CASES = list(BUILDS)
+
+
+def recorded(case, prefix):
+    names = ("state_int", "state_f", "nav_ix", "nav_f", "action", "episode")
+    part = {n: case[f"{prefix}_{n}"] for n in names if f"{prefix}_{n}" in case}
+    who = part["state_int"][:, :2]
+    part["new"] = np.concatenate([[True], (who[1:] != who[:-1]).any(axis=1)])
+    if "episode" in part:
+        part["new"] |= part["state_int"][:, 2] == part["state_int"][0, 2]
+    return part
+
+
+def rows_of_episodes(part, prefix):
+    """Row numbers as (steps, episodes), so that all episodes can be stepped as one batch."""
+    steps = part["state_int"][:, 2]
+    if prefix == "batch":
+        return np.arange(len(steps)).reshape(-1, len(part["episode"]))
+    starts = np.flatnonzero(part["new"])
+    return starts + np.arange(len(steps) // len(starts))[:, None]
+
+
+def compare(simulator, part, rows, graphs, begin):
+    states, poses = part["state_int"][rows], part["state_f"][rows]
+    np.testing.assert_array_equal(graphs.location[simulator.node], states[:, 3])
+    if simulator.discretized:
+        np.testing.assert_array_equal(simulator.view, states[:, 4])
+    np.testing.assert_allclose(simulator.heading, poses[:, 0], rtol=0, atol=ANGLE_TOLERANCE)
+    np.testing.assert_allclose(simulator.elevation, poses[:, 1], rtol=0, atol=ANGLE_TOLERANCE)
+    np.testing.assert_allclose(simulator.position, poses[:, 2:], rtol=0, atol=ANGLE_TOLERANCE)
+    seen = simulator.navigable()
+    np.testing.assert_array_equal(seen.count, states[:, 5])
+    used = np.arange(seen.node.shape[1]) < seen.count[:, None]
+    places = np.concatenate([np.arange(begin[r], begin[r + 1]) for r in rows])
+    np.testing.assert_array_equal(graphs.location[seen.node[used]], part["nav_ix"][places])
+    found = np.stack([seen.heading[used], seen.elevation[used], seen.distance[used]], axis=1)
+    np.testing.assert_allclose(found, part["nav_f"][places], rtol=0, atol=ANGLE_TOLERANCE)
+
+
+def replay(graphs, scans, part, prefix, settings):
+    """Step all recorded episodes with one camera together; returns the number of states."""
+    begin = np.concatenate([[0], np.cumsum(part["state_int"][:, 5])])
+    table = rows_of_episodes(part, prefix)
+    cameras = part["episode"][:, 5:8] if "episode" in part else np.array([[640, 480, np.pi / 3]])
+    first = graphs.offsets[[graphs.scans.index(s) for s in scans]]
+    for camera in np.unique(cameras, axis=0):
+        chosen = table
+        if "episode" in part:
+            chosen = table[:, (cameras == camera).all(axis=1)]
+        start = part["state_int"][chosen[0]]
+        if "episode" in part:
+            own = part["episode"][(cameras == camera).all(axis=1)]
+            heading, elevation = own[:, 3], own[:, 4]
+        else:
+            heading, elevation = 0.0, -np.pi / 6
+        simulator = Simulator(
+            graphs,
+            Camera(int(camera[0]), int(camera[1]), float(camera[2])),
+            discretized=prefix in ("disc", "exh", "batch", "camd"),
+            elevation_limits=LIMITS.get(prefix, (-0.94, 0.94)),
+            **settings,
+        )
+        simulator.start(first[start[:, 0]] + start[:, 3], heading, elevation)
+        for step, rows in enumerate(chosen):
+            compare(simulator, part, rows, graphs, begin)
+            if step + 1 == len(chosen):
+                break
+            if "action" in part:
+                index, right, up = part["action"][rows].T
+            else:
+                index, right = np.zeros(len(rows)), np.ones(len(rows))
+                up = np.full(len(rows), float((step + 1) % 12 == 0))
+            simulator.step(index.astype(int), right, up)
+    return len(part["state_int"])
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("build", BUILD_CASES)
+def test_states_equal_those_of_mattersim(golden, real_graphs, data_dir, build):
+    path = golden / "sim" / f"{build}.npz"
+    if not path.is_file():
+        pytest.skip(f"no recorded simulator states {path.name}")
+    scans = (data_dir / "connectivity" / "scans.txt").read_text().split()
+    with np.load(path) as case:
+        prefixes = sorted({key.split("_")[0] for key in case})
+        total = sum(
+            replay(real_graphs, scans, recorded(case, p), p, BUILDS[build]) for p in prefixes
+        )
+    assert total > 0
+
+
+@pytest.mark.golden
+def test_what_mattersim_refuses_is_refused(golden, real_graphs):
+    paths = sorted((golden / "sim").glob("*_misc.json"))
+    if not paths:
+        pytest.skip("no recorded simulator errors")
+    for path in paths:
+        for message in json.loads(path.read_text()).get("start_at_excluded_viewpoint", [])[1:]:
+            viewpoint = message.split("ViewpointId: ")[1].split(",")[0]
+            node = real_graphs.viewpoints.index(viewpoint)
+            with pytest.raises(SimulatorError, match="excluded"):
+                real_graphs.node(real_graphs.scan_of(node), viewpoint)
