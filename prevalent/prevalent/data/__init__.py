@@ -1,0 +1,1 @@
+"""Readers and writers: instructions, vocabularies, triplets, view features, weights."""

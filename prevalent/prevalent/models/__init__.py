@@ -1,0 +1,1 @@
+"""Networks: tensors and a configuration in, tensors out."""
