@@ -1,0 +1,1 @@
+"""Text to tensors: tokenisation, caches, batches, corpora."""

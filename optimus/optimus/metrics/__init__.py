@@ -1,0 +1,1 @@
+"""Numbers from tensors and texts; nothing here knows a model or a file."""
