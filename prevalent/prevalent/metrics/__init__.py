@@ -1,0 +1,1 @@
+"""Scores of trajectories and of language; they see viewpoints and distances, never models."""

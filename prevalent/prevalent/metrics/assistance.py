@@ -1,0 +1,126 @@
+"""Scores of HANNA, navigation with natural-language assistance (Nguyen & Daumé III, EMNLP 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from .navigation import Distance
+
+SUCCESS_RADIUS = 2.0  # meters, inclusive
+
+
+@dataclass(frozen=True)
+class AssistanceScores:
+    """Scores of one episode; lengths and errors in meters."""
+
+    error: float
+    oracle_error: float
+    steps: int
+    length: float
+    oracle_length: float  # travelled up to the nearest approach
+    optimal_length: float  # from the start to the goal nearest to the final viewpoint
+    target_errors: tuple[float, ...]  # at the end of each subtask that ANNA gave
+    num_requests: int
+
+    @property
+    def success(self) -> bool:
+        return self.error <= SUCCESS_RADIUS
+
+    @property
+    def oracle_success(self) -> bool:
+        return self.oracle_error <= SUCCESS_RADIUS
+
+
+def score_assistance(
+    result: Mapping[str, Any], goals: Sequence[str], distance: Distance
+) -> AssistanceScores:
+    """Score one HANNA result.
+
+    Args:
+        result: ``agent_pose``, ``agent_ask`` and ``target_viewpoints`` as HANNA's files have them.
+        goals: the goal viewpoints; of two equally near the later one counts.
+        distance: shortest-path length of two viewpoints of the scan.
+    """
+    viewpoints = [pose[0] for pose in result["agent_pose"]]
+    final = [distance(viewpoints[-1], goal) for goal in goals]
+    nearest_goal = goals[len(goals) - 1 - int(np.argmin(final[::-1]))]
+    moves = [distance(a, b) if a != b else 0.0 for a, b in pairwise(viewpoints)]
+    approach = [min(distance(v, goal) for goal in goals) for v in viewpoints]
+    closest = len(approach) - 1 - int(np.argmin(approach[::-1]))  # of equal ones the last counts
+    asks = list(result["agent_ask"])
+    return AssistanceScores(
+        error=min(final),
+        oracle_error=approach[closest],
+        steps=len(viewpoints) - 1,
+        length=float(sum(moves)),
+        oracle_length=float(sum(moves[:closest])),
+        optimal_length=distance(viewpoints[0], nearest_goal),
+        target_errors=tuple(_subtask_errors(viewpoints, result, distance)),
+        num_requests=asks.count(1),
+    )
+
+
+def _subtask_errors(
+    viewpoints: Sequence[str], result: Mapping[str, Any], distance: Distance
+) -> Iterable[float]:
+    """Error where each subtask ends: at the next request, a departure, or the last step."""
+    asks, targets = list(result["agent_ask"]), result["target_viewpoints"]
+    for step, ask in enumerate(asks):
+        if ask != 1:
+            continue
+        last = step + 1
+        while (
+            last + 1 < len(targets)
+            and not (last < len(asks) and asks[last] == 1)
+            and targets[last + 1] == targets[step + 1]
+        ):
+            last += 1
+        yield min(distance(viewpoints[last], target) for target in targets[step + 1])
+
+
+def mean_assistance_scores(
+    scores: Iterable[AssistanceScores], *, oracle_spl_by_success: bool = True
+) -> dict[str, float]:
+    """Means under HANNA's names; ``target_success_rate`` is -1 where nobody asked.
+
+    Args:
+        scores: one entry an episode.
+        oracle_spl_by_success: weight the oracle SPL by final success, as the authors' code does;
+            False weights it by oracle success.
+    """
+    rows = list(scores)
+    if not rows:
+        raise ValueError("there is no episode to score")
+
+    def weighted(success: bool, optimal: float, travelled: float) -> float:
+        longest = max(optimal, travelled)
+        return float(success) if longest == 0 else float(success) * optimal / longest
+
+    oracle = [row.success if oracle_spl_by_success else row.oracle_success for row in rows]
+    targets = [error for row in rows for error in row.target_errors]
+    return {
+        "error": float(np.mean([row.error for row in rows])),
+        "oracle_error": float(np.mean([row.oracle_error for row in rows])),
+        "steps": float(np.mean([row.steps for row in rows])),
+        "length": float(np.mean([row.length for row in rows])),
+        "success_rate": float(np.mean([row.success for row in rows])),
+        "spl": float(np.mean([weighted(r.success, r.optimal_length, r.length) for r in rows])),
+        "oracle_success_rate": float(np.mean([row.oracle_success for row in rows])),
+        "oracle_spl": float(
+            np.mean(
+                [
+                    weighted(success, row.optimal_length, row.oracle_length)
+                    for success, row in zip(oracle, rows, strict=True)
+                ]
+            )
+        ),
+        "target_success_rate": (
+            float(np.mean(np.array(targets) <= SUCCESS_RADIUS)) if targets else -1.0
+        ),
+        "queries_per_ep": float(np.mean([row.num_requests for row in rows])),
+    }
