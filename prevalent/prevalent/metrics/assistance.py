@@ -50,12 +50,13 @@ def score_assistance(
     final = [distance(viewpoints[-1], goal) for goal in goals]
     nearest_goal = goals[len(goals) - 1 - int(np.argmin(final[::-1]))]
     moves = [distance(a, b) if a != b else 0.0 for a, b in pairwise(viewpoints)]
-    approach = [min(distance(v, goal) for goal in goals) for v in viewpoints]
-    closest = len(approach) - 1 - int(np.argmin(approach[::-1]))  # of equal ones the last counts
+    approach = np.array([[distance(v, goal) for v in viewpoints] for goal in goals])
+    reached = len(goals) - 1 - int(np.argmin(approach.min(axis=1)[::-1]))
+    closest = int(np.argmin(approach[reached]))  # the first visit counts
     asks = list(result["agent_ask"])
     return AssistanceScores(
         error=min(final),
-        oracle_error=approach[closest],
+        oracle_error=float(approach[reached, closest]),
         steps=len(viewpoints) - 1,
         length=float(sum(moves)),
         oracle_length=float(sum(moves[:closest])),
