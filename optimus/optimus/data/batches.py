@@ -27,7 +27,7 @@ class Batch(NamedTuple):
     encoder_lengths: Tensor  # (B,) with [CLS] and [SEP]
     decoder_lengths: Tensor  # (B,) with <BOS> and <EOS>
     words: Tensor  # (B,) white-space words
-    index: Tensor  # (B,) number of the sentence in the corpus
+    index: Tensor  # type: ignore[assignment]  # (B,) number of the sentence in the corpus
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on ``device``."""

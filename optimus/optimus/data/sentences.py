@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from safetensors.numpy import save
@@ -246,7 +246,7 @@ def join_sentences(parts: Sequence[Sentences], counts: ReadCounts | None = None)
     """One after the other in one set of arrays."""
     if not parts:
         return build_sentences([], counts or ReadCounts())
-    arrays = {
+    arrays: dict[str, Any] = {
         name: np.concatenate([getattr(part, name) for part in parts])
         for name in ("encoder_ids", "decoder_ids", "words", "lines")
     }
@@ -277,7 +277,7 @@ def _pack(sentences: Sentences) -> tuple[dict[str, np.ndarray], str]:
             arrays[name] = arrays[name].astype(np.uint16)  # BERT's and GPT-2's ids fit
     content = hashlib.sha256()
     for name in ARRAYS:
-        content.update(arrays[name])
+        content.update(arrays[name].tobytes())
     return arrays, content.hexdigest()
 
 
@@ -302,7 +302,7 @@ def open_sentences(path: str | Path, tokenizer: str | None = None) -> Sentences:
         note = header["__metadata__"]
         if note["version"] != str(VERSION):
             raise ValueError(f"version {note['version']}, this program reads {VERSION}")
-        arrays = {}
+        arrays: dict[str, Any] = {}
         for name in ARRAYS:
             begin, end = header[name]["data_offsets"]
             if start + end > size:

@@ -139,7 +139,7 @@ def filter_lengths(sentences: Sentences, limit: int) -> Sentences:
             int(sentences.words[i]),
             int(sentences.lines[i]),
         )
-        for i in np.flatnonzero(lengths <= limit)
+        for i in np.flatnonzero(lengths <= limit).tolist()
     ]
     counts = asdict(sentences.counts)
     counts["too_many_tokens"] += len(sentences) - len(rows)

@@ -91,42 +91,42 @@ class Tokenizers:
     @property
     def pad_id(self) -> int:
         """Decoder id of <PAD>."""
-        return self.bpe.token_to_id(PAD)
+        return _id(self.bpe, PAD)
 
     @property
     def bos_id(self) -> int:
         """Decoder id of <BOS>."""
-        return self.bpe.token_to_id(BOS)
+        return _id(self.bpe, BOS)
 
     @property
     def eos_id(self) -> int:
         """Decoder id of <EOS>."""
-        return self.bpe.token_to_id(EOS)
+        return _id(self.bpe, EOS)
 
     @property
     def encoder_pad_id(self) -> int:
         """Encoder id of [PAD], 0 in every BERT vocabulary."""
-        return self.wordpiece.token_to_id("[PAD]")
+        return _id(self.wordpiece, "[PAD]")
 
     @property
     def cls_id(self) -> int:
         """Encoder id of [CLS]."""
-        return self.wordpiece.token_to_id("[CLS]")
+        return _id(self.wordpiece, "[CLS]")
 
     @property
     def sep_id(self) -> int:
         """Encoder id of [SEP]."""
-        return self.wordpiece.token_to_id("[SEP]")
+        return _id(self.wordpiece, "[SEP]")
 
     @property
     def mask_id(self) -> int:
         """Encoder id of [MASK]."""
-        return self.wordpiece.token_to_id("[MASK]")
+        return _id(self.wordpiece, "[MASK]")
 
     @property
     def unk_id(self) -> int:
         """Encoder id of [UNK]."""
-        return self.wordpiece.token_to_id("[UNK]")
+        return _id(self.wordpiece, "[UNK]")
 
     def encode_encoder(self, texts: Sequence[str]) -> list[list[int]]:
         """WordPiece ids of each text between [CLS] and [SEP]."""
@@ -165,7 +165,7 @@ class Tokenizers:
 
     def decode_encoder(self, ids: Sequence[int]) -> list[str]:
         """Texts between the [CLS] and [SEP] of encoder ids, one for each non-empty segment."""
-        tokens = [self.wordpiece.id_to_token(int(i)) for i in ids]
+        tokens = [self.wordpiece.id_to_token(int(i)) or "[UNK]" for i in ids]
         text = " ".join(tokens).replace(" ##", "").strip().replace("[CLS]", "[SEP]")
         return [clean_up(part) for part in text.split("[SEP]") if part]
 
@@ -269,6 +269,12 @@ def train_tokenizers(
     return Tokenizers(wordpiece, bpe, lower_case)
 
 
+def _id(tokenizer: Tokenizer, token: str) -> int:
+    number = tokenizer.token_to_id(token)
+    assert number is not None, token
+    return number
+
+
 def _find(folder: Path, places: tuple[str, ...], names: tuple[str, ...]) -> Path:
     for place in (*(folder / p for p in places), folder):
         for name in names:
@@ -305,8 +311,8 @@ def _shape_wordpiece(tokenizer: Tokenizer, lower_case: bool) -> None:
 
 def _add_brackets(tokenizer: Tokenizer) -> None:
     tokenizer.add_special_tokens([AddedToken(t, special=True) for t in WORDPIECE_SPECIAL])
-    ends = [(token, tokenizer.token_to_id(token)) for token in ("[SEP]", "[CLS]")]
-    tokenizer.post_processor = processors.BertProcessing(*ends)
+    ends = [(token, _id(tokenizer, token)) for token in ("[SEP]", "[CLS]")]
+    tokenizer.post_processor = processors.BertProcessing(ends[0], ends[1])
 
 
 def _read_bpe(vocabulary: Path, merges: Path) -> Tokenizer:

@@ -158,13 +158,9 @@ def analogies(
         given = replace(_draw(generator), **{factor: getattr(source, factor)})
         while given == source:
             given = replace(_draw(generator), **{factor: getattr(source, factor)})
-        four = (
-            source,
-            replace(source, **{factor: value}),
-            given,
-            replace(given, **{factor: value}),
-        )
-        made.append(Analogy(*map(realize, four), factor))
+        pairs = [replace(each, **{factor: value}) for each in (source, given)]
+        four = [realize(each) for each in (source, pairs[0], given, pairs[1])]
+        made.append(Analogy(four[0], four[1], four[2], four[3], factor))
     return made
 
 

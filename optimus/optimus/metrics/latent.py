@@ -6,6 +6,7 @@ Everything is computed from tensors of scores, in double precision on the tensor
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -14,7 +15,8 @@ from torch import Tensor
 LOG_2PI = math.log(2 * math.pi)
 
 
-class ActiveUnits(NamedTuple):
+@dataclass(frozen=True)
+class ActiveUnits:
     """Dimensions of the latent vector that vary from sentence to sentence."""
 
     count: int
