@@ -1,0 +1,164 @@
+"""Room-to-Room instructions: files, splits and the order in which the authors visit them."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+SHUFFLE_SEED = 10
+SAMPLE_SEED = 0
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One instruction of one path."""
+
+    id: str
+    """``PATHID_J``, J = number of the instruction of its path."""
+    path_id: int | str
+    scan: str
+    path: tuple[str, ...]
+    """Viewpoints from start to goal; the start alone in the test split."""
+    heading: float
+    """Start heading in radians."""
+    text: str
+    distance: float = 0.0
+    """Length of the path in meters, as the file says (0 where it does not)."""
+
+
+def read_paths(data_dir: str | Path, split: str) -> list[dict[str, Any]]:
+    """Items of an R2R file.
+
+    Args:
+        data_dir: folder with ``r2r/R2R_SPLIT.json``; the files may also stand in it directly.
+        split: ``train``, ``val_seen``, ...; a path with a slash to a file of the same format
+            (augmented paths); ``@N`` behind either takes a random N (seed 0; the first N of a
+            larger sample).
+
+    Raises:
+        FileNotFoundError: no such file, or it is no JSON list.
+    """
+    name, _, number = split.partition("@")
+    path = Path(name) if "/" in name else _find_split(Path(data_dir), name)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"{path} (split {split!r}) does not exist; fetch it with `prevalent prepare r2r` or "
+            "point --data-dir or PREVALENT_DATA at the folder that holds r2r/"
+        )
+    try:
+        items = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}); fetch it again") from None
+    if not isinstance(items, list):
+        raise ValueError(f"{path} must hold a list of paths, not a {type(items).__name__}")
+    if number:
+        if not number.isdigit():
+            raise ValueError(f"split {split!r}: {number!r} after @ must be a whole number")
+        random.Random(SAMPLE_SEED).shuffle(items)
+        items = items[: int(number)]
+    return items
+
+
+def _find_split(data_dir: Path, name: str) -> Path:
+    nested = data_dir / "r2r" / f"R2R_{name}.json"
+    flat = data_dir / f"R2R_{name}.json"
+    return flat if flat.is_file() and not nested.is_file() else nested
+
+
+def expand(items: Iterable[dict[str, Any]], origin: str | Path = "R2R file") -> list[Instruction]:
+    """One `Instruction` for each text of each item; ``ValueError`` names the first bad item."""
+    instructions = []
+    for number, item in enumerate(items):
+        absent = [
+            key for key in ("scan", "path", "heading", "instructions", "path_id") if key not in item
+        ]
+        if absent:
+            raise ValueError(f"{origin}: item {number} has no {absent[0]!r}")
+        for j, text in enumerate(item["instructions"]):
+            instructions.append(
+                Instruction(
+                    id=f"{item['path_id']}_{j}",
+                    path_id=item["path_id"],
+                    scan=item["scan"],
+                    path=tuple(item["path"]),
+                    heading=float(item["heading"]),
+                    text=text,
+                    distance=float(item.get("distance", 0.0)),
+                )
+            )
+    return instructions
+
+
+def read_instructions(
+    data_dir: str | Path,
+    splits: Sequence[str],
+    *,
+    scans: Collection[str] | None = None,
+    shuffle_seed: int | None = SHUFFLE_SEED,
+) -> list[Instruction]:
+    """Instructions of ``splits`` in the authors' order.
+
+    Args:
+        data_dir: see `read_paths`.
+        splits: see `read_paths`; they follow each other before the shuffle.
+        scans: keep these scans only (those that have features), before the shuffle.
+        shuffle_seed: seed of the one shuffle after loading; None keeps the order of the files.
+    """
+    instructions = []
+    for split in splits:
+        instructions += expand(read_paths(data_dir, split), split)
+    if scans is not None:
+        instructions = [one for one in instructions if one.scan in scans]
+    if shuffle_seed is not None:
+        random.Random(shuffle_seed).shuffle(instructions)
+    return instructions
+
+
+class BatchOrder:
+    """Endless batches of indices that wrap around as the authors' environments do.
+
+    Batches are slices; where fewer than a batch remain, the data is shuffled and the batch is
+    completed from its start, so a few items repeat.
+
+    Args:
+        count: number of items.
+        batch_size: indices of a batch.
+        seed: of the shuffles at the wrap-around.
+    """
+
+    def __init__(self, count: int, batch_size: int, seed: int = SHUFFLE_SEED) -> None:
+        if count < 1:
+            raise ValueError("there is nothing to make batches of: the split is empty")
+        self.batch_size = batch_size
+        self._order = list(range(count))
+        self._next = 0
+        self._random = random.Random(seed)
+
+    def __iter__(self) -> BatchOrder:
+        return self
+
+    def __next__(self) -> list[int]:
+        batch = self._order[self._next : self._next + self.batch_size]
+        self._next += len(batch)
+        while len(batch) < self.batch_size:
+            self._random.shuffle(self._order)
+            self._next = min(self.batch_size - len(batch), len(self._order))
+            batch = batch + self._order[: self._next]
+        return batch
+
+    def reset(self) -> None:
+        """Back to the start of the present order."""
+        self._next = 0
+
+    def state_dict(self) -> dict[str, Any]:
+        version, words, gauss = self._random.getstate()
+        return {"order": list(self._order), "next": self._next, "random": [version, words, gauss]}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self._order, self._next = list(state["order"]), state["next"]
+        version, words, gauss = state["random"]
+        self._random.setstate((version, tuple(words), gauss))

@@ -1,0 +1,113 @@
+"""Words: how the R2R code bases split, count and number them."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+PAD, UNK, EOS = 0, 1, 2
+START_WORDS = ("<PAD>", "<UNK>", "<EOS>")
+BOS_WORD = "<BOS>"
+
+_SEPARATORS = re.compile(r"(\W+)")
+_PUNCTUATION = set(string.punctuation)
+
+
+def split_words(text: str) -> list[str]:
+    """Lower-cased words and separators of ``text``.
+
+    Runs of punctuation become single characters, except runs of full stops; a run with a space
+    inside, such as ``") &"``, stays whole, as in the authors' code.
+    """
+    words: list[str] = []
+    for part in _SEPARATORS.split(text.strip().lower()):
+        part = part.strip()
+        if part and _PUNCTUATION.issuperset(part) and set(part) != {"."}:
+            words += part
+        elif part:
+            words.append(part)
+    return words
+
+
+def build_vocabulary(texts: Iterable[str], min_count: int = 5) -> list[str]:
+    """Start words, then all words seen ``min_count`` times or more, most frequent first."""
+    counts: Counter[str] = Counter()
+    for text in texts:
+        counts.update(split_words(text))
+    frequent = [word for word, count in counts.most_common() if count >= min_count]
+    return [*START_WORDS, *frequent]
+
+
+def read_vocabulary(path: str | Path) -> list[str]:
+    """One word a line; raises ``ValueError`` where the start words are not first."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"vocabulary {path} does not exist; `prevalent prepare r2r` writes it"
+        )
+    words = path.read_text().split("\n")
+    words = [word.strip() for word in words if word.strip()]
+    if tuple(words[:3]) != START_WORDS:
+        raise ValueError(f"{path} must begin with {', '.join(START_WORDS)}")
+    return words
+
+
+def write_vocabulary(path: str | Path, words: Sequence[str]) -> None:
+    Path(path).write_text("\n".join(words) + "\n")
+
+
+class WordTokenizer:
+    """Numbers for words: ``[BOS] words [EOS]``, padded to a fixed length.
+
+    Args:
+        words: the vocabulary; BOS is added behind it.
+        max_length: L, length of every encoding.
+    """
+
+    def __init__(self, words: Sequence[str], max_length: int = 80) -> None:
+        self.words = [*words, BOS_WORD]
+        self.max_length = max_length
+        self.bos = len(words)
+        self._numbers = {word: number for number, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    @property
+    def vocab_size(self) -> int:
+        return len(self.words)
+
+    def encode(self, text: str) -> NDArray[np.int64] | None:
+        """(L,) word numbers, None where there is no word; a cut text still ends with EOS."""
+        words = split_words(text)
+        if not words:
+            return None
+        ids = [self.bos, *(self._numbers.get(word, UNK) for word in words), EOS]
+        if len(ids) > self.max_length:
+            ids = [*ids[: self.max_length - 1], EOS]
+        encoded = np.full(self.max_length, PAD, dtype=np.int64)
+        encoded[: len(ids)] = ids
+        return encoded
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Words up to the first padding."""
+        words = []
+        for number in ids:
+            if number == PAD:
+                break
+            words.append(self.words[number])
+        return " ".join(words)
+
+    def shrink(self, ids: Sequence[int]) -> list[int]:
+        """Without a leading BOS and from the first EOS on; empty where there is no EOS."""
+        plain = [int(number) for number in ids]
+        if EOS not in plain:
+            return []
+        start = 1 if plain[0] == self.bos else 0
+        return plain[start : plain.index(EOS)]
