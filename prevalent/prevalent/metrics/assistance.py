@@ -19,7 +19,7 @@ class AssistanceScores:
     """Scores of one episode; lengths and errors in meters."""
 
     error: float
-    oracle_error: float
+    oracle_error: float  # nearest approach to the goal that is nearest at the end
     steps: int
     length: float
     oracle_length: float  # travelled up to the nearest approach
@@ -50,13 +50,12 @@ def score_assistance(
     final = [distance(viewpoints[-1], goal) for goal in goals]
     nearest_goal = goals[len(goals) - 1 - int(np.argmin(final[::-1]))]
     moves = [distance(a, b) if a != b else 0.0 for a, b in pairwise(viewpoints)]
-    approach = np.array([[distance(v, goal) for v in viewpoints] for goal in goals])
-    reached = len(goals) - 1 - int(np.argmin(approach.min(axis=1)[::-1]))
-    closest = int(np.argmin(approach[reached]))  # the first visit counts
+    approach = [distance(viewpoint, nearest_goal) for viewpoint in viewpoints]
+    closest = int(np.argmin(approach))  # the first visit counts
     asks = list(result["agent_ask"])
     return AssistanceScores(
         error=min(final),
-        oracle_error=float(approach[reached, closest]),
+        oracle_error=approach[closest],
         steps=len(viewpoints) - 1,
         length=float(sum(moves)),
         oracle_length=float(sum(moves[:closest])),
