@@ -1,0 +1,178 @@
+"""Endless training batches: uint8 until they are on the device, read ahead by a thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..runtime import distributed
+from .images import ArrayImages, Images, normalize
+from .sampler import EpochSampler
+
+
+class Batch(NamedTuple):
+    images: Tensor  # (B, 3, R, R), float32 in [-1, 1], on the device
+    labels: Tensor  # (B,), int64, on the device
+
+
+class _Raw(NamedTuple):
+    pixels: Tensor  # (B, 3, R, R), uint8
+    labels: Tensor  # (B,)
+    flip: Tensor | None  # (B,) bool
+    shift: Tensor | None  # (B, 2) pixels, 0 .. 2 * pad
+
+
+class Batches:
+    """Endless iterator of `Batch`; its position is part of a checkpoint.
+
+    Augmentation is drawn from the position in the stream: it does not depend on the number of
+    ranks, on read-ahead, or on where the run was resumed.
+
+    Args:
+        images: what to read.
+        batch_size: B, of one ``next`` on one rank. Call ``next`` once for every accumulation, so
+            that ranks and accumulations are interchangeable.
+        seed: of the order and of the augmentation.
+        device: where batches go.
+        augment: mirror half of the images, and cut the square anywhere on the long edge.
+        pad: with ``augment``, shift images by up to this many pixels (CIFAR: 4).
+        shuffle: see `EpochSampler`.
+        prefetch: batches read ahead; 0 reads in the calling thread.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        batch_size: int,
+        *,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+        augment: bool = False,
+        pad: int = 0,
+        shuffle: bool = True,
+        prefetch: int = 2,
+    ) -> None:
+        self.images, self.device = images, torch.device(device)
+        self.augment, self.pad = augment, pad
+        self.sampler = EpochSampler(
+            len(images),
+            batch_size,
+            seed=seed,
+            rank=distributed.rank(),
+            world_size=distributed.world_size(),
+            shuffle=shuffle,
+        )
+        # A gather from memory is cheaper than a hand-over between threads.
+        self._prefetch = 0 if isinstance(images, ArrayImages) else prefetch
+        self._pool: ThreadPoolExecutor | None = None
+        self._ahead: deque[tuple[int, Future[_Raw]]] = deque()
+        self._position = 0
+
+    @property
+    def images_seen(self) -> int:
+        """Images handed out so far, all ranks together."""
+        return self._position
+
+    @property
+    def epoch(self) -> int:
+        """Complete passes over the images so far."""
+        return self._position // self.sampler.length
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self
+
+    def __next__(self) -> Batch:
+        if self._prefetch == 0:
+            raw = self._read(next(self.sampler), self.sampler.position)
+            self._position = self.sampler.position
+            return self._finish(raw)
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, thread_name_prefix="batches")
+        while len(self._ahead) <= self._prefetch:
+            index = next(self.sampler)
+            position = self.sampler.position
+            self._ahead.append((position, self._pool.submit(self._read, index, position)))
+        position, future = self._ahead.popleft()
+        raw = future.result()
+        self._position = position
+        return self._finish(raw)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**self.sampler.state_dict(), "position": self._position}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on with the batch that followed the one last handed out before saving."""
+        self.close()
+        self.sampler.load_state_dict(state)
+        self._position = self.sampler.position
+
+    def close(self) -> None:
+        """Forget what was read ahead and stop the thread."""
+        for _, future in self._ahead:
+            future.cancel()
+        self._ahead.clear()
+        if self._pool is not None:
+            self._pool.shutdown(wait=True)
+            self._pool = None
+        self.sampler.position = self._position
+
+    def _read(self, index: Tensor, position: int) -> _Raw:
+        crop = flip = shift = None
+        if self.augment:
+            flip, shift, crop = self._draws(len(index), position)
+        pixels, labels = self.images.read(index, crop), self.images.labels[index]
+        if self.device.type == "cuda" and pixels.device.type == "cpu":
+            pixels, labels = pixels.pin_memory(), labels.pin_memory()
+        return _Raw(pixels, labels, flip, shift)
+
+    def _draws(self, count: int, position: int) -> tuple[Tensor, Tensor | None, Tensor]:
+        sampler = self.sampler
+        first = position + (sampler.rank - sampler.world_size) * sampler.batch_size
+        # The mask keeps the seed of the generator positive; the factor separates run seeds.
+        generator = torch.Generator().manual_seed(
+            (sampler.seed * 0x9E3779B97F4A7C15 + first + 1) & (2**63 - 1)
+        )
+        flip = torch.rand(count, generator=generator) < 0.5
+        crop = torch.rand(count, generator=generator)
+        shift = None
+        if self.pad:
+            shift = torch.randint(0, 2 * self.pad + 1, (count, 2), generator=generator)
+        return flip, shift, crop
+
+    def _finish(self, raw: _Raw) -> Batch:
+        pixels = raw.pixels.to(self.device, non_blocking=True)
+        if raw.shift is not None:
+            pixels = shifted(pixels, raw.shift.to(self.device), self.pad)
+        if raw.flip is not None:
+            chosen = raw.flip.to(self.device, non_blocking=True)[:, None, None, None]
+            pixels = torch.where(chosen, pixels.flip(3), pixels)
+        return Batch(normalize(pixels), raw.labels.to(self.device, non_blocking=True))
+
+
+def shifted(pixels: Tensor, shift: Tensor, pad: int) -> Tensor:
+    """Windows of ``pixels`` (B, 3, R, R), padded with zeros, at ``shift`` (B, 2), 0 .. 2 * pad."""
+    size = pixels.shape[-1]
+    padded = F.pad(pixels, [pad] * 4)
+    steps = torch.arange(size, device=pixels.device)
+    rows = (shift[:, :1] + steps)[:, None, :, None]
+    columns = (shift[:, 1:] + steps)[:, None, None, :]
+    batch = torch.arange(len(pixels), device=pixels.device)[:, None, None, None]
+    channel = torch.arange(pixels.shape[1], device=pixels.device)[None, :, None, None]
+    return padded[batch, channel, rows, columns]
+
+
+def once(
+    images: Images, batch_size: int, *, device: torch.device | str = "cpu", limit: int = 0
+) -> Iterator[Batch]:
+    """One unshuffled pass over this rank's share of the first ``limit`` images (0: all)."""
+    total = min(limit, len(images)) if limit else len(images)
+    share = torch.arange(distributed.rank(), total, distributed.world_size())
+    for index in share.split(batch_size):
+        pixels = images.read(index).to(device)
+        yield Batch(normalize(pixels), images.labels[index].to(device))

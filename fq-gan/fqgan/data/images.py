@@ -1,0 +1,228 @@
+"""Labelled square images: what every reader returns, and the reader of encoded image files."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+import numpy as np
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+
+
+class Images(Protocol):
+    """N labelled RGB images of R x R pixels."""
+
+    name: str
+    resolution: int
+    class_names: list[str]
+    labels: Tensor  # (N,) int64
+
+    def __len__(self) -> int: ...
+
+    def read(self, index: Tensor, crop: Tensor | None = None) -> Tensor:
+        """Pixels (B, 3, R, R), uint8, of the images at ``index`` (B,).
+
+        ``crop`` (B,), in [0, 1], says where the square lies on the long edge of an image that is
+        not square; None takes the centre.
+        """
+        ...
+
+
+class ArrayImages:
+    """Images held in memory.
+
+    Args:
+        pixels: (N, 3, R, R), uint8.
+        labels: (N,), int64.
+        class_names: one name for each label.
+        name: what errors and files call this set.
+    """
+
+    def __init__(
+        self, pixels: Tensor, labels: Tensor, class_names: Sequence[str], name: str
+    ) -> None:
+        if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != 3:
+            raise ValueError(f"{name}: pixels must be uint8 (N, 3, R, R), got {pixels.shape}")
+        if pixels.shape[2] != pixels.shape[3] or len(labels) != len(pixels):
+            raise ValueError(
+                f"{name}: {tuple(pixels.shape)} pixels with {len(labels)} labels; "
+                "square images and one label for each are needed"
+            )
+        self.pixels, self.labels = pixels, labels.long()
+        self.class_names, self.name = list(class_names), name
+        self.resolution = pixels.shape[2]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def read(self, index: Tensor, crop: Tensor | None = None) -> Tensor:
+        """See `Images.read`; the result is on the device of the pixels."""
+        return self.pixels[index.to(self.pixels.device)]
+
+    def to(self, device: torch.device | str) -> ArrayImages:
+        """Move the pixels to ``device``, so that a batch costs one gather there."""
+        self.pixels = self.pixels.to(device)
+        return self
+
+
+class EncodedImages:
+    """Image files that are decoded when read, by a pool of threads (Pillow frees the lock).
+
+    The short edge of an image is kept, the square is cut out of the long one and resized to
+    ``resolution`` (PIL bilinear), as the authors do.
+
+    Args:
+        entries: N names, relative to the folder or archive.
+        labels: (N,), int64.
+        class_names: one name for each label.
+        name: the folder or archive, for errors.
+        resolution: R, pixels.
+        load: gives an entry's content.
+        workers: threads.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[str],
+        labels: Tensor,
+        class_names: Sequence[str],
+        name: str,
+        *,
+        resolution: int,
+        load: Callable[[str], BinaryIO],
+        workers: int = 4,
+    ) -> None:
+        self.entries, self.labels = list(entries), labels
+        self.class_names, self.name, self.resolution = list(class_names), name, resolution
+        self._load, self._workers = load, max(1, workers)
+        self._pool: ThreadPoolExecutor | None = None
+        check_classes(labels, self.class_names, name)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def read(self, index: Tensor, crop: Tensor | None = None) -> Tensor:
+        """See `Images.read`; raises ``ValueError`` naming a file that is no image."""
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
+        offsets = [0.5] * len(index) if crop is None else crop.tolist()
+        pixels = list(self._pool.map(self._decode, index.tolist(), offsets))
+        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+
+    def _decode(self, position: int, offset: float) -> np.ndarray:
+        entry = self.entries[position]
+        try:
+            with self._load(entry) as file, Image.open(file) as image:
+                return square(image.convert("RGB"), self.resolution, offset)
+        except (
+            UnidentifiedImageError,
+            OSError,
+            SyntaxError,
+            Image.DecompressionBombError,
+        ) as error:
+            raise ValueError(
+                f"{self.name}: {entry} cannot be read as an image ({error}); "
+                "replace it or move it away"
+            ) from error
+
+
+def square(image: Image.Image, resolution: int, offset: float = 0.5) -> np.ndarray:
+    """The square at ``offset`` of the long edge, resized: (R, R, 3), uint8."""
+    edge = min(image.size)
+    left, top = (round((length - edge) * offset) for length in image.size)
+    image = image.crop((left, top, left + edge, top + edge))
+    if edge != resolution:
+        image = image.resize((resolution, resolution), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def check_classes(labels: Tensor, class_names: Sequence[str], name: str) -> None:
+    """Raise ``ValueError`` unless every label has a name and every class has an image."""
+    if len(labels) == 0:
+        raise ValueError(f"{name} holds no image")
+    if int(labels.min()) < 0 or int(labels.max()) >= len(class_names):
+        raise ValueError(
+            f"{name}: labels run from {int(labels.min())} to {int(labels.max())}, "
+            f"but there are {len(class_names)} classes"
+        )
+    counts = torch.bincount(labels.cpu(), minlength=len(class_names))
+    if int(counts.min()) == 0:
+        empty = class_names[int(counts.argmin())]
+        raise ValueError(f"{name}: class {empty!r} holds no image; add some or remove the class")
+
+
+def in_memory(images: Images, name: str | None = None, batch_size: int = 1000) -> ArrayImages:
+    """Read all of ``images`` into memory."""
+    if isinstance(images, ArrayImages):
+        return images
+    order = torch.arange(len(images))
+    pixels = torch.empty(len(images), 3, images.resolution, images.resolution, dtype=torch.uint8)
+    for part in order.split(batch_size):
+        pixels[part] = images.read(part)
+    return ArrayImages(pixels, images.labels, images.class_names, name or images.name)
+
+
+def subset(images: Images, index: Tensor) -> Images:
+    """The images at ``index``, in that order, with the same classes."""
+    return Subset(images, index)
+
+
+class Subset:
+    """Some of the images of another set; a class may be absent."""
+
+    def __init__(self, images: Images, index: Tensor) -> None:
+        self._images, self._index = images, index
+        self.name, self.resolution = f"{images.name} ({len(index)} images)", images.resolution
+        self.class_names, self.labels = images.class_names, images.labels[index]
+
+    def __len__(self) -> int:
+        return len(self._index)
+
+    def read(self, index: Tensor, crop: Tensor | None = None) -> Tensor:
+        """See `Images.read`."""
+        return self._images.read(self._index[index], crop)
+
+
+def fingerprint(images: Images, probes: int = 256) -> str:
+    """Digest of the labels, the size and ``probes`` evenly spaced images.
+
+    It is cheap, and unlike dates and paths it survives copying; caches are keyed by it.
+    """
+    index = torch.linspace(0, len(images) - 1, min(probes, len(images))).round().long()
+    content = hashlib.sha256(f"{len(images)} {images.resolution}".encode())
+    content.update(images.labels.cpu().numpy().astype("<i8").tobytes())
+    content.update(images.read(index).cpu().numpy().tobytes())
+    return content.hexdigest()
+
+
+def normalize(pixels: Tensor) -> Tensor:
+    """uint8 in 0..255 to float32 in [-1, 1]."""
+    return (pixels.float() / 255 - 0.5) / 0.5
+
+
+def to_bytes(images: Tensor, *, truncate: bool = False) -> Tensor:
+    """Float images in [-1, 1] to uint8, rounded to the nearest level.
+
+    ``truncate`` cuts the fraction off instead, as the authors do: on images that were bytes
+    before, every level from 1 to 63 then comes out one too low.
+    """
+    levels = (images.float() + 1) / 2 * 255
+    return (levels if truncate else levels.round()).clamp(0, 255).to(torch.uint8)
+
+
+def open_bytes(content: bytes) -> BinaryIO:
+    """``content`` as a file."""
+    return io.BytesIO(content)
+
+
+def is_image_name(name: str | Path) -> bool:
+    """Whether the suffix is that of an image file."""
+    return Path(name).suffix.lower() in SUFFIXES

@@ -1,0 +1,298 @@
+"""Feature extractors: images in, (features, logits) out; each says whether it is comparable.
+
+Published figures come from "inception" (TensorFlow weights of 2015-12-05) or from "inception-torch"
+(BigGAN-PyTorch's own protocol, whose values differ by several percent). "squeezenet" and "random"
+need no download and compare only our own runs with each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..runtime.download import download, verify
+from .cache import default_cache_dir
+from .inception import InceptionV3, Variant
+from .resize import resize_like_tf1
+
+FeatureName = Literal["inception", "inception-torch", "squeezenet", "random"]
+
+NOT_COMPARABLE = "not comparable with published figures"
+
+
+class Source(NamedTuple):
+    """Where published weights come from."""
+
+    url: str
+    sha256: tuple[str, ...]  # leading digits; any of them
+
+
+SOURCES: dict[Variant, Source] = {
+    "fid": Source(
+        "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
+        "pt_inception-2015-12-05-6726825d.pth",
+        ("6726825d",),
+    ),
+    "torchvision": Source(
+        "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
+        ("0cc3c7bd", "1a9a5a14"),
+    ),
+}
+
+
+class Features(NamedTuple):
+    pool: Tensor  # (B, D) float32
+    logits: Tensor | None  # (B, L) float32; None where the network classifies nothing
+
+
+class FeatureExtractor(nn.Module):
+    """A frozen network with a name.
+
+    Attributes:
+        name: a `FeatureName`.
+        dim: D.
+        comparable: whether scores on these features may stand beside published ones.
+        protocol: a line for tables that names the network, and says so where not comparable.
+        key: digest of network, weights and resizer; caches of statistics are keyed by it.
+        keeps_surplus: whether the protocol scores the images of the last batch beyond the number
+            asked for, as BigGAN-PyTorch does.
+    """
+
+    name: FeatureName
+    dim: int
+    comparable: bool
+    protocol: str
+    key: str
+    keeps_surplus = False
+
+    def forward(self, images: Tensor) -> Features:
+        """Features of float ``images`` (B, 3, H, W) in [-1, 1]; fp32 under any autocast."""
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+            return self.extract(images.float())
+
+    def extract(self, images: Tensor) -> Features:
+        raise NotImplementedError
+
+
+class FIDInception(FeatureExtractor):
+    """2048 features and 1008 logits of the FID network, resized as TensorFlow 1 does."""
+
+    name = "inception"
+    dim = 2048
+    comparable = True
+    protocol = "TF-Inception 2015-12-05 weights, TF1 bilinear resize to 299"
+
+    def __init__(self, network: InceptionV3, weights_key: str) -> None:
+        super().__init__()
+        self.network = network
+        self.key = f"inception-tf1-{weights_key}"
+
+    def extract(self, images: Tensor) -> Features:
+        levels = (images + 1) * 127.5
+        resized = resize_like_tf1(levels, 299, 299)
+        return Features(*self.network((resized - 128) / 128))
+
+
+class TorchInception(FeatureExtractor):
+    """BigGAN-PyTorch's protocol: torchvision's ImageNet weights, corners aligned (Sec. 2.13)."""
+
+    name = "inception-torch"
+    dim = 2048
+    comparable = True
+    protocol = "BigGAN-PyTorch protocol (torchvision Inception, not TF-Inception)"
+    keeps_surplus = True
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: InceptionV3, weights_key: str) -> None:
+        super().__init__()
+        self.network = network
+        self.key = f"inception-torch-{weights_key}"
+        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+
+    def extract(self, images: Tensor) -> Features:
+        normalized = ((images + 1) / 2 - self.mean) / self.std
+        if normalized.shape[2:] != (299, 299):
+            normalized = F.interpolate(normalized, (299, 299), mode="bilinear", align_corners=True)
+        return Features(*self.network(normalized))
+
+
+class SqueezeNetFeatures(FeatureExtractor):
+    """512 features (averaged fire9) and 1000 logits of an ImageNet-trained SqueezeNet 1.0.
+
+    Args:
+        arrays: ``conv1``, ``fireN.conv1x1_1`` (squeeze), ``fireN.conv1x1_2`` and
+            ``fireN.conv3x3_2`` (expand), ``conv_final``; each with ``.weight`` and ``.bias``.
+        weights_key: digest of the file.
+    """
+
+    name = "squeezenet"
+    dim = 512
+    comparable = False
+    protocol = f"SqueezeNet 1.0 features, {NOT_COMPARABLE}"
+    mean: Tensor
+
+    def __init__(self, arrays: dict[str, np.ndarray], weights_key: str) -> None:
+        super().__init__()
+        self.key = f"squeezenet-{weights_key}"
+        for name, array in arrays.items():
+            self.register_buffer(name.replace(".", "_"), torch.from_numpy(array.copy()))
+        self.register_buffer("mean", torch.tensor([104.0, 117.0, 123.0]).view(1, 3, 1, 1))
+
+    def extract(self, images: Tensor) -> Features:
+        levels = (images.flip(1) + 1) * 127.5  # RGB to BGR, 0..255
+        size = (227, 227)
+        shrinks = images.shape[2] > size[0]
+        x = F.interpolate(levels, size, mode="bilinear", align_corners=False, antialias=shrinks)
+        x = F.max_pool2d(self._conv("conv1", x - self.mean, stride=2), 3, 2, ceil_mode=True)
+        for number in range(2, 10):
+            squeezed = self._conv(f"fire{number}.conv1x1_1", x)
+            wide = self._conv(f"fire{number}.conv3x3_2", squeezed, padding=1)
+            x = torch.cat([self._conv(f"fire{number}.conv1x1_2", squeezed), wide], 1)
+            if number in (4, 8):
+                x = F.max_pool2d(x, 3, 2, ceil_mode=True)
+        final = self._conv("conv_final", x, padding=1)
+        return Features(x.mean(dim=(2, 3)), final.mean(dim=(2, 3)))
+
+    def _conv(self, name: str, x: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
+        key = name.replace(".", "_")
+        weight, bias = self.get_buffer(f"{key}_weight"), self.get_buffer(f"{key}_bias")
+        return F.conv2d(x, weight, bias, stride=stride, padding=padding).relu_()
+
+
+class RandomFeatures(FeatureExtractor):
+    """448 features of a small convolution network with fixed random weights.
+
+    The weights come from the raw bits of PCG64, which NumPy guarantees never to change.
+    """
+
+    name = "random"
+    widths = (64, 128, 256)
+    dim = sum(widths)
+    comparable = False
+    protocol = f"fixed random convolutions, {NOT_COMPARABLE}"
+    key = "random-convolutions-1"
+
+    def __init__(self) -> None:
+        super().__init__()
+        bits = np.random.PCG64(20200713)
+        inputs = 3
+        for number, width in enumerate(self.widths):
+            count = width * inputs * 9
+            uniform = (bits.random_raw(count) >> np.uint64(40)).astype(np.float64) / 2**23 - 1
+            weight = uniform * np.sqrt(6 / (inputs * 9))  # keeps the variance through ReLU
+            shaped = torch.from_numpy(weight.reshape(width, inputs, 3, 3)).float()
+            self.register_buffer(f"weight{number}", shaped)
+            inputs = width
+
+    def extract(self, images: Tensor) -> Features:
+        shrinks = images.shape[2] > 32
+        x = F.interpolate(images, (32, 32), mode="bilinear", antialias=shrinks)
+        means = []
+        for number in range(len(self.widths)):
+            x = F.conv2d(x, self.get_buffer(f"weight{number}"), stride=2, padding=1).relu_()
+            means.append(x.mean(dim=(2, 3)))
+        return Features(torch.cat(means, 1), None)
+
+
+def build_extractor(
+    name: FeatureName,
+    *,
+    weights: str = "",
+    fetch: bool = False,
+    cache_dir: str | Path | None = None,
+    device: torch.device | str = "cpu",
+) -> FeatureExtractor:
+    """Make a frozen feature extractor.
+
+    Args:
+        name: which one.
+        weights: the file of the Inception weights, or the file or folder of SqueezeNet's ``.npz``;
+            "random" needs none.
+        fetch: download missing Inception weights into ``cache_dir``.
+        cache_dir: where downloaded weights are kept and looked for (`default_cache_dir`).
+        device: where it runs.
+
+    Raises:
+        FileNotFoundError: the weights are not there.
+        ValueError: they are another file than the published one.
+    """
+    extractor: FeatureExtractor
+    if name == "random":
+        extractor = RandomFeatures()
+    elif name == "squeezenet":
+        extractor = _squeezenet(weights)
+    else:
+        variant: Variant = "fid" if name == "inception" else "torchvision"
+        path = inception_file(variant, weights, fetch=fetch, cache_dir=cache_dir)
+        network, key = load_inception(variant, path), _digest(path)
+        kind = FIDInception if variant == "fid" else TorchInception
+        extractor = kind(network, key)
+    return extractor.eval().requires_grad_(False).to(device)
+
+
+def inception_file(
+    variant: Variant, weights: str = "", *, fetch: bool = False, cache_dir: str | Path | None = None
+) -> Path:
+    """The checked weights file: ``weights`` if given, else the one in ``cache_dir``."""
+    source = SOURCES[variant]
+    folder = Path(cache_dir) if cache_dir else default_cache_dir()
+    path = Path(weights) if weights else folder / source.url.split("/")[-1]
+    if not path.is_file():
+        if weights or not fetch:
+            raise FileNotFoundError(
+                f"{path} is missing; fetch {source.url} and name it with --weights, run "
+                "fqgan prepare inception, or choose --features random"
+            )
+        download(source.url, path, sha256=source.sha256[0])
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    if not found.startswith(source.sha256):
+        verify(path, sha256=source.sha256[0])
+    return path
+
+
+def load_inception(variant: Variant, path: str | Path) -> InceptionV3:
+    """Read a state dict of the ``variant``; an auxiliary classifier in it is left out."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = {key: value for key, value in state.items() if not key.startswith("AuxLogits.")}
+        network = InceptionV3(variant)
+        missing, unexpected = network.load_state_dict(state, strict=False)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, OSError) as error:
+        raise ValueError(f"{path} holds no Inception weights ({error})") from error
+    # Old files have no batch counters, and nothing reads these.
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise ValueError(
+            f"{path} holds other weights than Inception's: missing {missing[:3]}, "
+            f"unexpected {unexpected[:3]}"
+        )
+    return network
+
+
+def _squeezenet(weights: str) -> SqueezeNetFeatures:
+    place = Path(weights) if weights else Path()
+    files = sorted(place.glob("*.npz")) if weights and place.is_dir() else [place]
+    if len(files) != 1 or not files[0].is_file():
+        raise FileNotFoundError(
+            f"--features squeezenet needs --weights FILE.npz or its folder, got {weights!r}"
+        )
+    try:
+        with np.load(files[0], allow_pickle=False) as content:
+            arrays = {name: content[name].astype(np.float32) for name in content.files}
+        return SqueezeNetFeatures(arrays, _digest(files[0]))
+    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{files[0]} holds no SqueezeNet weights ({error})") from error
+
+
+def _digest(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
