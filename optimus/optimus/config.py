@@ -115,9 +115,9 @@ class DataOptions:
     """The corpus; ``optimus prepare`` writes the folders."""
 
     folder: Path = Path("data/penn")
-    """Folder with train.txt, valid.txt and test.txt, or with the shards of a large corpus."""
-    format: Literal["text", "labeled", "shards"] = "text"
-    """text: a sentence a line; labeled: label TAB sentence; shards: prepared JSON files."""
+    """Folder with train.txt (or the shards of a large corpus), valid.txt and test.txt."""
+    format: Literal["text", "label-text"] = "text"
+    """text: a sentence a line; label-text: label TAB sentence, the label is left out."""
     block_size: int = 100
     """Sentences with more words than this are left out of training and evaluation."""
     batch_size: int = 16
@@ -215,8 +215,176 @@ class TrainConfig:
             f"--data.batch-size {self.data.batch_size} must be a multiple of "
             f"--optimizer.accumulate {self.optimizer.accumulate}",
         )
-        if "horizon" in self.compat:
-            _require(
-                self.data.format == "shards",
-                "--compat horizon is about shards and needs --data.format shards",
-            )
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Score a model on a split, its checkpoints by reconstruction, or a file of generated text."""
+
+    run_dir: Path | None = None
+    """Folder of the run to score; the results are written into it."""
+    model: Path | None = None
+    """Folder of a model without a run."""
+    data: Path | None = None
+    """Folder of the corpus; by default that of the run."""
+    format: Literal["text", "label-text"] | None = None
+    """Format of the corpus; by default that of the run, else text."""
+    split: Literal["train", "valid", "test"] = "test"
+    """What to score."""
+    samples: int = 100
+    """Samples K of the importance-weighted likelihood."""
+    batch_size: int = 32
+    """Sentences encoded at once."""
+    max_sentences: int = 0
+    """Score only the first sentences of the split; 0 is all."""
+    block_size: int = 0
+    """Sentences with more words are left out; 0 is the run's own limit, else 510."""
+    reconstruction_study: bool = False
+    """Reconstruction error of every checkpoint of the run instead (the injection ablation)."""
+    generated: Path | None = None
+    """File of generated sentences: BLEU-n against --references and self-BLEU-n instead."""
+    references: Path | None = None
+    """File of real sentences."""
+    ngram: int = 5
+    """n of BLEU-n and self-BLEU-n."""
+    output_dir: Path | None = None
+    """Where to write the results, if not to the run or model folder."""
+    seed: int = 42
+    """Seed of the posterior samples."""
+    device: Device = "auto"
+    """Where to compute."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the networks; the bound itself is always fp32."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.run_dir is not None or self.model is not None or self.generated is not None,
+            "give --run-dir (a run), --model (a model's folder) or --generated (a text file)",
+        )
+        for name in ("samples", "batch_size", "ngram"):
+            value = getattr(self, name)
+            option = name.replace("_", "-")
+            _require(value >= 1, f"--{option} must be at least 1, got {value}")
+        _require(
+            self.generated is None or self.references is not None,
+            "--generated needs --references, a file of real sentences",
+        )
+        _require(
+            not self.reconstruction_study or self.run_dir is not None,
+            "--reconstruction-study needs --run-dir, a run with checkpoints",
+        )
+
+
+@dataclass(frozen=True)
+class DecodingOptions:
+    """How a sentence is made from a latent vector."""
+
+    strategy: Literal["greedy", "sample", "beam"] = "greedy"
+    """greedy takes the best token, sample draws one, beam keeps --decoding.num-beams hypotheses."""
+    temperature: float = 1.0
+    """Divides the logits before sampling."""
+    top_k: int = 0
+    """Sample among the k best tokens; 0 is off."""
+    top_p: float = 1.0
+    """Sample among the best tokens that hold this share of the probability; 1 is off."""
+    num_beams: int = 4
+    """Hypotheses of beam search."""
+    length_penalty: float = 1.0
+    """Exponent of the length that divides a hypothesis's score."""
+    max_new_tokens: int = 100
+    """Longest sentence in tokens."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.temperature > 0,
+            f"--decoding.temperature must be positive, got {self.temperature}; use "
+            "--decoding.strategy greedy for the limit 0",
+        )
+        _require(self.top_k >= 0, f"--decoding.top-k must not be negative, got {self.top_k}")
+        _require(0 <= self.top_p <= 1, f"--decoding.top-p must be in [0, 1], got {self.top_p}")
+        for name in ("num_beams", "max_new_tokens"):
+            value = getattr(self, name)
+            option = name.replace("_", "-")
+            _require(value >= 1, f"--decoding.{option} must be at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """What the four kinds of generation share."""
+
+    model: Path = Path("runs/demo/model")
+    """Folder of a model, or of a run."""
+    decoding: DecodingOptions = field(default_factory=DecodingOptions)
+    output: Path | None = None
+    """File for the result; standard output if absent."""
+    unique: bool = False
+    """Leave out sentences that were made before."""
+    batch_size: int = 64
+    """Sentences encoded or decoded at once."""
+    seed: int = 42
+    """Seed of sampling."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def __post_init__(self) -> None:
+        _require(self.batch_size >= 1, f"--batch-size must be at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True)
+class ReconstructConfig(GenerateConfig):
+    """Encode sentences and decode them again: the sentence, then what came back."""
+
+    texts: tuple[str, ...] = ()
+    """Sentences."""
+    file: Path | None = None
+    """File of sentences; - is standard input."""
+    limit: int = 0
+    """Only the first sentences; 0 is all."""
+
+
+@dataclass(frozen=True)
+class SampleConfig(GenerateConfig):
+    """Decode draws from the prior."""
+
+    count: int = 10
+    """Sentences to make."""
+    latent_scale: float = 1.0
+    """Standard deviation of z."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.count >= 1, f"--count must be at least 1, got {self.count}")
+
+
+@dataclass(frozen=True)
+class InterpolateConfig(GenerateConfig):
+    """Sentences on the line between two."""
+
+    texts: tuple[str, ...] = ()
+    """Two sentences."""
+    file: Path | None = None
+    """File of pairs, `source TAB target` a line; - is standard input."""
+    steps: int = 10
+    """Steps from the source to the target."""
+    points: Literal["dataset", "interactive"] = "dataset"
+    """dataset makes steps + 1 sentences, interactive steps + 2, as the authors' two modes do."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _require(self.steps >= 1, f"--steps must be at least 1, got {self.steps}")
+
+
+@dataclass(frozen=True)
+class AnalogyConfig(GenerateConfig):
+    """source is to target as the input is to the answer: z = z_input + degree (z_t - z_s)."""
+
+    source: str = ""
+    """Sentence A."""
+    target: str = ""
+    """Sentence B."""
+    texts: tuple[str, ...] = ()
+    """Sentences C to transfer."""
+    file: Path | None = None
+    """File of sentences C, or of `source TAB target TAB input` lines; - is standard input."""
+    degree: float = 1.0
+    """How far to go; 0 stays."""

@@ -22,7 +22,7 @@ def _wikipedia() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
             run_dir=Path("runs", f"pretrain/wikipedia_{dim}"),
             model=ModelOptions(latent_dim=dim, init=PUBLIC_WEIGHTS),
             objective=ObjectiveOptions(free_bits=1.0, cycles=10),
-            data=DataOptions(Path("data/wikipedia"), "shards", block_size=256, batch_size=128),
+            data=DataOptions(Path("data/wikipedia"), block_size=256, batch_size=128),
             max_steps=WIKIPEDIA_STEPS,
             save_every=20_000,
         )
@@ -30,9 +30,9 @@ def _wikipedia() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
 
 
 # corpus -> format, longest sentence in words, sentences per step, epochs
-CORPORA: dict[str, tuple[Literal["text", "labeled"], int, int, float]] = {
+CORPORA: dict[str, tuple[Literal["text", "label-text"], int, int, float]] = {
     "penn": ("text", 100, 16, 1.0),
-    "yelp": ("labeled", 300, 16, 1.0),
+    "yelp": ("label-text", 300, 16, 1.0),
     "yahoo": ("text", 510, 16, 1.0),
     "snli": ("text", 100, 40, 20.0),
 }

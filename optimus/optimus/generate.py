@@ -1,0 +1,162 @@
+"""``optimus generate {reconstruct,sample,interpolate,analogy}``: play with the latent space."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+
+from .config import (
+    AnalogyConfig,
+    GenerateConfig,
+    InterpolateConfig,
+    ReconstructConfig,
+    SampleConfig,
+)
+from .decoding import (
+    Sampling,
+    analogy as analogy_latents,
+    generate,
+    interpolate as interpolate_latents,
+    unique,
+)
+from .runtime.command import parse
+from .runtime.distributed import choose_device
+from .runtime.files import write_atomically
+from .sentence_vae import SentenceVAE
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run ``optimus generate interpolate --model runs/x --texts "a man ." "a dog ."``."""
+    kinds: dict[str, tuple[type[GenerateConfig], Callable[..., list[str]]]] = {
+        "reconstruct": (ReconstructConfig, reconstruct),
+        "sample": (SampleConfig, sample),
+        "interpolate": (InterpolateConfig, interpolate),
+        "analogy": (AnalogyConfig, analogy),
+    }
+    if not argv or argv[0] in {"-h", "--help"}:
+        print("usage: optimus generate {" + ",".join(kinds) + "} --model FOLDER ...")
+        return
+    if argv[0] not in kinds:
+        raise ValueError(f"unknown kind {argv[0]!r}; choose one of {', '.join(kinds)}")
+    kind, function = kinds[argv[0]]
+    config = parse(kind, argv[1:], f"optimus generate {argv[0]}")
+    device = choose_device(config.device)
+    vae = SentenceVAE.from_pretrained(_find_model(config.model), device=str(device))
+    generator = torch.Generator(device=device).manual_seed(config.seed)
+    lines = function(config, vae, generator)
+    text = "".join(f"{line}\n" for line in (unique(lines) if config.unique else lines))
+    if config.output is None:
+        sys.stdout.write(text)
+    else:
+        config.output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(config.output, text)
+
+
+def reconstruct(
+    config: ReconstructConfig, vae: SentenceVAE, generator: torch.Generator
+) -> list[str]:
+    """``source TAB reconstruction`` of each sentence, z = posterior mean."""
+    texts = _read(config.texts, config.file)
+    texts = texts[: config.limit or None]
+    decoded = _decode(config, vae, vae.encode(texts, batch_size=config.batch_size), generator)
+    return [f"{text}\t{other}" for text, other in zip(texts, decoded, strict=True)]
+
+
+def sample(config: SampleConfig, vae: SentenceVAE, generator: torch.Generator) -> list[str]:
+    """Sentences from z ~ N(0, scale^2 I); a plain language model starts from BOS alone."""
+    if vae.model.encoder is None:
+        rows = generate(
+            vae.model,
+            None,
+            _sampling(config),
+            batch_size=config.batch_size,
+            generator=generator,
+            num_sequences=config.count,
+        )
+        return vae.tokenizers.decode_batch(rows)
+    size = (config.count, vae.model.config.latent_dim)
+    latents = torch.randn(size, generator=generator, device=generator.device)
+    return _decode(config, vae, config.latent_scale * latents, generator)
+
+
+def interpolate(
+    config: InterpolateConfig, vae: SentenceVAE, generator: torch.Generator
+) -> list[str]:
+    """Sentences on the line from each source to its target."""
+    if config.texts and len(config.texts) != 2:
+        raise ValueError(f"--texts takes two sentences, got {len(config.texts)}")
+    lines = ["\t".join(config.texts)] if config.texts else _read((), config.file)
+    pairs = [_split(line, 2, "source TAB target") for line in lines]
+    ends = vae.encode([text for pair in pairs for text in pair], batch_size=config.batch_size)
+    latents = torch.cat(
+        [
+            interpolate_latents(a, b, config.steps, config.points)
+            for a, b in zip(ends[::2], ends[1::2], strict=True)
+        ]
+    )
+    return _decode(config, vae, latents, generator)
+
+
+def analogy(config: AnalogyConfig, vae: SentenceVAE, generator: torch.Generator) -> list[str]:
+    """z = z_input + degree (z_target - z_source), decoded, for every input."""
+    lines = _read(config.texts, config.file)
+    if config.source and config.target:
+        rows = [[config.source, config.target, line] for line in lines]
+    else:
+        rows = [_split(line, 3, "source TAB target TAB input") for line in lines]
+    texts = [text for row in rows for text in row]
+    latents = vae.encode(texts, batch_size=config.batch_size).unflatten(0, (-1, 3))
+    source, target, given = latents.unbind(dim=1)
+    moved = analogy_latents(source, target, given, config.degree)
+    return _decode(config, vae, moved, generator)
+
+
+def _decode(
+    config: GenerateConfig, vae: SentenceVAE, latents: torch.Tensor, generator: torch.Generator
+) -> list[str]:
+    return vae.decode(latents, _sampling(config), batch_size=config.batch_size, generator=generator)
+
+
+def _sampling(config: GenerateConfig) -> Sampling:
+    options = config.decoding
+    return Sampling(
+        strategy=options.strategy,
+        temperature=options.temperature,
+        top_k=options.top_k,
+        top_p=options.top_p,
+        num_beams=options.num_beams,
+        length_penalty=options.length_penalty,
+        max_new_tokens=options.max_new_tokens,
+    )
+
+
+def _find_model(folder: Path) -> Path:
+    return folder / "model" if (folder / "model").is_dir() else folder
+
+
+def _read(texts: Sequence[str], file: Path | None) -> list[str]:
+    """Sentences of the command line, of a file or of standard input, blank ones left out."""
+    if texts and file is not None:
+        raise ValueError("give --texts or --file, not both")
+    if file is not None and str(file) == "-":
+        lines = sys.stdin.read().splitlines()
+    elif file is not None:
+        if not file.is_file():
+            raise FileNotFoundError(f"--file {file} is missing")
+        lines = file.read_text(encoding="utf-8").splitlines()
+    else:
+        lines = list(texts)
+    lines = [line.strip() for line in lines if line.strip()]
+    if not lines:
+        raise ValueError("no sentence given: use --texts, or --file (- is standard input)")
+    return lines
+
+
+def _split(line: str, parts: int, form: str) -> list[str]:
+    fields = [field.strip() for field in line.split("\t")]
+    if len(fields) != parts or not all(fields):
+        raise ValueError(f"the line {line!r} is not of the form `{form}`")
+    return fields

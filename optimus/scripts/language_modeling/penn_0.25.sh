@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Table 1, PTB, lambda 0.25. Paper: PPL 24.34 (low confidence).
+# Also: AU 32. PPL is per GPT-2 token with BOS and EOS.
+# Estimate: one 24 GB GPU, about 1 hour; starts from runs/pretrain/wikipedia_32/model.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+run_dir=${RUN_DIR:-runs/language_modeling/penn_0.25}
+dry=$([[ " $* " == *" --dry-run "* ]] && echo --dry-run || true)
+torchrun --standalone --nproc-per-node "${GPUS:-1}" -m optimus train lm-penn-0.25 \
+    --run-dir "$run_dir" "$@"
+python -m optimus evaluate --run-dir "$run_dir" --split test $dry

@@ -1,0 +1,11 @@
+#!/usr/bin/env bash
+# Table 1, Yahoo, lambda 1.00. Paper: PPL 24.92 (medium confidence).
+# Also: AU 32. PPL is per GPT-2 token with BOS and EOS.
+# Estimate: four 24 GB GPUs, about 2 hours; starts from runs/pretrain/wikipedia_32/model.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+run_dir=${RUN_DIR:-runs/language_modeling/yahoo_1.00}
+dry=$([[ " $* " == *" --dry-run "* ]] && echo --dry-run || true)
+torchrun --standalone --nproc-per-node "${GPUS:-1}" -m optimus train lm-yahoo-1.00 \
+    --run-dir "$run_dir" "$@"
+python -m optimus evaluate --run-dir "$run_dir" --split test $dry
