@@ -1,0 +1,29 @@
+"""The command ``fqgan``; ``python -m fqgan`` is the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NoReturn
+
+from .runtime.command import run_command
+
+VERBS = {
+    "prepare": ("fqgan.data.prepare:main", "download, check and convert data sets"),
+    "train": ("fqgan.train:main", "train a preset; run it again to continue"),
+    "sample": ("fqgan.biggan.sample:main", "sheets, interpolations, npz files, truncation curves"),
+    "evaluate": ("fqgan.evaluate:main", "FID, KID, IS, precision and recall of a run or of files"),
+    "convert": ("fqgan.convert:main", "weights of the authors and of TF Hub into ours"),
+    "migrate": ("fqgan.migrate:main", "the authors' command line into ours"),
+    "plot": ("fqgan.plots:main", "curves of loss, FID and codebook perplexity as PNG"),
+    "report": ("fqgan.report:main", "published figures with ours beside them"),
+    "demo": ("fqgan.demo:main", "train on toy shapes, score, draw; about four minutes"),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run one verb and exit."""
+    run_command("fqgan", VERBS, argv)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,200 @@
+"""One preset for each row of the paper, its twin without FQ, ablations, and small runs."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from ..data.datasets import DataConfig
+from ..scoring import ScoringOptions
+from .config import DiscriminatorConfig, GeneratorConfig, QuantizerConfig
+from .options import BigganTrain
+from .step import StepConfig
+
+ALL_LAYERS = (0, 1, 2, 3)
+CIFAR_STEP = StepConfig(
+    batch_size=64, num_d_steps=4, generator_lr=2e-4, discriminator_lr=2e-4, ema_start=1000
+)
+C10 = BigganTrain(
+    name_suffix="quant",
+    max_steps=97_500,  # 500 epochs of 195 iterations
+    init="N02",
+    sample_statistics="batch",  # their script samples in training mode
+    data=DataConfig("cifar10", "data/cifar"),
+    quantizer=QuantizerConfig(
+        layers=ALL_LAYERS, codebook_size=1024, commitment_weight=1.0, decay=0.8
+    ),
+    step=CIFAR_STEP,
+)
+C100 = replace(
+    C10,
+    evaluate_every=2000,
+    data=DataConfig("cifar100", "data/cifar"),
+    quantizer=QuantizerConfig(
+        layers=ALL_LAYERS, codebook_size=64, commitment_weight=10.0, decay=0.9
+    ),
+)
+
+
+def _imagenet(resolution: int, latent_dim: int, quantizer: QuantizerConfig) -> BigganTrain:
+    attention = (resolution // 2,)
+    batch_size = 2 * resolution
+    return BigganTrain(
+        name_suffix="quant",
+        # 100 epochs of 1,281,167 images, four batches an iteration
+        max_steps=-(-100 * 1_281_167 // (4 * batch_size)),
+        sn_eps=1e-6,
+        data=DataConfig("hdf5", f"data/ILSVRC{resolution}.hdf5", resolution=resolution),
+        generator=GeneratorConfig(
+            latent_dim=latent_dim, hierarchical=True, shared_dim=128, attention=attention
+        ),
+        discriminator=DiscriminatorConfig(attention=attention),
+        quantizer=quantizer,
+        step=StepConfig(
+            batch_size=batch_size,
+            num_d_steps=1,
+            num_d_accumulations=4,
+            num_g_accumulations=4,
+            generator_lr=1e-4,
+            discriminator_lr=4e-4,
+            adam_eps=1e-6,
+            ema_start=20_000,
+        ),
+    )
+
+
+I64 = replace(
+    _imagenet(
+        64, 120, QuantizerConfig(layers=(2,), codebook_size=1024, commitment_weight=0.5, decay=0.7)
+    ),
+    name_suffix="test",
+)
+I128 = _imagenet(
+    128,
+    120,
+    QuantizerConfig(layers=ALL_LAYERS, codebook_size=1024, commitment_weight=15.0, decay=0.8),
+)
+UPSTREAM_I128 = replace(
+    I128,
+    name_suffix="",
+    evaluate_every=2000,
+    max_steps=138_000,
+    generator=replace(I128.generator, channels=96),
+    discriminator=replace(I128.discriminator, channels=96),
+    quantizer=replace(I128.quantizer, layers=()),
+    step=replace(I128.step, num_d_accumulations=8, num_g_accumulations=8),
+)
+SMALL = BigganTrain(
+    max_steps=3000,
+    init="N02",
+    sample_statistics="standing",
+    log_every=50,
+    save_every=500,
+    evaluate_every=1000,
+    sample_every=500,
+    keep_best=1,
+    data=DataConfig("hdf5", "data/cifar10_jpeg.hdf5", in_memory=True),
+    generator=GeneratorConfig(channels=16, latent_dim=64, shared_dim=32),
+    discriminator=DiscriminatorConfig(channels=16),
+    quantizer=QuantizerConfig(
+        layers=ALL_LAYERS, codebook_size=256, commitment_weight=1.0, decay=0.8
+    ),
+    step=StepConfig(
+        batch_size=32,
+        num_d_steps=2,
+        generator_lr=2e-4,
+        discriminator_lr=2e-4,
+        ema_decay=0.999,
+        ema_start=200,
+    ),
+    scoring=ScoringOptions(features="random", num_images=5000),
+)
+DEMO = replace(
+    SMALL,
+    max_steps=700,
+    log_every=10,
+    save_every=350,
+    evaluate_every=100,
+    sample_every=100,
+    data=DataConfig("toy", "", in_memory=True),
+    step=replace(SMALL.step, ema_decay=0.98, ema_start=100),
+    scoring=ScoringOptions(features="random", num_images=1000),
+)
+SMOKE = replace(
+    DEMO,
+    max_steps=4,
+    log_every=1,
+    save_every=2,
+    evaluate_every=4,
+    sample_every=4,
+    standing_batches=2,
+    data=DataConfig("toy", "", toy_images=64),
+    generator=GeneratorConfig(channels=8, latent_dim=8, shared_dim=4),
+    discriminator=DiscriminatorConfig(channels=8),
+    quantizer=replace(SMALL.quantizer, codebook_size=16),
+    step=replace(SMALL.step, batch_size=4, num_d_steps=1),
+    scoring=ScoringOptions(features="random", num_images=16, batch_size=8, splits=2),
+)
+
+
+def without_quantizer(config: BigganTrain) -> BigganTrain:
+    """The BigGAN twin: everything alike, no layer quantized."""
+    return replace(config, name_suffix="baseline", quantizer=replace(config.quantizer, layers=()))
+
+
+def _quantized(config: BigganTrain, **options: Any) -> BigganTrain:
+    return replace(config, quantizer=replace(config.quantizer, **options))
+
+
+TABLE = "class-conditional generation"
+PRESETS: dict[str, tuple[str, BigganTrain]] = {
+    "biggan-c10": (f"FQ-BigGAN, {TABLE}, CIFAR-10", C10),
+    "biggan-c10-baseline": (f"BigGAN, {TABLE}, CIFAR-10", without_quantizer(C10)),
+    "biggan-c10-straight": (
+        "FQ-BigGAN as the paper draws it, D goes on with the codes, CIFAR-10",
+        _quantized(C10, forward="straight_through", warmup_calls=5000),
+    ),
+    "biggan-c100": (f"FQ-BigGAN, {TABLE}, CIFAR-100", C100),
+    "biggan-c100-baseline": (f"BigGAN, {TABLE}, CIFAR-100", without_quantizer(C100)),
+    "biggan-i64": (f"FQ-BigGAN, {TABLE}, ImageNet 64x64", I64),
+    "biggan-i64-baseline": (f"BigGAN, {TABLE}, ImageNet 64x64", without_quantizer(I64)),
+    "biggan-i128": (f"FQ-BigGAN, {TABLE}, ImageNet 128x128", I128),
+    "biggan-i128-baseline": (f"BigGAN, {TABLE}, ImageNet 128x128", without_quantizer(I128)),
+    "biggan-i128-upstream": ("BigGAN of BigGAN-PyTorch, batch 2048, width 96", UPSTREAM_I128),
+    **{
+        f"biggan-c100-k{size}": (
+            f"ablation, CIFAR-100: {size} codes",
+            _quantized(C100, codebook_size=size),
+        )
+        for size in (16, 256, 1024)
+    },
+    **{
+        f"biggan-c100-layer{layer}": (
+            f"ablation, CIFAR-100: layer {layer} alone",
+            _quantized(C100, layers=(layer,)),
+        )
+        for layer in ALL_LAYERS
+    },
+    **{
+        f"biggan-c100-decay{decay}": (
+            f"ablation, CIFAR-100: momentum {decay}",
+            _quantized(C100, decay=decay),
+        )
+        for decay in (0.7, 0.8, 0.99)
+    },
+    **{
+        f"biggan-c100-weight{weight}": (
+            f"ablation, CIFAR-100: weight {weight}",
+            _quantized(C100, commitment_weight=float(weight)),
+        )
+        for weight in (0.5, 1, 5)
+    },
+    "small-cifar10-biggan": ("BigGAN of reduced width on a CPU", without_quantizer(SMALL)),
+    "small-cifar10-fq-commit": ("FQ-BigGAN of reduced width, as released", SMALL),
+    "small-cifar10-fq-straight": (
+        "FQ-BigGAN of reduced width, D goes on with the codes",
+        _quantized(SMALL, forward="straight_through", warmup_calls=1000),
+    ),
+    "demo": ("toy shapes, about four minutes on two CPU cores", DEMO),
+    "smoke": ("a few tiny steps", SMOKE),
+}

@@ -1,0 +1,112 @@
+"""Images from a trained generator, and the sheets that show them."""
+
+from __future__ import annotations
+
+import copy
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..sheets import midpoints, save_sheet
+from . import standing_statistics
+from .latents import Latents
+from .options import SampleStatistics
+
+logger = logging.getLogger(__name__)
+
+
+class Sampler:
+    """Draws images from ``generator`` and leaves it as it is.
+
+    Args:
+        generator: any mode; a copy is used.
+        latents: where noise and labels come from.
+        statistics: of the norm layers. ``running`` takes those of training, ``batch`` those of
+            each batch of samples (the authors' CIFAR runs, which sample in training mode; an
+            image then depends on its neighbours), ``standing`` collects new ones first.
+        standing_batches: behind ``standing``.
+        batch_size: of those batches, and the most that goes through the generator at once.
+    """
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        latents: Latents,
+        *,
+        statistics: SampleStatistics = "running",
+        standing_batches: int = 16,
+        batch_size: int = 64,
+    ) -> None:
+        self.generator = copy.deepcopy(generator).requires_grad_(False)
+        self.latents, self.batch_size = latents, batch_size
+        if statistics == "standing":
+            draws = [latents(batch_size) for _ in range(standing_batches)]
+            standing_statistics(self.generator, draws)
+        self.generator.train(statistics == "batch")
+
+    def __call__(self, count: int) -> Tensor:
+        """The next ``count`` images (count, 3, R, R) in [-1, 1]."""
+        return self.draw(count)[0]
+
+    def draw(self, count: int) -> tuple[Tensor, Tensor]:
+        """The next ``count`` images and their labels (count,)."""
+        latent = self.latents(count)
+        return self.images(latent.z, latent.labels), latent.labels
+
+    @torch.no_grad()
+    def images(self, z: Tensor, classes: Tensor) -> Tensor:
+        """Images (N, 3, R, R) of noise (N, Z) and labels (N,) or class vectors (N, E)."""
+        pieces = zip(z.split(self.batch_size), classes.split(self.batch_size), strict=True)
+        return torch.cat([self.generator(*piece).float() for piece in pieces])
+
+    def of_classes(self, labels: Sequence[int], each: int) -> Tensor:
+        """``each`` images of every label, label by label: (len(labels) * each, 3, R, R)."""
+        z = self.latents(len(labels) * each).z
+        chosen = torch.tensor(labels, device=z.device).repeat_interleave(each)
+        return self.images(z, chosen)
+
+
+def class_sheet(
+    sampler: Sampler, path: Path, labels: Sequence[int] | None = None, columns: int = 10
+) -> Path:
+    """A row of ``columns`` images for each label, by default for the first 20 classes."""
+    if labels is None:
+        labels = range(min(20, sampler.latents.num_classes))
+    return save_sheet(sampler.of_classes(list(labels), columns), path, columns)
+
+
+def random_sheet(sampler: Sampler, path: Path, count: int = 64) -> Path:
+    """``count`` images of random classes, about square."""
+    return save_sheet(sampler(count), path, columns=max(1, round(count**0.5)))
+
+
+def interpolation_sheets(
+    sampler: Sampler, folder: Path, *, number: int = 0, rows: int = 16, between: int = 8
+) -> list[Path]:
+    """Sheets on the way from one latent to another: noise and class, noise alone, class alone.
+
+    ``interpZY``, ``interpZ`` and ``interpY``, followed by ``number``; each row goes from one end
+    to the other over ``between`` images. Classes can only be mixed where the generator has one
+    class embedding for all blocks; otherwise the two sheets that do are left out.
+    """
+    first, last = sampler.latents(rows), sampler.latents(rows)
+    embed = sampler.generator.embed
+    with torch.no_grad():
+        start, end = embed(first.labels), embed(last.labels)
+    steps = between + 2
+    fixed_class = start.repeat_interleave(steps, dim=0)
+    path_z = midpoints(first.z, last.z, between).flatten(0, 1)
+    pairs = {"Z": (path_z, fixed_class)}
+    if start.is_floating_point():
+        path_class = midpoints(start, end, between).flatten(0, 1)
+        pairs["ZY"] = (path_z, path_class)
+        pairs["Y"] = (first.z.repeat_interleave(steps, dim=0), path_class)
+    else:
+        logger.info("this generator has no shared class embedding: classes cannot be interpolated")
+    return [
+        save_sheet(sampler.images(z, classes), folder / f"interp{name}{number}.png", steps)
+        for name, (z, classes) in pairs.items()
+    ]

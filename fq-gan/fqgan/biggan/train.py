@@ -1,0 +1,228 @@
+"""Training of BigGAN and FQ-BigGAN: one function, top to bottom."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ..data.batches import Batches
+from ..data.datasets import build_batches, build_images
+from ..quantizer import quantizer_statistics
+from ..runtime import distributed
+from ..runtime.checkpoint import Checkpoint, Progress
+from ..runtime.files import write_atomically
+from ..runtime.logs import Logs
+from ..runtime.precision import MixedPrecision, check_finite
+from ..runtime.rundir import open_run
+from ..runtime.signals import StopSignal
+from ..scoring import Scorer
+from . import build_discriminator, build_generator
+from .latents import Latents
+from .options import BigganTrain, share_step
+from .sampling import Sampler, class_sheet
+from .step import GanStep
+from .weights import save_weights, start_from
+
+
+def train(config: BigganTrain) -> nn.Module:
+    """Run ``config`` to its last step, continuing from the newest checkpoint in its folder.
+
+    Returns:
+        The generator for use: the moving average where there is one.
+
+    Raises:
+        ValueError, FileNotFoundError: options, data or weights are unusable; before the first step.
+        FloatingPointError: a loss became NaN or infinite; nothing is saved after it.
+    """
+    with (
+        distributed.start(
+            config.device, seed=config.seed, deterministic=config.deterministic
+        ) as world,
+        StopSignal() as stop,
+    ):
+        if world.device.type == "cuda" and not config.deterministic:
+            torch.backends.cudnn.benchmark = True
+        images = build_images(config.data, seed=config.seed)
+        scorer = Scorer(config.scoring, images, world.device) if config.evaluate_every else None
+        options = share_step(config.step, world.size)
+        networks = config.networks(len(images.class_names))
+        torch.manual_seed(config.seed)  # the same initial weights on every rank
+        generator, discriminator = build_generator(networks), build_discriminator(networks)
+        if config.initial_weights:
+            start_from(config.initial_weights, generator, discriminator)
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        generator, discriminator = (
+            network.to(world.device, memory_format=layout)  # type: ignore[call-overload]
+            for network in (generator, discriminator)
+        )
+        latents = Latents(
+            generator.latent_dim, networks.num_classes, seed=config.seed, device=world.device
+        )
+        precision = MixedPrecision(config.precision, world.device)
+        step = GanStep(generator, discriminator, options, precision=precision, draw=latents)
+        chosen = step.average.module if config.use_average else generator
+        batches = build_batches(
+            config.data, images, options.batch_size, seed=config.seed, device=world.device
+        )
+        progress = Progress(best=0.0, best_saved=0)
+        parts = {
+            "generator": generator,
+            "discriminator": discriminator,
+            "generator_optimizer": step.generator_optimizer,
+            "discriminator_optimizer": step.discriminator_optimizer,
+            "precision": precision,
+            "data": batches,
+            "latents": latents,
+            "average": step.average,
+            "progress": progress,
+        }
+
+        with open_run(config.folder, config) as run_dir:
+            checkpoint = Checkpoint(run_dir, keep=config.keep, **parts)
+            checkpoint.load_latest()
+            if progress.step == 0:
+                write_parameter_counts(run_dir, generator=generator, discriminator=discriminator)
+
+            def save(folder: str) -> None:
+                if world.is_main:
+                    save_weights(
+                        run_dir / folder,
+                        networks,
+                        chosen,
+                        raw=generator if config.use_average else None,
+                        discriminator=discriminator,
+                        class_names=images.class_names,
+                        step=progress.step,
+                    )
+
+            with Logs(run_dir, config.max_steps, progress.step) as logs:
+                spectra = Spectra(run_dir, progress.step)
+                while progress.step < config.max_steps:
+                    real = next_images(batches, options.num_d_steps * options.num_d_accumulations)
+                    progress.step += 1
+                    losses = step(*real, progress.step)
+
+                    last = progress.step == config.max_steps or stop.requested(progress.step)
+                    row: dict[str, float | Tensor] = {}
+                    if is_due(progress.step, config.log_every) or last:
+                        row = {f"loss_{name}": value for name, value in losses._asdict().items()}
+                        row["codebook_perplexity"] = row.pop("loss_codebook_perplexity")
+                        row |= quantizer_statistics(discriminator)
+                        row |= {"images": batches.images_seen, "epoch": batches.epoch}
+                    if row or is_due(progress.step, config.save_every):
+                        check_finite(progress.step, **losses._asdict())
+                    if scorer and is_due(progress.step, config.evaluate_every, config.max_steps):
+                        row |= scores(config, scorer, chosen)
+                        if improves(row[config.best_metric], config.best_metric, progress):
+                            save(f"best{progress.best_saved % config.keep_best}")
+                            progress.best_saved += 1
+                    if row:
+                        logs.log(progress.step, **row)
+                    logs.advance(progress.step)
+                    if is_due(progress.step, config.spectra_every):
+                        spectra.write(progress.step, G=generator, D=discriminator)
+                    if is_due(progress.step, config.sample_every, config.max_steps):
+                        write_fixed_sheet(config, chosen, run_dir, progress.step)
+                    if is_due(progress.step, config.save_every) or last:
+                        checkpoint.save(progress.step)
+                        save("model")
+                    if last and progress.step < config.max_steps:
+                        stop.leave(progress.step)
+        return chosen
+
+
+def is_due(step: int, every: int, last: int = 0) -> bool:
+    """Whether something that happens ``every`` steps (0: never), and at ``last``, happens now."""
+    return every > 0 and (step % every == 0 or step == last)
+
+
+def next_images(batches: Batches, count: int) -> tuple[Tensor, Tensor]:
+    """The next ``count`` batches as one: images (count * B, 3, R, R) and labels.
+
+    Batches are asked for one by one, so that ranks and accumulations are interchangeable.
+    """
+    drawn = [next(batches) for _ in range(count)]
+    return torch.cat([batch.images for batch in drawn]), torch.cat([b.labels for b in drawn])
+
+
+def sampler_of(config: BigganTrain, generator: nn.Module, seed: int, shared: bool) -> Sampler:
+    """A sampler with a stream of its own: sampling does not disturb training."""
+    latents = Latents(
+        generator.latent_dim,
+        generator.num_classes,
+        seed=seed,
+        device=next(generator.parameters()).device,
+        shared=shared,
+    )
+    return Sampler(
+        generator,
+        latents,
+        statistics=config.sample_statistics,
+        standing_batches=config.standing_batches,
+        batch_size=config.step.batch_size,
+    )
+
+
+def scores(config: BigganTrain, scorer: Scorer, generator: nn.Module) -> dict[str, float]:
+    """Scores of the same latents at every call, computed by all ranks together."""
+    found = scorer(sampler_of(config, generator, config.seed + 1, shared=True))
+    if config.best_metric not in found:
+        raise ValueError(
+            f"--best-metric {config.best_metric} is not among the scores of --scoring.features "
+            f"{config.scoring.features} ({', '.join(found)}); choose fid or other features"
+        )
+    return found
+
+
+def write_fixed_sheet(config: BigganTrain, generator: nn.Module, run_dir: Path, step: int) -> None:
+    """``samples/fixed_STEP.png``: the same noise and classes at every step."""
+    if distributed.is_main():
+        sampler = sampler_of(config, generator, config.seed + 2, shared=False)
+        class_sheet(sampler, run_dir / "samples" / f"fixed_{step:06d}.png")
+
+
+def improves(value: float | Tensor, metric: str, progress: Progress) -> bool:
+    """Whether ``value`` is strictly better than any before; remembers it in ``progress``."""
+    better = progress.best_saved == 0 or (
+        value > progress.best if metric == "inception_score" else value < progress.best
+    )
+    if better:
+        progress.best = float(value)
+    return better
+
+
+def write_parameter_counts(run_dir: Path, **networks: nn.Module) -> None:
+    """``parameters.json``: how many numbers each network learns."""
+    if distributed.is_main():
+        counts = {
+            name: sum(parameter.numel() for parameter in network.parameters())
+            for name, network in networks.items()
+        }
+        write_atomically(run_dir / "parameters.json", json.dumps(counts) + "\n")
+
+
+class Spectra:
+    """``spectra.jsonl``: the largest singular values of all weights, as spectral norm sees them."""
+
+    def __init__(self, run_dir: Path, first_step: int) -> None:
+        self.path = run_dir / "spectra.jsonl"
+        if distributed.is_main() and self.path.exists():
+            # A line that a kill cut short has no closing brace; its step is run again.
+            lines = [line for line in self.path.read_text().splitlines() if line.endswith("}")]
+            kept = [f"{line}\n" for line in lines if json.loads(line)["step"] <= first_step]
+            write_atomically(self.path, "".join(kept))
+
+    def write(self, step: int, **networks: nn.Module) -> None:
+        """Append a row for ``step``; names are the authors', such as ``G_blocks_0_0_conv1_sv0``."""
+        if not distributed.is_main():
+            return
+        row: dict[str, float] = {"step": step}
+        for prefix, network in networks.items():
+            for name, value in network.named_buffers():
+                if name.rpartition(".")[2].startswith("sv"):
+                    row[f"{prefix}_{name.replace('.', '_')}"] = float(value)
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")

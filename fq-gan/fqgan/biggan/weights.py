@@ -1,0 +1,142 @@
+"""A folder of weights for use: ``config.json`` and safetensors, no code inside."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ..runtime.files import replace_folder, write_atomically
+from ..runtime.rundir import read_config
+from . import build_generator
+from .config import BigganConfig
+
+
+class Weights(NamedTuple):
+    config: BigganConfig
+    generator: nn.Module  # in eval mode
+    class_names: list[str]
+    step: int
+
+
+def save_weights(
+    folder: str | Path,
+    config: BigganConfig,
+    generator: nn.Module,
+    *,
+    raw: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+    class_names: Sequence[str] = (),
+    step: int = 0,
+) -> Path:
+    """Write a folder that `load_weights` reads, in place of an older one and in one move.
+
+    Args:
+        folder: to be written.
+        config: of both networks.
+        generator: to be used; where there is a moving average, that one.
+        raw: the generator without the average.
+        discriminator: for fine-tuning.
+        class_names: in the order of the labels.
+        step: iterations behind these weights.
+    """
+    target = Path(folder)
+    partial = target.with_name(f".{target.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    networks = {"model": generator, "raw": raw, "discriminator": discriminator}
+    for name, network in networks.items():
+        if network is not None:
+            state = {key: value.contiguous() for key, value in network.state_dict().items()}
+            save_file(state, partial / f"{name}.safetensors")
+    plain = {**dataclasses.asdict(config), "class_names": list(class_names), "step": step}
+    write_atomically(partial / "config.json", json.dumps(plain, indent=2) + "\n")
+    replace_folder(partial, target)
+    return target
+
+
+def load_weights(
+    folder: str | Path, *, use_average: bool = True, device: torch.device | str = "cpu"
+) -> Weights:
+    """Read what `save_weights` wrote.
+
+    Args:
+        folder: of the weights.
+        use_average: False takes the generator without the moving average, if it was saved.
+        device: where the generator goes.
+
+    Raises:
+        FileNotFoundError: there are no weights in ``folder``.
+        ValueError: the weights do not fit the configuration beside them.
+    """
+    folder = Path(folder)
+    if not (folder / "model.safetensors").exists():
+        raise FileNotFoundError(
+            f"no weights were found in {folder} (model.safetensors is missing); give the folder of "
+            "a finished save, such as RUN/model, or of `fqgan convert`"
+        )
+    config = read_config(BigganConfig, folder)
+    extra: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    raw = folder / "raw.safetensors"
+    path = raw if not use_average and raw.exists() else folder / "model.safetensors"
+    generator = build_generator(config)
+    load_into(generator, path)
+    generator = generator.to(device).eval()
+    return Weights(config, generator, extra.get("class_names", []), extra.get("step", 0))
+
+
+def load_into(network: nn.Module, path: Path) -> None:
+    """Load a safetensors file that has to fit ``network`` in every name and shape."""
+    try:
+        network.load_state_dict(load_file(path))
+    except Exception as error:  # safetensors has its own error class, without a public base
+        raise ValueError(
+            f"{path} does not fit the network its config.json describes: {error}"
+        ) from error
+
+
+def start_from(folder: str | Path, generator: nn.Module, discriminator: nn.Module) -> None:
+    """Fine-tuning: load the networks of ``folder`` into freshly built ones.
+
+    The generator without the moving average is preferred; a folder without a discriminator leaves
+    the discriminator as it was initialised.
+    """
+    folder = Path(folder)
+    paths = [path for name in ("raw", "model") if (path := folder / f"{name}.safetensors").exists()]
+    if not paths:
+        raise FileNotFoundError(
+            f"--initial-weights {folder}: there is no model.safetensors; give a folder that a run "
+            "or `fqgan convert` wrote"
+        )
+    load_into(generator, paths[0])
+    if (folder / "discriminator.safetensors").exists():
+        load_into(discriminator, folder / "discriminator.safetensors")
+
+
+def weights_of_run(run_dir: str | Path, *, best: bool = False) -> Path:
+    """The folder of weights inside a run: the newest, or the newest of the ``best``.
+
+    Raises:
+        FileNotFoundError: the run has none yet.
+    """
+    run_dir = Path(run_dir)
+    if not best:
+        if (run_dir / "model").exists():
+            return run_dir / "model"
+        raise FileNotFoundError(
+            f"--run-dir {run_dir}: there is no model folder; train it until its first save"
+        )
+    folders = [path.parent for path in run_dir.glob("best*/config.json")]
+    if not folders:
+        raise FileNotFoundError(
+            f"--best: {run_dir} has no best weights yet; train it until its first score "
+            "(--evaluate-every)"
+        )
+    return max(folders, key=lambda folder: json.loads((folder / "config.json").read_text())["step"])

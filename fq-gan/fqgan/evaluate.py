@@ -1,0 +1,135 @@
+"""``fqgan evaluate``: score a run, a folder of weights, or a ``samples.npz``."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from .biggan.latents import Latents
+from .biggan.options import BigganTrain, SampleStatistics
+from .biggan.sampling import Sampler
+from .biggan.weights import load_weights, weights_of_run
+from .data.datasets import DataConfig, build_images, data_name
+from .data.statistics import score_samples
+from .runtime import distributed
+from .runtime.command import parse
+from .runtime.rundir import read_config
+from .scoring import Scorer, ScoringOptions, open_extractor
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Score one of: a run, a folder of weights, a samples.npz. A run brings its own settings."""
+
+    run_dir: str = ""
+    """Folder of a run."""
+    best: bool = False
+    """Of a run: the weights with the best score instead of the newest."""
+    weights: str = ""
+    """Folder of weights, from a run or from `fqgan convert`."""
+    samples: str = ""
+    """File of samples, from `fqgan sample --npz`; gives the Inception score and pool moments."""
+    use_average: bool = True
+    """Score the moving average of G; False scores G itself."""
+    sample_statistics: SampleStatistics = "running"
+    """Norm statistics of samples: of training, of their own batch, or newly collected ones."""
+    standing_batches: int = 16
+    """Batches behind "standing" statistics."""
+    z_std: float = 1.0
+    """Standard deviation of the noise."""
+    seed: int = 0
+    """Of noise and labels."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    data: DataConfig = field(default_factory=DataConfig)
+    scoring: ScoringOptions = field(default_factory=ScoringOptions)
+
+    def __post_init__(self) -> None:
+        given = [name for name in ("run_dir", "weights", "samples") if getattr(self, name)]
+        if len(given) > 1:
+            raise ValueError("give only one of --run-dir, --weights and --samples")
+        if self.z_std <= 0:
+            raise ValueError(f"--z-std must be positive, got {self.z_std}")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run ``fqgan evaluate --run-dir runs/demo``."""
+    default = EvaluateConfig()
+    if "--run-dir" in argv[:-1]:
+        run = read_config(BigganTrain, argv[list(argv).index("--run-dir") + 1])
+        default = EvaluateConfig(
+            sample_statistics=run.sample_statistics,
+            standing_batches=run.standing_batches,
+            data=run.data,
+            scoring=run.scoring,
+        )
+    result = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
+    if distributed.is_main():
+        print(json.dumps(result, indent=2))
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Score what ``config`` names and add a line to ``evaluations.jsonl`` beside it.
+
+    Returns:
+        The scores, and what they depend on: features and protocol, data, sample count, weights.
+    """
+    scoring = config.scoring
+    if not (config.run_dir or config.weights or config.samples):
+        raise ValueError("nothing to score: give --run-dir, --weights or --samples")
+    with distributed.start(config.device, seed=config.seed) as world:
+        if config.samples:
+            extractor = open_extractor(scoring, world.device)
+            result: dict[str, Any] = dict(
+                score_samples(config.samples, extractor, splits=scoring.splits, device=world.device)
+            )
+            facts: dict[str, Any] = {"samples": config.samples}
+            folder = Path(config.samples).parent
+        else:
+            source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
+            folder = Path(config.run_dir or config.weights)
+            weights = load_weights(source, use_average=config.use_average, device=world.device)
+            images = build_images(config.data)
+            scorer = Scorer(scoring, images, world.device)
+            extractor = scorer.extractor
+            latents = Latents(
+                weights.generator.latent_dim,
+                weights.config.num_classes,
+                seed=config.seed,
+                std=config.z_std,
+                device=world.device,
+            )
+            sampler = Sampler(
+                weights.generator,
+                latents,
+                statistics=config.sample_statistics,
+                standing_batches=config.standing_batches,
+                batch_size=scoring.batch_size,
+            )
+            result = dict(scorer(sampler))
+            facts = {
+                "weights": str(source),
+                "step": weights.step,
+                "data": data_name(config.data),
+                "split": config.data.split,
+                "num_images": scoring.num_images,
+                "real_images": scoring.real_images or len(images),
+                "sample_statistics": config.sample_statistics,
+                "z_std": config.z_std,
+                "seed": config.seed,
+            }
+    facts |= {
+        "features": scoring.features,
+        "protocol": extractor.protocol,
+        "comparable": extractor.comparable,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+    row = {**result, **facts}
+    if distributed.is_main():
+        with (folder / "evaluations.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    return row

@@ -1,0 +1,110 @@
+"""From a source of generated images to FID, KID, IS, precision and recall against a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .data.images import Images
+from .data.statistics import data_statistics
+from .metrics.features import FeatureExtractor, FeatureName, build_extractor
+from .metrics.statistics import collect, compare
+from .runtime import distributed
+
+
+@dataclass(frozen=True)
+class ScoringOptions:
+    """How samples are scored. Figures of different ``features`` cannot be compared."""
+
+    features: FeatureName = "inception-torch"
+    """inception-torch: BigGAN's protocol; inception: TensorFlow's; the others work offline."""
+    weights: str = ""
+    """File with the Inception weights, or folder with the SqueezeNet weights."""
+    fetch: bool = False
+    """Download the Inception weights where no file is given and none is in the cache."""
+    num_images: int = 50_000
+    """Generated images that are scored."""
+    real_images: int = 0
+    """Images of the data set they are compared with, from the first on; 0 takes all."""
+    batch_size: int = 64
+    """Images in one pass."""
+    splits: int = 10
+    """Of the Inception score."""
+    cache_dir: str = ""
+    """Where weights and statistics of data sets are kept; empty: $FQGAN_CACHE, ~/.cache/fqgan."""
+
+    def __post_init__(self) -> None:
+        for name in ("num_images", "batch_size", "splits"):
+            if getattr(self, name) < 1:
+                raise ValueError(
+                    f"--scoring.{name.replace('_', '-')} must be at least 1, "
+                    f"got {getattr(self, name)}"
+                )
+        if self.num_images < 2 * self.splits:
+            raise ValueError(
+                f"--scoring.num-images {self.num_images} is too few for --scoring.splits "
+                f"{self.splits}; give at least two images a split"
+            )
+
+
+def open_extractor(options: ScoringOptions, device: torch.device | str) -> FeatureExtractor:
+    """The features of ``options``; raises ``FileNotFoundError`` or ``ValueError`` for weights."""
+    return build_extractor(
+        options.features,
+        weights=options.weights,
+        fetch=options.fetch,
+        cache_dir=options.cache_dir or None,
+        device=device,
+    )
+
+
+class Scorer:
+    """Scores generators against one data set; its statistics are computed once.
+
+    Args:
+        options: see `ScoringOptions`.
+        images: the data set.
+        device: where features are computed.
+
+    Raises:
+        ValueError, FileNotFoundError: the weights of the features are missing or wrong.
+    """
+
+    def __init__(
+        self, options: ScoringOptions, images: Images, device: torch.device | str = "cpu"
+    ) -> None:
+        self.options, self.images, self.device = options, images, torch.device(device)
+        self.extractor = open_extractor(options, device)
+
+    def __call__(self, sample: Callable[[int], Tensor]) -> dict[str, float]:
+        """Score ``options.num_images`` images of ``sample``.
+
+        Args:
+            sample: from a number B to (B, 3, R, R) in [-1, 1], this process's share.
+
+        Returns:
+            ``fid``, ``kid_x100``, ``kid_x100_std``, ``precision``, ``recall`` and, where the
+            features have class probabilities, ``inception_score`` and its ``_std``; the same on
+            every process.
+        """
+        options = self.options
+        real = data_statistics(
+            self.images,
+            self.extractor,
+            cache_dir=options.cache_dir or None,
+            num_images=options.real_images,
+            batch_size=options.batch_size,
+            device=self.device,
+        )
+        fake = collect(self.extractor, self._batches(sample), options.num_images)
+        # KID and precision need subsets no larger than either side.
+        subset = min(1000, options.num_images, options.real_images or len(self.images))
+        return compare(real, fake, splits=options.splits, subset_size=subset)
+
+    def _batches(self, sample: Callable[[int], Tensor]) -> Iterator[Tensor]:
+        share = -(-self.options.num_images // distributed.world_size())
+        for _ in range(0, share, self.options.batch_size):
+            yield sample(self.options.batch_size)
