@@ -1,0 +1,142 @@
+"""Result files of the three tasks: read, checked against the graphs, written for a leaderboard."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from ..runtime.files import write_atomically
+from ..simulator.graph import Graphs, SimulatorError
+from .instructions import expand, read_paths
+
+Task = Literal["r2r", "ndh", "hanna"]
+ID_FIELDS: dict[str, str] = {"r2r": "instr_id", "ndh": "inst_idx", "hanna": "instr_id"}
+PATH_FIELDS: dict[str, str] = {"r2r": "trajectory", "ndh": "trajectory", "hanna": "agent_pose"}
+
+
+class Reference(NamedTuple):
+    """What one result is held against."""
+
+    id: str
+    scan: str
+    start: str
+    item: Mapping[
+        str, Any
+    ]  # the record of the official file; R2R: with ``path`` of the instruction
+
+
+def read_json_list(path: Path, cure: str) -> list[dict[str, Any]]:
+    """A list of records; ``cure`` says where a missing file is to be had."""
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist; {cure}")
+    try:
+        content = json.loads(path.read_text())
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error})") from None
+    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
+        raise ValueError(f"{path} must hold a list of records")
+    return content
+
+
+def read_references(data_dir: Path, task: Task, split: str) -> list[Reference]:
+    """What a complete result file of ``task`` and ``split`` answers, in file order."""
+    if task == "r2r":
+        instructions = expand(read_paths(data_dir, split), split)
+        return [Reference(i.id, i.scan, i.path[0], {"path": i.path}) for i in instructions]
+    path = data_dir / task / (f"{split}.json" if task == "ndh" else f"hanna_{split}.json")
+    items = read_json_list(path, f"fetch it with `prevalent prepare {task}`")
+    if task == "ndh":
+        return [
+            Reference(str(item["inst_idx"]), item["scan"], item["start_pano"]["pano"], item)
+            for item in items
+        ]
+    return [
+        Reference(f"{item['path_id']}_{j}", item["scan"], item["paths"][0][0], item)
+        for item in items
+        for j in range(len(item["instructions"]))
+    ]
+
+
+def read_results(path: Path, task: Task) -> dict[str, dict[str, Any]]:
+    """Records of a result file by id; ``ValueError`` names the first that is malformed."""
+    results: dict[str, dict[str, Any]] = {}
+    for number, record in enumerate(read_json_list(path, "name an existing file with --results")):
+        for field in (ID_FIELDS[task], PATH_FIELDS[task]):
+            if field not in record:
+                raise ValueError(f"{path}: record {number} has no {field!r}, which {task} needs")
+        steps = record[PATH_FIELDS[task]]
+        if not steps or not all(len(step) == 3 and isinstance(step[0], str) for step in steps):
+            raise ValueError(
+                f"{path}: record {number} must list [viewpoint, heading, elevation] steps"
+            )
+        name = str(record[ID_FIELDS[task]])
+        if name in results:
+            raise ValueError(f"{path}: instruction {name!r} occurs twice")
+        results[name] = record
+    return results
+
+
+def check_results(
+    results: Mapping[str, Mapping[str, Any]],
+    references: Iterable[Reference],
+    graphs: Graphs,
+    task: Task,
+    *,
+    allow_missing: bool = False,
+    allow_jumps: bool = False,
+) -> None:
+    """Raise ``ValueError`` naming the first result that is missing, foreign or impossible.
+
+    Args:
+        results: by id.
+        references: the split's.
+        graphs: of its scans.
+        task: decides the fields.
+        allow_missing: accept a part of the split.
+        allow_jumps: accept steps between viewpoints that share no edge.
+    """
+    known = {reference.id: reference for reference in references}
+    foreign = next((name for name in results if name not in known), None)
+    if foreign is not None:
+        raise ValueError(f"result {foreign!r} belongs to no instruction of the split")
+    for name, reference in known.items():
+        if name not in results:
+            if allow_missing:
+                continue
+            raise ValueError(
+                f"instruction {name!r} has no result ({len(results)} of {len(known)} are there)"
+            )
+        walked = [step[0] for step in results[name][PATH_FIELDS[task]]]
+        _check_walk(name, walked, reference, graphs, allow_jumps)
+
+
+def _check_walk(
+    name: str, walked: Sequence[str], reference: Reference, graphs: Graphs, allow_jumps: bool
+) -> None:
+    if walked[0] != reference.start:
+        raise ValueError(
+            f"result {name!r} begins at {walked[0]!r}, its instruction at {reference.start!r}"
+        )
+    try:
+        nodes = [graphs.node(reference.scan, viewpoint) for viewpoint in walked]
+    except SimulatorError as error:
+        raise ValueError(f"result {name!r}: {error}") from None
+    if allow_jumps:
+        return
+    for number, (a, b) in enumerate(pairwise(nodes), start=1):
+        if a != b and not graphs.adjacent(a, b):
+            raise ValueError(
+                f"result {name!r} jumps at step {number} from {walked[number - 1]!r} to "
+                f"{walked[number]!r}, which share no edge"
+            )
+
+
+def write_submission(path: Path, results: Mapping[str, Mapping[str, Any]], task: Task) -> None:
+    """The leaderboard's form: id and steps, sorted keys, indent 4 (atomic)."""
+    fields = (ID_FIELDS[task], PATH_FIELDS[task])
+    records = [{field: record[field] for field in fields} for record in results.values()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(records, sort_keys=True, indent=4) + "\n")
