@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from prevalent.environments.walk import Episode
 from prevalent.simulator.graph import Graphs, ScanData
 
 SQUARE = {"a": (0, 0, 0), "b": (0, 2, 0), "c": (2, 2, 0.5), "d": (2, 0, 0)}
@@ -68,3 +69,14 @@ def write_connectivity(folder: Path, name: str, scan: ScanData) -> Path:
     path = folder / f"{name}_connectivity.json"
     path.write_text(json.dumps(rows))
     return path
+
+
+def tasks_in(graphs: Graphs, count: int, seed: int = 0) -> list[Episode]:
+    """Shortest-path walks between random viewpoints, the scans taking turns."""
+    rng, tasks = np.random.default_rng(seed), []
+    for i in range(count):
+        scan = graphs.scans[i % len(graphs.scans)]
+        a, b = rng.choice(graphs.nodes_of(scan), 2, replace=False)
+        path = tuple(graphs.viewpoints[n] for n in graphs.path(a, b))
+        tasks.append(Episode(scan, path, float(rng.uniform(0, 6)), id=f"{i}_0"))
+    return tasks

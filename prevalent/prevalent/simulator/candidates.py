@@ -66,17 +66,17 @@ def _build_candidates(graphs: Graphs, camera: Camera) -> Candidates:
         new = listed & (first == UNSEEN)
         first[new] = view * k + rank[new]
     seen = first < UNSEEN
-    view = np.maximum(view_of, 0)
+    chosen = np.maximum(view_of, 0)
     rows, slots = np.arange(n)[:, None], np.arange(k)[None]
-    heading = tables.heading[rows, view % NUM_HEADINGS, slots]
-    elevation = tables.elevation[rows, view // NUM_HEADINGS, slots]
+    heading = tables.heading[rows, chosen % NUM_HEADINGS, slots]
+    elevation = tables.elevation[rows, chosen // NUM_HEADINGS, slots]
     arrange = partial(np.take_along_axis, indices=np.argsort(first, axis=1, kind="stable"), axis=1)
     return Candidates(
         seen.sum(axis=1),
         arrange(np.where(seen, graphs.neighbors, np.int32(-1))),
         arrange(view_of),
         arrange(slot_of),
-        arrange(np.where(seen, VIEW_HEADINGS[view] + heading, 0.0)),
-        arrange(np.where(seen, VIEW_ELEVATIONS[view] + elevation, 0.0)),
+        arrange(np.where(seen, VIEW_HEADINGS[chosen] + heading, 0.0)),
+        arrange(np.where(seen, VIEW_ELEVATIONS[chosen] + elevation, 0.0)),
         arrange(np.where(seen, best, 0.0)),
     )

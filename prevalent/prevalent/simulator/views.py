@@ -47,7 +47,7 @@ def look(offset: Float32Array, heading: ArrayLike, elevation: ArrayLike) -> Sigh
     flat = np.sqrt(x * x + y * y)
     with np.errstate(divide="ignore", invalid="ignore"):
         inverse = np.float32(1) / flat
-        facing: Float32Array = (x * inverse) * camera_x + (y * inverse) * camera_y
+        facing = ((x * inverse) * camera_x + (y * inverse) * camera_y).astype(np.float32)
     right = np.arctan2(aside.astype(np.float64), forward.astype(np.float64))
     up = np.arctan2(z.astype(np.float64), flat.astype(np.float64))
     return Sight(right, up - np.asarray(elevation, dtype=np.float64), facing)
