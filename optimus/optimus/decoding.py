@@ -1,0 +1,227 @@
+"""From latent vectors to token ids, and arithmetic on latent vectors (Sec. 4.2).
+
+Decoding keeps keys and values of the tokens so far, with the latent as the first entry, and runs
+the head on the last position only; greedy ids equal those of running the whole prefix every time.
+"""
+
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor
+
+from .models.decoder import DecoderState
+from .models.vae import OptimusModel
+
+Item = TypeVar("Item", bound=Hashable)
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How the next token is chosen."""
+
+    strategy: Literal["greedy", "sample", "beam"] = "greedy"
+    """greedy takes the likeliest token, sample draws one, beam searches."""
+    temperature: float = 1.0
+    """sample: logits are divided by this."""
+    top_k: int = 0
+    """sample: draw from the k likeliest tokens only; 0 is all."""
+    top_p: float = 1.0
+    """sample: draw from the fewest tokens with this much probability; 0 and 1 are all."""
+    num_beams: int = 4
+    """beam: hypotheses kept."""
+    length_penalty: float = 1.0
+    """beam: log-probability is divided by length to this power; 0 favours short sentences."""
+    max_new_tokens: int = 128
+    """Longest sentence, EOS counted."""
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"--sampling.temperature must be above 0, got {self.temperature}")
+        if self.top_k < 0:
+            raise ValueError(f"--sampling.top-k must be at least 0, got {self.top_k}")
+        if not 0 <= self.top_p <= 1:
+            raise ValueError(f"--sampling.top-p must be in [0, 1], got {self.top_p}")
+        if self.num_beams < 1:
+            raise ValueError(f"--sampling.num-beams must be at least 1, got {self.num_beams}")
+        if self.max_new_tokens < 1:
+            raise ValueError(
+                f"--sampling.max-new-tokens must be at least 1, got {self.max_new_tokens}"
+            )
+
+
+def filter_logits(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
+    """Set what must not be drawn to -inf in ``logits`` (..., V).
+
+    ``top_k`` > 0 removes logits strictly below the k-th largest, ties stay. ``top_p`` > 0 then
+    removes, from the largest down, every token after the one whose cumulative probability first
+    exceeds ``top_p``; the best token always stays. Deviation: at ``top_p`` = 1 the authors remove
+    tokens whose cumulative probability rounds to more than 1; here nothing is removed or sorted.
+    """
+    if top_k > 0:
+        least = logits.topk(min(top_k, logits.shape[-1]), dim=-1).values[..., -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if 0 < top_p < 1:  # at 1 only rounding could remove anything
+        ordered, index = logits.sort(dim=-1, descending=True)
+        over = ordered.softmax(dim=-1).cumsum(dim=-1) > top_p
+        remove = over.roll(1, dims=-1)
+        remove[..., 0] = False
+        logits = logits.masked_fill(remove.scatter(-1, index, remove), -torch.inf)
+    return logits
+
+
+@torch.no_grad()
+def generate(
+    model: OptimusModel,
+    latents: Tensor | None,
+    sampling: Sampling | None = None,
+    *,
+    num_sequences: int = 1,
+    batch_size: int = 64,
+    generator: torch.Generator | None = None,
+) -> list[list[int]]:
+    """Decode ``latents`` (N, Z) into N lists of ids, BOS first and, where it came, EOS last.
+
+    Args:
+        model: in evaluation mode.
+        latents: sentence vectors; None decodes ``num_sequences`` sentences without any.
+        sampling: how tokens are chosen and how many at most.
+        num_sequences: N where ``latents`` is None.
+        batch_size: sentences decoded side by side.
+        generator: source of randomness of ``sample``, on the model's device.
+    """
+    sampling = sampling or Sampling()
+    if latents is None:
+        chunks = [
+            (None, min(batch_size, num_sequences - i)) for i in range(0, num_sequences, batch_size)
+        ]
+    else:
+        latents = latents.to(model.device)
+        chunks = [(part, len(part)) for part in latents.split(batch_size)]
+    limit = min(sampling.max_new_tokens, model.decoder.max_tokens - 1)
+    sentences: list[list[int]] = []
+    for part, count in chunks:
+        if sampling.strategy == "beam":
+            sentences += _beam_search(model, part, count, sampling, limit)
+        else:
+            sentences += _extend(model, part, count, sampling, limit, generator)
+    return sentences
+
+
+def _begin(model: OptimusModel, latents: Tensor | None, count: int) -> tuple[DecoderState, Tensor]:
+    bos = torch.full((count,), model.config.bos_token_id, device=model.device)
+    return model.decoder.start(latents), bos
+
+
+def _next_logits(model: OptimusModel, state: DecoderState, tokens: Tensor) -> Tensor:
+    """Logits (B, V) after one more token (B,) of each sentence, in fp32."""
+    states = model.decoder.advance(state, tokens[:, None])
+    return model.decoder.head(states[:, -1]).float()
+
+
+def _extend(
+    model: OptimusModel,
+    latents: Tensor | None,
+    count: int,
+    sampling: Sampling,
+    limit: int,
+    generator: torch.Generator | None,
+) -> list[list[int]]:
+    """Greedy decoding or sampling; a sentence that has ended leaves the batch."""
+    eos = model.config.eos_token_id
+    state, tokens = _begin(model, latents, count)
+    out = torch.full((count, limit + 1), eos, device=tokens.device)
+    out[:, 0] = tokens
+    rows = torch.arange(count, device=tokens.device)  # sentence of each row of the batch
+    for position in range(1, limit + 1):
+        tokens = _choose(_next_logits(model, state, tokens), sampling, generator)
+        out[rows, position] = tokens
+        going = (tokens != eos).nonzero()[:, 0]
+        if len(going) == 0:
+            break
+        if len(going) < len(rows):
+            state.select(going)
+            rows, tokens = rows[going], tokens[going]
+    return [_cut(row, eos) for row in out.tolist()]
+
+
+def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
+    """One token per row of ``logits`` (B, V)."""
+    if sampling.strategy == "greedy" or sampling.top_k == 1:
+        return logits.argmax(dim=-1)
+    kept = filter_logits(logits / sampling.temperature, sampling.top_k, sampling.top_p)
+    return torch.multinomial(kept.softmax(dim=-1), 1, generator=generator)[:, 0]
+
+
+def _cut(ids: list[int], eos: int) -> list[int]:
+    return ids[: ids.index(eos, 1) + 1] if eos in ids[1:] else ids
+
+
+def _beam_search(
+    model: OptimusModel, latents: Tensor | None, count: int, sampling: Sampling, limit: int
+) -> list[list[int]]:
+    """The best sentence of each latent by log-probability / length ** length_penalty.
+
+    Ended hypotheses stay in the beam with their score and only EOS to follow, so that a search
+    ends when all ``num_beams`` of every sentence have ended.
+    """
+    beams, eos = sampling.num_beams, model.config.eos_token_id
+    state, tokens = _begin(model, latents, count)
+    device = tokens.device
+    out = tokens[:, None]  # (rows, length)
+    score = torch.zeros(count, 1, device=device)  # (B, beams so far)
+    ended = torch.zeros(count, 1, dtype=torch.bool, device=device)
+    length = torch.zeros(count, 1, device=device)
+    for _ in range(limit):
+        logp = _next_logits(model, state, tokens).log_softmax(dim=-1)
+        vocabulary = logp.shape[-1]
+        stay = torch.full_like(logp[:1], -torch.inf)
+        stay[:, eos] = 0.0
+        logp = torch.where(ended.view(-1, 1), stay, logp).view(count, -1, vocabulary)
+        grown = length + (~ended).float()
+        total = score[..., None] + logp
+        ranked = (total / grown.clamp(min=1)[..., None] ** sampling.length_penalty).flatten(1)
+        best = ranked.topk(min(beams, ranked.shape[1]), dim=1).indices
+        parent, token = best // vocabulary, best % vocabulary
+        score = total.flatten(1).gather(1, best)
+        length = grown.gather(1, parent)
+        ended = ended.gather(1, parent) | (token == eos)
+        first = torch.arange(count, device=device)[:, None] * (len(out) // count)
+        rows = (first + parent).flatten()
+        tokens = token.flatten()
+        out = torch.cat([out[rows], tokens[:, None]], dim=1)
+        state.select(rows)
+        if bool(ended.all()):
+            break
+    final = score / length.clamp(min=1) ** sampling.length_penalty
+    chosen = torch.arange(count, device=device) * final.shape[1] + final.argmax(dim=1)
+    return [_cut(row, eos) for row in out[chosen].tolist()]
+
+
+def interpolate(
+    source: Tensor,
+    target: Tensor,
+    num_steps: int,
+    steps: Literal["dataset", "interactive"] = "dataset",
+) -> Tensor:
+    """Points on the line from ``source`` (Z,) to ``target`` (Z,), ends included.
+
+    ``dataset`` takes ``num_steps`` steps, hence ``num_steps`` + 1 points; ``interactive`` is the
+    authors' other convention, one step and one point more.
+    """
+    if num_steps < 1:
+        raise ValueError(f"--num-steps must be at least 1, got {num_steps}")
+    count = num_steps + (steps == "interactive")
+    weight = torch.arange(count + 1, dtype=source.dtype, device=source.device) / count
+    return source + (target - source) * weight[:, None]
+
+
+def analogy(source: Tensor, target: Tensor, query: Tensor, degree: float = 1.0) -> Tensor:
+    """``query`` moved as ``target`` is from ``source``: query + degree * (target - source)."""
+    return query + degree * (target - source)
+
+
+def unique(items: Iterable[Item]) -> list[Item]:
+    """``items`` without repetitions, in the order of their first appearance."""
+    return list(dict.fromkeys(items))

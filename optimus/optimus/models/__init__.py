@@ -1,0 +1,1 @@
+"""The sentence VAE as modules: tensors and configurations in, named tensors out."""

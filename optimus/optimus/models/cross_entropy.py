@@ -1,0 +1,109 @@
+"""Negative log-likelihood of a tied 50k-way head without its full-size temporaries.
+
+The head is the largest product of the model and its logits the largest tensor. They are made here
+in blocks of the vocabulary that stay in a cache, and turned into their own gradient in place; above
+``KEEP_BYTES`` they are not kept at all but made again in the backward pass.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+KEEP_BYTES = 2 << 30
+"""Logits of a training step up to this size are kept for the backward pass."""
+_BLOCK = {"cpu": 4096, "cuda": 16384}  # vocabulary entries whose logits are worked on at once
+_ROWS = {"cpu": 1024, "cuda": 8192}  # rows at a time where no gradient is wanted
+
+
+def linear_nll(hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+    """-log softmax(hidden weight^T)[targets] per row.
+
+    Args:
+        hidden: (N, H) final states.
+        weight: (V, H) the output embedding.
+        targets: (N,) ids in [0, V).
+
+    Returns:
+        (N,) nats in fp32. The product runs in the autocast type if there is one, otherwise in that
+        of ``hidden``; log-sum-exp is always fp32.
+    """
+    kind = hidden.device.type
+    if torch.is_autocast_enabled(kind):
+        hidden = hidden.to(torch.get_autocast_dtype(kind))
+    with torch.autocast(kind, enabled=False):
+        if torch.is_grad_enabled() and (hidden.requires_grad or weight.requires_grad):
+            return _LinearNll.apply(hidden, weight, targets)
+        weight = weight.to(hidden.dtype)
+        rows = _ROWS.get(kind, 1024)
+        parts = [
+            _forward(chunk, weight, goal, keep=False)[0]
+            for chunk, goal in zip(hidden.split(rows), targets.split(rows), strict=True)
+        ]
+        return torch.cat(parts) if parts else hidden.new_zeros(0, dtype=torch.float32)
+
+
+def _blocks(weight: Tensor) -> range:
+    return range(0, len(weight), _BLOCK.get(weight.device.type, 8192))
+
+
+def _logits(hidden: Tensor, weight: Tensor, start: int) -> Tensor:
+    return hidden @ weight[start : start + _blocks(weight).step].t()
+
+
+def _forward(
+    hidden: Tensor, weight: Tensor, targets: Tensor, keep: bool
+) -> tuple[Tensor, Tensor, list[Tensor]]:
+    """Losses (N,), log-sum-exps (N,) and, where ``keep``, the logits in blocks of columns."""
+    sums, kept = [], []
+    goal = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
+    for start in _blocks(weight):
+        logits = _logits(hidden, weight, start)
+        sums.append(logits.float().logsumexp(dim=1))
+        column, inside = _within(targets, start, logits.shape[1])
+        goal += logits.gather(1, column[:, None])[:, 0].float() * inside
+        if keep:
+            kept.append(logits)
+    total = torch.stack(sums).logsumexp(dim=0)
+    return total - goal, total, kept
+
+
+def _within(targets: Tensor, start: int, width: int) -> tuple[Tensor, Tensor]:
+    """Column of each target in a block, clamped to it, and whether it really lies there."""
+    column = targets - start
+    return column.clamp(0, width - 1), (column >= 0) & (column < width)
+
+
+class _LinearNll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
+        cast = weight.to(hidden.dtype)
+        keep = hidden.shape[0] * weight.shape[0] * hidden.element_size() <= KEEP_BYTES
+        loss, total, kept = _forward(hidden, cast, targets, keep)
+        ctx.save_for_backward(hidden, weight, targets, total)
+        ctx.kept = kept
+        return loss
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        hidden, weight, targets, total = ctx.saved_tensors
+        cast = weight.to(hidden.dtype)
+        # The kept logits are overwritten below, so a second backward pass makes them anew.
+        kept, ctx.kept = ctx.kept, []
+        kept.reverse()
+        grad_hidden = torch.zeros_like(hidden, dtype=torch.float32)
+        grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
+        for start in _blocks(weight):
+            logits = kept.pop() if kept else _logits(hidden, cast, start)
+            column, inside = _within(targets, start, logits.shape[1])
+            # softmax - one-hot, in place where the logits are fp32 already
+            slope = logits.float().sub_(total[:, None]).exp_()
+            slope.scatter_add_(1, column[:, None], -inside[:, None].to(slope.dtype))
+            slope = slope.mul_(upstream[:, None]).to(hidden.dtype)
+            stop = start + slope.shape[1]
+            grad_hidden += slope @ cast[start:stop]
+            if grad_weight is not None:
+                grad_weight[start:stop] = slope.t() @ hidden
+        return grad_hidden.to(hidden.dtype), grad_weight, None

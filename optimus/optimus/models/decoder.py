@@ -1,0 +1,179 @@
+"""GPT-2 with a sentence vector in its attention memory, in its embeddings, or both (Sec. 3.1)."""
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+from transformers import DynamicCache, GPT2LMHeadModel
+
+from .cross_entropy import linear_nll
+
+Injection = Literal["memory", "embedding", "both", "none"]
+
+
+class DecoderState:
+    """What a decoder remembers of the tokens so far: its cache, whose first slot is the latent.
+
+    Attributes:
+        cache: keys and values of every layer, (B, heads, slots, head_dim).
+        shift: (B, 1, H) what the latent adds to each token's embedding, or None.
+        position: the position the next token gets.
+    """
+
+    def __init__(self, cache: DynamicCache, shift: Tensor | None, position: int) -> None:
+        self.cache, self.shift, self.position = cache, shift, position
+
+    def select(self, rows: Tensor) -> None:
+        """Keep the sequences ``rows`` (integers, repeats allowed), in that order."""
+        for layer in self.cache.layers:
+            if layer.get_seq_length() > 0:
+                layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+        if self.shift is not None:
+            self.shift = self.shift[rows]
+
+
+class LatentDecoder(nn.Module):
+    """z -> sentence.
+
+    Args:
+        gpt2: the language model; L layers of width H, V tokens.
+        latent_dim: Z.
+        inject: where z enters. ``memory`` is one key and value per layer before the sequence
+            (then tokens take positions 1..T), ``embedding`` a vector added to every token's.
+        pad_token_id: a label that is not a target.
+    """
+
+    def __init__(
+        self, gpt2: GPT2LMHeadModel, latent_dim: int, inject: Injection, pad_token_id: int
+    ) -> None:
+        super().__init__()
+        self.gpt2 = gpt2
+        self.inject = inject
+        self.pad_token_id = pad_token_id
+        self.checkpointing = False
+        width, layers = gpt2.config.n_embd, gpt2.config.n_layer
+        memory, embedding = inject in ("memory", "both"), inject in ("embedding", "both")
+        self.memory = nn.Linear(latent_dim, layers * width, bias=False) if memory else None
+        self.embedding = nn.Linear(latent_dim, width, bias=False) if embedding else None
+
+    @property
+    def max_tokens(self) -> int:
+        """Longest sequence, BOS included: all positions but the one the memory slot uses up."""
+        return self.gpt2.config.n_positions - (self.memory is not None)
+
+    def slots(self, latent: Tensor | None) -> list[Tensor]:
+        """The memory slot of each layer, (B, heads, 1, head_dim): key and value are the same.
+
+        Layer l reads the l-th chunk of W_M z (Eq. 6), head by head, with no norm and no bias.
+        """
+        if latent is None or self.memory is None:
+            return []
+        config = self.gpt2.config
+        chunks = self.memory(latent.to(self.memory.weight.dtype)).view(
+            len(latent), config.n_layer, config.n_head, 1, config.n_embd // config.n_head
+        )
+        return list(chunks.unbind(dim=1))
+
+    def shift(self, latent: Tensor | None) -> Tensor | None:
+        """W_D z, (B, 1, H), which is added to the embedding of every position (Eq. 7)."""
+        if latent is None or self.embedding is None:
+            return None
+        return self.embedding(latent.to(self.embedding.weight.dtype))[:, None]
+
+    def start(self, latent: Tensor | None) -> DecoderState:
+        """State before the first token of sentences with vectors ``latent`` (B, Z)."""
+        slots = self.slots(latent)
+        cache = DynamicCache([(slot, slot) for slot in slots]) if slots else DynamicCache()
+        return DecoderState(cache, self.shift(latent), int(bool(slots)))
+
+    def advance(self, state: DecoderState, ids: Tensor) -> Tensor:
+        """Read ``ids`` (B, T) on top of ``state``, which moves on. Returns states (B, T, H)."""
+        width = ids.shape[1]
+        if state.position + width > self.gpt2.config.n_positions:
+            raise ValueError(
+                f"a sentence of more than {self.max_tokens} decoder tokens exceeds the decoder's "
+                f"{self.gpt2.config.n_positions} positions; shorten it"
+            )
+        embeds = self.gpt2.transformer.wte(ids)
+        if state.shift is not None:
+            embeds = embeds + state.shift
+        positions = torch.arange(state.position, state.position + width, device=ids.device)[None]
+        state.position += width
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return self._checkpointed(embeds, positions, state)
+        return self.gpt2.transformer(
+            inputs_embeds=embeds,
+            position_ids=positions,
+            past_key_values=state.cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    def hidden(self, ids: Tensor, latent: Tensor | None) -> Tensor:
+        """Final states (B, T, H) of ``ids`` (B, T) given ``latent`` (B, Z), or without any.
+
+        No padding mask is needed: padding stands on the right of what a causal row can see.
+        """
+        return self.advance(self.start(latent), ids)
+
+    def logits(self, ids: Tensor, latent: Tensor | None) -> Tensor:
+        """Next-token logits (B, T, V) at every position; for inspection, ``nll`` is the fast way."""
+        return self.head(self.hidden(ids, latent))
+
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits (..., V) of final states (..., H)."""
+        return self.gpt2.lm_head(hidden)
+
+    def nll(self, ids: Tensor, latent: Tensor | None) -> Tensor:
+        """-log p(ids | latent) in nats, summed over each sentence's targets. Returns (B,) fp32.
+
+        Targets are ``ids[:, 1:]`` except padding; the head runs on no other position.
+        """
+        targets = ids[:, 1:]
+        real = targets != self.pad_token_id
+        states = self.hidden(ids[:, :-1], latent)
+        losses = linear_nll(states[real], self.gpt2.lm_head.weight, targets[real])
+        spread = torch.zeros(targets.shape, dtype=losses.dtype, device=losses.device)
+        return spread.masked_scatter(real, losses).sum(dim=1)
+
+    def _checkpointed(self, embeds: Tensor, positions: Tensor, state: DecoderState) -> Tensor:
+        """The blocks, each recomputed in the backward pass, with the latent as their argument.
+
+        transformers' own checkpointing drops the cache, and the latent with it.
+        """
+        transformer = self.gpt2.transformer
+        hidden = transformer.drop(embeds + transformer.wpe(positions))
+        past = state.cache.get_seq_length()
+        width = embeds.shape[1]
+        mask = torch.full(
+            (width, past + width), torch.finfo(hidden.dtype).min, device=hidden.device
+        )
+        mask = mask.triu(diagonal=past + 1).to(hidden.dtype)[None, None]
+        for i, block in enumerate(transformer.h):
+            slot = (state.cache.layers[i].keys, state.cache.layers[i].values) if past else ()
+            hidden = checkpoint(_run_block, block, hidden, mask, *slot, use_reentrant=False)
+        return transformer.ln_f(hidden)
+
+
+class _Prefix:
+    """A cache for one call of one block: it puts a prefix before keys and values, stores nothing."""
+
+    def __init__(self, prefix: Iterable[Tensor]) -> None:
+        self.prefix = tuple(prefix)
+
+    def update(
+        self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not self.prefix:
+            return keys, values
+        before_keys, before_values = self.prefix
+        return (
+            torch.cat([before_keys.to(keys), keys], dim=-2),
+            torch.cat([before_values.to(values), values], dim=-2),
+        )
+
+
+def _run_block(block: nn.Module, hidden: Tensor, mask: Tensor, *slot: Tensor) -> Tensor:
+    out = block(hidden, past_key_values=_Prefix(slot), attention_mask=mask, use_cache=True)
+    return out[0] if isinstance(out, tuple) else out

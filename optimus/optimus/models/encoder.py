@@ -1,0 +1,84 @@
+"""BERT and the linear map that turns its pooled vector into a Gaussian (Li et al., Sec. 3.1)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from transformers import BertModel
+
+
+class Posterior(NamedTuple):
+    """q(z|x), a diagonal Gaussian per sentence; always fp32."""
+
+    mean: Tensor  # (B, Z)
+    logvar: Tensor  # (B, Z) log of the variance
+
+    def sample(self, eps: Tensor | None = None, num_samples: int = 1) -> Tensor:
+        """Draw z = mean + exp(logvar / 2) * eps, differentiably (Eq. 3).
+
+        Args:
+            eps: (B, K, Z) standard normal noise; drawn here where it is None.
+            num_samples: K, the draws per sentence where ``eps`` is None.
+
+        Returns:
+            (B, K, Z)
+        """
+        if eps is None:
+            batch, latent_dim = self.mean.shape
+            eps = torch.randn(
+                batch, num_samples, latent_dim, dtype=self.mean.dtype, device=self.mean.device
+            )
+        deviation = (0.5 * self.logvar).exp()
+        return self.mean[:, None] + deviation[:, None] * eps.to(self.mean)
+
+
+class LatentEncoder(nn.Module):
+    """Sentence -> q(z|x).
+
+    Args:
+        bert: a ``BertModel`` with its pooler; H is its width.
+        latent_dim: Z.
+    """
+
+    def __init__(self, bert: BertModel, latent_dim: int) -> None:
+        super().__init__()
+        self.bert = bert
+        self.head = nn.Linear(bert.config.hidden_size, 2 * latent_dim, bias=False)
+
+    def pooled(
+        self, ids: Tensor, mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Tensor:
+        """tanh(W h_[CLS] + b), the vector the posterior is read from.
+
+        Args:
+            ids: (B, S) starting with [CLS].
+            mask: (B, S), true at tokens; None attends to padding too, as the authors' metrics do.
+            token_type_ids: (B, S) segment ids; None is all 0.
+
+        Returns:
+            (B, H)
+        """
+        if ids.shape[1] > self.bert.config.max_position_embeddings:
+            raise ValueError(
+                f"a sentence of {ids.shape[1]} encoder tokens exceeds the encoder's "
+                f"{self.bert.config.max_position_embeddings} positions; shorten it"
+            )
+        if mask is None:
+            mask = torch.ones_like(ids, dtype=torch.bool)
+        return self.bert(
+            input_ids=ids, attention_mask=mask, token_type_ids=token_type_ids
+        ).pooler_output
+
+    def forward(
+        self, ids: Tensor, mask: Tensor | None = None, token_type_ids: Tensor | None = None
+    ) -> Posterior:
+        """q(z|x) of ``ids`` (B, S); arguments as in ``pooled``."""
+        return self.posterior(self.pooled(ids, mask, token_type_ids))
+
+    def posterior(self, pooled: Tensor) -> Posterior:
+        """q(z|x) from ``pooled`` (B, H); the head is an fp32 island, for exp(logvar) follows."""
+        with torch.autocast(pooled.device.type, enabled=False):
+            mean, logvar = nn.functional.linear(pooled.float(), self.head.weight.float()).chunk(
+                2, dim=1
+            )
+        return Posterior(mean, logvar)

@@ -1,0 +1,237 @@
+"""The sentence VAE: a BERT encoder, a Gaussian latent and a GPT-2 decoder (Li et al., EMNLP 2020).
+
+The paper's bound is the ``forward`` below; its parts stand in ``objectives.py`` by equation.
+"""
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedConfig,
+    PreTrainedModel,
+)
+
+from ..objectives import Objective, kl_divergence, kl_loss, sentence_lengths, total_loss
+from .decoder import Injection, LatentDecoder
+from .encoder import LatentEncoder, Posterior
+
+TOKEN_FIELDS = ("pad_token_id", "bos_token_id", "eos_token_id")
+NUM_ADDED_TOKENS = len(TOKEN_FIELDS)
+"""``<PAD>``, ``<BOS>`` and ``<EOS>`` stand, in this order, behind the decoder's own vocabulary."""
+
+
+class OptimusConfig(PreTrainedConfig):
+    """Both networks, the size of the latent between them, and how it enters the decoder.
+
+    Args:
+        bert: configuration of the encoder, as an object or a dictionary; None is BERT-base cased.
+        gpt2: configuration of the decoder, whose ``vocab_size`` already counts the three added
+            tokens; None is GPT-2 small with them.
+        latent_dim: Z.
+        inject: ``memory``, ``embedding``, ``both``, or ``none`` for a plain GPT-2 language model,
+            which then has no encoder at all.
+        encoder_pad_token_id: the id that the encoder does not attend to.
+        pad_token_id, bos_token_id, eos_token_id: decoder side; by default the last three ids.
+    """
+
+    model_type = "optimus"
+
+    def __init__(
+        self,
+        bert: BertConfig | dict[str, Any] | None = None,
+        gpt2: GPT2Config | dict[str, Any] | None = None,
+        latent_dim: int = 32,
+        inject: Injection = "both",
+        *,
+        encoder_pad_token_id: int = 0,
+        pad_token_id: int | None = None,
+        bos_token_id: int | None = None,
+        eos_token_id: int | None = None,
+        **kwargs: Any,
+    ) -> None:
+        if latent_dim < 1:
+            raise ValueError(f"latent_dim must be at least 1, got {latent_dim}")
+        if inject not in ("memory", "embedding", "both", "none"):
+            raise ValueError(f"inject must be memory, embedding, both or none, got {inject!r}")
+        super().__init__(**kwargs)
+        encoder = bert.to_dict() if isinstance(bert, BertConfig) else bert
+        decoder = gpt2.to_dict() if isinstance(gpt2, GPT2Config) else gpt2
+        decoder = dict(decoder if decoder is not None else {"vocab_size": 50260})
+        first = decoder["vocab_size"] - NUM_ADDED_TOKENS
+        self.latent_dim, self.inject = latent_dim, inject
+        self.encoder_pad_token_id = encoder_pad_token_id
+        self.pad_token_id = first if pad_token_id is None else pad_token_id
+        self.bos_token_id = first + 1 if bos_token_id is None else bos_token_id
+        self.eos_token_id = first + 2 if eos_token_id is None else eos_token_id
+        # GPT-2's own defaults point outside of a small vocabulary.
+        decoder |= {key: getattr(self, key) for key in TOKEN_FIELDS}
+        self.bert = BertConfig(**(encoder if encoder is not None else {"vocab_size": 28996}))
+        self.gpt2 = GPT2Config(**decoder)
+        self.initializer_range = 0.02
+        self.tie_word_embeddings = True
+
+
+class VaeLosses(NamedTuple):
+    """Per sentence, in nats; ``mean`` and ``logvar`` are empty (B, 0) for a plain language model."""
+
+    total: Tensor  # (B,) reconstruction [/ length] + beta * kl
+    reconstruction: Tensor  # (B,) -log p(x|z), summed over the tokens, averaged over the samples
+    kl: Tensor  # (B,) as the objective counts it
+    full_kl: Tensor  # (B,) KL(q(z|x) || N(0, I)) without free bits
+    mean: Tensor  # (B, Z)
+    logvar: Tensor  # (B, Z)
+
+
+class OptimusModel(PreTrainedModel):
+    """The sentence VAE. ``OptimusModel(config)`` is a from-scratch initialisation.
+
+    Linear maps and embeddings start from N(0, 0.02), biases from 0, norms from 1 and 0; GPT-2
+    scales its residual projections down by sqrt(2 L), as its authors do.
+    """
+
+    config_class = OptimusConfig
+    config: OptimusConfig
+    base_model_prefix = "optimus"
+    main_input_name = "encoder_ids"
+    supports_gradient_checkpointing = True
+    _supports_sdpa = True
+
+    def __init__(self, config: OptimusConfig) -> None:
+        super().__init__(config)
+        self.encoder: LatentEncoder | None = None
+        if config.inject != "none":
+            self.encoder = LatentEncoder(BertModel(config.bert), config.latent_dim)
+        self.decoder = LatentDecoder(
+            GPT2LMHeadModel(config.gpt2), config.latent_dim, config.inject, config.pad_token_id
+        )
+        self.post_init()
+
+    @classmethod
+    def from_parts(
+        cls,
+        bert: BertModel | None,
+        gpt2: GPT2LMHeadModel,
+        *,
+        latent_dim: int = 32,
+        inject: Injection = "both",
+    ) -> "OptimusModel":
+        """Pre-trained ``bert`` and ``gpt2`` with fresh connectors between them.
+
+        The decoder is given three new rows for ``<PAD>``, ``<BOS>`` and ``<EOS>``, drawn from
+        N(0, 0.02) like the connectors.
+        """
+        vocab_size = gpt2.config.vocab_size + NUM_ADDED_TOKENS
+        config = OptimusConfig(
+            bert=bert.config.to_dict() if bert is not None else None,
+            gpt2={**gpt2.config.to_dict(), "vocab_size": vocab_size},
+            latent_dim=latent_dim,
+            inject=inject,
+        )
+        model = cls(config)
+        if model.encoder is not None:
+            if bert is None:
+                raise ValueError(f"inject={inject!r} needs a BERT encoder, and none was given")
+            model.encoder.bert.load_state_dict(bert.state_dict())
+        rows = model.decoder.gpt2.transformer.wte.weight.data
+        old = gpt2.state_dict()
+        rows[: gpt2.config.vocab_size] = old["transformer.wte.weight"]
+        old["transformer.wte.weight"] = old["lm_head.weight"] = rows.clone()
+        model.decoder.gpt2.load_state_dict(old)
+        return model
+
+    def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """Recompute the blocks of both networks in the backward pass, keeping the latent."""
+        self._set_checkpointing(True)
+
+    def activation_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
+        """The name transformers 5.2x gives to ``gradient_checkpointing_enable``."""
+        self._set_checkpointing(True)
+
+    def gradient_checkpointing_disable(self) -> None:
+        """Keep all activations again."""
+        self._set_checkpointing(False)
+
+    def activation_checkpointing_disable(self) -> None:
+        """Keep all activations again."""
+        self._set_checkpointing(False)
+
+    def _set_checkpointing(self, enabled: bool) -> None:
+        self.decoder.checkpointing = enabled
+        if self.encoder is not None and enabled:
+            self.encoder.bert.gradient_checkpointing_enable({"use_reentrant": False})
+        elif self.encoder is not None:
+            self.encoder.bert.gradient_checkpointing_disable()
+
+    def encode(self, encoder_ids: Tensor, mask_padding: bool = True) -> Posterior:
+        """q(z|x) of ``encoder_ids`` (B, S), right-padded.
+
+        ``mask_padding=False`` attends to padding, as the authors' evaluation does in batches.
+        """
+        if self.encoder is None:
+            raise ValueError('a plain language model (inject="none") has no encoder')
+        mask = encoder_ids != self.config.encoder_pad_token_id if mask_padding else None
+        return self.encoder(encoder_ids, mask)
+
+    def forward(
+        self,
+        encoder_ids: Tensor | None,
+        decoder_ids: Tensor,
+        *,
+        objective: Objective | None = None,
+        beta: float = 1.0,
+        eps: Tensor | None = None,
+        num_samples: int = 1,
+    ) -> VaeLosses:
+        """Losses of a batch (Eq. 2), one per sentence, so that DDP sees every parameter's use.
+
+        Args:
+            encoder_ids: (B, S), [CLS] ... [SEP], right-padded; None for a plain language model.
+            decoder_ids: (B, T), BOS ... EOS, right-padded; input and label in one.
+            objective: how z is drawn and what the KL term is.
+            beta: its weight.
+            eps: (B, K, Z) the noise of the K samples; drawn where None.
+            num_samples: K where ``eps`` is None.
+        """
+        objective = objective or Objective()
+        lengths = None
+        if objective.length_weighted:
+            lengths = sentence_lengths(decoder_ids, self.config.pad_token_id)
+        if self.encoder is None:
+            nll = self.decoder.nll(decoder_ids, None)
+            empty = nll.new_zeros(len(nll), 0)
+            zero = torch.zeros_like(nll)
+            total = total_loss(nll, zero, beta, lengths)
+            return VaeLosses(total, nll, zero, zero, empty, empty)
+        if encoder_ids is None:
+            raise ValueError("this model has an encoder: give it encoder_ids")
+        posterior = self.encode(encoder_ids)
+        latent = draw(objective, posterior, eps, num_samples)  # (B, K, Z)
+        batch, samples = latent.shape[:2]
+        nll = self.decoder.nll(
+            decoder_ids.repeat_interleave(samples, dim=0), latent.flatten(0, 1)
+        ).view(batch, samples)
+        reconstruction = nll.mean(dim=1)
+        kl = kl_loss(objective, posterior.mean, posterior.logvar, beta)
+        total = (
+            total_loss(reconstruction, torch.zeros_like(kl), beta, lengths)
+            if objective.kind == "autoencoder"
+            else total_loss(reconstruction, kl, beta, lengths)
+        )
+        full_kl = kl_divergence(posterior.mean.detach(), posterior.logvar.detach())
+        return VaeLosses(total, reconstruction, kl, full_kl, posterior.mean, posterior.logvar)
+
+
+def draw(
+    objective: Objective, posterior: Posterior, eps: Tensor | None, num_samples: int
+) -> Tensor:
+    """The latents (B, K, Z) that ``objective`` trains on: sampled, mean + noise, or the mean."""
+    if objective.kind == "autoencoder":
+        return posterior.mean[:, None]
+    if objective.kind == "deterministic-connect":
+        posterior = Posterior(posterior.mean, torch.zeros_like(posterior.logvar))
+    return posterior.sample(eps, num_samples)
