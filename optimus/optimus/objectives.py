@@ -34,7 +34,7 @@ class Objective:
 
 
 def kl_per_dimension(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL(q(z_j|x) || N(0, 1)) of every dimension; ``mean``, ``logvar`` and the result are (B, Z)."""
+    """KL(q(z_j|x) || N(0, 1)) per dimension; ``mean``, ``logvar`` and the result are (B, Z)."""
     return 0.5 * (mean.square() + logvar.exp() - logvar - 1)
 
 

@@ -16,7 +16,8 @@ def parameter_groups(
     Biases and norms are never decayed. ``compat=True`` restores the authors' rule, by name: it
     spares "bias" and "LayerNorm.weight", so that GPT-2's norms, called ``ln_*``, are decayed.
     """
-    decayed, spared = [], []
+    decayed: list[nn.Parameter] = []
+    spared: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         norm = "LayerNorm.weight" in name if compat else parameter.ndim < 2
         (spared if "bias" in name or norm else decayed).append(parameter)

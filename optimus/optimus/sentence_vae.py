@@ -40,18 +40,20 @@ class SentenceVAE:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, device: str = "cpu") -> "SentenceVAE":
-        """Read a folder written by ``save_pretrained``, ``optimus train`` or ``optimus convert``."""
+        """Read a folder that ``save_pretrained``, ``train`` or ``convert`` has written."""
         folder = Path(folder)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} is no model folder: it has no config.json")
         vocabularies = folder / "tokenizers"
         if not vocabularies.is_dir():
             raise FileNotFoundError(
-                f"{folder} has no tokenizers: put bert/vocab.txt and gpt2/{{vocab.json,merges.txt}} "
-                f"of the model's vocabularies into {vocabularies}"
+                f"{folder} has no tokenizers: put bert/vocab.txt, gpt2/vocab.json and "
+                f"gpt2/merges.txt of the model's vocabularies into {vocabularies}"
             )
-        model = OptimusModel.from_pretrained(folder, local_files_only=True)
-        return cls(model.to(device), load_tokenizers(vocabularies))
+        model: torch.nn.Module = OptimusModel.from_pretrained(folder, local_files_only=True)
+        assert isinstance(model, OptimusModel)
+        torch.nn.Module.to(model, torch.device(device))
+        return cls(model, load_tokenizers(vocabularies))
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write ``config.json``, ``model.safetensors`` and ``tokenizers/`` into ``folder``."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 # What the authors' files hold besides tensors: the arguments of a run, its device, and a numpy
 # number. None of these does anything when it is built. numpy renamed the module of `scalar`.
+_SCALAR = np.float64().__reduce__()[0]
 _ALLOWED: list[Any] = [
     argparse.Namespace,
     torch.device,
@@ -22,8 +23,8 @@ _ALLOWED: list[Any] = [
     type(np.dtype("float32")),
     type(np.dtype("int64")),
     codecs.encode,
-    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
-    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
 ]
 
 

@@ -1,6 +1,5 @@
 """GPT-2 with a sentence vector in its attention memory, in its embeddings, or both (Sec. 3.1)."""
 
-from collections.abc import Iterable
 from typing import Any, Literal
 
 import torch
@@ -18,18 +17,18 @@ class DecoderState:
 
     Attributes:
         cache: keys and values of every layer, (B, heads, slots, head_dim).
+        slots: the first of them, the latent's, (B, heads, 1, head_dim) each; [] without memory.
         shift: (B, 1, H) what the latent adds to each token's embedding, or None.
         position: the position the next token gets.
     """
 
-    def __init__(self, cache: DynamicCache, shift: Tensor | None, position: int) -> None:
-        self.cache, self.shift, self.position = cache, shift, position
+    def __init__(self, slots: list[Tensor], shift: Tensor | None) -> None:
+        self.cache = DynamicCache([(slot, slot) for slot in slots]) if slots else DynamicCache()
+        self.slots, self.shift, self.position = slots, shift, int(bool(slots))
 
     def select(self, rows: Tensor) -> None:
         """Keep the sequences ``rows`` (integers, repeats allowed), in that order."""
-        for layer in self.cache.layers:
-            if layer.get_seq_length() > 0:
-                layer.keys, layer.values = layer.keys[rows], layer.values[rows]
+        self.cache.batch_select_indices(rows)
         if self.shift is not None:
             self.shift = self.shift[rows]
 
@@ -84,9 +83,7 @@ class LatentDecoder(nn.Module):
 
     def start(self, latent: Tensor | None) -> DecoderState:
         """State before the first token of sentences with vectors ``latent`` (B, Z)."""
-        slots = self.slots(latent)
-        cache = DynamicCache([(slot, slot) for slot in slots]) if slots else DynamicCache()
-        return DecoderState(cache, self.shift(latent), int(bool(slots)))
+        return DecoderState(self.slots(latent), self.shift(latent))
 
     def advance(self, state: DecoderState, ids: Tensor) -> Tensor:
         """Read ``ids`` (B, T) on top of ``state``, which moves on. Returns states (B, T, H)."""
@@ -102,7 +99,7 @@ class LatentDecoder(nn.Module):
         positions = torch.arange(state.position, state.position + width, device=ids.device)[None]
         state.position += width
         if self.checkpointing and self.training and torch.is_grad_enabled():
-            return self._checkpointed(embeds, positions, state)
+            return self._checkpointed(embeds, positions, state.slots)
         return self.gpt2.transformer(
             inputs_embeds=embeds,
             position_ids=positions,
@@ -118,7 +115,7 @@ class LatentDecoder(nn.Module):
         return self.advance(self.start(latent), ids)
 
     def logits(self, ids: Tensor, latent: Tensor | None) -> Tensor:
-        """Next-token logits (B, T, V) at every position; for inspection, ``nll`` is the fast way."""
+        """Next-token logits (B, T, V) at every position; to score a sentence, ``nll`` is faster."""
         return self.head(self.hidden(ids, latent))
 
     def head(self, hidden: Tensor) -> Tensor:
@@ -137,43 +134,37 @@ class LatentDecoder(nn.Module):
         spread = torch.zeros(targets.shape, dtype=losses.dtype, device=losses.device)
         return spread.masked_scatter(real, losses).sum(dim=1)
 
-    def _checkpointed(self, embeds: Tensor, positions: Tensor, state: DecoderState) -> Tensor:
+    def _checkpointed(self, embeds: Tensor, positions: Tensor, slots: list[Tensor]) -> Tensor:
         """The blocks, each recomputed in the backward pass, with the latent as their argument.
 
         transformers' own checkpointing drops the cache, and the latent with it.
         """
         transformer = self.gpt2.transformer
         hidden = transformer.drop(embeds + transformer.wpe(positions))
-        past = state.cache.get_seq_length()
-        width = embeds.shape[1]
-        mask = torch.full(
-            (width, past + width), torch.finfo(hidden.dtype).min, device=hidden.device
-        )
-        mask = mask.triu(diagonal=past + 1).to(hidden.dtype)[None, None]
-        for i, block in enumerate(transformer.h):
-            slot = (state.cache.layers[i].keys, state.cache.layers[i].values) if past else ()
-            hidden = checkpoint(_run_block, block, hidden, mask, *slot, use_reentrant=False)
+        past, width = int(bool(slots)), embeds.shape[1]
+        lowest = torch.finfo(hidden.dtype).min
+        mask = torch.full((width, past + width), lowest, dtype=hidden.dtype, device=hidden.device)
+        mask = mask.triu(diagonal=past + 1)[None, None]
+        for block, slot in zip(transformer.h, slots or [None] * len(transformer.h), strict=True):
+            hidden = checkpoint(_run_block, block, hidden, mask, slot, use_reentrant=False)
         return transformer.ln_f(hidden)
 
 
 class _Prefix:
-    """A cache for one call of one block: it puts a prefix before keys and values, stores nothing."""
+    """A cache for one call of one block: a prefix of keys and values, and nothing is stored."""
 
-    def __init__(self, prefix: Iterable[Tensor]) -> None:
-        self.prefix = tuple(prefix)
+    def __init__(self, slot: Tensor | None) -> None:
+        self.slot = slot
 
     def update(
         self, keys: Tensor, values: Tensor, *args: Any, **kwargs: Any
     ) -> tuple[Tensor, Tensor]:
-        if not self.prefix:
+        if self.slot is None:
             return keys, values
-        before_keys, before_values = self.prefix
-        return (
-            torch.cat([before_keys.to(keys), keys], dim=-2),
-            torch.cat([before_values.to(values), values], dim=-2),
-        )
+        slot = self.slot.to(keys)
+        return torch.cat([slot, keys], dim=-2), torch.cat([slot, values], dim=-2)
 
 
-def _run_block(block: nn.Module, hidden: Tensor, mask: Tensor, *slot: Tensor) -> Tensor:
+def _run_block(block: nn.Module, hidden: Tensor, mask: Tensor, slot: Tensor | None) -> Tensor:
     out = block(hidden, past_key_values=_Prefix(slot), attention_mask=mask, use_cache=True)
     return out[0] if isinstance(out, tuple) else out

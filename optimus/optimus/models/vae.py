@@ -77,7 +77,7 @@ class OptimusConfig(PreTrainedConfig):
 
 
 class VaeLosses(NamedTuple):
-    """Per sentence, in nats; ``mean`` and ``logvar`` are empty (B, 0) for a plain language model."""
+    """Per sentence, in nats; a plain language model has ``mean`` and ``logvar`` of size (B, 0)."""
 
     total: Tensor  # (B,) reconstruction [/ length] + beta * kl
     reconstruction: Tensor  # (B,) -log p(x|z), summed over the tokens, averaged over the samples
