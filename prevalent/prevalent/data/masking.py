@@ -7,8 +7,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from prevalent.data.tokenizers import WordCodes
-from prevalent.models.prevalent import IGNORE
+from ..models.prevalent import IGNORE
+from .tokenizers import WordCodes
 
 
 class Masked(NamedTuple):

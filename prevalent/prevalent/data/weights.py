@@ -18,9 +18,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from prevalent.config import ModelConfig
-from prevalent.models.prevalent import PrevalentForPretraining
-from prevalent.runtime.rundir import write_atomically
+from ..config import ModelConfig
+from ..models.prevalent import PrevalentForPretraining
+from ..runtime.files import write_atomically
 
 WORDS = "bert.embeddings.word_embeddings.weight"
 TIED = "mlmhead.predictions.decoder.weight"  # the same tensor as WORDS

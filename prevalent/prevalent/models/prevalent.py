@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prevalent.config import ModelConfig
-from prevalent.models.transformer import (
+from ..config import ModelConfig
+from .transformer import (
     CrossLayer,
     LanguageLayer,
     TextEmbeddings,

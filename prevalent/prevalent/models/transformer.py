@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from prevalent.config import ModelConfig
+from ..config import ModelConfig
 
 MASKED_SCORE = -10000.0  # the authors' bias on padding; exp() of it is 0 in every precision
 

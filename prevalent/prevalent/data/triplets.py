@@ -1,0 +1,315 @@
+"""Image-text-action triplets: collected along shortest paths, in the JSON format of the authors.
+
+A trajectory is one instruction with a state and a teacher action for each time step; a triplet is
+one time step: the panorama, the instruction and the next action (Sec. 3.1).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..simulator.candidates import candidates_of
+from ..simulator.geometry import (
+    NUM_HEADINGS,
+    VIEW_ELEVATIONS,
+    VIEW_HEADINGS,
+    canonical_angle,
+    nearest_view,
+)
+from ..simulator.graph import Graphs, SimulatorError
+from .instructions import Instruction
+
+STOP = 0
+STOP_EMBEDDING = (-1, 90, 90)  # view, heading, elevation that the files give a stop
+FIELDS = ("instr_id", "path", "teacher_actions", "teacher_action_emd", "instr_encoding")
+
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class TripletTable:
+    """All time steps of I trajectories, N in total, as columns."""
+
+    ids: tuple[str, ...]  # (I,) instruction of each trajectory
+    tokens: NDArray[np.int32]  # (I, L) word pieces, 0 = padding
+    first: Ints  # (I + 1,) first time step of each trajectory
+    places: tuple[tuple[str, str], ...]  # (P,) (scan, viewpoint), each once
+    place: NDArray[np.int32]  # (N,)
+    view: NDArray[np.int16]  # (N,) 0..35, the direction in which the agent looks
+    action: NDArray[np.int16]  # (N,) place in the candidates sorted by |relative heading|; 0 = stop
+    target_view: NDArray[np.int16]  # (N,) view of the next viewpoint, -1 = stop
+    rel_heading: Floats  # (N,) radians to the next viewpoint; 90 at a stop
+    rel_elevation: Floats  # (N,)
+
+    def __len__(self) -> int:
+        return len(self.place)
+
+    @property
+    def owner(self) -> NDArray[np.int32]:
+        """(N,) trajectory of each time step."""
+        return np.repeat(np.arange(len(self.ids), dtype=np.int32), np.diff(self.first))
+
+    def rows(self, feature_ids: Mapping[str, int]) -> Ints:
+        """(P,) row of each place in a feature table; ``ValueError`` names the first without one."""
+        for scan, viewpoint in self.places:
+            if f"{scan}_{viewpoint}" not in feature_ids:
+                raise ValueError(
+                    f"the features have no viewpoint {scan}_{viewpoint}, which the triplets visit; "
+                    "they must cover every scan of the triplets"
+                )
+        return np.array([feature_ids[f"{s}_{v}"] for s, v in self.places], dtype=np.int64)
+
+    def records(self) -> Iterator[dict[str, Any]]:
+        """Trajectories in the authors' format."""
+        stop = list(STOP_EMBEDDING)
+        for i, (begin, end) in enumerate(pairwise(self.first.tolist())):
+            steps = range(begin, end)
+            yield {
+                "instr_id": self.ids[i],
+                "path": [
+                    [
+                        *self.places[self.place[n]],
+                        int(self.view[n]),
+                        float(VIEW_HEADINGS[self.view[n]]),
+                        float(VIEW_ELEVATIONS[self.view[n]]),
+                    ]
+                    for n in steps
+                ],
+                "teacher_actions": self.action[begin:end].tolist(),
+                "teacher_action_emd": [
+                    stop
+                    if self.target_view[n] < 0
+                    else [
+                        int(self.target_view[n]),
+                        float(self.rel_heading[n]),
+                        float(self.rel_elevation[n]),
+                    ]
+                    for n in steps
+                ],
+                "instr_encoding": self.tokens[i].tolist(),
+            }
+
+
+def collect_triplets(
+    graphs: Graphs,
+    instructions: Sequence[Instruction],
+    tokens: NDArray[np.int64],
+    *,
+    max_steps: int = 10,
+) -> TripletTable:
+    """Walk every instruction's path by the shortest way and record the teacher's actions.
+
+    All walks advance together; instructions of one path share a walk. Deviation: the authors'
+    batched collector overwrites shared angles and repeats trajectories at the wrap-around; this
+    one gives what theirs gives with a batch of one.
+
+    Args:
+        graphs: the scans.
+        instructions: in the order of the table; the goal is the last viewpoint of the path.
+        tokens: (I, L) word pieces of the instructions.
+        max_steps: a longer walk is cut there, without a stop.
+
+    Raises:
+        SimulatorError: a start or goal is not in its scan, or there is no way between them.
+    """
+    scans = [one.scan for one in instructions]
+    starts = graphs.nodes(scans, [one.path[0] for one in instructions])
+    goals = graphs.nodes(scans, [one.path[-1] for one in instructions])
+    views = nearest_view([one.heading for one in instructions], 0.0)
+    keys = np.stack([starts, goals, views], axis=1).reshape(-1, 3)
+    walks, walk_of = np.unique(keys, axis=0, return_inverse=True)
+    walk_of = walk_of.reshape(-1)
+    node, goal, view = walks.T
+    apart = graphs.next_hop(node, goal) < 0
+    if apart.any():
+        bad = instructions[int(np.flatnonzero(apart[walk_of])[0])]
+        raise SimulatorError(
+            f"instruction {bad.id}: scan {bad.scan} has no way from {bad.path[0]} to {bad.path[-1]}"
+        )
+    columns = _walk(graphs, node, goal, view, max_steps)
+    lengths = (columns["node"] >= 0).sum(axis=1)[walk_of]
+    valid = np.arange(columns["node"].shape[1]) < lengths[:, None]
+    flat = {name: column[walk_of][valid] for name, column in columns.items()}
+    visited, place = np.unique(flat["node"], return_inverse=True)
+    return TripletTable(
+        ids=tuple(one.id for one in instructions),
+        tokens=np.asarray(tokens, dtype=np.int32),
+        first=np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64),
+        places=tuple((graphs.scan_of(int(n)), graphs.viewpoints[int(n)]) for n in visited),
+        place=place.reshape(-1).astype(np.int32),
+        view=flat["view"].astype(np.int16),
+        action=flat["action"].astype(np.int16),
+        target_view=flat["target_view"].astype(np.int16),
+        rel_heading=flat["rel_heading"],
+        rel_elevation=flat["rel_elevation"],
+    )
+
+
+def _walk(graphs: Graphs, node: Ints, goal: Ints, view: Ints, max_steps: int) -> dict[str, Any]:
+    """Columns (W, steps) of W walks; ``node`` is -1 behind the stop."""
+    steps: list[dict[str, NDArray[Any]]] = []
+    active = np.ones(len(node), dtype=bool)
+    while active.any() and len(steps) < max_steps:
+        action, slot, heading = teacher(graphs, node, view, goal)
+        table = candidates_of(graphs)
+        stopping = action == STOP
+        target_view = np.where(stopping, STOP_EMBEDDING[0], table.view[node, slot])
+        rel_elevation = np.where(stopping, STOP_EMBEDDING[2], table.elevation[node, slot])
+        steps.append(
+            {
+                "node": np.where(active, node, -1),
+                "view": view,
+                "action": action,
+                "target_view": target_view,
+                "rel_heading": np.where(stopping, STOP_EMBEDDING[1], heading),
+                "rel_elevation": rel_elevation,
+            }
+        )
+        node = np.where(stopping, node, table.target[node, slot])
+        view = np.where(stopping, view, target_view)
+        active = active & ~stopping
+    return {name: np.stack([step[name] for step in steps], axis=1) for name in steps[0]}
+
+
+def teacher(graphs: Graphs, node: Ints, view: Ints, goal: Ints) -> tuple[Ints, Ints, Floats]:
+    """The shortest-path action of W agents.
+
+    Returns:
+        action (W,): place of the next viewpoint among the candidates sorted by the size of their
+        relative heading, counted from 1; 0 at the goal. slot (W,): its column in the candidate
+        tables. heading (W,): its relative heading in radians, in (-pi, pi].
+    """
+    table = candidates_of(graphs)
+    following = graphs.next_hop(node, goal)
+    relative = canonical_angle(
+        table.heading[node] - VIEW_HEADINGS[view % NUM_HEADINGS][:, None]
+    )  # (W, K)
+    used = np.arange(relative.shape[1]) < table.count[node][:, None]
+    order = np.argsort(np.where(used, np.abs(relative), np.inf), axis=1, kind="stable")
+    sorted_targets = np.take_along_axis(table.target[node], order, axis=1)
+    rank = (sorted_targets == following[:, None]).argmax(axis=1)
+    slot = order[np.arange(len(node)), rank]
+    action = np.where(following == node, STOP, rank + 1)
+    return action, slot, relative[np.arange(len(node)), slot]
+
+
+def write_triplets(path: str | Path, table: TripletTable) -> None:
+    """Write ``table`` in the authors' JSON format, one trajectory a line."""
+    partial = Path(f"{path}.tmp")
+    with partial.open("w") as file:
+        file.write("[")
+        for number, record in enumerate(table.records()):
+            file.write((",\n" if number else "\n") + json.dumps(record))
+        file.write("\n]\n")
+    partial.replace(path)
+
+
+def read_triplets(paths: Iterable[str | Path]) -> TripletTable:
+    """Read triplet files (the released ones, or ours) into one table.
+
+    Args:
+        paths: JSON files, or folders whose ``*.json`` are taken in the order of their names.
+
+    Raises:
+        FileNotFoundError: a path does not exist, or a folder has no JSON file.
+        ValueError: a record is incomplete; file and record are named.
+    """
+    builder = _Builder()
+    for path in paths:
+        for file in _files(Path(path)):
+            try:
+                records = json.loads(file.read_text())
+            except ValueError as error:
+                raise ValueError(
+                    f"{file} is not valid JSON ({error}); fetch or collect it again"
+                ) from None
+            if not isinstance(records, list):
+                raise ValueError(f"{file} must hold a list of trajectories")
+            for number, record in enumerate(records):
+                builder.add(record, f"{file}, trajectory {number}")
+    return builder.build()
+
+
+def to_table(records: Iterable[Mapping[str, Any]]) -> TripletTable:
+    """Table of records in the authors' format."""
+    builder = _Builder()
+    for number, record in enumerate(records):
+        builder.add(record, f"trajectory {number}")
+    return builder.build()
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        files = sorted(path.glob("*.json"))
+        if not files:
+            raise FileNotFoundError(f"{path} has no .json file of triplets")
+        return files
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"triplets {path} do not exist; collect them with `prevalent prepare triplets` or "
+            "fetch the released files"
+        )
+    return [path]
+
+
+class _Builder:
+    """Collects records into columns."""
+
+    def __init__(self) -> None:
+        self.ids: list[str] = []
+        self.tokens: list[NDArray[np.int32]] = []
+        self.lengths: list[int] = []
+        self.places: dict[tuple[str, str], int] = {}
+        self.states: list[NDArray[np.int32]] = []
+        self.angles: list[Floats] = []
+
+    def add(self, record: Mapping[str, Any], origin: str) -> None:
+        absent = [key for key in FIELDS if key not in record]
+        if absent:
+            raise ValueError(f"{origin} has no {absent[0]!r}")
+        path, actions = record["path"], record["teacher_actions"]
+        targets, tokens = record["teacher_action_emd"], record["instr_encoding"]
+        if not len(path) == len(actions) == len(targets):
+            raise ValueError(
+                f"{origin} has {len(path)} states, {len(actions)} actions and {len(targets)} "
+                "action embeddings; the three must be equal"
+            )
+        if self.tokens and len(tokens) != len(self.tokens[0]):
+            raise ValueError(
+                f"{origin} has {len(tokens)} tokens where the first has {len(self.tokens[0])}"
+            )
+        self.ids.append(record["instr_id"])
+        self.tokens.append(np.asarray(tokens, dtype=np.int32))
+        self.lengths.append(len(path))
+        place = [self.places.setdefault((s[0], s[1]), len(self.places)) for s in path]
+        views = [state[2] for state in path]
+        target_views = [target[0] for target in targets]
+        self.states.append(np.array([place, views, actions, target_views], dtype=np.int32))
+        self.angles.append(np.array([t[1:3] for t in targets], dtype=np.float64).reshape(-1, 2).T)
+
+    def build(self) -> TripletTable:
+        if not self.ids:
+            raise ValueError("the triplet files hold no trajectory")
+        place, view, action, target_view = np.concatenate(self.states, axis=1)
+        rel_heading, rel_elevation = np.concatenate(self.angles, axis=1)
+        return TripletTable(
+            ids=tuple(self.ids),
+            tokens=np.stack(self.tokens),
+            first=np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64),
+            places=tuple(self.places),
+            place=place,
+            view=view.astype(np.int16),
+            action=action.astype(np.int16),
+            target_view=target_view.astype(np.int16),
+            rel_heading=rel_heading,
+            rel_elevation=rel_elevation,
+        )
