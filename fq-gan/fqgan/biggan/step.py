@@ -1,0 +1,216 @@
+"""One training iteration of FQ-BigGAN: steps of D, a step of G, an update of the average."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from ..ema import ModelAverage
+from ..runtime.distributed import reduce_mean, world_size
+from ..runtime.precision import MixedPrecision
+from .config import StepConfig
+from .deep import DeepDiscriminator, DeepGenerator
+from .discriminator import Discriminator, Judged
+from .generator import Generator
+from .losses import DISCRIMINATOR_LOSSES, GENERATOR_LOSSES, add_orthogonal_gradient
+
+Draw = Callable[[int], tuple[Tensor, Tensor]]
+
+
+class StepLosses(NamedTuple):
+    """The last batch of D's last step and of G's step, means over the ranks.
+
+    Tensors () on the device; whoever reads them waits for them.
+    """
+
+    generator: Tensor
+    generator_quantization: Tensor
+    real: Tensor
+    real_quantization: Tensor
+    fake: Tensor
+    fake_quantization: Tensor
+    codebook_perplexity: Tensor  # D's last batch, last quantized layer
+
+
+class GanStep:
+    """Owns both optimizers and the average of G; call it once per iteration.
+
+    With ``torch.distributed`` running, gradients are averaged over the ranks by one reduction per
+    update, so every rank passes its bare networks: the hooks of DistributedDataParallel expect a
+    gradient from every backward pass, and here D gets none in G's step. Networks start equal (rank
+    0's weights are sent out) and stay equal.
+
+    Args:
+        generator, discriminator: networks on their device, D in the state for training.
+        config: sizes, learning rates, losses.
+        precision: fp32 where absent.
+        draw: number -> (z (number, latent_dim), labels (number,)); standard normal and uniform
+            where absent, from torch's global random state.
+    """
+
+    def __init__(
+        self,
+        generator: Generator | DeepGenerator,
+        discriminator: Discriminator | DeepDiscriminator,
+        config: StepConfig,
+        *,
+        precision: MixedPrecision | None = None,
+        draw: Draw | None = None,
+    ) -> None:
+        self.generator, self.discriminator, self.config = generator, discriminator, config
+        self.device = next(generator.parameters()).device
+        self.draw = draw or self._draw
+        _send_from_first_rank(generator, discriminator)
+        self.generator_optimizer = torch.optim.Adam(
+            generator.parameters(), config.generator_lr, config.generator_betas, config.adam_eps,
+            fused=True,
+        )  # fmt: skip
+        self.discriminator_optimizer = torch.optim.Adam(
+            discriminator.parameters(), config.discriminator_lr, config.discriminator_betas,
+            config.adam_eps, fused=True,
+        )  # fmt: skip
+        self.precision = precision or MixedPrecision("fp32", self.device)
+        self.average = ModelAverage(generator, config.ema_decay, config.ema_start)
+
+    def __call__(self, images: Tensor, labels: Tensor, step: int) -> StepLosses:
+        """Run iteration number ``step`` (from 1) on ``config.images_per_step`` real images.
+
+        Args:
+            images: (images_per_step, 3, R, R) in [-1, 1].
+            labels: (images_per_step,).
+        """
+        config = self.config
+        if len(images) != config.images_per_step:
+            raise ValueError(
+                f"an iteration takes {config.images_per_step} real images (batch size x D steps x "
+                f"accumulations), got {len(images)}"
+            )
+        self.generator.train()
+        self.discriminator.train()
+        batches = iter(
+            zip(images.split(config.batch_size), labels.split(config.batch_size), strict=True)
+        )
+        judged = []
+        _require_grad(self.discriminator, True)
+        _require_grad(self.generator, False)
+        for _ in range(config.num_d_steps):
+            self.discriminator_optimizer.zero_grad(set_to_none=True)
+            for _ in range(config.num_d_accumulations):
+                judged = self._discriminator_backward(*next(batches))
+            self._update(
+                self.discriminator.parameters(), self.discriminator_optimizer,
+                config.discriminator_ortho,
+            )  # fmt: skip
+        _require_grad(self.discriminator, False)
+        _require_grad(self.generator, True)
+        self.generator_optimizer.zero_grad(set_to_none=True)
+        for _ in range(config.num_g_accumulations):
+            played = self._generator_backward()
+        regularized = [p for n, p in self.generator.named_parameters() if n != "shared.weight"]
+        self._update(
+            self.generator.parameters(), self.generator_optimizer, config.generator_ortho,
+            regularized,
+        )  # fmt: skip
+        _average_norm_statistics(self.generator)
+        self.average.update(self.generator, step)
+        return StepLosses(*reduce_mean(torch.stack([*played, *judged])).unbind())
+
+    def _discriminator_backward(self, images: Tensor, labels: Tensor) -> list[Tensor]:
+        config = self.config
+        z, fake_labels = self.draw(config.fake_batch_size)
+        z, fake_labels = z[: len(images)], fake_labels[: len(images)]
+        with self.precision.autocast():
+            with torch.no_grad():
+                generated = self.generator(z, fake_labels)
+            fake, real, perplexity = self._judge(generated, fake_labels, images, labels)
+            loss = DISCRIMINATOR_LOSSES[config.loss](real.logits, fake.logits)
+            real_loss, fake_loss = real.quantization_loss.mean(), fake.quantization_loss.mean()
+            total = (loss.real + loss.fake + real_loss + fake_loss) / config.num_d_accumulations
+        self.precision.backward(total, self.discriminator_optimizer)
+        values = (loss.real, real_loss, loss.fake, fake_loss, perplexity)
+        return [value.detach() for value in values]
+
+    def _judge(
+        self, generated: Tensor, fake_labels: Tensor, images: Tensor, labels: Tensor
+    ) -> tuple[Judged, Judged, Tensor]:
+        """D on both halves: in one pass, or (``split_d``) in two, generated images first."""
+        if self.config.split_d:
+            fake = self.discriminator(generated, fake_labels)
+            real = self.discriminator(images, labels)
+            return fake, real, real.codebook_perplexity
+        both = torch.cat([generated.to(images.dtype), images])
+        judged = self.discriminator(both, torch.cat([fake_labels, labels]))
+        perplexity = judged.codebook_perplexity
+        parts = zip(judged.logits.chunk(2), judged.quantization_loss.chunk(2), strict=True)
+        fake, real = (Judged(*part, perplexity) for part in parts)
+        return fake, real, perplexity
+
+    def _generator_backward(self) -> list[Tensor]:
+        config = self.config
+        z, labels = self.draw(config.fake_batch_size)
+        with self.precision.autocast():
+            judged = self.discriminator(self.generator(z, labels), labels)
+            loss = GENERATOR_LOSSES[config.loss](judged.logits)
+            quantization_loss = judged.quantization_loss.mean()
+            total = (loss + quantization_loss) / config.num_g_accumulations
+        self.precision.backward(total, self.generator_optimizer)
+        return [loss.detach(), quantization_loss.detach()]
+
+    def _update(
+        self,
+        parameters: Iterable[nn.Parameter],
+        optimizer: torch.optim.Optimizer,
+        ortho: float,
+        regularized: Iterable[nn.Parameter] | None = None,
+    ) -> None:
+        parameters = list(parameters)
+        _average_gradients(parameters)
+        if ortho > 0.0:
+            self.precision.scaler.unscale_(optimizer)
+            chosen = parameters if regularized is None else regularized
+            add_orthogonal_gradient(chosen, ortho, self.config.ortho_variant)
+        self.precision.step(optimizer)
+
+    def _draw(self, number: int) -> tuple[Tensor, Tensor]:
+        z = torch.randn(number, self.generator.latent_dim, device=self.device)
+        labels = torch.randint(self.generator.num_classes, (number,), device=self.device)
+        return z, labels
+
+
+def _require_grad(network: nn.Module, on: bool) -> None:
+    for parameter in network.parameters():
+        parameter.requires_grad_(on)
+
+
+def _send_from_first_rank(*networks: nn.Module) -> None:
+    if world_size() > 1:
+        for network in networks:
+            for tensor in network.state_dict().values():
+                sent = tensor.contiguous()
+                dist.broadcast(sent, src=0)
+                tensor.copy_(sent)
+
+
+def _average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Mean of the gradients over the ranks, in one reduction."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    if world_size() > 1:
+        _average_in_place(gradients)
+
+
+def _average_norm_statistics(network: nn.Module) -> None:
+    """Mean of the running moments over the ranks, whose batches differ; keeps the ranks equal."""
+    if world_size() > 1:
+        _average_in_place([b for n, b in network.named_buffers() if "stored_" in n])
+
+
+def _average_in_place(tensors: list[Tensor]) -> None:
+    if not tensors:
+        return
+    flat = reduce_mean(torch.cat([t.reshape(-1) for t in tensors]))
+    parts = flat.split([t.numel() for t in tensors])
+    torch._foreach_copy_(tensors, [p.view(t.shape) for p, t in zip(parts, tensors, strict=True)])

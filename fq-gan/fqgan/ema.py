@@ -1,0 +1,53 @@
+"""Exponential moving average of a network: the copy that is sampled from."""
+
+from __future__ import annotations
+
+import copy
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class ModelAverage:
+    """A copy of ``model`` that follows it; parameters and buffers alike (u, sv, norm statistics).
+
+    Args:
+        model: what is averaged.
+        decay: share of the old average that each update keeps.
+        start: until this step the copy simply equals the model.
+    """
+
+    def __init__(self, model: nn.Module, decay: float = 0.9999, start: int = 0) -> None:
+        if not 0.0 <= decay <= 1.0:
+            raise ValueError(f"the decay of the model average must be in [0, 1], got {decay}")
+        self.decay, self.start = decay, start
+        self.module = copy.deepcopy(model).requires_grad_(False).eval()
+
+    @torch.no_grad()
+    def update(self, model: nn.Module, step: int) -> None:
+        """Average <- decay * average + (1 - decay) * model, after step ``step`` (1-based).
+
+        ``step`` 0 averages even before ``start``, as in the authors' code.
+        """
+        decay = 0.0 if 0 < step < self.start else self.decay
+        targets, sources = _tensors(self.module), _tensors(model)
+        averaged = [i for i, target in enumerate(targets) if target.is_floating_point()]
+        copied = [i for i, target in enumerate(targets) if not target.is_floating_point()]
+        if averaged:
+            ends = [sources[i] for i in averaged]
+            torch._foreach_lerp_([targets[i] for i in averaged], ends, 1.0 - decay)
+        for i in copied:
+            targets[i].copy_(sources[i])
+
+    def state_dict(self) -> dict[str, Any]:
+        """That of the averaged copy, with the model's own keys."""
+        return self.module.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.module.load_state_dict(state)
+
+
+def _tensors(module: nn.Module) -> list[Tensor]:
+    return list(chain(module.parameters(), module.buffers()))

@@ -1,0 +1,316 @@
+"""The feature quantizer against recorded runs, a plain computation, and its invariants."""
+
+from __future__ import annotations
+
+import copy
+import subprocess
+import sys
+
+import pytest
+import torch
+from factories import Recorded, relative_error
+
+from fqgan import quantizer as quantizer_module
+from fqgan.quantizer import FeatureQuantizer, quantizer_statistics
+
+TOLERANCE = 1e-5  # relative to the largest entry; fp32 sums in another order
+CODE_TOLERANCE = 1e-4  # codes divide by smoothed counts as small as 1e-5
+
+
+def plain(features, codes):
+    """Index and codes of every vector by the full matrix of differences."""
+    vectors = features.movedim(1, -1).reshape(-1, features.shape[1])
+    index = (vectors.unsqueeze(1) - codes).square().sum(dim=2).argmin(dim=1)
+    return index, codes[index]
+
+
+def features(shape=(3, 6, 4, 5), seed=0):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def assert_buffers(layer, recorded, prefix):
+    for name in ("embed", "cluster_size", "embed_avg"):
+        theirs = recorded[f"{prefix}/{name}"]
+        torch.testing.assert_close(
+            getattr(layer, name), theirs, rtol=CODE_TOLERANCE, atol=CODE_TOLERANCE * 1e-2
+        )
+
+
+@pytest.mark.golden
+@pytest.mark.cases("biggan/quantizer/case*.npz")
+@pytest.mark.parametrize("forward_mode", ["commit_only", "straight_through"])
+def test_a_recorded_sequence_of_calls_is_reproduced(case, forward_mode):
+    recorded = Recorded(case)
+    settings = recorded.json("cfg")
+    layer = FeatureQuantizer(
+        settings["dim"], settings["K"], commitment_weight=settings["commit"],
+        decay=settings["decay"], eps=settings["eps"], forward_mode=forward_mode,
+    )  # fmt: skip
+    layer.load_state_dict(recorded.state("init"))
+    for step in range(settings["steps"]):
+        x = recorded[f"s{step}/x"].requires_grad_()
+        out = layer(x)
+        assert torch.equal(out.index.flatten(), recorded[f"s{step}/idx"].flatten())
+        assert relative_error(out.loss, recorded[f"s{step}/diff"].flatten()) < TOLERANCE
+        assert relative_error(out.codebook_perplexity, recorded[f"s{step}/ppl"]) < TOLERANCE
+        expected = recorded[f"s{step}/out"] if forward_mode == "straight_through" else x
+        assert relative_error(out.features, expected) < TOLERANCE
+        ((out.features * recorded[f"s{step}/w"]).sum() + 3 * out.loss.mean()).backward()
+        assert relative_error(x.grad, recorded[f"s{step}/grad_x"]) < TOLERANCE
+        assert_buffers(layer, recorded, f"s{step}/after")
+    before = copy.deepcopy(layer.state_dict())
+    out = layer.eval()(recorded["eval/x"])
+    assert relative_error(out.loss, recorded["eval/diff"].flatten()) < TOLERANCE
+    for name, value in layer.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+@pytest.mark.golden
+@pytest.mark.cases("biggan/quantizer/dead_codes.npz")
+def test_unused_codes_jump_and_decay_as_recorded(case):
+    recorded = Recorded(case)
+    channels, codes = recorded["init/embed"].shape
+    inputs = recorded["x_all"]
+    recorded_steps = {int(n.split("/")[0][1:]) for n in recorded.names if n.endswith("/ppl")}
+    for decay in (0.7, 0.8, 0.9):  # the file does not say which of the scripts' values it has
+        layer = FeatureQuantizer(channels, codes, commitment_weight=1.0, decay=decay)
+        layer.load_state_dict(recorded.state("init"))
+        layer(inputs[0])
+        size = recorded["s0/after/cluster_size"]
+        if torch.allclose(layer.cluster_size, size, rtol=CODE_TOLERANCE):
+            break
+    else:
+        pytest.fail("no known decay gives the recorded counts")
+    layer.load_state_dict(recorded.state("init"))
+    weight = None
+    for step, x in enumerate(inputs):
+        out = layer(x)
+        if step in recorded_steps:
+            assert_buffers(layer, recorded, f"s{step}/after")
+            theirs = recorded[f"s{step}/diff"].flatten()
+            weight = weight or float(theirs.mean() / out.loss.mean())
+            assert relative_error(out.loss * weight, theirs) < CODE_TOLERANCE
+            assert relative_error(out.codebook_perplexity, recorded[f"s{step}/ppl"]) < 1e-4
+
+
+@pytest.mark.golden
+@pytest.mark.cases("ugatit/ugatit_quantizer.npz")
+def test_zero_debiased_averages_agree_with_tensorflow(case):
+    recorded = Recorded(case)
+    settings = recorded.json("cfg")
+    layer = FeatureQuantizer(
+        settings["dim"], settings["K"], commitment_weight=settings["commit"],
+        decay=settings["decay"], numerics="tf",
+    )  # fmt: skip
+    scope = next(n for n in recorded.names if n.startswith("init/") and n.endswith("/embedding"))
+    scope = scope.removeprefix("init/").removesuffix("/embedding")
+    layer.set_codes(recorded[f"init/{scope}/embedding"].t())
+    steps = sorted({int(n[1:].split("/")[0]) for n in recorded.names if n.endswith("/loss")})
+    for step in steps:
+        x = recorded[f"s{step}/x"].movedim(-1, 1).requires_grad_()
+        out = layer(x)
+        out.loss.mean().backward()
+        assert relative_error(out.loss.mean(), recorded[f"s{step}/loss"]) < TOLERANCE
+        assert relative_error(out.codebook_perplexity, recorded[f"s{step}/ppl"]) < TOLERANCE
+        assert relative_error(x.grad.movedim(1, -1), recorded[f"s{step}/grad_x"]) < TOLERANCE
+        after = f"s{step}/after/{scope}"
+        counts, sums = layer.averages()
+        assert relative_error(layer.embed, recorded[f"{after}/embedding"]) < TOLERANCE
+        assert relative_error(counts, recorded[f"{after}/ema_cluster_size"]) < TOLERANCE
+        assert relative_error(sums, recorded[f"{after}/ema_dw"]) < TOLERANCE
+        biased = recorded[f"{after}/{scope}/ema_dw/biased"]
+        assert relative_error(layer.embed_avg, biased) < TOLERANCE
+        assert layer.steps == recorded[f"{after}/{scope}/ema_dw/local_step"]
+
+
+def test_the_nearest_code_is_that_of_the_full_distance_matrix():
+    layer, x = FeatureQuantizer(6, 11), features()
+    codes = layer.codes.clone()
+    index, nearest = plain(x, codes)
+    out = layer(x)
+    assert torch.equal(out.index.flatten(), index)
+    expected = (x.movedim(1, -1).reshape(-1, 6) - nearest).square().view(3, -1).mean(dim=1)
+    torch.testing.assert_close(out.loss, 0.5 * expected)
+
+
+def test_chunks_do_not_change_the_result(monkeypatch):
+    whole, x = FeatureQuantizer(6, 11), features()
+    chunked = copy.deepcopy(whole)
+    one = whole(x)
+    monkeypatch.setattr(quantizer_module, "CPU_CHUNK", 11 * 7)
+    many = chunked(x)
+    assert torch.equal(one.index, many.index)
+    torch.testing.assert_close(one.loss, many.loss)
+    torch.testing.assert_close(whole.embed, chunked.embed)
+
+
+@pytest.mark.parametrize("forward_mode", ["commit_only", "straight_through"])
+def test_memory_layout_changes_neither_output_nor_gradient(forward_mode):
+    layer = FeatureQuantizer(6, 11, forward_mode=forward_mode).eval()
+    x = features()
+    results = []
+    for layout in (torch.contiguous_format, torch.channels_last):
+        leaf = x.clone(memory_format=layout).requires_grad_()
+        out = layer(leaf)
+        ((out.features**2).sum() + out.loss.sum()).backward()
+        results.append((out.features.detach(), out.loss.detach(), leaf.grad))
+        torch.testing.assert_close(leaf.detach(), x, rtol=0, atol=0)
+    for a, b in zip(*results, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_the_gradient_of_the_loss_is_that_of_autograd():
+    layer, x = FeatureQuantizer(6, 11, commitment_weight=0.7).eval(), features()
+    leaf, plain_leaf = x.clone().requires_grad_(), x.clone().requires_grad_()
+    weights = torch.arange(1.0, 4.0)
+    (layer(leaf).loss * weights).sum().backward()
+    _, nearest = plain(x, layer.codes)
+    distance = (plain_leaf.movedim(1, -1).reshape(-1, 6) - nearest).square().view(3, -1)
+    (0.7 * distance.mean(dim=1) * weights).sum().backward()
+    torch.testing.assert_close(leaf.grad, plain_leaf.grad)
+
+
+def test_straight_through_passes_codes_forward_and_gradients_unchanged():
+    layer = FeatureQuantizer(6, 11, forward_mode="straight_through", commitment_weight=0.0).eval()
+    x = features().requires_grad_()
+    out = layer(x)
+    _, nearest = plain(x.detach(), layer.codes)
+    torch.testing.assert_close(out.features.movedim(1, -1).reshape(-1, 6), nearest)
+    upstream = features(seed=1)
+    out.features.backward(upstream)
+    torch.testing.assert_close(x.grad, upstream)
+
+
+def test_commit_only_returns_the_very_features():
+    x = features()
+    assert FeatureQuantizer(6, 11)(x).features is x
+
+
+def test_the_warm_up_ends_after_its_number_of_training_calls():
+    layer = FeatureQuantizer(6, 11, forward_mode="straight_through", warmup_calls=2)
+    x = features()
+    same = [torch.equal(layer(x).features, x) for _ in range(4)]
+    assert same == [True, True, False, False]
+    resumed = FeatureQuantizer(6, 11, forward_mode="straight_through", warmup_calls=2)
+    resumed.load_state_dict(layer.state_dict())
+    assert not torch.equal(resumed(x).features, x)
+
+
+def test_under_autocast_the_dictionary_stays_fp32_and_features_keep_their_type():
+    layer = FeatureQuantizer(6, 11, forward_mode="straight_through")
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        out = layer(features().bfloat16())
+    assert out.features.dtype == torch.bfloat16
+    assert out.loss.dtype == layer.embed.dtype == torch.float32
+
+
+def test_casting_the_network_to_half_leaves_the_dictionary_alone():
+    layer = FeatureQuantizer(6, 64)
+    layer(features())
+    before = layer.embed.clone()
+    layer.half()
+    assert layer.embed.dtype == torch.float32
+    assert torch.equal(layer.embed, before)
+    assert torch.isfinite(layer(features().half()).loss).all()
+
+
+def test_calls_without_gradients_update_the_dictionary_too():
+    layer = FeatureQuantizer(6, 11)
+    with torch.no_grad():
+        layer(features())
+    assert layer.cluster_size.sum() > 0
+
+
+def test_perplexity_is_one_for_one_code_and_k_for_all_used_alike():
+    layer = FeatureQuantizer(2, 4).eval()
+    layer.set_codes(torch.tensor([[0.0, 0.0], [4.0, 0.0], [0.0, 4.0], [4.0, 4.0]]))
+    collapsed = torch.zeros(1, 2, 2, 2)
+    assert float(layer(collapsed).codebook_perplexity) == pytest.approx(1.0)
+    assert float(layer.last_usage) == 0.25
+    spread = layer.codes.t().reshape(1, 2, 2, 2)
+    assert float(layer(spread).codebook_perplexity) == pytest.approx(4.0)
+    assert float(layer.last_usage) == 1.0
+
+
+def test_dead_codes_come_back_as_vectors_of_the_batch_and_stay():
+    layer, other = FeatureQuantizer(6, 64, revive_below=0.05), FeatureQuantizer(6, 64)
+    other.set_codes(layer.codes)
+    x = features((8, 6, 4, 4))
+    other(x)
+    index = layer(x).index
+    assert layer.dead_codes(0.05) == 0
+    vectors = x.movedim(1, -1).reshape(-1, 6)
+    distance = torch.cdist(layer.codes, vectors).min(dim=1).values
+    unused = torch.bincount(index.flatten(), minlength=64) == 0
+    assert unused.any()
+    assert distance[unused].max() < 1e-3
+    assert layer(x).codebook_perplexity > other(x).codebook_perplexity
+
+
+def test_statistics_name_every_quantizer_of_a_network():
+    network = torch.nn.Sequential(torch.nn.Identity(), FeatureQuantizer(6, 11))
+    network[1](features())
+    values = quantizer_statistics(network)
+    assert set(values) == {"1/codebook_perplexity", "1/usage", "1/dead"}
+    assert 1 <= float(values["1/codebook_perplexity"]) <= 11
+
+
+def test_features_of_another_width_are_refused_in_words():
+    with pytest.raises(ValueError, match="6 channels"):
+        FeatureQuantizer(6, 11)(torch.zeros(1, 5, 2, 2))
+
+
+def test_no_matrix_of_all_vectors_by_all_codes_is_made():
+    layer = FeatureQuantizer(16, 4096)
+    x = torch.randn(4, 16, 32, 32, requires_grad=True)
+    largest = 0
+
+    class Watch(torch.utils._python_dispatch.TorchDispatchMode):
+        def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+            nonlocal largest
+            out = func(*args, **(kwargs or {}))
+            for tensor in out if isinstance(out, tuple | list) else [out]:
+                if isinstance(tensor, torch.Tensor):
+                    largest = max(largest, tensor.numel())
+            return out
+
+    with Watch():
+        layer(x).loss.sum().backward()
+    assert largest <= quantizer_module.CPU_CHUNK < 4096 * 4096
+
+
+RANKS = """
+import sys, torch, torch.distributed as dist
+from fqgan.quantizer import FeatureQuantizer
+rank, store = int(sys.argv[1]), sys.argv[2]
+dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+found = {}
+for statistics in ("all", "rank0", "local"):
+    torch.manual_seed(0)
+    layer = FeatureQuantizer(6, 11, statistics=statistics)
+    x = torch.randn(8, 6, 4, 4, generator=torch.Generator().manual_seed(1))
+    for _ in range(3):
+        out = layer(x.chunk(2)[rank])
+    found[statistics] = {"embed": layer.embed, "perplexity": out.codebook_perplexity}
+torch.save(found, f"{store}.{rank}")
+"""
+
+
+def test_two_processes_share_a_dictionary_as_they_are_told(tmp_path):
+    store = str(tmp_path / "store")
+    workers = [
+        subprocess.Popen([sys.executable, "-c", RANKS, str(rank), store]) for rank in range(2)
+    ]
+    assert [worker.wait(timeout=60) for worker in workers] == [0, 0]
+    both = [torch.load(f"{store}.{rank}", weights_only=True) for rank in range(2)]
+    x = torch.randn(8, 6, 4, 4, generator=torch.Generator().manual_seed(1))
+    for statistics in ("all", "rank0", "local"):
+        first, second = (found[statistics] for found in both)
+        torch.manual_seed(0)
+        alone = FeatureQuantizer(6, 11)
+        for _ in range(3):
+            out = alone(x if statistics == "all" else x.chunk(2)[0])
+        torch.testing.assert_close(first["embed"], alone.embed, rtol=CODE_TOLERANCE, atol=1e-5)
+        assert torch.equal(first["embed"], second["embed"]) == (statistics != "local")
+        if statistics == "all":
+            torch.testing.assert_close(first["perplexity"], out.codebook_perplexity)
