@@ -1,0 +1,102 @@
+"""Tiny models and batches, and the recorded models of the golden folder."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+from transformers import BertConfig, GPT2Config
+
+from optimus.authors_checkpoint import AuthorsCheckpoint, assemble
+from optimus.convert import import_checkpoint
+from optimus.models.vae import OptimusConfig, OptimusModel
+
+ABSOLUTE = RELATIVE = 1e-4
+"""Tolerance of recorded arrays: |a - b| <= 1e-4 (1 + |b|)."""
+GRADIENT = 1e-3
+"""Tolerance of recorded gradients and training runs."""
+
+
+def close(actual: Any, expected: Any, tolerance: float = ABSOLUTE) -> None:
+    """Assert agreement with a recorded array."""
+    torch.testing.assert_close(
+        torch.as_tensor(actual, dtype=torch.float64),
+        torch.as_tensor(expected, dtype=torch.float64),
+        rtol=tolerance,
+        atol=tolerance,
+    )
+
+
+def tiny_config(*, dropout: float = 0.0, layers: int = 2, **overrides: Any) -> OptimusConfig:
+    """Two layers of width 32, 60 encoder and 50 decoder tokens, Z = 6."""
+    bert = BertConfig(
+        vocab_size=60,
+        hidden_size=32,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=64,
+        max_position_embeddings=40,
+        hidden_dropout_prob=dropout,
+        attention_probs_dropout_prob=dropout,
+    )
+    gpt2 = GPT2Config(
+        vocab_size=50,
+        n_embd=32,
+        n_layer=layers,
+        n_head=4,
+        n_positions=40,
+        embd_pdrop=dropout,
+        attn_pdrop=dropout,
+        resid_pdrop=dropout,
+        bos_token_id=48,
+        eos_token_id=49,
+    )
+    return OptimusConfig(bert=bert, gpt2=gpt2, **{"latent_dim": 6, **overrides})
+
+
+def tiny_model(seed: int = 0, *, spread: float = 5.0, **overrides: Any) -> OptimusModel:
+    """A model in evaluation mode, its weights ``spread`` times the usual so that all matters."""
+    torch.manual_seed(seed)
+    model = OptimusModel(tiny_config(**overrides)).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(spread) if parameter.ndim > 1 else parameter.add_(
+                0.1 * torch.randn_like(parameter)
+            )
+    return model
+
+
+def tiny_batch(
+    model: OptimusModel, batch: int = 3, length: int = 9, seed: int = 0
+) -> tuple[Tensor, Tensor]:
+    """Random encoder and decoder ids (B, length), the later sentences shorter and padded."""
+    config = model.config
+    noise = torch.Generator().manual_seed(seed)
+    encoder = torch.randint(5, config.bert.vocab_size, (batch, length), generator=noise)
+    decoder = torch.randint(0, config.pad_token_id, (batch, length), generator=noise)
+    decoder[:, 0] = config.bos_token_id
+    for row in range(batch):
+        end = max(3, length - row)
+        encoder[row, end:] = config.encoder_pad_token_id
+        decoder[row, end:] = config.pad_token_id
+        decoder[row, end - 1] = config.eos_token_id
+    return encoder, decoder
+
+
+def recorded_checkpoint(folder: Path, name: str = "weights") -> AuthorsCheckpoint:
+    """The authors' tensors ``NAME_{encoder,decoder}.safetensors`` and configurations there."""
+    tensors: dict[str, Tensor] = {}
+    for part in ("encoder", "decoder"):
+        for key, value in load_file(folder / f"{name}_{part}.safetensors").items():
+            tensors[f"{part}.{key}"] = value
+    configs = [
+        json.loads((folder / f"config_{part}.json").read_text()) for part in ("encoder", "decoder")
+    ]
+    return assemble(tensors, *configs)
+
+
+def recorded_model(folder: Path, name: str = "weights", **options: Any) -> OptimusModel:
+    """Our model with recorded weights, in evaluation mode."""
+    return import_checkpoint(recorded_checkpoint(folder, name), **options)[0]
