@@ -1,3 +1,3 @@
-"""PREVALENT: generic pre-training of vision-and-language navigation agents (Hao et al., CVPR 2020)."""
+"""PREVALENT: pre-trained vision-and-language navigation agents (Hao et al., CVPR 2020)."""
 
 __version__ = "0.1.0"

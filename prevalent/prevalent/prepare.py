@@ -1,0 +1,242 @@
+"""``prevalent prepare NAME``: fetch data sets, check them, make features and triplets.
+
+Running it again does nothing that is done already. Where a place needs a login or has gone, the
+message names the file to put by hand.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from .config import default_data_dir
+from .data.results import read_json_list
+from .runtime.archive import extract
+from .runtime.command import parse
+from .runtime.download import download
+from .simulator.connectivity import load_graphs, read_scans
+
+logger = logging.getLogger(__name__)
+
+DROPBOX = "https://www.dropbox.com/s/"
+SIMULATOR = "https://raw.githubusercontent.com/peteanderson80/Matterport3DSimulator/master/"
+R2R_FILES = {
+    "train": (
+        "hh5qec8o5urcztn",
+        "30af70d96ea217778ba0d1b3085a774a13f36266fef39a13dbe8b03516fbf988",
+    ),
+    "val_seen": (
+        "8ye4gqce7v8yzdm",
+        "755633db9d5e64d5ca71d329c5046bb722781a09f0d1d501d7e8d094c83652ec",
+    ),
+    "val_unseen": (
+        "p6hlckr70a07wka",
+        "1cc730adc1c098998ac9191462849fc725e0c5336984a35bfbac7d5f044e682c",
+    ),
+    "test": (
+        "w4pnbwqamwzdwd1",
+        "f7e28b527ab7fd209010439b327269c18d315888c68ecc81486ef20d58046f10",
+    ),
+}
+NDH_FILES = {
+    "train": ("NDH/train_val/train.json", None),
+    "val_seen": (
+        "NDH/train_val/val_seen.json",
+        "9fc7963ffcb41a8e592db21eb6201e910096c3d3921bceb670a22f683f31f273",
+    ),
+    "val_unseen": (
+        "NDH/train_val/val_unseen.json",
+        "7cf9e3ccc5f45286ce1a333232e384f73fceb7b40da1d6f2b3f6e96c742efc5f",
+    ),
+    "test": ("NDH/test_cleaned/test_cleaned.json", None),
+}
+FEATURE_ZIPS = {
+    "imagenet": "o57kxh2mn5rkx4o/ResNet-152-imagenet.zip",
+    "places365": "85tpa6tc3enl5ud/ResNet-152-places365.zip",
+}
+UNCASED_SHA256 = "07eced375cec144d27c900241f3e339478dec958f92fddbc551f295c992038a3"
+NUM_SCANS = 90
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Fetch, check or make a data set below --data-dir."""
+
+    data_dir: Path = field(default_factory=default_data_dir)
+    """Folder that gets connectivity/, r2r/, ndh/, hanna/, vocab/, features/, triplets/."""
+    features: str = "imagenet"
+    """features: which released set to fetch, imagenet or places365."""
+    skyboxes: Path | None = None
+    """features: make them from SCAN/matterport_skybox_images/ below this folder instead."""
+    resnet: Path | None = None
+    """features: folder of a ResNet-152 (config.json, model.safetensors), with --skyboxes."""
+    device: str = "auto"
+    """features: where the network runs."""
+    splits: tuple[str, ...] = ("train",)
+    """triplets: R2R splits, or paths of files in R2R's format (augmented paths)."""
+    vocabulary: Path | None = None
+    """triplets: WordPiece vocabulary; vocab/bert/bert-base-uncased-vocab.txt if not given."""
+    output: Path | None = None
+    """triplets: the JSON file to write; triplets/shortest_SPLITS.json if not given."""
+
+    def __post_init__(self) -> None:
+        if self.features not in FEATURE_ZIPS:
+            raise ValueError(f"--features must be one of {sorted(FEATURE_ZIPS)}")
+        if (self.skyboxes is None) != (self.resnet is None):
+            raise ValueError("--skyboxes and --resnet go together: images and the network")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run ``prevalent prepare r2r --data-dir data``."""
+    if not argv or argv[0].startswith("-"):
+        raise ValueError(f"name what to prepare: {', '.join(WORK)}")
+    name, *options = argv
+    if name not in WORK:
+        raise ValueError(f"unknown data set {name!r}; there are {', '.join(WORK)}")
+    config = parse(PrepareConfig, options, f"prevalent prepare {name}")
+    print(f"{name}: {WORK[name](config)}")
+
+
+def prepare_connectivity(config: PrepareConfig) -> Path:
+    """Navigation graphs of the 90 scans; every file is parsed."""
+    folder = config.data_dir / "connectivity"
+    download(f"{SIMULATOR}connectivity/scans.txt", folder / "scans.txt")
+    scans = read_scans(folder)
+    if len(scans) != NUM_SCANS:
+        raise ValueError(f"{folder / 'scans.txt'} lists {len(scans)} scans, expected {NUM_SCANS}")
+    for scan in scans:
+        name = f"{scan}_connectivity.json"
+        download(f"{SIMULATOR}connectivity/{name}", folder / name)
+    load_graphs(folder, scans)
+    return folder
+
+
+def prepare_r2r(config: PrepareConfig) -> Path:
+    """Room-to-Room annotations and the word vocabularies."""
+    folder = config.data_dir / "r2r"
+    for split, (key, sha256) in R2R_FILES.items():
+        name = f"R2R_{split}.json"
+        download(f"{DROPBOX}{key}/{name}?dl=1", folder / name, sha256=sha256)
+    for name in ("train_vocab.txt", "trainval_vocab.txt"):
+        download(f"{SIMULATOR}tasks/R2R/data/{name}", folder / name)
+    return folder
+
+
+def prepare_ndh(config: PrepareConfig) -> Path:
+    """Navigation from Dialog History."""
+    folder = config.data_dir / "ndh"
+    for split, (place, sha256) in NDH_FILES.items():
+        path = download(
+            f"https://cvdn.dev/dataset/{place}", folder / f"{split}.json", sha256=sha256
+        )
+        read_json_list(path, "fetch it again")
+    return folder
+
+
+def prepare_hanna(config: PrepareConfig) -> Path:
+    """HANNA's tasks, routes and action space."""
+    folder = config.data_dir / "hanna"
+    if not (folder / "hanna_train.json").exists():
+        archive = config.data_dir / "archives" / "hanna_data.zip"
+        download(f"{DROPBOX}qfahoe22vh1cdhn/hanna_data.zip?dl=1", archive)
+        unpacked = extract(archive, config.data_dir / "archives" / "hanna_data")
+        found = next(unpacked.rglob("hanna_train.json"), None)
+        if found is None:
+            raise ValueError(f"{archive} holds no hanna_train.json; delete it and try again")
+        found.parent.rename(folder)
+    return folder
+
+
+def prepare_vocabulary(config: PrepareConfig) -> Path:
+    """BERT's uncased WordPiece vocabulary."""
+    path = config.data_dir / "vocab" / "bert" / "bert-base-uncased-vocab.txt"
+    return download(
+        "https://huggingface.co/bert-base-uncased/resolve/main/vocab.txt",
+        path,
+        sha256=UNCASED_SHA256,
+    )
+
+
+def prepare_features(config: PrepareConfig) -> Path:
+    """View features: the released TSV, or our own from skybox images."""
+    folder = config.data_dir / "features"
+    if config.skyboxes is not None and config.resnet is not None:
+        from .data.extraction import extract_features
+
+        graphs = load_graphs(config.data_dir / "connectivity")
+        path = folder / "ResNet-152-skyboxes.npy"
+        if not path.exists():
+            extract_features(config.skyboxes, graphs, config.resnet, path, device=config.device)
+        return path
+    path = folder / f"ResNet-152-{config.features}.tsv"
+    if not path.exists():
+        archive = config.data_dir / "archives" / f"ResNet-152-{config.features}.zip"
+        download(f"{DROPBOX}{FEATURE_ZIPS[config.features]}?dl=1", archive)
+        extract(archive, folder)
+    return path
+
+
+def prepare_aug_paths(config: PrepareConfig) -> Path:
+    """Paths with instructions by EnvDrop's speaker, for back-translation and more triplets."""
+    path = config.data_dir / "r2r" / "aug_paths.json"
+    download("https://www.cs.unc.edu/~airsplay/aug_paths.json", path)
+    read_json_list(path, "fetch it again")
+    return path
+
+
+def prepare_triplets(config: PrepareConfig) -> Path:
+    """Image-text-action triplets along shortest paths, in the format of the released files."""
+    from .data.instructions import read_instructions
+    from .data.tokenizers import WordPieceTokenizer
+    from .data.triplets import collect_triplets, write_triplets
+
+    names = "-".join(Path(split).stem for split in config.splits)
+    output = config.output or config.data_dir / "triplets" / f"shortest_{names}.json"
+    if output.exists():
+        return output
+    vocabulary = config.vocabulary or (
+        config.data_dir / "vocab" / "bert" / "bert-base-uncased-vocab.txt"
+    )
+    tokenizer = WordPieceTokenizer(vocabulary)
+    instructions = read_instructions(config.data_dir, config.splits)
+    scans = sorted({instruction.scan for instruction in instructions})
+    graphs = load_graphs(config.data_dir / "connectivity", scans)
+    tokens = tokenizer.encode_sentences([instruction.text for instruction in instructions])
+    output.parent.mkdir(parents=True, exist_ok=True)
+    write_triplets(output, collect_triplets(graphs, instructions, tokens))
+    return output
+
+
+def prepare_toy(config: PrepareConfig) -> Path:
+    """A small world made by code, in the official formats."""
+    from .data.toy import ToyConfig, write_toy
+
+    write_toy(config.data_dir, ToyConfig())
+    return config.data_dir
+
+
+def describe(config: PrepareConfig) -> str:
+    """What is there below --data-dir."""
+    counts = {
+        path.relative_to(config.data_dir).as_posix(): len(json.loads(path.read_text()))
+        for folder in ("r2r", "ndh", "hanna")
+        for path in sorted((config.data_dir / folder).glob("*.json"))
+    }
+    return "\n".join(f"{name}: {count} records" for name, count in counts.items()) or "nothing yet"
+
+
+WORK: dict[str, Callable[[PrepareConfig], Path | str]] = {
+    "connectivity": prepare_connectivity,
+    "r2r": prepare_r2r,
+    "ndh": prepare_ndh,
+    "hanna": prepare_hanna,
+    "vocabulary": prepare_vocabulary,
+    "features": prepare_features,
+    "aug-paths": prepare_aug_paths,
+    "triplets": prepare_triplets,
+    "toy": prepare_toy,
+    "list": describe,
+}

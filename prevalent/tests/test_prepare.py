@@ -1,0 +1,59 @@
+"""Data sets are prepared once, and what is missing is named."""
+
+import json
+
+import pytest
+
+from prevalent.data.triplets import read_triplets
+from prevalent.prepare import PrepareConfig, main
+from tests.factories import make_scan, write_connectivity
+
+WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "go", "to", "the", "door", "."]
+
+
+@pytest.fixture
+def world(tmp_path):
+    write_connectivity(tmp_path / "connectivity", "house", make_scan())
+    item = {"path_id": 1, "scan": "house", "heading": 0.0, "path": ["a", "b", "c"]}
+    (tmp_path / "r2r").mkdir()
+    (tmp_path / "r2r" / "R2R_train.json").write_text(
+        json.dumps([item | {"instructions": ["Go to the door."]}])
+    )
+    (tmp_path / "vocab.txt").write_text("\n".join(WORDS) + "\n")
+    return tmp_path
+
+
+def test_triplets_are_made_from_paths_once(world, capsys):
+    command = ["triplets", "--data-dir", str(world), "--vocabulary", str(world / "vocab.txt")]
+    main(command)
+    path = world / "triplets" / "shortest_train.json"
+    table = read_triplets([path])
+    assert len(table) == 3  # two steps and a stop
+    words = [WORDS[i] for i in table.tokens[0] if i]
+    assert words == ["[CLS]", "go", "to", "the", "door", ".", "[SEP]"]
+    written = path.stat().st_mtime_ns
+    main(command)
+    assert path.stat().st_mtime_ns == written
+    assert str(path) in capsys.readouterr().out
+
+
+def test_what_is_there_is_listed(world, capsys):
+    main(["list", "--data-dir", str(world)])
+    assert "r2r/R2R_train.json: 1 records" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("argv", [[], ["r2d2"]])
+def test_an_unknown_name_lists_the_known_ones(argv):
+    with pytest.raises(ValueError, match="r2r, ndh, hanna"):
+        main(argv)
+
+
+def test_images_need_a_network(tmp_path):
+    with pytest.raises(ValueError, match="--skyboxes and --resnet go together"):
+        PrepareConfig(skyboxes=tmp_path)
+
+
+def test_a_network_folder_without_a_network_is_named(world):
+    options = ["--data-dir", str(world), "--skyboxes", str(world), "--resnet", str(world)]
+    with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
+        main(["features", *options])
