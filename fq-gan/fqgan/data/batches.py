@@ -170,9 +170,19 @@ def shifted(pixels: Tensor, shift: Tensor, pad: int) -> Tensor:
 def once(
     images: Images, batch_size: int, *, device: torch.device | str = "cpu", limit: int = 0
 ) -> Iterator[Batch]:
-    """One unshuffled pass over this rank's share of the first ``limit`` images (0: all)."""
-    total = min(limit, len(images)) if limit else len(images)
-    share = torch.arange(distributed.rank(), total, distributed.world_size())
-    for index in share.split(batch_size):
+    """One pass in order over this rank's share of `some` of the images (0: all)."""
+    order = some(len(images), limit)
+    for index in order[distributed.rank() :: distributed.world_size()].split(batch_size):
         pixels = images.read(index).to(device)
         yield Batch(normalize(pixels), images.labels[index].to(device))
+
+
+def some(total: int, limit: int) -> Tensor:
+    """A fixed random choice of ``limit`` out of ``total`` places, ascending; 0 takes all.
+
+    The first ones would not do: many data sets are sorted by class.
+    """
+    if limit == 0 or limit >= total:
+        return torch.arange(total)
+    order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
+    return order[:limit].sort().values

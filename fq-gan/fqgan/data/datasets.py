@@ -8,7 +8,7 @@ from typing import Literal
 
 import torch
 
-from .batches import Batches
+from .batches import Batches, some
 from .cifar import ARCHIVES, read_cifar
 from .folders import read_folder, read_zip
 from .hdf5 import read_hdf5
@@ -39,7 +39,7 @@ class DataConfig:
     toy_images: int = 10_000
     """Number of toy images."""
     limit: int = 0
-    """Use this many images, evenly spaced; 0 takes all."""
+    """Use a fixed random choice of so many images; 0 takes all."""
     skip_other_files: bool = False
     """Pass over files that are no images instead of stopping."""
 
@@ -90,8 +90,7 @@ def build_images(config: DataConfig, *, seed: int = 0) -> Images:
             f"{config.resolution}; change the option or prepare the data again"
         )
     if 0 < config.limit < len(images):
-        spaced = torch.linspace(0, len(images) - 1, config.limit).round().long()
-        images = subset(images, spaced)
+        images = subset(images, some(len(images), config.limit))
     return in_memory(images) if config.in_memory else images
 
 

@@ -118,7 +118,7 @@ class MomentsOptions:
     download: bool = False
     """Fetch missing Inception weights."""
     num_images: int = 0
-    """Use the first so many images; 0 takes all."""
+    """Use a fixed random choice of so many images; 0 takes all."""
     batch_size: int = 64
     """Images at a time."""
     device: str = "auto"
@@ -229,7 +229,8 @@ def prepare_moments(options: MomentsOptions) -> None:
     )
     images = build_images(options.data)
     passes = once(images, options.batch_size, device=device, limit=options.num_images)
-    found = collect(extractor, (batch.images for batch in passes), 0)
+    total = min(options.num_images, len(images)) or len(images)
+    found = collect(extractor, (batch.images for batch in passes), total)
     path = statistics_path(images, extractor, options.num_images, cache_dir)
     write_statistics(path, found._replace(logits=None))
     logger.info("statistics of %d images: %s", found.moments.num_images, path)

@@ -32,7 +32,7 @@ def data_statistics(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> Statistics:
-    """Statistics of the first ``num_images`` of ``images`` (0: all), from the cache if they are in.
+    """Statistics of ``num_images`` of ``images`` (see `some`; 0: all), from the cache if possible.
 
     The cache (default `default_cache_dir`) is keyed by the content of the data, the number, the
     weights and the resizer. Several processes may fill it at once; every file in it is whole.
@@ -45,8 +45,8 @@ def data_statistics(
         except ValueError as error:
             logger.warning("%s: making it again", error)
     batches = (batch.images for batch in once(images, batch_size, device=device, limit=num_images))
-    # `once` yields exactly this rank's share, so there is nothing to count.
-    found = collect(extractor, batches, 0, keep_logits=False)
+    total = min(num_images, len(images)) or len(images)
+    found = collect(extractor, batches, total, keep_logits=False)
     if distributed.is_main():
         write_statistics(path, found)
     return found
@@ -104,7 +104,8 @@ def score_samples(
     ``pool_mean`` and ``pool_var``.
     """
     pixels, _ = read_samples(path)
-    found = collect(extractor, sample_batches(pixels, batch_size, device), 0, quantize=False)
+    batches = sample_batches(pixels, batch_size, device)
+    found = collect(extractor, batches, len(pixels), quantize=False)
     name = "TF_pool.npz" if extractor.name == "inception" else f"{extractor.name}_pool.npz"
     target = Path(pool_path) if pool_path else Path(path).with_name(name)
     if distributed.is_main():

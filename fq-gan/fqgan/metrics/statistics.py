@@ -26,7 +26,7 @@ class Statistics(NamedTuple):
     """What scores need of a set of images."""
 
     moments: Moments  # of all images
-    features: Tensor  # (n, D) float32 of the first images, for KID, precision and recall
+    features: Tensor  # (n, D) float32 of a random choice, for KID, precision and recall
     logits: Tensor | None  # (N, L) float32 of all images, where kept
     key: str  # `FeatureExtractor.key`
 
@@ -47,9 +47,10 @@ def collect(
         batches: this rank's images (B, 3, H, W) in [-1, 1]; may be endless. Every rank must
             bring the same number of batches of the same size, but for the last one.
         num_images: how many to score; a protocol that keeps the surplus of the last batch does
-            so, the others cut it off. 0 takes all.
+            so, the others cut it off. 0 takes what comes.
         quantize: round images to 256 levels first, as if they were saved and read.
-        max_features: feature vectors kept for KID, precision and recall.
+        max_features: feature vectors kept for KID, precision and recall, a random choice (the
+            first ones where ``num_images`` is 0).
         keep_logits: False saves their memory where no Inception score is wanted.
 
     Returns:
@@ -58,6 +59,7 @@ def collect(
     running: RunningMoments | None = None
     kept, logits, seen = [], [], 0
     share = _share(num_images)
+    chosen = _chosen_rows(share, _share(max_features) or 0)
     for images in batches:
         if share is not None and not extractor.keeps_surplus:
             images = images[: share - seen]
@@ -67,8 +69,8 @@ def collect(
         if running is None:
             running = RunningMoments(extractor.dim, output.pool.device)
         running.add(output.pool)
-        if seen < max_features:
-            kept.append(output.pool.cpu())
+        rows = chosen[seen : seen + len(images)]
+        kept.append(output.pool.cpu()[: len(rows)][rows])
         if keep_logits and output.logits is not None:
             logits.append(output.logits.cpu())
         seen += len(images)
@@ -78,9 +80,17 @@ def collect(
         raise ValueError(f"{seen} images came where {share} were to be scored; lower the number")
     if running is None:
         running = RunningMoments(extractor.dim)
-    features = _gather(kept, extractor.dim)[:max_features]
     all_logits = _gather(logits, 0) if logits else None
-    return Statistics(running.result(), features, all_logits, extractor.key)
+    return Statistics(running.result(), _gather(kept, extractor.dim), all_logits, extractor.key)
+
+
+def _chosen_rows(total: int | None, wanted: int) -> Tensor:
+    """Which of ``total`` images are kept: a fixed random choice, as data may be sorted by class."""
+    if total is None:
+        return torch.ones(wanted, dtype=torch.bool)
+    chosen = torch.zeros(total, dtype=torch.bool)
+    chosen[torch.randperm(total, generator=torch.Generator().manual_seed(0))[:wanted]] = True
+    return chosen
 
 
 def _share(num_images: int) -> int | None:

@@ -1,0 +1,91 @@
+"""Batches come in one order, whatever reads ahead and wherever a run was resumed."""
+
+import pytest
+import torch
+
+from fqgan.data.batches import Batches, once, shifted, some
+from fqgan.data.folders import read_folder
+from fqgan.data.images import normalize
+from fqgan.data.toy import toy_images
+from fqgan.runtime import distributed
+
+
+def equal(a, b):
+    return torch.equal(a.images, b.images) and torch.equal(a.labels, b.labels)
+
+
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_resumed_batches_equal_uninterrupted_ones(image_folder, prefetch):
+    images = read_folder(image_folder, resolution=8, workers=2)
+    whole = Batches(images, 4, seed=1, augment=True, pad=1, prefetch=0)
+    expected = [next(whole) for _ in range(7)]
+    first = Batches(images, 4, seed=1, augment=True, pad=1, prefetch=prefetch)
+    for step in range(3):
+        assert equal(next(first), expected[step])
+    assert first.images_seen == 12
+    second = Batches(images, 4, seed=1, augment=True, pad=1, prefetch=prefetch)
+    second.load_state_dict(first.state_dict())
+    for step in range(3, 7):
+        assert equal(next(second), expected[step])
+    first.close()
+    second.close()
+
+
+def test_closing_gives_back_what_was_read_ahead(image_folder):
+    images = read_folder(image_folder, resolution=8)
+    batches, other = (Batches(images, 2, seed=4, prefetch=p) for p in (2, 0))
+    next(batches), next(other)
+    batches.close()
+    assert equal(next(batches), next(other))
+    batches.close()
+
+
+def test_augmentation_does_not_depend_on_the_number_of_ranks(monkeypatch):
+    images = toy_images(40)
+    alone = Batches(images, 5, seed=1, augment=True, pad=2)
+    ranks = []
+    for rank in range(2):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "world_size", lambda: 2)
+        ranks.append(Batches(images, 5, seed=1, augment=True, pad=2))
+    for _ in range(3):
+        for rank in ranks:
+            assert equal(next(rank), next(alone))
+
+
+def test_augmentation_mirrors_about_half_of_the_images():
+    images = toy_images(200)
+    plain = next(Batches(images, 200, shuffle=False)).images
+    drawn = next(Batches(images, 200, shuffle=False, augment=True)).images
+    same = (plain == drawn).flatten(1).all(1)
+    mirrored = (plain.flip(3) == drawn).flatten(1).all(1)
+    assert (same | mirrored).all()
+    assert 60 < int(mirrored.sum()) < 140
+
+
+def test_a_shift_cuts_the_padded_image():
+    pixels = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
+    out = shifted(pixels, torch.tensor([[2, 2], [0, 4]]), pad=2)
+    assert torch.equal(out[0], pixels[0])
+    assert (out[1, :, :2] == 0).all()
+    assert torch.equal(out[1, :, 2:, :2], pixels[1, :, :2, 2:])
+
+
+def test_one_pass_of_two_ranks_covers_every_image_once(monkeypatch):
+    images = toy_images(23)
+    seen = []
+    for rank in range(2):
+        monkeypatch.setattr(distributed, "rank", lambda rank=rank: rank)
+        monkeypatch.setattr(distributed, "world_size", lambda: 2)
+        seen.append(torch.cat([batch.images for batch in once(images, 5)]))
+    assert torch.equal(seen[0], normalize(images.pixels[0::2]))
+    assert torch.equal(seen[1], normalize(images.pixels[1::2]))
+
+
+def test_a_choice_of_images_is_fixed_and_spread():
+    chosen = some(1000, 100)
+    assert torch.equal(chosen, some(1000, 100))
+    assert len(chosen.unique()) == 100
+    assert chosen.min() < 100
+    assert chosen.max() > 900
+    assert torch.equal(some(10, 0), torch.arange(10))

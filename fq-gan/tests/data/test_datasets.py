@@ -1,0 +1,67 @@
+"""The options of a run open the right images, or say what is wrong."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from fqgan.data.datasets import (
+    LEGACY_DATASETS,
+    DataConfig,
+    build_batches,
+    build_images,
+    data_name,
+)
+from fqgan.data.hdf5 import write_hdf5
+from fqgan.data.images import ArrayImages
+from fqgan.data.toy import toy_images
+
+TOY = DataConfig("toy", toy_images=40)
+
+
+def test_every_source_gives_images_of_the_asked_size(image_folder, image_zip, tmp_path):
+    file = write_hdf5(toy_images(20, resolution=16), tmp_path / "toy.hdf5")
+    for config in (
+        DataConfig("folder", str(image_folder), resolution=16),
+        DataConfig("zip", str(image_zip), resolution=16),
+        DataConfig("hdf5", str(file), resolution=16),
+        DataConfig("toy", resolution=16, toy_images=20),
+    ):
+        batches = build_batches(config, build_images(config), 3)
+        batch = next(batches)
+        assert batch.images.shape == (3, 3, 16, 16)
+        assert batch.images.dtype == torch.float32
+        batches.close()
+
+
+def test_images_of_another_size_are_refused(tmp_path):
+    file = write_hdf5(toy_images(20, resolution=16), tmp_path / "toy.hdf5")
+    with pytest.raises(
+        ValueError, match="holds images of 16 pixels, --data.resolution asks for 32"
+    ):
+        build_images(DataConfig("hdf5", str(file), resolution=32))
+
+
+def test_a_limit_takes_a_fixed_choice():
+    images = build_images(replace(TOY, limit=15))
+    assert len(images) == 15
+    again = build_images(replace(TOY, limit=15, in_memory=True))
+    assert isinstance(again, ArrayImages)
+    every = torch.arange(15)
+    assert torch.equal(images.read(every), again.read(every))
+
+
+def test_options_out_of_range_are_refused():
+    for wrong in ({"resolution": 0}, {"validation_fraction": 1.0}, {"limit": -1}, {"workers": 0}):
+        with pytest.raises(ValueError, match="--data."):
+            replace(TOY, **wrong)
+    with pytest.raises(ValueError, match="cifar10 has 32 pixels"):
+        DataConfig("cifar10", resolution=64)
+
+
+def test_the_authors_names_are_known():
+    assert LEGACY_DATASETS["I128_hdf5"].path == "ILSVRC128.hdf5"
+    assert LEGACY_DATASETS["I64ext_hdf5"].resolution == 64
+    assert LEGACY_DATASETS["C100"].source == "cifar100"
+    assert data_name(LEGACY_DATASETS["I128_hdf5"]) == "ILSVRC128"
+    assert data_name(TOY) == "toy"

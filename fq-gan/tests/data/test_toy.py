@@ -1,0 +1,44 @@
+"""Toy images are drawn from a seed, alike but never the same."""
+
+import pytest
+import torch
+
+from fqgan.data.toy import SHAPES, toy_images
+
+
+def test_a_seed_gives_the_same_images_and_another_seed_others():
+    assert torch.equal(toy_images(30, seed=1).pixels, toy_images(30, seed=1).pixels)
+    assert not torch.equal(toy_images(30, seed=1).pixels, toy_images(30, seed=2).pixels)
+
+
+def test_classes_come_in_turn_and_have_names():
+    images = toy_images(25)
+    assert images.labels.tolist() == [n % 10 for n in range(25)]
+    assert images.class_names == list(SHAPES)
+    assert images.pixels.shape == (25, 3, 32, 32)
+
+
+def test_images_of_a_class_differ_in_place_colour_and_size():
+    images = toy_images(200)
+    circles = images.pixels[images.labels == 0].float()
+    brightest = circles.amax(1).flatten(1)
+    covered = (brightest > 200).sum(1)
+    assert covered.unique().numel() > 5
+    assert brightest.argmax(1).unique().numel() > 10
+    assert len(circles.unique(dim=0)) == len(circles)
+
+
+def test_shapes_can_be_told_apart():
+    # The nearest neighbour in a simple descriptor (edges, in any place and colour) finds the class.
+    images = toy_images(2000, seed=3)
+    gray = images.pixels.float().amax(1)
+    outline = torch.fft.rfft2(gray - gray.mean((1, 2), keepdim=True)).abs().flatten(1)
+    outline = outline / outline.norm(dim=1, keepdim=True)
+    distance = torch.cdist(outline[:500], outline[500:])
+    found = images.labels[500:][distance.argmin(1)]
+    assert (found == images.labels[:500]).float().mean() > 0.6
+
+
+def test_too_few_or_too_small_images_are_refused():
+    with pytest.raises(ValueError, match="toy-images 9"):
+        toy_images(9)
