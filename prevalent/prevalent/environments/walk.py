@@ -30,6 +30,10 @@ class Task(Protocol):
     def scan(self) -> str: ...
     @property
     def path(self) -> Sequence[str]: ...
+    def pose(self, i: int) -> Pose:
+        """Where agent ``i`` is now, in submission form."""
+        return self._pose(self.node[i], self.view[i])
+
     @property
     def heading(self) -> float: ...
 
@@ -158,6 +162,10 @@ class Walk:
     def _pose(self, node: int, view: int) -> Pose:
         heading, elevation = float(VIEW_HEADINGS[view]), float(VIEW_ELEVATIONS[view])
         return self.graphs.viewpoints[node], heading, elevation
+
+    def pose(self, i: int) -> Pose:
+        """Where agent ``i`` is now, in submission form."""
+        return self._pose(self.node[i], self.view[i])
 
     @property
     def heading(self) -> FloatArray:

@@ -1,0 +1,1 @@
+"""Agents: policies rolled out in the environments."""
