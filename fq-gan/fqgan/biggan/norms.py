@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from typing import Any
 
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.distributed.nn.functional import all_reduce
 
 from .config import Norm
 
@@ -64,6 +64,22 @@ class BatchMoments(nn.Module):
         return F.batch_norm(features, None, None, training=True, eps=self.eps)
 
 
+class _SumOverRanks(torch.autograd.Function):
+    """Sum of a tensor over the ranks; each rank's gradient is that of all ranks' losses."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        value = value.clone()
+        dist.all_reduce(value)
+        return value
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        grad = grad.clone()
+        dist.all_reduce(grad)
+        return grad
+
+
 class RunningNorm(nn.Module):
     """What conditional and plain norm share: the normalization itself.
 
@@ -111,7 +127,7 @@ class RunningNorm(nn.Module):
             centred = exact - self.stored_mean.view(1, -1, 1, 1)
             sums = torch.stack([centred.sum(dim=(0, 2, 3)), centred.square().sum(dim=(0, 2, 3))])
             count = dist.get_world_size() * (features.numel() // self.channels)
-            mean, square = (all_reduce(sums) / count).unbind()
+            mean, square = (_SumOverRanks.apply(sums) / count).unbind()
             var = square - mean.square()
             with torch.no_grad():
                 self.stored_mean.add_(mean, alpha=momentum)
