@@ -42,7 +42,7 @@ def score_assistance(
     """Score one HANNA result.
 
     Args:
-        result: ``agent_pose``, ``agent_ask`` and ``target_viewpoints`` as HANNA's files have them.
+        result: ``agent_pose`` and, of agents that ask, ``agent_ask`` and ``target_viewpoints``.
         goals: the goal viewpoints; of two equally near the later one counts.
         distance: shortest-path length of two viewpoints of the scan.
     """
@@ -52,7 +52,7 @@ def score_assistance(
     moves = [distance(a, b) if a != b else 0.0 for a, b in pairwise(viewpoints)]
     approach = [distance(viewpoint, nearest_goal) for viewpoint in viewpoints]
     closest = int(np.argmin(approach))  # the first visit counts
-    asks = list(result["agent_ask"])
+    asks = list(result.get("agent_ask", ()))
     return AssistanceScores(
         error=min(final),
         oracle_error=approach[closest],
@@ -69,7 +69,7 @@ def _subtask_errors(
     viewpoints: Sequence[str], result: Mapping[str, Any], distance: Distance
 ) -> Iterable[float]:
     """Error where each subtask ends: at the next request, a departure, or the last step."""
-    asks, targets = list(result["agent_ask"]), result["target_viewpoints"]
+    asks, targets = list(result.get("agent_ask", ())), result.get("target_viewpoints", ())
     for step, ask in enumerate(asks):
         if ask != 1:
             continue
