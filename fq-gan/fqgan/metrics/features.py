@@ -8,7 +8,6 @@ need no download and compare only our own runs with each other.
 from __future__ import annotations
 
 import hashlib
-import pickle
 import zipfile
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -264,10 +263,13 @@ def load_inception(variant: Variant, path: str | Path) -> InceptionV3:
     """Read a state dict of the ``variant``; an auxiliary classifier in it is left out."""
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged stream of bytes can lead to any of them
+        raise ValueError(f"{path} holds no Inception weights ({error})") from error
+    try:
         state = {key: value for key, value in state.items() if not key.startswith("AuxLogits.")}
         network = InceptionV3(variant)
         missing, unexpected = network.load_state_dict(state, strict=False)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, AttributeError, OSError) as error:
+    except (RuntimeError, AttributeError) as error:
         raise ValueError(f"{path} holds no Inception weights ({error})") from error
     # Old files have no batch counters, and nothing reads these.
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]

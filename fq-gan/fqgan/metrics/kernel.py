@@ -15,14 +15,25 @@ class KernelDistance(NamedTuple):
     std: float  # over the subsets
 
 
+WHOLE_KERNEL = 4000 * 4000
+"""Up to so many pairs, one kernel matrix serves all subsets."""
+
+
 def polynomial_mmd(x: Tensor, y: Tensor) -> Tensor:
     """Unbiased squared MMD of ``x`` (N, D) and ``y`` (M, D) with the kernel (x.y / D + 1)^3: ().
 
     It can be negative.
     """
     x, y = x.double(), y.double()
-    n, m = len(x), len(y)
-    within_x, within_y, between = _kernel(x, x), _kernel(y, y), _kernel(x, y)
+    return _estimate(_kernel(x, x), _kernel(y, y), _kernel(x, y))
+
+
+def _kernel(x: Tensor, y: Tensor) -> Tensor:
+    return (x @ y.T / x.shape[1] + 1) ** 3
+
+
+def _estimate(within_x: Tensor, within_y: Tensor, between: Tensor) -> Tensor:
+    n, m = between.shape
     # A vector paired with itself would bias the estimate: the diagonals are left out.
     x_term = (within_x.sum() - within_x.trace()) / (n * (n - 1))
     y_term = (within_y.sum() - within_y.trace()) / (m * (m - 1))
@@ -46,15 +57,20 @@ def kernel_distance(
         raise ValueError(
             f"KID needs at least 2 images of each kind, got {len(x)} and {len(y)}, and a subset"
         )
+    if size == len(x) == len(y):
+        subsets = 1  # all of them would be the same set
+    x, y = x.double(), y.double()
+    few = len(x) * len(x) <= WHOLE_KERNEL and len(y) * len(y) <= WHOLE_KERNEL
+    whole = (_kernel(x, x), _kernel(y, y), _kernel(x, y)) if few else None
     generator = torch.Generator().manual_seed(seed)
     values = []
     for _ in range(subsets):
-        chosen_x = torch.randperm(len(x), generator=generator)[:size]
-        chosen_y = torch.randperm(len(y), generator=generator)[:size]
-        values.append(polynomial_mmd(x[chosen_x], y[chosen_y]))
+        i = torch.randperm(len(x), generator=generator)[:size]
+        j = torch.randperm(len(y), generator=generator)[:size]
+        if whole is None:
+            values.append(polynomial_mmd(x[i], y[j]))
+        else:
+            parts = (whole[0][i][:, i], whole[1][j][:, j], whole[2][i][:, j])
+            values.append(_estimate(*parts))
     stacked = torch.stack(values)
     return KernelDistance(float(stacked.mean()), float(stacked.std(correction=0)))
-
-
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    return (x @ y.T / x.shape[1] + 1) ** 3

@@ -17,7 +17,7 @@ class Coverage(NamedTuple):
     """How a manifold covers probes."""
 
     inside: Tensor  # (M,) bool, within the radius of at least one reference
-    realism: Tensor  # (M,) largest radius / distance over the references
+    realism: Tensor  # (M,) squared radius of the nearest reference / squared distance to it
     nearest: Tensor  # (M,) int64, index of the nearest reference
 
 
@@ -38,8 +38,9 @@ def cover(references: Tensor, radii: Tensor, probes: Tensor, *, chunk: int = 409
     for part in probes.split(chunk):
         distances = torch.cdist(part, references)  # (m, N)
         inside.append((distances <= radii).any(dim=1))
-        realism.append((radii / (distances + 1e-6)).amax(dim=1))
-        nearest.append(distances.argmin(dim=1))
+        closest = distances.min(dim=1)
+        nearest.append(closest.indices)
+        realism.append((radii[closest.indices] / (closest.values + 1e-6)).square())
     return Coverage(torch.cat(inside), torch.cat(realism), torch.cat(nearest))
 
 

@@ -1,0 +1,12 @@
+"""The cache folder can be moved."""
+
+from pathlib import Path
+
+from fqgan.metrics.cache import default_cache_dir
+
+
+def test_the_environment_moves_the_cache(monkeypatch):
+    monkeypatch.setenv("FQGAN_CACHE", "/somewhere")
+    assert default_cache_dir() == Path("/somewhere")
+    monkeypatch.delenv("FQGAN_CACHE")
+    assert default_cache_dir() == Path.home() / ".cache" / "fqgan"
