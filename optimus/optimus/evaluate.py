@@ -23,6 +23,7 @@ from .metrics.latent import (
     reconstruction_report,
 )
 from .metrics.text import bleu, self_bleu
+from .models.encoder import Posterior
 from .models.vae import OptimusModel
 from .runtime.command import parse
 from .runtime.distributed import World, gather_objects, is_main, start
@@ -83,15 +84,8 @@ def score_vae(
         batch = batch.to(world.device)
         eps = _noise(config, batch, config.samples + 1, model.config.latent_dim)
         with _autocast(config, world):
-            posterior = model.encode(batch.encoder_ids)
-            scores = importance_scores(
-                model,
-                batch.encoder_ids,
-                batch.decoder_ids,
-                num_samples=config.samples,
-                eps=eps[:, 1:],
-                posterior=posterior,
-            )
+            scores = importance_scores(model, batch.encoder_ids, batch.decoder_ids, eps=eps[:, 1:])
+        posterior = Posterior(scores.mean, scores.logvar)
         sample = posterior.sample(eps[:, :1])[:, 0]  # a draw of its own for the MI
         rows.append(
             (

@@ -10,8 +10,9 @@ from pathlib import Path
 import torch
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
+from .authors_checkpoint import read_authors_checkpoint
 from .config import ModelOptions, OptimizerOptions
-from .convert import load_authors_checkpoint
+from .convert import import_checkpoint
 from .data.tokenizers import Tokenizers, load_tokenizers, train_tokenizers
 from .models.vae import OptimusConfig, OptimusModel
 from .optimizer import OriginalAdamW, parameter_groups
@@ -89,6 +90,8 @@ def scratch_config(options: ModelOptions, tokenizers: Tokenizers) -> OptimusConf
         n_layer=options.layers,
         n_head=heads,
         n_positions=DECODER_POSITIONS,
+        bos_token_id=tokenizers.bos_id,
+        eos_token_id=tokenizers.eos_id,
     )
     return OptimusConfig(
         bert=bert,
@@ -124,7 +127,8 @@ def _from_optimus(options: ModelOptions) -> OptimusModel:
     if (folder / "model.safetensors").exists():
         model = OptimusModel.from_pretrained(folder, local_files_only=True)
     else:
-        model, report = load_authors_checkpoint(folder)
+        checkpoint = read_authors_checkpoint(folder)
+        model, report = import_checkpoint(checkpoint, inject=options.inject)  # type: ignore[arg-type]
         logger.info("%s", report.text())
     if model.config.latent_dim != options.latent_dim and model.config.inject != "none":
         raise ValueError(

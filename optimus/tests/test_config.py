@@ -1,0 +1,84 @@
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from optimus.config import (
+    DataOptions,
+    DecodingOptions,
+    EvaluateConfig,
+    ModelOptions,
+    ObjectiveOptions,
+    OptimizerOptions,
+    SampleConfig,
+    TrainConfig,
+)
+from optimus.presets import CORPORA, LAMBDAS, PRESETS, WIKIPEDIA_STEPS
+from optimus.runtime.rundir import open_run, read_config
+
+
+def count_options(kind: object) -> int:
+    return sum(
+        count_options(field.default_factory()) if is_dataclass(field.default_factory) else 1
+        for field in fields(kind)
+    )
+
+
+@pytest.mark.parametrize("kind", [TrainConfig(), EvaluateConfig(model=Path("m")), SampleConfig()])
+def test_no_command_has_more_than_35_options(kind):
+    assert count_options(kind) <= 35
+
+
+@pytest.mark.parametrize(
+    ("make", "option"),
+    [
+        (lambda: ModelOptions(latent_dim=0), "--model.latent-dim"),
+        (lambda: ModelOptions(hidden=100), "--model.hidden"),
+        (lambda: ModelOptions(vocabulary="10"), "--model.vocabulary"),
+        (lambda: ModelOptions(init=(Path("a"), Path("b"), Path("c"))), "--model.init"),
+        (lambda: ObjectiveOptions(free_bits=-1), "--objective.free-bits"),
+        (lambda: ObjectiveOptions(ratio_increase=0), "--objective.ratio-increase"),
+        (lambda: DataOptions(block_size=511), "--data.block-size"),
+        (lambda: OptimizerOptions(lr=0), "--optimizer.lr"),
+        (lambda: TrainConfig(epochs=0), "--epochs"),
+        (lambda: TrainConfig(optimizer=OptimizerOptions(accumulate=3)), "--optimizer.accumulate"),
+        (lambda: TrainConfig(model=ModelOptions(inject="none")), "--objective.kind"),
+        (lambda: EvaluateConfig(), "--run-dir"),
+        (lambda: EvaluateConfig(generated=Path("x")), "--references"),
+        (lambda: DecodingOptions(temperature=0), "--decoding.temperature"),
+        (lambda: SampleConfig(count=0), "--count"),
+    ],
+)
+def test_a_wrong_option_is_named(make, option):
+    with pytest.raises(ValueError, match=option):
+        make()
+
+
+def test_every_row_of_the_language_modelling_table_has_a_preset():
+    for corpus, (_, block_size, batch_size, epochs) in CORPORA.items():
+        for free_bits in LAMBDAS:
+            _, config = PRESETS[f"lm-{corpus}-{free_bits}"]
+            assert config.objective.free_bits == float(free_bits)
+            assert (config.data.block_size, config.data.batch_size) == (block_size, batch_size)
+            assert config.epochs == epochs
+            assert config.model.latent_dim == 32
+
+
+def test_pretraining_is_one_epoch_of_wikipedia_in_ten_cycles():
+    for dim in (32, 768):
+        _, config = PRESETS[f"pretrain-wikipedia-{dim}"]
+        assert config.max_steps * config.data.batch_size == pytest.approx(65.09e6, rel=1e-3)
+        assert (config.max_steps, config.objective.cycles) == (WIKIPEDIA_STEPS, 10)
+        assert config.model.latent_dim == dim
+
+
+def test_no_two_presets_share_a_run_folder():
+    folders = [config.run_dir for _, config in PRESETS.values()]
+    assert len(folders) == len(set(folders))
+
+
+def test_a_configuration_survives_the_run_folder(tmp_path):
+    for name, (_, config) in PRESETS.items():
+        kept = replace(config, run_dir=tmp_path / name)
+        with open_run(kept.run_dir, kept):
+            assert read_config(TrainConfig, kept.run_dir) == kept
