@@ -1,17 +1,20 @@
-"""``prevalent baseline``: run an agent that does not learn and write its result file."""
+"""``prevalent baseline``: run and score an agent that does not learn."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from .agents.simple import SimpleAgent, hanna_results, ndh_results, r2r_results
 from .config import default_data_dir
 from .data.instructions import expand, read_paths
-from .data.results import PATH_FIELDS, Reference, Task, read_references
+from .data.results import ID_FIELDS, Reference, Task, read_references
+from .data.scores import score_results
 from .environments.walk import Episode
 from .metrics.dialog import PathType, reference_path
 from .runtime.command import parse
@@ -24,8 +27,6 @@ from .simulator.graph import Graphs
 class BaselineConfig:
     """Walk a split without learning."""
 
-    output: Path
-    """JSON file to write, in the form of the task's leaderboard."""
     agent: SimpleAgent = "random"
     """random, stop, forward or shortest."""
     split: str = "val_unseen"
@@ -36,8 +37,16 @@ class BaselineConfig:
     """NDH: whose path the shortest agent follows to its end."""
     data_dir: Path = field(default_factory=default_data_dir)
     """Folder with connectivity/ and r2r/, ndh/ or hanna/."""
+    output: Path | None = None
+    """JSON file for the first seed's results, in the form of the task's leaderboard."""
     seed: int = 0
-    """Seed of the random agent."""
+    """First seed of the random agent."""
+    seeds: int = 1
+    """Number of seeds; the scores are printed as mean [least, greatest]."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
 
 
 class ObjectSearch(NamedTuple):
@@ -50,16 +59,26 @@ class ObjectSearch(NamedTuple):
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run ``prevalent baseline --agent random --split val_seen --output FILE``."""
+    """Run ``prevalent baseline --agent random --split val_seen --seeds 10``."""
     config = parse(BaselineConfig, argv, "prevalent baseline")
     references = read_references(config.data_dir, config.task, config.split)
     scans = sorted({reference.scan for reference in references})
     graphs = load_graphs(config.data_dir / "connectivity", scans)
-    results = run_baseline(config, references, graphs)
-    config.output.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(config.output, json.dumps(results) + "\n")
-    steps = sum(len(result[PATH_FIELDS[config.task]]) - 1 for result in results)
-    print(f"{config.agent}: {len(results)} walks of {steps} steps in {config.output}")
+    rows = []
+    for seed in range(config.seed, config.seed + config.seeds):
+        results = run_baseline(replace(config, seed=seed), references, graphs)
+        if config.output is not None and seed == config.seed:
+            config.output.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(config.output, json.dumps(results) + "\n")
+        if config.split != "test":
+            by_id = {str(result[ID_FIELDS[config.task]]): result for result in results}
+            rows.append(
+                score_results(by_id, references, graphs, config.task, path_type=config.path_type)
+            )
+    print(f"{config.agent}, {config.task} {config.split}: {len(references)} walks a seed")
+    for name in rows[0] if rows else ():
+        values = [row[name] for row in rows]
+        print(f"{name:<26} {np.mean(values):8.4f}  [{min(values):.4f}, {max(values):.4f}]")
 
 
 def run_baseline(

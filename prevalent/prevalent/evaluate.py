@@ -6,24 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from .config import default_data_dir
-from .data.results import (
-    PATH_FIELDS,
-    Reference,
-    Task,
-    check_results,
-    read_references,
-    read_results,
-)
-from .metrics.assistance import mean_assistance_scores, score_assistance
-from .metrics.dialog import PathType, mean_dialog_scores, score_dialog
-from .metrics.navigation import mean_scores, score_path
+from .data.results import Task, check_results, read_references, read_results
+from .data.scores import score_results
+from .metrics.dialog import PathType
 from .runtime.command import parse
 from .runtime.files import write_atomically
 from .simulator.connectivity import load_graphs
-from .simulator.graph import Graphs
 
 
 @dataclass(frozen=True)
@@ -76,38 +66,6 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         allow_jumps=config.allow_jumps,
     )
     return score_results(results, references, graphs, config.task, path_type=config.path_type)
-
-
-def score_results(
-    results: Mapping[str, Mapping[str, Any]],
-    references: Sequence[Reference],
-    graphs: Graphs,
-    task: Task = "r2r",
-    *,
-    path_type: PathType = "trusted_path",
-) -> dict[str, float]:
-    """Mean scores of checked results under the task's metric names."""
-    views = {scan: graphs.by_name(scan) for scan in {reference.scan for reference in references}}
-    present = [reference for reference in references if reference.id in results]
-
-    def walk(reference: Reference) -> list[str]:
-        return [step[0] for step in results[reference.id][PATH_FIELDS[task]]]
-
-    if task == "r2r":
-        return mean_scores(
-            score_path(walk(one), one.item["path"], views[one.scan].distance) for one in present
-        )
-    if task == "ndh":
-        return mean_dialog_scores(
-            score_dialog(walk(one), one.item, views[one.scan].distance, path_type)
-            for one in present
-        )
-    return mean_assistance_scores(
-        score_assistance(
-            results[one.id], [path[-1] for path in one.item["paths"]], views[one.scan].distance
-        )
-        for one in present
-    )
 
 
 def write_evaluation(path: Path, config: EvaluateConfig, scores: Mapping[str, float]) -> None:

@@ -38,7 +38,7 @@ def test_every_agent_walks_every_task(world, task, agent, capsys):
     output = world / "out" / "results.json"
     options = ["--data-dir", str(world), "--split", "val", "--task", task]
     main([*options, "--agent", agent, "--output", str(output)])
-    assert f"{agent}: 1 walks" in capsys.readouterr().out
+    assert f"{agent}, {task} val: 1 walks a seed" in capsys.readouterr().out
     scores = evaluate(EvaluateConfig(results=output, split="val", task=task, data_dir=world))
     if agent == "shortest":
         assert scores["success_rate"] == scores["spl"] == 1

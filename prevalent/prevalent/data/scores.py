@@ -1,0 +1,44 @@
+"""Scores of checked results against their references, for the three tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..metrics.assistance import mean_assistance_scores, score_assistance
+from ..metrics.dialog import PathType, mean_dialog_scores, score_dialog
+from ..metrics.navigation import mean_scores, score_path
+from ..simulator.graph import Graphs
+from .results import PATH_FIELDS, Reference, Task
+
+
+def score_results(
+    results: Mapping[str, Mapping[str, Any]],
+    references: Sequence[Reference],
+    graphs: Graphs,
+    task: Task = "r2r",
+    *,
+    path_type: PathType = "trusted_path",
+) -> dict[str, float]:
+    """Mean scores of checked results under the task's metric names."""
+    views = {scan: graphs.by_name(scan) for scan in {reference.scan for reference in references}}
+    present = [reference for reference in references if reference.id in results]
+
+    def walk(reference: Reference) -> list[str]:
+        return [step[0] for step in results[reference.id][PATH_FIELDS[task]]]
+
+    if task == "r2r":
+        return mean_scores(
+            score_path(walk(one), one.item["path"], views[one.scan].distance) for one in present
+        )
+    if task == "ndh":
+        return mean_dialog_scores(
+            score_dialog(walk(one), one.item, views[one.scan].distance, path_type)
+            for one in present
+        )
+    return mean_assistance_scores(
+        score_assistance(
+            results[one.id], [path[-1] for path in one.item["paths"]], views[one.scan].distance
+        )
+        for one in present
+    )
