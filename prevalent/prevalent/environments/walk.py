@@ -30,10 +30,6 @@ class Task(Protocol):
     def scan(self) -> str: ...
     @property
     def path(self) -> Sequence[str]: ...
-    def pose(self, i: int) -> Pose:
-        """Where agent ``i`` is now, in submission form."""
-        return self._pose(self.node[i], self.view[i])
-
     @property
     def heading(self) -> float: ...
 

@@ -1,0 +1,275 @@
+"""A toy world in the official formats, so that everything can be run and learned offline.
+
+Houses are navigation graphs with a landmark at every viewpoint; view features show the landmarks of
+the neighbors and instructions name them, so that reading leads to the goal in unseen houses too.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..simulator.geometry import VIEW_STEP, canonical_angle, nearest_view
+from ..simulator.graph import Graphs
+from .feature_files import write_tsv
+from .features import FeatureStore
+from .toy_houses import build_house, landmark_embeddings, view_features, write_house
+from .toy_language import LANDMARKS, STYLES, Step, tell_answer, tell_question, tell_walk
+from .vocabulary import build_vocabulary, write_vocabulary
+
+PLAN_STEPS = 5  # how far an oracle's answer reaches
+HANNA_GOAL_STEPS = 3  # least distance to an object that is to be found
+
+
+@dataclass(frozen=True)
+class ToyConfig:
+    """The size of a toy world."""
+
+    train_houses: int = 24
+    """Houses with training paths; others of their paths make ``val_seen``."""
+    unseen_houses: int = 6
+    """Houses of ``val_unseen`` and ``test``."""
+    house_size: int = 5
+    """Places along each side of a floor."""
+    train_paths: int = 60
+    """Training paths per house, three instructions each."""
+    held_out_paths: int = 20
+    """Paths per house of the other splits; ``val_seen`` has a quarter as many."""
+    dialogs: int = 20
+    """Dialogs and object tasks per house."""
+    min_steps: int = 4
+    max_steps: int = 6
+    num_landmarks: int = 24
+    feature_width: int = 32
+    noise: float = 0.1
+    """Standard deviation of the noise in the features; a landmark's numbers have 1."""
+    tsv: bool = False
+    """Also write the features as ``img_features/toy.tsv``."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.train_houses, self.unseen_houses, self.house_size) < 1:
+            raise ValueError("a toy world needs at least one train house and one unseen house")
+        if not 1 <= self.min_steps <= self.max_steps:
+            raise ValueError(f"--min-steps {self.min_steps} exceeds --max-steps {self.max_steps}")
+        if not 14 <= self.num_landmarks <= len(LANDMARKS):
+            raise ValueError(
+                f"--num-landmarks must be 14 to {len(LANDMARKS)}, got {self.num_landmarks}"
+            )
+
+
+def write_toy(folder: str | Path, config: ToyConfig | None = None) -> None:
+    """Write a world into ``folder``; the same config gives the same files.
+
+    The tree: ``connectivity/``, ``r2r/`` (splits and word vocabulary), ``ndh/``, ``hanna/`` and the
+    features ``features.npy`` with ``features.ids.json``.
+    """
+    folder, config = Path(folder), config or ToyConfig()
+    rng = np.random.default_rng(config.seed)
+    count = config.train_houses + config.unseen_houses
+    houses = [
+        build_house(f"toy{i:03d}", config.house_size, config.num_landmarks, rng)
+        for i in range(count)
+    ]
+    for house in houses:
+        write_house(folder / "connectivity", house)
+    (folder / "connectivity" / "scans.txt").write_text("\n".join(h.scan for h in houses) + "\n")
+    graphs = Graphs([h.scan for h in houses], [h.data for h in houses])
+    landmarks = np.concatenate([h.landmarks for h in houses])
+    embeddings = landmark_embeddings(len(LANDMARKS), config.feature_width)
+    images = view_features(graphs, landmarks, embeddings, config.noise, rng)
+    nodes = np.flatnonzero(graphs.included)
+    store = FeatureStore([graphs.long_id(n) for n in nodes], images[nodes])
+    store.save(folder / "features.npy")
+    if config.tsv:
+        (folder / "img_features").mkdir(exist_ok=True)
+        write_tsv(folder / "img_features" / "toy.tsv", store.items())
+    guide = _Guide(graphs, landmarks, config, rng)
+    seen, unseen = graphs.scans[: config.train_houses], graphs.scans[config.train_houses :]
+    _write_r2r(folder / "r2r", guide, seen, unseen)
+    _write_ndh(folder / "ndh", guide, seen, unseen)
+    _write_hanna(folder / "hanna", guide, seen, unseen)
+
+
+class _Guide:
+    """Draws walks through the houses and tells them."""
+
+    def __init__(
+        self, graphs: Graphs, landmarks: NDArray, config: ToyConfig, rng: np.random.Generator
+    ) -> None:
+        self.graphs, self.landmarks, self.config, self.rng = graphs, landmarks, config, rng
+        self.next_id = 0
+
+    def walks(self, scan: str, count: int) -> list[list[int]]:
+        """Up to ``count`` shortest walks of fitting length in one house, in random order."""
+        nodes = self.graphs.connected(scan)
+        ends = np.stack(np.meshgrid(nodes, nodes), axis=-1).reshape(-1, 2)
+        here, steps = ends[:, 0], np.zeros(len(ends), dtype=np.int64)
+        for _ in range(self.config.max_steps + 1):
+            steps += here != ends[:, 1]
+            here = self.graphs.next_hop(here, ends[:, 1])
+        fit = ends[(steps >= self.config.min_steps) & (steps <= self.config.max_steps)]
+        return [self.graphs.path(*pair) for pair in self.rng.permutation(fit)[:count].tolist()]
+
+    def heading(self) -> float:
+        return round(float(self.rng.uniform(0, 2 * np.pi)), 3)
+
+    def number(self) -> int:
+        self.next_id += 1
+        return self.next_id
+
+    def names(self, walk: list[int]) -> list[str]:
+        return [self.graphs.viewpoints[n] for n in walk]
+
+    def landmark(self, node: int) -> str:
+        return LANDMARKS[self.landmarks[node]]
+
+    def steps(self, walk: list[int], heading: float) -> list[Step]:
+        """The turns, climbs and landmarks of a walk that starts with ``heading``."""
+        offset = np.diff(self.graphs.positions[walk], axis=0)
+        bearing = np.pi / 2 - np.arctan2(offset[:, 1], offset[:, 0])
+        facing = VIEW_STEP * np.round(np.append(heading, bearing[:-1]) / VIEW_STEP)
+        turn = canonical_angle(bearing - facing)
+        return [
+            Step(float(t), float(dz), self.landmark(n))
+            for t, dz, n in zip(turn, offset[:, 2], walk[1:], strict=True)
+        ]
+
+
+def _write(path: Path, records: Any) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(records))
+
+
+def _r2r_item(guide: _Guide, scan: str, walk: list[int]) -> dict[str, Any]:
+    heading = guide.heading()
+    steps = guide.steps(walk, heading)
+    return {
+        "distance": round(float(guide.graphs.distance(walk[0], walk[-1])), 2),
+        "scan": scan,
+        "path_id": guide.number(),
+        "path": guide.names(walk),
+        "heading": heading,
+        "instructions": [tell_walk(steps, style, guide.rng) for style in STYLES],
+    }
+
+
+def _write_r2r(folder: Path, guide: _Guide, seen: tuple[str, ...], unseen: tuple[str, ...]) -> None:
+    config = guide.config
+    splits: dict[str, list[dict[str, Any]]] = {
+        name: [] for name in ("train", "val_seen", "val_unseen", "test")
+    }
+
+    def add(split: str, scan: str, walks: list[list[int]]) -> None:
+        splits[split] += [_r2r_item(guide, scan, walk) for walk in walks]
+
+    quarter = max(1, config.held_out_paths // 4)
+    for scan in seen:
+        walks = guide.walks(scan, quarter + config.train_paths)
+        add("val_seen", scan, walks[:quarter])
+        add("train", scan, walks[quarter:])
+    for scan in unseen:
+        walks = guide.walks(scan, 2 * config.held_out_paths)
+        add("val_unseen", scan, walks[: config.held_out_paths])
+        add("test", scan, walks[config.held_out_paths :])
+    for item in splits["test"]:
+        item["path"] = item["path"][:1]
+        del item["distance"]
+    for name, items in splits.items():
+        _write(folder / f"R2R_{name}.json", items)
+    texts = [text for item in splits["train"] for text in item["instructions"]]
+    write_vocabulary(folder / "train_vocab.txt", build_vocabulary(texts))
+
+
+def _ndh_items(guide: _Guide, scan: str, walk: list[int]) -> list[dict[str, Any]]:
+    """One item per question of a dialog along ``walk``, and one before the first."""
+    items: list[dict[str, Any]] = []
+    history: list[dict[str, Any]] = []
+    game, heading, here, asks = guide.number(), guide.heading(), 0, 0
+    while here < len(walk) - 1:
+        rest = walk[here:]
+        plan = rest[: PLAN_STEPS + 1]
+        if asks:
+            near = guide.graphs.neighbors[walk[here]][: guide.graphs.degree[walk[here]]]
+            seen = [guide.landmark(n) for n in guide.rng.permutation(near)]
+            answer = tell_answer(guide.steps(plan[:4], heading), guide.rng)
+            turn = [("navigator", tell_question(seen, guide.rng)), ("oracle", answer)]
+            history += [{"nav_idx": here, "role": r, "message": m} for r, m in turn]
+        moved = min(len(rest) - 1, int(guide.rng.integers(2, 5)))
+        pose = {"heading": heading, "elevation": 0.0, "pano": guide.names(rest[:1])[0]}
+        items.append(
+            {
+                "inst_idx": guide.number(),
+                "game_idx": game,
+                "scan": scan,
+                "target": guide.landmark(walk[-1]),
+                "start_pano": pose,
+                "dialog_history": [dict(turn) for turn in history],
+                "nav_history": guide.names(walk[: here + 1]),
+                "nav_camera": [pose],
+                "player_path": guide.names(rest[: moved + 1]),
+                "planner_path": guide.names(plan),
+                "end_panos": guide.names(walk[-1:]),
+            }
+        )
+        heading = _bearing(guide, rest, moved)
+        here, asks = here + moved, asks + 1
+    return items
+
+
+def _bearing(guide: _Guide, walk: list[int], moved: int) -> float:
+    """Heading, in [0, 2 pi), after ``moved`` steps of a walk."""
+    x, y, _ = guide.graphs.positions[walk[moved]] - guide.graphs.positions[walk[moved - 1]]
+    return float((np.pi / 2 - np.arctan2(y, x)) % (2 * np.pi))
+
+
+def _write_ndh(folder: Path, guide: _Guide, seen: tuple[str, ...], unseen: tuple[str, ...]) -> None:
+    splits: dict[str, list[dict[str, Any]]] = {"train": [], "val_seen": [], "val_unseen": []}
+    for scan in (*seen, *unseen):
+        walks = guide.walks(scan, guide.config.dialogs)
+        cut = len(walks) * 4 // 5 if scan in seen else 0
+        for i, walk in enumerate(walks):
+            split = "val_unseen" if scan in unseen else "train" if i < cut else "val_seen"
+            splits[split] += _ndh_items(guide, scan, walk)
+    for name, items in splits.items():
+        _write(folder / f"{name}.json", items)
+
+
+def _hanna_items(guide: _Guide, scan: str, count: int) -> list[dict[str, Any]]:
+    nodes = guide.graphs.connected(scan)
+    items: list[dict[str, Any]] = []
+    for start in guide.rng.choice(nodes, size=4 * count):
+        mark = guide.landmarks[guide.rng.choice(nodes)]
+        walks = [guide.graphs.path(start, goal) for goal in nodes[guide.landmarks[nodes] == mark]]
+        if len(items) == count:
+            break
+        if min(map(len, walks)) > HANNA_GOAL_STEPS:
+            item = {"path_id": guide.number(), "scan": scan, "heading": guide.heading()}
+            item["paths"] = [guide.names(walk) for walk in walks]
+            item["instructions"] = [f"find a {LANDMARKS[mark]} ."]
+            items.append(item)
+    return items
+
+
+def _write_hanna(
+    folder: Path, guide: _Guide, seen: tuple[str, ...], unseen: tuple[str, ...]
+) -> None:
+    routes: dict[str, list[dict[str, Any]]] = {}
+    for scan in (*seen, *unseen):
+        splits = ["train_seen", "train_unseen"] if scan in seen else ["val", "test"]
+        routes[scan] = []
+        for i, walk in enumerate(guide.walks(scan, 4 * guide.config.dialogs)):
+            heading = _bearing(guide, walk, 1)
+            text = tell_walk(guide.steps(walk, heading), "landmarks", guide.rng)
+            number, view = guide.number(), int(nearest_view(heading, 0.0))
+            route = {"path_id": number, "path": guide.names(walk), "view_id": view}
+            routes[scan].append(route | {"split": splits[i % 2], "instruction": text.lower()})
+    _write(folder / "routes.json", routes)
+    places = {"train": seen, "val_seen": seen, "test_seen": seen}
+    for name, scans in (places | {"val_unseen": unseen, "test_unseen": unseen}).items():
+        count = guide.config.dialogs if name == "train" else max(1, guide.config.dialogs // 4)
+        items = [item for scan in scans for item in _hanna_items(guide, scan, count)]
+        _write(folder / f"hanna_{name}.json", items)

@@ -1,0 +1,147 @@
+"""The toy world: official formats, repeatable, and readable in houses never seen."""
+
+import itertools
+import json
+import re
+
+import numpy as np
+import pytest
+
+from prevalent.data.features import FeatureStore
+from prevalent.data.toy import ToyConfig, write_toy
+from prevalent.data.toy_houses import build_house, landmark_embeddings
+from prevalent.data.toy_language import LANDMARKS
+from prevalent.environments.navigation import NavigationEnvironment
+from prevalent.environments.walk import Episode
+from prevalent.simulator import Graphs
+
+SMALL = ToyConfig(train_houses=3, unseen_houses=2, train_paths=12, held_out_paths=8, dialogs=5)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    write_toy(folder, SMALL)
+    return folder
+
+
+def read(world, name):
+    return json.loads((world / name).read_text())
+
+
+def files(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_the_same_config_writes_the_same_files(world, tmp_path):
+    write_toy(tmp_path, SMALL)
+    assert files(world) == files(tmp_path)
+
+
+def test_splits_have_the_official_fields_and_separate_houses(world):
+    splits = {n: read(world, f"r2r/R2R_{n}.json") for n in ("train", "val_seen", "val_unseen")}
+    fields = {"distance", "scan", "path_id", "path", "heading", "instructions"}
+    assert all(set(item) == fields for items in splits.values() for item in items)
+    scans = {name: {item["scan"] for item in items} for name, items in splits.items()}
+    assert scans["val_seen"] <= scans["train"]
+    assert not scans["val_unseen"] & scans["train"]
+    paths = [tuple(item["path"]) for items in splits.values() for item in items]
+    assert len(set(paths)) == len(paths)
+    assert all(len(item["path"]) == 1 for item in read(world, "r2r/R2R_test.json"))
+
+
+def test_paths_are_shortest_paths_of_the_wanted_length(world):
+    graphs = Graphs.load(world / "connectivity")
+    for item in read(world, "r2r/R2R_train.json"):
+        view, path = graphs.by_name(item["scan"]), item["path"]
+        assert view.path(path[0], path[-1]) == path
+        assert SMALL.min_steps <= len(path) - 1 <= SMALL.max_steps
+        assert item["distance"] == pytest.approx(view.distance(path[0], path[-1]), abs=0.006)
+
+
+def test_every_viewpoint_has_features(world):
+    graphs = Graphs.load(world / "connectivity")
+    store = FeatureStore.open(world / "features.npy", width=SMALL.feature_width)
+    store.check(graphs)
+    assert store.num_views == 36
+
+
+def test_viewpoints_near_each_other_have_different_landmarks():
+    house = build_house("toy", 5, 24, np.random.default_rng(3))
+    graphs = Graphs(["toy"], [house.data])
+    for node in graphs.connected("toy"):
+        near = [node, *graphs.neighbors[node][: graphs.degree[node]]]
+        assert len({house.landmarks[n] for n in near}) == len(near)
+
+
+def words_of(text):
+    """Landmarks in the order of the text, the repeated last one once."""
+    found = [LANDMARKS.index(w) for w in re.findall("[a-z]+", text.lower()) if w in LANDMARKS]
+    return found[:-1]
+
+
+@pytest.mark.parametrize("split", ["train", "val_unseen"])
+def test_going_where_the_named_landmark_is_seen_leads_to_the_goal(world, split):
+    graphs = Graphs.load(world / "connectivity")
+    store = FeatureStore.open(world / "features.npy")
+    looks = landmark_embeddings(len(LANDMARKS), SMALL.feature_width)
+    items = read(world, f"r2r/R2R_{split}.json")
+    texts = [item["instructions"][1] for item in items]  # landmarks only
+    tasks = [Episode(i["scan"], tuple(i["path"]), i["heading"], str(i["path_id"])) for i in items]
+    environment = NavigationEnvironment(graphs, store.rows)
+    seen = environment.reset(tasks)
+    plans = [words_of(text) for text in texts]
+    for t in range(max(map(len, plans))):
+        marks = np.array([plan[t] if t < len(plan) else 0 for plan in plans])
+        views = store.array[seen.row[:, None], seen.candidate_view]
+        match = np.einsum("bkd,bd->bk", views, looks[marks])
+        match[seen.candidate_view < 0] = -np.inf
+        live = np.array([t < len(plan) for plan in plans])
+        seen = environment.step(np.where(live, match.argmax(axis=1), -1))
+    assert (seen.distance < 3).mean() > 0.9
+
+
+def test_dialogs_have_the_fields_of_ndh(world):
+    graphs = Graphs.load(world / "connectivity")
+    for name in ("train", "val_seen", "val_unseen"):
+        items = read(world, f"ndh/{name}.json")
+        assert len({item["inst_idx"] for item in items}) == len(items)
+        assert any(item["dialog_history"] for item in items)
+        for item in items:
+            view = graphs.by_name(item["scan"])
+            for path in (item["player_path"], item["planner_path"]):
+                assert path[0] == item["start_pano"]["pano"]
+                assert all(b in view.neighbors(a) for a, b in itertools.pairwise(path))
+            assert len(item["planner_path"]) <= 6
+            assert {turn["role"] for turn in item["dialog_history"]} <= {"navigator", "oracle"}
+
+
+def test_object_tasks_and_routes_have_the_fields_of_hanna(world):
+    routes = read(world, "hanna/routes.json")
+    splits = {route["split"] for own in routes.values() for route in own}
+    assert splits == {"train_seen", "train_unseen", "val", "test"}
+    for name in ("train", "val_seen", "val_unseen", "test_seen", "test_unseen"):
+        for item in read(world, f"hanna/hanna_{name}.json"):
+            assert len({path[0] for path in item["paths"]}) == 1
+            assert item["instructions"][0].startswith("find a ")
+
+
+def test_a_tsv_holds_the_same_features(tmp_path):
+    write_toy(tmp_path, ToyConfig(train_houses=1, unseen_houses=1, train_paths=2, tsv=True))
+    stored = FeatureStore.open(tmp_path / "features.npy")
+    table = FeatureStore.open(tmp_path / "img_features" / "toy.tsv", cache_dir=tmp_path / "cache")
+    assert table.rows == stored.rows
+    np.testing.assert_array_equal(table.array, stored.array)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"train_houses": 0}, "at least one train house"),
+        ({"min_steps": 9}, "--min-steps 9 exceeds"),
+        ({"num_landmarks": 99}, "--num-landmarks must be"),
+    ],
+)
+def test_an_impossible_world_is_refused(change, message):
+    with pytest.raises(ValueError, match=message):
+        ToyConfig(**change)
