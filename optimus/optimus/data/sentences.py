@@ -261,12 +261,13 @@ def save_sentences(path: str | Path, sentences: Sentences, tokenizer: str) -> No
     """Write one safetensors file, whole or not at all; ``tokenizer`` is the fingerprint."""
     arrays, content = _pack(sentences)
     note = {
-        "counts": json.dumps(asdict(sentences.counts)),
+        "counts": asdict(sentences.counts),
         "digest": content,
         "tokenizer": tokenizer,
-        "version": str(VERSION),
+        "version": VERSION,
     }
-    write_atomically(path, save(arrays, metadata=note))
+    # one entry: safetensors writes several in no fixed order, and equal shards shall be equal files
+    write_atomically(path, save(arrays, metadata={"note": json.dumps(note)}))
 
 
 def _pack(sentences: Sentences) -> tuple[dict[str, np.ndarray], str]:
@@ -299,8 +300,8 @@ def open_sentences(path: str | Path, tokenizer: str | None = None) -> Sentences:
             if not 8 < start <= min(size, 1 << 20):
                 raise ValueError("no header")
             header = json.loads(file.read(start - 8))
-        note = header["__metadata__"]
-        if note["version"] != str(VERSION):
+        note = json.loads(header["__metadata__"]["note"])
+        if note["version"] != VERSION:
             raise ValueError(f"version {note['version']}, this program reads {VERSION}")
         arrays: dict[str, Any] = {}
         for name in ARRAYS:
@@ -312,7 +313,7 @@ def open_sentences(path: str | Path, tokenizer: str | None = None) -> Sentences:
             arrays[name] = (
                 np.memmap(path, kind, "r", start + begin, shape) if end > begin else empty
             )
-        counts = ReadCounts(**json.loads(note["counts"]))
+        counts = ReadCounts(**note["counts"])
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{path} is no file of tokenised sentences ({error})") from error
     if tokenizer is not None and note["tokenizer"] != tokenizer:

@@ -242,31 +242,45 @@ def train_tokenizers(
             f"got {decoder_vocab_size}"
         )
     lines = [line.strip() for line in lines]
-    wordpiece = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    _shape_wordpiece(wordpiece, lower_case)
-    wordpiece.train_from_iterator(
-        lines,
-        trainers.WordPieceTrainer(
-            vocab_size=encoder_vocab_size,
-            special_tokens=list(WORDPIECE_SPECIAL),
-            show_progress=False,
-        ),
-    )
-    _add_brackets(wordpiece)
     bpe = Tokenizer(models.BPE())
     _shape_bpe(bpe)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     bpe.train_from_iterator(
         lines,
         trainers.BpeTrainer(
             vocab_size=decoder_vocab_size - 3,
             special_tokens=[END_OF_TEXT],
-            initial_alphabet=alphabet,
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         ),
     )
     _add_ends(bpe)
-    return Tokenizers(wordpiece, bpe, lower_case)
+    vocabulary = _learn_wordpiece(lines, encoder_vocab_size, lower_case)
+    return Tokenizers(_build_wordpiece(vocabulary, lower_case), bpe, lower_case)
+
+
+def _learn_wordpiece(lines: list[str], size: int, lower_case: bool) -> dict[str, int]:
+    """A WordPiece vocabulary, the same every time."""
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    _shape_wordpiece(tokenizer, lower_case)
+    normalizer, splitter = tokenizer.normalizer, tokenizer.pre_tokenizer
+    assert normalizer is not None
+    assert splitter is not None
+    inner: set[str] = set()
+    for chunk in {word for line in lines for word in line.split()}:
+        for word, _ in splitter.pre_tokenize_str(normalizer.normalize_str(chunk)):
+            inner.update(word[1:])
+    # The trainer numbers inner characters in the order of a hash table, and ties between merges
+    # follow the numbers; given as special tokens the characters have fixed ones.
+    characters = [f"##{character}" for character in sorted(inner)]
+    tokenizer.train_from_iterator(
+        lines,
+        trainers.WordPieceTrainer(
+            vocab_size=size,
+            special_tokens=[*WORDPIECE_SPECIAL, *characters],
+            show_progress=False,
+        ),
+    )
+    return tokenizer.get_vocab()
 
 
 def _id(tokenizer: Tokenizer, token: str) -> int:
@@ -292,6 +306,10 @@ def _read_wordpiece(path: Path, lower_case: bool) -> Tokenizer:
     missing = [token for token in WORDPIECE_SPECIAL if token not in vocabulary]
     if missing:
         raise ValueError(f"{path} is no BERT vocabulary: it lacks {', '.join(missing)}")
+    return _build_wordpiece(vocabulary, lower_case)
+
+
+def _build_wordpiece(vocabulary: dict[str, int], lower_case: bool) -> Tokenizer:
     tokenizer = Tokenizer(
         models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=100)
     )

@@ -1,0 +1,177 @@
+import json
+import logging
+import zipfile
+
+import pytest
+
+from optimus.data import prepare
+from optimus.data.prepare import CORPORA, SplitConfig, dialog_turns, main
+
+FILES = {"train.txt": "a b .\n", "valid.txt": "c d .\n", "test.txt": "e f .\n"}
+
+
+def pack(path, files):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def read(folder):
+    return {path.name: path.read_text() for path in folder.glob("*.txt")}
+
+
+@pytest.fixture
+def snli(tmp_path):
+    """Twenty pairs of which each second sentence occurs twice."""
+    pairs = [
+        {
+            "sentence1_binary_parse": f"( A ( dog{i} barks ) )",
+            "sentence2_binary_parse": f"( It{i // 2} -LRB- barks )",
+        }
+        for i in range(20)
+    ]
+    pairs.append({"sentence1_binary_parse": "N/A", "sentence2_binary_parse": "N/A"})
+    text = "".join(json.dumps(pair) + "\n" for pair in pairs)
+    return pack(tmp_path / "snli.zip", {"snli_1.0/snli_1.0_train.jsonl": text})
+
+
+@pytest.mark.parametrize("name", ["yelp", "yahoo", "snli-authors", "penn"])
+def test_an_archive_at_hand_becomes_three_files(tmp_path, name):
+    source = pack(tmp_path / "data.zip", {f"inner/{key}": text for key, text in FILES.items()})
+    main([name, "--folder", str(tmp_path / "out"), "--source", str(source)])
+    assert read(tmp_path / "out") == FILES
+
+
+def test_a_folder_at_hand_becomes_three_files(tmp_path):
+    (tmp_path / "in").mkdir()
+    for name, text in FILES.items():
+        (tmp_path / "in" / f"ptb.{name}").write_text(text)
+    main(["penn", "--folder", str(tmp_path / "out"), "--source", str(tmp_path / "in")])
+    assert read(tmp_path / "out") == FILES
+
+
+def test_downloads_are_checked_and_named(tmp_path, monkeypatch):
+    asked = []
+
+    def download(url, path, sha256=None):
+        asked.append((url, sha256))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("a\n")
+
+    monkeypatch.setattr(prepare, "download", download)
+    main(["penn", "--folder", str(tmp_path)])
+    assert [sha256 for _, sha256 in asked] == list(prepare.PENN_SHA256.values())
+    assert all(url.startswith("https://") for url, _ in asked)
+
+
+def test_a_failed_download_tells_the_manual_way(tmp_path, monkeypatch):
+    def download(url, path, sha256=None):
+        raise OSError(f"cannot download {url}; put it at {path}")
+
+    monkeypatch.setattr(prepare, "download", download)
+    with pytest.raises(OSError, match=r"yelp_data\.zip.*raw.*--source"):
+        main(["yelp", "--folder", str(tmp_path)])
+
+
+def test_what_is_whole_is_left_alone(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    options = ["toy", "--folder", str(tmp_path), "--train", "9", "--valid", "2", "--test", "2"]
+    main(options)
+    first = (tmp_path / "train.txt").stat().st_mtime_ns
+    main(options)
+    assert "already" in caplog.text
+    assert (tmp_path / "train.txt").stat().st_mtime_ns == first
+    (tmp_path / "train.txt").write_text("damaged\n")
+    main(options)
+    assert len((tmp_path / "train.txt").read_text().splitlines()) == 9
+    main([*options, "--seed", "5"])
+    assert json.loads((tmp_path / "corpus.json").read_text())["options"]["seed"] == "5"
+
+
+def test_snli_becomes_unique_lower_case_sentences(snli, tmp_path):
+    sizes = ["--train", "20", "--valid", "5", "--test", "5"]
+    main(["snli", "--folder", str(tmp_path / "out"), "--source", str(snli), *sizes])
+    lines = [text.splitlines() for text in read(tmp_path / "out").values()]
+    assert sorted(map(len, lines)) == [5, 5, 20]
+    unique = {line for part in lines for line in part}
+    assert len(unique) == 30
+    assert "a dog3 barks" in unique
+    assert "it3 ( barks" in unique
+    with pytest.raises(ValueError, match="30 different sentences"):
+        main(["snli", "--folder", str(tmp_path / "out"), "--source", str(snli)])
+
+
+def test_snli_from_a_folder_is_the_same(snli, tmp_path):
+    with zipfile.ZipFile(snli) as archive:
+        archive.extractall(tmp_path / "in")
+    sizes = ["--train", "20", "--valid", "5", "--test", "5"]
+    for name, source in (("a", snli), ("b", tmp_path / "in")):
+        main(["snli", "--folder", str(tmp_path / name), "--source", str(source), *sizes])
+    assert read(tmp_path / "a") == read(tmp_path / "b")
+
+
+def test_damaged_snli_is_named(tmp_path):
+    folder = ["--folder", str(tmp_path / "out"), "--source"]
+    other = pack(tmp_path / "other.zip", FILES)
+    with pytest.raises(ValueError, match=r"not snli_1\.0\.zip"):
+        main(["snli", *folder, str(other)])
+    other.write_bytes(b"PK broken")
+    with pytest.raises(ValueError, match="no zip file"):
+        main(["snli", *folder, str(other)])
+    bad = pack(tmp_path / "bad.zip", {"snli_1.0/snli_1.0_train.jsonl": "{}\n"})
+    with pytest.raises(ValueError, match="line 1"):
+        main(["snli", *folder, str(bad)])
+    with pytest.raises(FileNotFoundError, match="--source"):
+        main(["snli", *folder, str(tmp_path / "none.zip")])
+
+
+def test_ones_own_text_is_split_without_overlap(tmp_path):
+    source = tmp_path / "mine.txt"
+    source.write_text("".join(f"sentence {i % 50}\n\n" for i in range(100)))
+    options = ["--source", str(source), "--valid", "5", "--test", "5"]
+    main(["text", "--folder", str(tmp_path / "out"), *options])
+    parts = [text.splitlines() for text in read(tmp_path / "out").values()]
+    assert sorted(map(len, parts)) == [5, 5, 40]
+    assert len({line for part in parts for line in part}) == 50
+    with pytest.raises(FileNotFoundError, match="--source must name a text file"):
+        main(["text", "--folder", str(tmp_path / "out")])
+    with pytest.raises(ValueError, match="--valid must be"):
+        SplitConfig(tmp_path, valid=0)
+
+
+def test_each_turn_is_answered_from_all_before():
+    turns = list(dialog_turns("Hi . __eou__  Hello  ! __eou__ Bye . __eou__\n"))
+    assert turns == ["Hi .\tHello !", "Hi . [SEP] Hello !\tBye ."]
+
+
+def test_dailydialog_unpacks_its_inner_archives(tmp_path):
+    for split in ("train", "validation", "test"):
+        inner = {f"{split}/dialogues_{split}.txt": f"{split} . __eou__ yes . __eou__\n"}
+        pack(tmp_path / f"{split}.zip", inner)
+    outer = tmp_path / "ijcnlp_dailydialog.zip"
+    with zipfile.ZipFile(outer, "w") as archive:
+        for split in ("train", "validation", "test"):
+            archive.write(tmp_path / f"{split}.zip", f"ijcnlp_dailydialog/{split}.zip")
+    main(["dailydialog", "--folder", str(tmp_path / "out"), "--source", str(outer)])
+    assert read(tmp_path / "out") == {
+        "train.txt": "train .\tyes .\n",
+        "valid.txt": "validation .\tyes .\n",
+        "test.txt": "test .\tyes .\n",
+    }
+
+
+def test_an_incomplete_archive_is_named(tmp_path):
+    source = pack(tmp_path / "data.zip", {"train.txt": "a\n"})
+    with pytest.raises(FileNotFoundError, match=r"no valid\.txt"):
+        main(["yahoo", "--folder", str(tmp_path / "out"), "--source", str(source)])
+    with pytest.raises(FileNotFoundError, match="does not exist"):
+        main(["yahoo", "--source", str(tmp_path / "none")])
+
+
+def test_names_are_listed_and_checked(capsys):
+    main([])
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in CORPORA)
+    with pytest.raises(ValueError, match="unknown corpus 'ptb'; choose one of penn"):
+        main(["ptb"])
