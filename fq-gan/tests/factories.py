@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fqgan.biggan import (
     QuantizerConfig,
     StepConfig,
 )
+from fqgan.tensor_bundle import masked_crc
 
 
 class Recorded:
@@ -68,3 +70,104 @@ def real_batch(config: BigganConfig, number: int, seed: int = 0) -> tuple[Tensor
     side = config.resolution
     images = torch.rand(number, 3, side, side, generator=random) * 2 - 1
     return images, torch.randint(config.num_classes, (number,), generator=random)
+
+
+def write_tensor_bundle(prefix: Path, tensors: dict[str, np.ndarray]) -> None:
+    """A TensorFlow checkpoint of one data file and one block, as TensorFlow lays it out."""
+    data, entries = b"", {b"": b"\x08\x01"}  # header: one shard
+    for name in sorted(tensors):
+        array = np.asarray(tensors[name])
+        raw = array.tobytes()
+        dims = b"".join(_field(2, _number(1, size)) for size in array.shape)
+        entries[name.encode()] = (
+            _number(1, {"float32": 1, "int64": 9, "int32": 3}[str(array.dtype)])
+            + _field(2, dims)
+            + _number(4, len(data))
+            + _number(5, len(raw))
+            + b"\x35"
+            + struct.pack("<I", masked_crc(raw))
+        )
+        data += raw
+    prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_bytes(data)
+    block = b"".join(
+        _varint(0) + _varint(len(key)) + _varint(len(value)) + key + value
+        for key, value in entries.items()
+    )
+    table, handle = b"", b""
+    for content in (block, None):
+        start = len(table)
+        if content is None:  # the index block points at the block of the tensors
+            content = _varint(0) + _varint(1) + _varint(len(handle)) + b"\xff" + handle
+        content += struct.pack("<II", 0, 1)
+        sealed = content + b"\x00"
+        table += sealed + struct.pack("<I", masked_crc(sealed))
+        handle = _varint(start) + _varint(len(content))
+    footer = _varint(0) + _varint(0) + handle
+    footer = footer.ljust(40, b"\x00") + struct.pack("<Q", 0xDB4775248B80FB57)
+    prefix.with_name(f"{prefix.name}.index").write_bytes(table + footer)
+
+
+def _varint(number: int) -> bytes:
+    out = b""
+    while number > 0x7F:
+        out += bytes([number & 0x7F | 0x80])
+        number >>= 7
+    return out + bytes([number])
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _field(field: int, value: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(value)) + value
+
+
+def tfhub_arrays(generator: Any, count: float) -> dict[str, np.ndarray]:
+    """Variables of TF Hub's BigGAN from ours, statistics as sums over ``count`` batches.
+
+    Written from TensorFlow's side: loops over its names and layouts.
+    """
+    arrays: dict[str, Tensor] = {"linear/w/ema_b999900": generator.shared.weight}
+    first, chunk = generator.linear, generator.chunk
+    hwc = [first.weight, first.bias[:, None], first.u0.t()]
+    weight, bias, u0 = (t.view(-1, 16, t.shape[1]).transpose(0, 1).flatten(0, 1) for t in hwc)
+    arrays["Generator/G_Z/G_linear/w/ema_b999900"] = weight.t()
+    arrays["Generator/G_Z/G_linear/b/ema_b999900"] = bias[:, 0]
+    arrays["Generator/G_Z/G_linear/u0"] = u0.t()
+
+    def add_conv(name: str, conv: Any) -> None:
+        arrays[f"{name}/w/ema_b999900"] = conv.weight.permute(2, 3, 1, 0)
+        arrays[f"{name}/u0"] = conv.u0
+        if conv.bias is not None:
+            arrays[f"{name}/b/ema_b999900"] = conv.bias
+
+    def add_moments(name: str, norm: Any) -> None:
+        arrays[f"{name}/accumulated_mean"] = norm.stored_mean * count
+        arrays[f"{name}/accumulated_var"] = norm.stored_var * count
+        arrays[f"{name}/accumulation_counter"] = torch.tensor(count)
+
+    for number, (block, *attention) in enumerate(generator.blocks):
+        scope = "Generator/GBlock" + (f"_{number}" if number else "")
+        for name, conv in zip(
+            ("conv0", "conv1", "conv_sc"), (block.conv1, block.conv2, block.conv_sc), strict=True
+        ):
+            add_conv(f"{scope}/{name}", conv)
+        for suffix, norm in (("", block.bn1), ("_1", block.bn2)):
+            add_moments(f"{scope}/CrossReplicaBN{suffix}", norm)
+            for name, linear in (("gamma", norm.gain), ("beta", norm.bias)):
+                shared, z = linear.weight[:, :-chunk], linear.weight[:, -chunk:]
+                weight = torch.cat([z, shared], dim=1).t()
+                arrays[f"{scope}/HyperBN{suffix}/{name}/w/ema_b999900"] = weight
+                arrays[f"{scope}/HyperBN{suffix}/{name}/u0"] = linear.u0
+        for part in attention:
+            for name in ("theta", "phi", "g"):
+                add_conv(f"Generator/attention/{name}", getattr(part, name))
+            add_conv("Generator/attention/o_conv", part.o)
+            arrays["Generator/attention/gamma/ema_b999900"] = part.gamma
+    norm, _, conv = generator.output_layer
+    arrays["Generator/ScaledCrossReplicaBN/gamma/ema_b999900"] = norm.gain
+    arrays["Generator/ScaledCrossReplicaBN/beta/ema_b999900"] = norm.bias
+    add_moments("Generator/ScaledCrossReplicaBNbn", norm)
+    add_conv("Generator/conv_2d", conv)
+    return {name: value.detach().numpy() for name, value in arrays.items()}
