@@ -98,7 +98,7 @@ def generate(
         ]
     else:
         latents = latents.to(model.device)
-        chunks = [(part, len(part)) for part in latents.split(batch_size)]
+        chunks = [(part, len(part)) for part in latents.split(batch_size) if len(part)]
     limit = min(sampling.max_new_tokens, model.decoder.max_tokens - 1)
     sentences: list[list[int]] = []
     for part, count in chunks:

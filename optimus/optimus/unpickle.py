@@ -50,7 +50,7 @@ def load_untrusted(path: Path) -> Any:
             f"{path} was refused, nothing in it was run: {_reason(str(error))}; if you trust the "
             "file, write its tensors to a .safetensors file yourself and give that one"
         ) from error
-    except (RuntimeError, EOFError, KeyError, AttributeError, TypeError, IndexError) as error:
+    except (RuntimeError, OSError, EOFError, LookupError, AttributeError, TypeError) as error:
         raise ValueError(
             f"{path} is not a readable torch file, it may be cut short: {_reason(str(error))}"
         ) from error

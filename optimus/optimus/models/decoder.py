@@ -145,7 +145,8 @@ class LatentDecoder(nn.Module):
         lowest = torch.finfo(hidden.dtype).min
         mask = torch.full((width, past + width), lowest, dtype=hidden.dtype, device=hidden.device)
         mask = mask.triu(diagonal=past + 1)[None, None]
-        for block, slot in zip(transformer.h, slots or [None] * len(transformer.h), strict=True):
+        given: list[Tensor | None] = [*slots] if slots else [None] * len(transformer.h)
+        for block, slot in zip(transformer.h, given, strict=True):
             hidden = checkpoint(_run_block, block, hidden, mask, slot, use_reentrant=False)
         return transformer.ln_f(hidden)
 

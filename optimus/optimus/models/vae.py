@@ -99,6 +99,10 @@ class OptimusModel(PreTrainedModel):
     base_model_prefix = "optimus"
     main_input_name = "encoder_ids"
     supports_gradient_checkpointing = True
+    # transformers looks for tied weights in direct children only, and GPT-2 is one level deeper.
+    _tied_weights_keys = {  # noqa: RUF012
+        "decoder.gpt2.lm_head.weight": "decoder.gpt2.transformer.wte.weight"
+    }
     _supports_sdpa = True
 
     def __init__(self, config: OptimusConfig) -> None:
@@ -162,10 +166,13 @@ class OptimusModel(PreTrainedModel):
 
     def _set_checkpointing(self, enabled: bool) -> None:
         self.decoder.checkpointing = enabled
-        if self.encoder is not None and enabled:
-            self.encoder.bert.gradient_checkpointing_enable({"use_reentrant": False})
-        elif self.encoder is not None:
-            self.encoder.bert.gradient_checkpointing_disable()
+        if self.encoder is None:
+            return
+        bert, verb = self.encoder.bert, "enable" if enabled else "disable"
+        # The first name is that of newer versions of transformers, where the second one warns.
+        names = (f"activation_checkpointing_{verb}", f"gradient_checkpointing_{verb}")
+        switch = next(getattr(bert, name) for name in names if hasattr(bert, name))
+        switch(*([{"use_reentrant": False}] if enabled else []))
 
     def encode(self, encoder_ids: Tensor, mask_padding: bool = True) -> Posterior:
         """q(z|x) of ``encoder_ids`` (B, S), right-padded.

@@ -1,0 +1,173 @@
+import json
+
+import pytest
+import torch
+from factories import close, recorded_checkpoint, tiny_batch, tiny_model
+from safetensors.torch import load_file
+
+from optimus.authors_checkpoint import assemble, read_authors_checkpoint
+from optimus.convert import (
+    ConvertConfig,
+    authors_name,
+    convert,
+    export_authors_checkpoint,
+    import_checkpoint,
+    load_authors_checkpoint,
+    main,
+    our_name,
+)
+from optimus.models.vae import OptimusModel
+
+LINEAR_EMB = "decoder.transformer.linear_emb.weight"
+
+
+@pytest.mark.golden
+def test_recorded_folders_are_imported_whole_and_exported_again(golden_kind, tmp_path):
+    folder = golden_kind("checkpoints")
+    theirs = read_authors_checkpoint(folder)
+    model, report = load_authors_checkpoint(folder)
+    assert report.missing == report.unexpected == ()
+    assert len(report.rows) == len(theirs.tensors)
+    export_authors_checkpoint(model, tmp_path, step=1)
+    ours = read_authors_checkpoint(tmp_path)
+    assert ours.tensors.keys() == theirs.tensors.keys()
+    for name, value in theirs.tensors.items():
+        assert torch.equal(ours.tensors[name], value), name
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("part", ["encoder", "decoder", "full"])
+def test_every_recorded_part_holds_the_same_weights(part, golden_kind):
+    folder = golden_kind("checkpoints")
+    paths = sorted(folder.glob(f"checkpoint-{part}-*"))
+    if not paths:
+        pytest.skip(f"{folder} has no checkpoint-{part}-STEP")
+    model, _ = load_authors_checkpoint(paths[-1])
+    whole, _ = load_authors_checkpoint(folder)
+    for name, value in whole.state_dict().items():
+        assert torch.equal(model.state_dict()[name], value)
+
+
+@pytest.mark.golden
+def test_the_recorded_step_is_one_of_the_recorded_run(golden_kind):
+    """The folder is the state after the first optimizer step of the recorded training run."""
+    folder, run = golden_kind("checkpoints"), golden_kind("train_traj")
+    before = recorded_checkpoint(run, "init").tensors
+    after = read_authors_checkpoint(folder).tensors
+    assert before.keys() == after.keys()
+    first = json.loads((run / "trajectory.json").read_text())[0]
+    close(first["lr"], 0.0)
+    for name in before:
+        close(after[name], before[name])
+
+
+def test_an_exported_model_comes_back_the_same(tmp_path):
+    model = tiny_model()
+    report = export_authors_checkpoint(model, tmp_path, step=7)
+    assert {row.status for row in report.rows} == {"copied", "new"}
+    again, report = load_authors_checkpoint(tmp_path)
+    assert (report.missing, report.unexpected) == ((), ())
+    assert report.text().endswith("0 missing, 0 unexpected")
+    batch = tiny_batch(model)
+    eps = torch.randn(3, 1, 6)
+    assert torch.equal(again(*batch, eps=eps).total, model(*batch, eps=eps).total)
+
+
+def test_names_go_there_and_back():
+    model = tiny_model()
+    for name, _ in model.named_parameters():
+        assert our_name(authors_name(name)) == name
+
+
+def changed(**tensors):
+    """The tensors of a tiny model, some replaced or, where None, left out."""
+    model = tiny_model()
+    found = {authors_name(name): value for name, value in model.state_dict().items()}
+    found |= {name.replace("__", "."): value for name, value in tensors.items()}
+    kept = {name: value for name, value in found.items() if value is not None}
+    heads = {"num_attention_heads": 4}, {"n_head": 4}
+    return model, assemble(kept, *heads)
+
+
+def test_a_checkpoint_of_the_memory_alone_gets_a_zero_embedding_connector():
+    model, checkpoint = changed(**{LINEAR_EMB: None})
+    again, report = import_checkpoint(checkpoint)
+    assert not again.decoder.embedding.weight.any()
+    assert "linear_emb" in report.text()
+    _, ids = tiny_batch(model)
+    latent = torch.randn(3, 6)
+    model.decoder.embedding.weight.data.zero_()
+    torch.testing.assert_close(again.decoder.nll(ids, latent), model.decoder.nll(ids, latent))
+
+
+@pytest.mark.parametrize("inject", ["memory", "embedding"])
+def test_the_injection_can_be_said_since_their_files_do_not(inject):
+    _, checkpoint = changed()
+    again, report = import_checkpoint(checkpoint, inject=inject)
+    assert again.config.inject == inject
+    assert [row.status for row in report.rows].count("unused") == 1
+
+
+@pytest.mark.parametrize("latent_dim", [1, 5, 768])
+def test_the_latent_size_is_read_from_the_weights(latent_dim, tmp_path):
+    model = tiny_model(latent_dim=latent_dim)
+    export_authors_checkpoint(model, tmp_path)
+    assert load_authors_checkpoint(tmp_path)[0].config.latent_dim == latent_dim
+    with pytest.raises(ValueError, match=f"--latent-dim 99 contradicts .* have {latent_dim}"):
+        load_authors_checkpoint(tmp_path, latent_dim=99)
+
+
+def test_a_decoder_without_special_tokens_gains_them():
+    width = 32
+    words = torch.zeros(50257, width)
+    _, checkpoint = changed(decoder__transformer__wte__weight=words, decoder__lm_head__weight=words)
+    model, report = import_checkpoint(checkpoint)
+    rows = model.decoder.gpt2.transformer.wte.weight
+    assert rows.shape == (50260, width)
+    assert not rows[:50257].any()
+    assert rows[50257:].std().item() == pytest.approx(0.02, rel=0.3)
+    assert model.config.eos_token_id == 50259
+    assert "3 new rows" in report.text()
+
+
+def test_misfits_are_named():
+    other = {"decoder.transformer.linear.weight": torch.zeros(64, 4)}
+    with pytest.raises(ValueError, match=r"has 6 dimensions and the decoder's 4"):
+        import_checkpoint(changed(**other)[1])
+    with pytest.raises(ValueError, match=r"missing \['encoder\.bert\.pooler\.dense\.bias'\]"):
+        import_checkpoint(changed(encoder__pooler__dense__bias=None)[1])
+    with pytest.raises(ValueError, match=r"unexpected \['encoder\.extra'\]"):
+        import_checkpoint(changed(encoder__extra=torch.ones(1))[1])
+    with pytest.raises(ValueError, match="plain BERT"):
+        import_checkpoint(changed(encoder__linear__weight=None)[1])
+    with pytest.raises(ValueError, match="no place for inject='embedding'"):
+        export_authors_checkpoint(tiny_model(inject="embedding"), None)
+
+
+def test_the_command_goes_both_ways(tmp_path, capsys):
+    model = tiny_model()
+    model.save_pretrained(tmp_path / "ours")
+    options = ["--source", str(tmp_path / "ours"), "--target", str(tmp_path / "theirs")]
+    main([*options, "--direction", "export", "--step", "12"])
+    assert (tmp_path / "theirs" / "checkpoint-full-12" / "training.bin").is_file()
+    main(["--source", str(tmp_path / "theirs"), "--target", str(tmp_path / "back")])
+    assert "0 missing, 0 unexpected" in capsys.readouterr().out
+    first, second = (load_file(tmp_path / n / "model.safetensors") for n in ("ours", "back"))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    assert OptimusModel.from_pretrained(tmp_path / "back").config.inject == "both"
+
+
+def test_tokenizers_are_kept_beside_the_model_if_they_fit(golden_kind, tmp_path):
+    toy = golden_kind("toy_tokenizer")
+    source = golden_kind("checkpoints")
+    convert(ConvertConfig(source, tmp_path / "model", tokenizers=toy))
+    assert (tmp_path / "model" / "tokenizers" / "tokenizers.json").is_file()
+    export_authors_checkpoint(tiny_model(), tmp_path / "other")
+    with pytest.raises(ValueError, match="decoder tokens, the model 50"):
+        convert(ConvertConfig(tmp_path / "other", tmp_path / "new", tokenizers=toy))
+
+
+def test_a_folder_without_a_model_cannot_be_exported(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        convert(ConvertConfig(tmp_path, tmp_path / "out", direction="export"))

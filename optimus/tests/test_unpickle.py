@@ -1,0 +1,93 @@
+import argparse
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from optimus.unpickle import load_tensors, load_untrusted
+
+
+class Bomb:
+    """Writes a canary when it is unpickled."""
+
+    def __init__(self, canary):
+        self.canary = canary
+
+    def __reduce__(self):
+        return os.system, (f"touch {self.canary}",)
+
+
+def hostile_files(folder):
+    canary = folder / "canary"
+    content = {"model_state_dict": {"a": torch.ones(2)}, "args": Bomb(canary)}
+    torch.save(content, folder / "zip.bin")
+    torch.save(content, folder / "legacy.bin", _use_new_zipfile_serialization=False)
+    (folder / "bare.pkl").write_bytes(pickle.dumps(Bomb(canary)))
+    (folder / "bare2.bin").write_bytes(pickle.dumps(Bomb(canary), protocol=2))
+    return canary, sorted(p for p in folder.iterdir() if p != canary)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_nothing_in_a_file_is_ever_run(tmp_path):
+    canary, files = hostile_files(tmp_path)
+    assert len(files) == 4
+    for path in files:
+        with pytest.raises(ValueError, match=path.name):
+            load_untrusted(path)
+    assert not canary.exists()
+
+
+def test_a_namespace_cannot_smuggle_in_a_call(tmp_path):
+    canary = tmp_path / "canary"
+    arguments = argparse.Namespace(device=torch.device("cpu"), inner=Bomb(canary))
+    torch.save(arguments, tmp_path / "args.bin", _use_new_zipfile_serialization=False)
+    with pytest.raises(ValueError, match=r"refused.*system"):
+        load_untrusted(tmp_path / "args.bin")
+    assert not canary.exists()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_the_authors_save_is_read(zipped, tmp_path):
+    content = {
+        "iter": 3,
+        "beta": np.float64(0.5),
+        "args": argparse.Namespace(device=torch.device("cpu"), name="x"),
+        "model_state_dict": {"weight": torch.arange(6.0).view(2, 3)},
+    }
+    torch.save(content, tmp_path / "training.bin", _use_new_zipfile_serialization=zipped)
+    found = load_untrusted(tmp_path / "training.bin")
+    assert (found["iter"], float(found["beta"]), found["args"].name) == (3, 0.5, "x")
+    assert torch.equal(
+        load_tensors(tmp_path / "training.bin")["weight"], content["model_state_dict"]["weight"]
+    )
+
+
+@pytest.mark.golden
+def test_the_recorded_files_are_read(golden_kind):
+    folder = golden_kind("checkpoints")
+    files = sorted(folder.rglob("*.bin"))
+    assert files
+    for path in files:
+        assert load_untrusted(path) is not None
+
+
+def test_safetensors_are_read_too(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    assert torch.equal(load_tensors(tmp_path / "a.safetensors")["a"], torch.ones(2))
+
+
+def test_broken_files_are_named(tmp_path):
+    torch.save({"a": torch.ones(1000)}, tmp_path / "whole.bin")
+    data = (tmp_path / "whole.bin").read_bytes()
+    for name, content in (("cut.bin", data[:-500]), ("empty.bin", b""), ("x.safetensors", b"{}")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name):
+            load_untrusted(tmp_path / name)
+    torch.save({"a": 1}, tmp_path / "none.bin")
+    with pytest.raises(ValueError, match="no tensors by name"):
+        load_tensors(tmp_path / "none.bin")
+    with pytest.raises(FileNotFoundError, match=r"gone\.bin"):
+        load_untrusted(tmp_path / "gone.bin")
