@@ -86,6 +86,8 @@ class PretrainConfig:
     """Sources that are only evaluated, one figure each."""
     world: Literal["matterport", "toy"] = "matterport"
     """``toy`` makes houses, features and instructions by code in ``RUN_DIR/world``."""
+    toy_houses: int = 24
+    """Training houses of the toy world."""
     features: Path | None = Path("img_features/ResNet-152-imagenet.tsv")
     """View features, relative to the data folder; None takes random stand-in features."""
     standin_dim: int = 64
@@ -165,7 +167,13 @@ class PretrainConfig:
 
 
 SMALL_MODEL = ModelConfig(
-    hidden_size=128, num_heads=4, intermediate_size=512, num_language_layers=3, num_cross_layers=2
+    hidden_size=128,
+    num_heads=4,
+    intermediate_size=512,
+    num_language_layers=2,
+    num_cross_layers=2,
+    dropout=0.0,
+    attention_dropout=0.0,
 )
 TOY_MODEL = ModelConfig(
     hidden_size=64, num_heads=4, intermediate_size=128, num_language_layers=2, num_cross_layers=2
@@ -205,13 +213,13 @@ PRETRAIN_PRESETS: dict[str, tuple[str, PretrainConfig]] = {
             run_dir=Path("runs/pretrain/r2r-small"),
             train=("r2r:train",),
             features=None,
-            batch_size=32,
-            max_steps=6000,
-            lr=5e-4,
-            warmup_steps=300,
-            eval_every=1000,
-            eval_batches=40,
-            save_every=1000,
+            batch_size=16,
+            max_steps=5000,
+            lr=1e-3,
+            warmup_steps=200,
+            eval_every=500,
+            eval_batches=60,
+            save_every=500,
             model=SMALL_MODEL,
         ),
     ),
@@ -237,6 +245,7 @@ PRETRAIN_PRESETS: dict[str, tuple[str, PretrainConfig]] = {
             run_dir=Path("runs/pretrain/smoke"),
             train=("r2r:train",),
             world="toy",
+            toy_houses=2,
             batch_size=4,
             max_steps=6,
             lr=1e-3,

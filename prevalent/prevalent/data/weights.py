@@ -165,6 +165,38 @@ def to_authors_config(config: ModelConfig) -> dict[str, Any]:
     return dict(sorted({**CONSTANT_KEYS, **ours}.items()))
 
 
+def initialize_from(model: PrevalentForPretraining, path: str | Path) -> TensorReport:
+    """Start ``model`` from BERT (its text side) or from weights of this model (all of it).
+
+    Args:
+        model: changed in place.
+        path: a weight file, or a folder with ``model.safetensors`` or ``pytorch_model.bin``.
+
+    Returns:
+        What was loaded and what keeps its random start (``missing``). Raises ``ValueError`` where
+        a tensor has the wrong shape or nothing fits.
+    """
+    path = Path(path)
+    weights = find_weights(path) if path.is_dir() else path
+    state = normalize_names(_from_bert(read_weights(weights)))
+    ours = model.state_dict()
+    report = compare(model, state)
+    if report.wrong_shape or not report.matched:
+        reason = report.wrong_shape[0] if report.wrong_shape else "no tensor has a known name"
+        raise ValueError(f"--init-from {path} does not fit the model: {reason}")
+    model.load_state_dict({**ours, **{name: state[name] for name in report.matched}})
+    return report
+
+
+def _from_bert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """BERT's names to those of this model; other names stay."""
+    renamed = {}
+    for name, value in state.items():
+        name = name.replace("bert.encoder.layer.", "bert.lalayer.")
+        renamed[name.replace("cls.predictions.", "mlmhead.predictions.")] = value
+    return renamed
+
+
 def find_weights(folder: str | Path) -> Path:
     """The weight file of a model folder, ours or the authors'."""
     for name in ("model.safetensors", "pytorch_model.bin"):

@@ -29,9 +29,9 @@ class PretrainOutput(NamedTuple):
     loss: Tensor  # () sum of the two terms
     word_loss: Tensor  # () nats per masked word
     action_loss: Tensor | None  # () nats per action; None where no actions were given
-    word_logits: Tensor  # (M, V) at the predicted positions
+    word_logits: Tensor  # (M, V) at the predicted positions, detached
     word_labels: Tensor  # (M,)
-    action_log_probs: Tensor  # (B, A)
+    action_log_probs: Tensor  # (B, A), detached
 
 
 class Pooler(nn.Module):
@@ -193,8 +193,15 @@ class PrevalentForPretraining(nn.Module):
         if actions is not None:
             action_loss = mean_cross_entropy(action_log_probs, actions)
             loss = loss + action_loss
+        # Predictions are for looking at: a graph through them would make DistributedDataParallel
+        # wait for gradients that a run without the action loss never computes.
         return PretrainOutput(
-            loss, word_loss, action_loss, word_logits, word_labels, action_log_probs
+            loss,
+            word_loss,
+            action_loss,
+            word_logits.detach(),
+            word_labels,
+            action_log_probs.detach(),
         )
 
 
