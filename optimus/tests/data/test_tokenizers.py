@@ -2,6 +2,7 @@ import json
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from optimus.data.tokenizers import END_OF_TEXT, load_tokenizers, train_tokenizers
@@ -51,6 +52,16 @@ def test_true_vocabularies_tokenise_and_decode_as_the_authors_did(golden_kind):
     assert (tokenizers.pad_id, tokenizers.bos_id, tokenizers.eos_id) == (50257, 50258, 50259)
     for case in json.loads((folder / "cases.json").read_text()):
         check_case(tokenizers, case)
+
+
+@pytest.mark.golden
+def test_generated_ids_decode_to_the_recorded_texts(golden_kind):
+    folder = golden_kind("vae_trained", "generation.npz", "generation_texts.json")
+    tokenizers = load_tokenizers(golden_kind("toy_tokenizer"))
+    texts = json.loads((folder / "generation_texts.json").read_text())["greedy_text"]
+    with np.load(folder / "generation.npz") as arrays:
+        rows = [arrays[f"greedy_ids/{i}"] for i in range(len(texts))]
+    assert tokenizers.decode_batch(rows) == texts
 
 
 def test_saved_tokenizers_load_as_the_same(small, tmp_path):
