@@ -52,7 +52,7 @@ def pretrain(config: PretrainConfig) -> PrevalentForPretraining:
         model, optimizer = build_model(config, corpus, world)
         amp = MixedPrecision(config.precision, world.device)
         model, optimizer = amp.prepare(model, optimizer)
-        network = wrap(model, world, find_unused_parameters=True)
+        network: Any = wrap(model, world, find_unused_parameters=True)
         progress, means = Progress(), Means(world.device)
         state: dict[str, Any] = {"model": model, "optimizer": optimizer, "amp": amp}
         state |= {"data": batches, "progress": progress, "means": means}

@@ -133,7 +133,7 @@ class WordPieceTokenizer:
     def decode(self, ids: Iterable[int]) -> str:
         """Text of ``ids`` without special words and padding."""
         plain = [int(number) for number in ids]
-        return self._tokenizer.decode(plain, skip_special_tokens=True).strip()
+        return str(self._tokenizer.decode(plain, skip_special_tokens=True)).strip()
 
     def encode_dialog(
         self, dialog: Sequence[Mapping[str, Any]], target: str, history: History

@@ -43,7 +43,7 @@ CONFIG_KEYS = {  # ours -> the key in the released config.json
     "update_language": "update_lang_bert",
     "update_cross": "update_add_layer",
 }
-CONSTANT_KEYS = {  # keys of pytorch-transformers 1.2 that the model does not depend on
+CONSTANT_KEYS: dict[str, Any] = {  # of pytorch-transformers 1.2; the model does not need them
     "finetuning_task": None,
     "hidden_act": "gelu",
     "img_feature_type": "",

@@ -94,10 +94,8 @@ class PrevalentModel(nn.Module):
         """
         bias = attention_bias(attention_mask, text.dtype)
         views = self.vision_encoder(images)
-        for layer in self.addlayer[:-1]:
-            text, views = layer(text, views, bias)
-        for layer in self.addlayer[-1:]:
-            text = layer.fuse_text(text, views, bias)
+        for number, layer in enumerate(self.addlayer, start=1):
+            text, views = layer(text, views, bias, need_images=number < len(self.addlayer))
         return text if self.config.update_cross else text.detach()
 
 
@@ -112,11 +110,11 @@ class WordTransform(nn.Module):
 
 
 class WordPredictions(nn.Module):
-    def __init__(self, config: ModelConfig, embedding: nn.Parameter) -> None:
+    def __init__(self, config: ModelConfig, embedding: Tensor) -> None:
         super().__init__()
         self.transform = WordTransform(config)
         self.decoder = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
-        self.decoder.weight = embedding  # tied
+        self.decoder.weight = embedding  # type: ignore[assignment]  # tied
         self.bias = nn.Parameter(torch.zeros(config.vocab_size))
 
     def forward(self, states: Tensor) -> Tensor:
@@ -126,7 +124,7 @@ class WordPredictions(nn.Module):
 class WordHead(nn.Module):
     """Masked-word head with the word embedding as its output matrix: (M, d) -> (M, V)."""
 
-    def __init__(self, config: ModelConfig, embedding: nn.Parameter) -> None:
+    def __init__(self, config: ModelConfig, embedding: Tensor) -> None:
         super().__init__()
         self.predictions = WordPredictions(config, embedding)
 

@@ -161,10 +161,16 @@ class CrossLayer(nn.Module):
         return self.visn_output(self.visn_inter(images), images)
 
     def forward(
-        self, text: Tensor, images: Tensor, bias: Tensor | None = None
-    ) -> tuple[Tensor, Tensor]:
-        """Both streams, each from the layer's inputs; returns (text, images)."""
-        return self.fuse_text(text, images, bias), self.fuse_images(images, text, bias)
+        self,
+        text: Tensor,
+        images: Tensor,
+        bias: Tensor | None = None,
+        *,
+        need_images: bool = True,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Both streams, each from the layer's inputs; returns (text, images or None)."""
+        fused = self.fuse_text(text, images, bias)
+        return fused, self.fuse_images(images, text, bias) if need_images else None
 
 
 class VisionEncoder(nn.Module):
