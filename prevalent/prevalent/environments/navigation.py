@@ -6,6 +6,7 @@ row, so that they can be gathered on the device.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,9 @@ from ..simulator.geometry import (
 )
 from ..simulator.graph import Graphs
 from .walk import Pose, Task, Walk
+
+POSES = angle_features(VIEW_HEADINGS, VIEW_ELEVATIONS, 4)
+"""Encoded heading and elevation of every view, (36, 4)."""
 
 
 @dataclass(frozen=True)
@@ -81,11 +85,7 @@ class NavigationEnvironment(Walk):
     ) -> None:
         super().__init__(graphs, feature_rows)
         self.candidates: Candidates = candidates_of(graphs, camera)
-        blank = np.full((len(graphs.viewpoints), 1), -1, dtype=np.int64)
-        self._target = np.concatenate([self.candidates.target, blank], axis=1)  # (N, K + 1)
-        self._view = np.concatenate([self.candidates.view, blank], axis=1)
-        self._angle = _angle_table(self.candidates)
-        self._pose_table = angle_features(VIEW_HEADINGS, VIEW_ELEVATIONS, 4)
+        self._tables = _action_tables(self.candidates)
 
     def reset(self, tasks: Sequence[Task]) -> Observation:
         """Start one agent per task, at the first viewpoint of its path."""
@@ -96,9 +96,9 @@ class NavigationEnvironment(Walk):
         """Move every agent to its candidate ``action`` (B,); -1 or ``count`` (STOP) stays."""
         count = self.candidates.count[self.node]
         index = self.check_actions(action, count + 1)
-        target = self._target[self.node, index]
+        target = self._tables.target[self.node, index]
         moves = (index >= 0) & (index < count)
-        view = self._view[self.node, index]
+        view = self._tables.view[self.node, index]
         self.go(np.where(moves, target, self.node), np.where(moves, view, self.view))
         return self.observe()
 
@@ -107,7 +107,7 @@ class NavigationEnvironment(Walk):
         node, view = self.node, self.view
         count = self.candidates.count[node]
         k = int(count.max(initial=0)) + 1
-        target = self._target[node, :k]
+        target = self._tables.target[node, :k]
         hop = self.graphs.next_hop(node, self.goal)
         found = target == hop[:, None]
         return Observation(
@@ -116,12 +116,12 @@ class NavigationEnvironment(Walk):
             heading=self.heading,
             elevation=self.elevation,
             row=self.row,
-            pose=self._pose_table[view],
+            pose=POSES[view],
             count=count,
             mask=np.arange(k) <= count[:, None],
             target=target,
-            candidate_view=self._view[node, :k],
-            candidate_angle=self._angle[node, view % NUM_HEADINGS, :k],
+            candidate_view=self._tables.view[node, :k],
+            candidate_angle=self._tables.angle[node, view % NUM_HEADINGS, :k],
             teacher=np.where(found.any(axis=1), found.argmax(axis=1), count),
             distance=self.graphs.distance(node, self.goal),
         )
@@ -146,12 +146,25 @@ class NavigationEnvironment(Walk):
         )
 
 
-def _angle_table(candidates: Candidates) -> NDArray[np.float32]:
-    """Encoded angles (N, 12, K + 1, 4) of all candidates seen from the 12 headings."""
+class _ActionTables(NamedTuple):
+    """Candidates with one more slot, which is blank at every node."""
+
+    target: IntArray  # (N, K + 1), -1 where blank
+    view: IntArray  # (N, K + 1), -1 where blank
+    angle: NDArray[np.float32]  # (N, 12, K + 1, 4) seen from the 12 headings, zeros where blank
+
+
+@lru_cache(maxsize=4)
+def _action_tables(candidates: Candidates) -> _ActionTables:
     n, k = candidates.target.shape
-    table = np.zeros((n, NUM_HEADINGS, k + 1, 4), dtype=np.float32)
+    blank = np.full((n, 1), -1, dtype=np.int64)
+    angle = np.zeros((n, NUM_HEADINGS, k + 1, 4), dtype=np.float32)
     used = candidates.target >= 0
     for column in range(NUM_HEADINGS):
         heading = candidates.heading - VIEW_STEP * column
-        table[:, column, :k] = angle_features(heading, candidates.elevation, 4) * used[..., None]
-    return table
+        angle[:, column, :k] = angle_features(heading, candidates.elevation, 4) * used[..., None]
+    return _ActionTables(
+        np.concatenate([candidates.target, blank], axis=1),
+        np.concatenate([candidates.view, blank], axis=1),
+        angle,
+    )

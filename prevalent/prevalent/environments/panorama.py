@@ -7,6 +7,7 @@ how far the agent would have to turn (Hao et al., CVPR 2020; Nguyen and Daume, E
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class PanoramicEnvironment(Walk):
     ) -> None:
         super().__init__(graphs, feature_rows)
         self.candidates = candidates or candidates_of(graphs, camera)
-        self._tables = _SortedActions(self.candidates)
+        self._tables = _sorted_actions(self.candidates)
 
     def reset(self, tasks: Sequence[Task]) -> PanoramicObservation:
         """Start one agent per task, at the first viewpoint of its path."""
@@ -143,6 +144,11 @@ class _SortedActions:
             self.angle[:, column, 1:] = encoded[pick]
 
 
+@lru_cache(maxsize=4)
+def _sorted_actions(found: Candidates) -> _SortedActions:
+    return _SortedActions(found)
+
+
 def write_navigable_locs(
     path: Path, graphs: Graphs, scans: Iterable[str] | None = None, camera: Camera | None = None
 ) -> None:
@@ -208,7 +214,8 @@ def hanna_action_space(graphs: Graphs, scans: Iterable[str]) -> dict[str, list[d
 
     Keys are ``scan_viewpoint_column``; the first action of each list is to stop.
     """
-    tables, found = _SortedActions(candidates_of(graphs)), candidates_of(graphs)
+    found = candidates_of(graphs)
+    tables = _sorted_actions(found)
     result = {}
     for scan in scans:
         for node in graphs.nodes_of(scan):

@@ -18,7 +18,7 @@ from .views import view_tables
 UNSEEN = np.iinfo(np.int64).max  # later than every (view, position) of the sweep
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Candidates:
     """Candidates of all nodes; slots beyond ``count`` hold -1 in the integer tables.
 

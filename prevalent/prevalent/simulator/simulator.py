@@ -196,15 +196,14 @@ class Simulator:
         return self._seen
 
     def _look_up(self, tables: ViewTables) -> Navigable:
-        node, view = self.node, self.view
-        column, level = view % NUM_HEADINGS, view // NUM_HEADINGS
-        order = tables.order[node, view].astype(np.int64)  # (B, K)
+        node, view = self.node[:, None], self.view[:, None]
+        slot = tables.order[self.node, self.view]  # (B, K)
         return self._listed(
-            order,
-            tables.count[node, view].astype(np.int64),
-            np.take_along_axis(tables.heading[node, column], order, axis=1),
-            np.take_along_axis(tables.elevation[node, level], order, axis=1),
-            np.take_along_axis(tables.distance[node], order, axis=1),
+            tables.count[self.node, self.view],
+            self.graphs.neighbors[node, slot],
+            tables.heading[node, view % NUM_HEADINGS, slot],
+            tables.elevation[node, view // NUM_HEADINGS, slot],
+            tables.distance[node, slot],
         )
 
     def _look_around(self) -> Navigable:
@@ -212,32 +211,33 @@ class Simulator:
         sight = look(offset, self.heading[:, None], self.elevation[:, None])
         listed = visible(sight, self.camera, self.restricted)
         listed &= self.graphs.neighbors[self.node] >= 0
-        order = np.argsort(np.where(listed, nearness(sight), np.inf), axis=1, kind="stable")
+        slot = np.argsort(np.where(listed, nearness(sight), np.inf), axis=1, kind="stable")
+        pick = (np.arange(len(slot))[:, None], slot)
         distance = np.sqrt((offset * offset).sum(axis=-1, dtype=np.float32))
         return self._listed(
-            order,
             listed.sum(axis=1),
-            np.take_along_axis(sight.heading, order, axis=1),
-            np.take_along_axis(sight.elevation, order, axis=1),
-            np.take_along_axis(distance, order, axis=1),
+            self.graphs.neighbors[self.node][pick],
+            sight.heading[pick],
+            sight.elevation[pick],
+            distance[pick],
         )
 
     def _listed(
         self,
-        order: IntArray,
-        count: IntArray,
+        count: NDArray[np.integer],
+        neighbors: NDArray[np.int32],
         heading: FloatArray,
         elevation: FloatArray,
         distance: Float32Array,
     ) -> Navigable:
         """Put the current place in front and blank the slots beyond ``count``."""
-        used = np.arange(order.shape[1]) < count[:, None]
-        neighbors = np.take_along_axis(self.graphs.neighbors[self.node], order, axis=1)
-        front = np.zeros((len(order), 1))
-        return Navigable(
-            np.concatenate([self.node[:, None], np.where(used, neighbors, -1)], axis=1),
-            np.concatenate([front, np.where(used, heading, 0)], axis=1),
-            np.concatenate([front, np.where(used, elevation, 0)], axis=1),
-            np.concatenate([front, np.where(used, distance, 0)], axis=1),
-            count + 1,
-        )
+        batch, width = neighbors.shape
+        used = np.arange(width) < count[:, None]
+        node = np.empty((batch, width + 1), dtype=np.int64)
+        node[:, 0] = self.node
+        node[:, 1:] = np.where(used, neighbors, -1)
+        seen = np.zeros((3, batch, width + 1))
+        seen[0, :, 1:] = heading * used
+        seen[1, :, 1:] = elevation * used
+        seen[2, :, 1:] = distance * used
+        return Navigable(node, seen[0], seen[1], seen[2], count.astype(np.int64) + 1)

@@ -1,11 +1,15 @@
 """The simulator against MatterSim's recorded states, and its own rules."""
 
 import json
+import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from prevalent.simulator import Camera, Simulator, SimulatorError
+from tests.factories import make_graphs, random_scan
 
 ANGLE_TOLERANCE = 1e-6  # MatterSim mixes float32 and float64; a replica reaches 3e-7
 BUILDS = {
@@ -117,3 +121,85 @@ def test_what_mattersim_refuses_is_refused(golden, real_graphs):
             node = real_graphs.viewpoints.index(viewpoint)
             with pytest.raises(SimulatorError, match="excluded"):
                 real_graphs.node(real_graphs.scan_of(node), viewpoint)
+
+
+def world():
+    return make_graphs(one=random_scan(1), two=random_scan(2, size=30))
+
+
+def test_a_long_random_walk_never_leaves_the_graph():
+    graphs = world()
+    simulator, rng = Simulator(graphs, seed=5), np.random.default_rng(0)
+    simulator.new_random_episode(["one", "two"] * 50)
+    for _ in range(1000):
+        before = simulator.node
+        index = rng.integers(simulator.navigable().count)
+        simulator.step(index, rng.normal(size=100), rng.normal(size=100))
+        moved = before != simulator.node
+        assert graphs.adjacent(before[moved], simulator.node[moved]).all()
+        np.testing.assert_array_equal(moved, index > 0)
+        assert ((simulator.view >= 0) & (simulator.view < 36)).all()
+    assert (simulator.steps == 1000).all()
+
+
+def test_continuous_and_discretized_lists_agree_at_the_views():
+    graphs = world()
+    nodes = np.repeat(graphs.connected("two"), 36)
+    views = np.tile(np.arange(36), len(nodes) // 36)
+    heading, elevation = (views % 12) * math.pi / 6, (views // 12 - 1) * math.pi / 6
+    table, free = Simulator(graphs), Simulator(graphs, discretized=False)
+    for simulator in (table, free):
+        simulator.start(nodes, heading, elevation)
+    ours, theirs = table.navigable(), free.navigable()
+    np.testing.assert_array_equal(ours.node, theirs.node)
+    np.testing.assert_allclose(ours.heading, theirs.heading, atol=1e-9)
+
+
+def test_only_the_sign_of_a_turn_matters_except_in_hannas_build():
+    graphs = world()
+    for turns, column in (("sign", 1), ("multiple", 3)):
+        simulator = Simulator(graphs, turns=turns)
+        simulator.new_episode(["one"], [graphs.viewpoints[0]], 0.0)
+        simulator.step(np.array([0]), np.array([3.0]), np.array([-2.0]))
+        assert simulator.view.tolist() == [column]
+
+
+def test_the_first_bad_action_is_named_and_nothing_moves():
+    graphs = world()
+    simulator = Simulator(graphs)
+    simulator.start(graphs.nodes_of("one")[:3], 0.0)
+    before = simulator.node.copy()
+    with pytest.raises(SimulatorError, match="action index 77 of agent 1"):
+        simulator.step(np.array([0, 77, -1]), np.zeros(3), np.zeros(3))
+    with pytest.raises(SimulatorError, match="must be 3 integers"):
+        simulator.step(np.array([0.5, 0, 0]), np.zeros(3), np.zeros(3))
+    np.testing.assert_array_equal(simulator.node, before)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"elevation_limits": (0.1, 0.3)}, "elevation limits must enclose 0"),
+        ({"turns": "both"}, "turns must be 'sign' or 'multiple'"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, message):
+    with pytest.raises(SimulatorError, match=message):
+        Simulator(world(), **settings)
+
+
+def test_a_start_that_is_no_number_is_refused():
+    with pytest.raises(SimulatorError, match="finite"):
+        Simulator(world()).start(np.array([0]), np.nan)
+
+
+def test_importing_the_simulator_does_not_import_torch():
+    code = "import sys, prevalent.simulator; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_random_starts_do_not_touch_numpys_own_generator():
+    np.random.seed(3)
+    expected = np.random.RandomState(3).rand()
+    Simulator(world()).new_random_episode(["one"])
+    assert np.random.rand() == expected
