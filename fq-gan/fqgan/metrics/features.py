@@ -128,6 +128,9 @@ class TorchInception(FeatureExtractor):
 class SqueezeNetFeatures(FeatureExtractor):
     """512 features (averaged fire9) and 1000 logits of an ImageNet-trained SqueezeNet 1.0.
 
+    The features are divided by 16, which brings them to the size of Inception's: the cubic kernel
+    of KID would else see little but the largest of them.
+
     Args:
         arrays: ``conv1``, ``fireN.conv1x1_1`` (squeeze), ``fireN.conv1x1_2`` and
             ``fireN.conv3x3_2`` (expand), ``conv_final``; each with ``.weight`` and ``.bias``.
@@ -142,7 +145,7 @@ class SqueezeNetFeatures(FeatureExtractor):
 
     def __init__(self, arrays: dict[str, np.ndarray], weights_key: str) -> None:
         super().__init__()
-        self.key = f"squeezenet-{weights_key}"
+        self.key = f"squeezenet-16-{weights_key}"
         for name, array in arrays.items():
             self.register_buffer(name.replace(".", "_"), torch.from_numpy(array.copy()))
         self.register_buffer("mean", torch.tensor([104.0, 117.0, 123.0]).view(1, 3, 1, 1))
@@ -160,7 +163,7 @@ class SqueezeNetFeatures(FeatureExtractor):
             if number in (4, 8):
                 x = F.max_pool2d(x, 3, 2, ceil_mode=True)
         final = self._conv("conv_final", x, padding=1)
-        return Features(x.mean(dim=(2, 3)), final.mean(dim=(2, 3)))
+        return Features(x.mean(dim=(2, 3)) / 16, final.mean(dim=(2, 3)))
 
     def _conv(self, name: str, x: Tensor, *, stride: int = 1, padding: int = 0) -> Tensor:
         key = name.replace(".", "_")

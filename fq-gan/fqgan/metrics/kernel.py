@@ -15,29 +15,14 @@ class KernelDistance(NamedTuple):
     std: float  # over the subsets
 
 
-WHOLE_KERNEL = 4000 * 4000
-"""Up to so many pairs, one kernel matrix serves all subsets."""
-
-
 def polynomial_mmd(x: Tensor, y: Tensor) -> Tensor:
     """Unbiased squared MMD of ``x`` (N, D) and ``y`` (M, D) with the kernel (x.y / D + 1)^3: ().
 
     It can be negative.
     """
-    x, y = x.double(), y.double()
-    return _estimate(_kernel(x, x), _kernel(y, y), _kernel(x, y))
-
-
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    return (x @ y.T / x.shape[1] + 1) ** 3
-
-
-def _estimate(within_x: Tensor, within_y: Tensor, between: Tensor) -> Tensor:
-    n, m = between.shape
-    # A vector paired with itself would bias the estimate: the diagonals are left out.
-    x_term = (within_x.sum() - within_x.trace()) / (n * (n - 1))
-    y_term = (within_y.sum() - within_y.trace()) / (m * (m - 1))
-    return x_term + y_term - 2 * between.mean()
+    every_x = torch.ones(1, len(x), dtype=torch.float64)
+    every_y = torch.ones(1, len(y), dtype=torch.float64)
+    return _estimates(x.double(), y.double(), every_x, every_y)[0]
 
 
 def kernel_distance(
@@ -59,18 +44,36 @@ def kernel_distance(
         )
     if size == len(x) == len(y):
         subsets = 1  # all of them would be the same set
-    x, y = x.double(), y.double()
-    few = len(x) * len(x) <= WHOLE_KERNEL and len(y) * len(y) <= WHOLE_KERNEL
-    whole = (_kernel(x, x), _kernel(y, y), _kernel(x, y)) if few else None
     generator = torch.Generator().manual_seed(seed)
-    values = []
-    for _ in range(subsets):
-        i = torch.randperm(len(x), generator=generator)[:size]
-        j = torch.randperm(len(y), generator=generator)[:size]
-        if whole is None:
-            values.append(polynomial_mmd(x[i], y[j]))
-        else:
-            parts = (whole[0][i][:, i], whole[1][j][:, j], whole[2][i][:, j])
-            values.append(_estimate(*parts))
-    stacked = torch.stack(values)
-    return KernelDistance(float(stacked.mean()), float(stacked.std(correction=0)))
+    chosen_x = torch.zeros(subsets, len(x), dtype=torch.float64)
+    chosen_y = torch.zeros(subsets, len(y), dtype=torch.float64)
+    for row in range(subsets):
+        chosen_x[row, torch.randperm(len(x), generator=generator)[:size]] = 1
+        chosen_y[row, torch.randperm(len(y), generator=generator)[:size]] = 1
+    values = _estimates(x.double(), y.double(), chosen_x, chosen_y)
+    return KernelDistance(float(values.mean()), float(values.std(correction=0)))
+
+
+def _estimates(x: Tensor, y: Tensor, chosen_x: Tensor, chosen_y: Tensor) -> Tensor:
+    """The unbiased estimate of each of S subsets, given as 0/1 masks (S, N) and (S, M): (S,)."""
+    n, m = chosen_x.sum(1), chosen_y.sum(1)
+    # A vector paired with itself would bias the estimate: the diagonals are taken out.
+    diagonal_x, diagonal_y = (_cubed((v * v).sum(1) / v.shape[1]) for v in (x, y))
+    x_term = _sums(x, x, chosen_x, chosen_x) - chosen_x @ diagonal_x
+    y_term = _sums(y, y, chosen_y, chosen_y) - chosen_y @ diagonal_y
+    between = _sums(x, y, chosen_x, chosen_y) / (n * m)
+    return x_term / (n * (n - 1)) + y_term / (m * (m - 1)) - 2 * between
+
+
+def _sums(x: Tensor, y: Tensor, chosen_x: Tensor, chosen_y: Tensor, chunk: int = 2048) -> Tensor:
+    """Sum of the kernel over the chosen pairs: (S,); each kernel entry is computed once."""
+    total = torch.zeros(len(chosen_x), dtype=torch.float64)
+    for start in range(0, len(x), chunk):
+        part = slice(start, start + chunk)
+        kernel = _cubed(x[part] @ y.T / x.shape[1])  # (chunk, M)
+        total += ((chosen_x[:, part] @ kernel) * chosen_y).sum(1)
+    return total
+
+
+def _cubed(products: Tensor) -> Tensor:
+    return (products + 1) ** 3
