@@ -29,22 +29,19 @@ from prevalent.optimizer import AuthorsAdamW, parameter_groups
 FLOOR = 1.6  # the ratio this benchmark is held against
 
 
-def plain_attention(self: Attention, states: Tensor, memory: Tensor, bias: Tensor | None) -> Tensor:
-    """Attention as a chain of separate operations with the (B, heads, T, S) scores in memory."""
-    query, key, value = (
-        self._split(layer(source))
-        for layer, source in ((self.query, states), (self.key, memory), (self.value, memory))
-    )
-    scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
-    if bias is not None:
-        scores = scores + bias
-    weights = F.dropout(scores.softmax(-1), self.dropout, self.training)
-    return (weights @ value).permute(0, 2, 1, 3).contiguous().flatten(2)
-
-
 class PlainAttention(Attention):
-    def forward(self, states: Tensor, memory: Tensor, bias: Tensor | None = None) -> Tensor:
-        return plain_attention(self, states, memory, bias)
+    """Attention as a chain of separate operations with the (B, heads, T, S) scores in memory."""
+
+    def forward(self, states, memory, bias=None, packing=None) -> Tensor:
+        query, key, value = (
+            self._split(layer(source), packing)
+            for layer, source in ((self.query, states), (self.key, memory), (self.value, memory))
+        )
+        scores = query @ key.transpose(-1, -2) / math.sqrt(query.shape[-1])
+        if bias is not None:
+            scores = scores + bias
+        weights = F.dropout(scores.softmax(-1), self.dropout, self.training)
+        return (weights @ value).permute(0, 2, 1, 3).contiguous().flatten(2)
 
 
 def plain_loss(model: PrevalentForPretraining, batch: dict[str, Tensor]) -> Tensor:
@@ -101,10 +98,12 @@ def make_batch(config: ModelConfig, batch: int, length: int, seed: int) -> dict[
 
 
 def our_loss(model: PrevalentForPretraining, batch: dict[str, Tensor]) -> Tensor:
-    """As the loader and the loop do it: text cut at the longest of the batch."""
+    """As the loader and the loop do it: text cut at the longest of the batch, no padding."""
     length = min(-(-int(batch["mask"].sum(1).max()) // 8) * 8, batch["mask"].shape[1])
     ids, mask, labels = (batch[name][:, :length] for name in ("ids", "mask", "labels"))
-    return model(ids, mask, batch["images"], labels, batch["actions"]).loss
+    words = mask.flatten().nonzero().squeeze(1)
+    images, actions = batch["images"], batch["actions"]
+    return model(ids, mask, images, labels, actions, word_positions=words).loss
 
 
 def build(config: ModelConfig, plain: bool) -> tuple[nn.Module, torch.optim.Optimizer]:

@@ -147,6 +147,7 @@ def forward(network: Any, batch: TripletBatch, predict_action: bool) -> Pretrain
         batch.labels,
         batch.actions if predict_action else None,
         positions=batch.positions,
+        word_positions=batch.word_positions,
         word_count=batch.word_count,
     )
 

@@ -24,6 +24,7 @@ class TripletBatch(NamedTuple):
     mask: Tensor  # (B, T) int64, 1 = word, 0 = padding
     labels: Tensor  # (B, T) int64, the word at masked positions, -1 elsewhere
     positions: Tensor  # (M,) int64, flat places of the labels
+    word_positions: Tensor  # (N,) int64, flat places of all words
     word_count: float  # labels of the global batch per process: what the word loss is divided by
     images: Tensor | None  # (B, 36, D)
     actions: Tensor  # (B,) int64
@@ -111,7 +112,7 @@ class TripletBatches:
         longest = int((tokens != 0).sum(dim=1).max())
         length = min(-(-longest // LENGTH_STEP) * LENGTH_STEP, tokens.shape[1])
         labels = labels[:, :length].contiguous()
-        positions = (labels.flatten() >= 0).nonzero().squeeze(1)
+        mask = (tokens[:, :length] != 0).long()
         actions = torch.from_numpy(self.table.action[index].astype(np.int64))
         images = None
         if self.features is not None and self._rows is not None:
@@ -119,9 +120,10 @@ class TripletBatches:
             images = self.features.panorama(rows, self.table.view[index].astype(np.int64))
         return TripletBatch(
             self._move(masked[:, :length]),
-            self._move((tokens[:, :length] != 0).long()),
+            self._move(mask),
             self._move(labels),
-            self._move(positions),
+            self._move((labels.flatten() >= 0).nonzero().squeeze(1)),
+            self._move(mask.flatten().nonzero().squeeze(1)),
             word_count,
             images,
             self._move(actions),

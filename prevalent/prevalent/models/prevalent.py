@@ -12,6 +12,7 @@ from ..config import ModelConfig
 from .transformer import (
     CrossLayer,
     LanguageLayer,
+    Packing,
     TextEmbeddings,
     VisionEncoder,
     attention_bias,
@@ -64,7 +65,11 @@ class PrevalentModel(nn.Module):
         initialize(self, config.initializer_range)
 
     def forward(
-        self, input_ids: Tensor, attention_mask: Tensor | None = None, images: Tensor | None = None
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        images: Tensor | None = None,
+        word_positions: Tensor | None = None,
     ) -> Encoded:
         """Encode words that attend to views.
 
@@ -72,22 +77,38 @@ class PrevalentModel(nn.Module):
             input_ids: (B, T) word pieces.
             attention_mask: (B, T), 1 = word, 0 = padding; None = all words.
             images: (B, views, D) image and angle features; None skips the fusion (text only).
+            word_positions: (N,) places in B*T where the mask is 1. If given, padding is not
+                computed (a third to a half of the work on R2R); its rows are then zeros.
         """
-        sequence = self.encode_text(input_ids, attention_mask)
+        packing = None if word_positions is None else Packing(word_positions, *input_ids.shape)
+        sequence = self.encode_text(input_ids, attention_mask, packing)
         if images is not None:
-            sequence = self.fuse(sequence, attention_mask, images)
+            sequence = self.fuse(sequence, attention_mask, images, packing)
+        if packing is not None:
+            sequence = packing.unpack(sequence)
         return Encoded(sequence, self.pooler(sequence))
 
-    def encode_text(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """(B, T) word pieces -> (B, T, d), before the views are seen."""
-        text = self.embeddings(input_ids)
+    def encode_text(
+        self,
+        input_ids: Tensor,
+        attention_mask: Tensor | None = None,
+        packing: Packing | None = None,
+    ) -> Tensor:
+        """(B, T) word pieces -> (B, T, d), or (N, d) if packed, before the views are seen."""
+        text = self.embeddings(input_ids, packing)
         bias = attention_bias(attention_mask, text.dtype)
         for layer in self.lalayer:
-            text = layer(text, bias)
+            text = layer(text, bias, packing)
         return text if self.config.update_language else text.detach()
 
-    def fuse(self, text: Tensor, attention_mask: Tensor | None, images: Tensor) -> Tensor:
-        """``text`` (B, T, d) after attending to ``images`` (B, views, D).
+    def fuse(
+        self,
+        text: Tensor,
+        attention_mask: Tensor | None,
+        images: Tensor,
+        packing: Packing | None = None,
+    ) -> Tensor:
+        """``text`` (B, T, d), or (N, d), after attending to ``images`` (B, views, D).
 
         The image stream of the last layer reaches no output, so it is not computed; its parameters
         have no gradient, as in the authors' code.
@@ -95,7 +116,8 @@ class PrevalentModel(nn.Module):
         bias = attention_bias(attention_mask, text.dtype)
         views = self.vision_encoder(images)
         for number, layer in enumerate(self.addlayer, start=1):
-            text, views = layer(text, views, bias, need_images=number < len(self.addlayer))
+            needed = number < len(self.addlayer)
+            text, views = layer(text, views, bias, packing, need_images=needed)
         return text if self.config.update_cross else text.detach()
 
 
@@ -164,6 +186,7 @@ class PrevalentForPretraining(nn.Module):
         actions: Tensor | None = None,
         *,
         positions: Tensor | None = None,
+        word_positions: Tensor | None = None,
         word_count: float | None = None,
     ) -> PretrainOutput:
         """Both losses, weighted 1:1, in fp32 under any autocast.
@@ -178,9 +201,10 @@ class PrevalentForPretraining(nn.Module):
             actions: (B,) places in the candidate list, -1 = ignore; None leaves the term out.
             positions: (M,) flat indices into B*T; by default those with a label. Passing them
                 avoids a synchronisation with the GPU.
+            word_positions: (N,) flat places of all words, see `PrevalentModel`.
             word_count: what the sum over words is divided by; by default the number of labels.
         """
-        encoded = self.bert(input_ids, attention_mask, images)
+        encoded = self.bert(input_ids, attention_mask, images, word_positions)
         if positions is None:
             positions = (labels.flatten() != IGNORE).nonzero().squeeze(1)
         word_labels = labels.flatten()[positions]

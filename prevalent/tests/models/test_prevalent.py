@@ -184,6 +184,22 @@ def test_padding_changes_nothing():
     )
 
 
+def test_leaving_out_the_padding_changes_no_loss_and_no_gradient():
+    model = PrevalentForPretraining(tiny())
+    inputs = random_batch(model.config)
+    words = inputs[1].flatten().nonzero().squeeze(1)
+    gradients = []
+    for word_positions in (None, words):
+        model.zero_grad()
+        output = model(*inputs, word_positions=word_positions)
+        output.loss.backward()
+        gradients.append((output.loss, [p.grad for p in model.parameters() if p.grad is not None]))
+    torch.testing.assert_close(gradients[1], gradients[0], rtol=1e-4, atol=1e-6)
+    packed = model.bert(*inputs[:3], words).sequence
+    padded = model.bert(*inputs[:3]).sequence
+    torch.testing.assert_close(packed, padded * inputs[1][..., None], rtol=0, atol=1e-6)
+
+
 def test_no_target_costs_nothing_instead_of_nan():
     logits = torch.randn(2, 5, requires_grad=True)
     loss = mean_cross_entropy(logits, torch.tensor([-1, -1]))
