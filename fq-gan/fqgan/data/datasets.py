@@ -12,7 +12,7 @@ from .batches import Batches, some
 from .cifar import ARCHIVES, read_cifar
 from .folders import read_folder, read_zip
 from .hdf5 import read_hdf5
-from .images import ArrayImages, Images, in_memory, subset
+from .images import ArrayImages, Images, Subset, in_memory
 from .toy import toy_images
 
 
@@ -33,7 +33,7 @@ class DataConfig:
     augment: bool = False
     """Mirror at random; cut anywhere on the long edge; CIFAR: shift by up to 4 pixels."""
     in_memory: bool = False
-    """Decode everything once and keep it, on the device where it fits."""
+    """Decode everything once and keep it, cut at the centre, on the device where it fits."""
     workers: int = 4
     """Threads that decode image files."""
     toy_images: int = 10_000
@@ -90,7 +90,7 @@ def build_images(config: DataConfig, *, seed: int = 0) -> Images:
             f"{config.resolution}; change the option or prepare the data again"
         )
     if 0 < config.limit < len(images):
-        images = subset(images, some(len(images), config.limit))
+        images = Subset(images, some(len(images), config.limit))
     return in_memory(images) if config.in_memory else images
 
 

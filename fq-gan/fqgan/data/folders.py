@@ -14,7 +14,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from ..metrics.cache import default_cache_dir
 from ..runtime.files import write_atomically
@@ -38,13 +37,16 @@ def read_folder(
     and their dates of change, so that a folder of a million files is listed once.
 
     Raises:
-        FileNotFoundError: ``root`` is no folder.
+        FileNotFoundError: ``root`` is no folder, nor the authors' ``{dataset}_imgs.npz``.
         ValueError: it has no class, a class is empty, or a file in it is no image.
     """
     root = Path(root).absolute()
-    if not root.is_dir():
+    if root.name.endswith("_imgs.npz"):
+        root, index = root.parent, read_author_index(root)
+    elif root.is_dir():
+        index = _cached_index(root, skip_other_files, cache_dir or default_cache_dir())
+    else:
         raise FileNotFoundError(f"--data.path {root} is not a folder; it must hold CLASS/IMAGE")
-    index = _cached_index(root, skip_other_files, cache_dir or default_cache_dir())
     labels = torch.tensor(index["labels"], dtype=torch.int64)
     return EncodedImages(
         index["entries"],
@@ -199,8 +201,20 @@ def _loader(archive: zipfile.ZipFile) -> Callable[[str], BinaryIO]:
     return lambda entry: io.BytesIO(archive.read(entry))
 
 
-def read_author_index(path: str | Path) -> tuple[list[str], Tensor]:
-    """Paths and labels (N,) of the authors' ``{dataset}_imgs.npz``."""
-    with np.load(path, allow_pickle=False) as content:
-        table = content["imgs"]
-    return [str(row[0]) for row in table], torch.tensor([int(row[1]) for row in table])
+def read_author_index(path: str | Path) -> dict[str, Any]:
+    """The authors' list of files, ``{dataset}_imgs.npz``, which lies where their code was run.
+
+    Returns ``entries`` (relative to the file's folder), ``labels`` and ``classes``.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            table = content["imgs"]
+        entries, labels = [str(row[0]) for row in table], [int(row[1]) for row in table]
+    except (ValueError, KeyError, IndexError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no list of images ({error}); give the folder") from error
+    names = {
+        label: PurePosixPath(entry).parent.name
+        for entry, label in zip(entries, labels, strict=True)
+    }
+    classes = [names.get(label, str(label)) for label in range(max(labels, default=-1) + 1)]
+    return {"entries": entries, "labels": labels, "classes": classes}

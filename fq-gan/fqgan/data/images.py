@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -160,7 +159,7 @@ def check_classes(labels: Tensor, class_names: Sequence[str], name: str) -> None
 
 
 def in_memory(images: Images, name: str | None = None, batch_size: int = 1000) -> ArrayImages:
-    """Read all of ``images`` into memory."""
+    """Read all of ``images`` into memory; what is not square is cut at its centre."""
     if isinstance(images, ArrayImages):
         return images
     order = torch.arange(len(images))
@@ -168,11 +167,6 @@ def in_memory(images: Images, name: str | None = None, batch_size: int = 1000) -
     for part in order.split(batch_size):
         pixels[part] = images.read(part)
     return ArrayImages(pixels, images.labels, images.class_names, name or images.name)
-
-
-def subset(images: Images, index: Tensor) -> Images:
-    """The images at ``index``, in that order, with the same classes."""
-    return Subset(images, index)
 
 
 class Subset:
@@ -216,11 +210,6 @@ def to_bytes(images: Tensor, *, truncate: bool = False) -> Tensor:
     """
     levels = (images.float() + 1) / 2 * 255
     return (levels if truncate else levels.round()).clamp(0, 255).to(torch.uint8)
-
-
-def open_bytes(content: bytes) -> BinaryIO:
-    """``content`` as a file."""
-    return io.BytesIO(content)
 
 
 def is_image_name(name: str | Path) -> bool:

@@ -89,3 +89,23 @@ def test_a_choice_of_images_is_fixed_and_spread():
     assert chosen.min() < 100
     assert chosen.max() > 900
     assert torch.equal(some(10, 0), torch.arange(10))
+
+
+@pytest.mark.gpu
+def test_batches_on_a_gpu_equal_those_on_the_cpu(image_folder):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    options = {"seed": 1, "augment": True, "pad": 2}
+    toy = toy_images(40)
+    for images in (read_folder(image_folder, resolution=8), toy):
+        there, here = (Batches(images, 4, device=device, **options) for device in ("cuda", "cpu"))
+        moved = Batches(toy_images(40).to("cuda"), 4, device="cuda", **options)
+        for _ in range(3):
+            expected, found = next(here), next(there)
+            assert found.images.device.type == "cuda"
+            assert torch.equal(found.images.cpu(), expected.images)
+            assert torch.equal(found.labels.cpu(), expected.labels)
+            if images is toy:
+                assert torch.equal(next(moved).images.cpu(), expected.images)
+        there.close()
+        here.close()

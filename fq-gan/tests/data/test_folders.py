@@ -3,13 +3,14 @@
 import json
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fqgan.data.folders import read_author_index, read_folder, read_zip
+from fqgan.data.folders import read_folder, read_zip
 from fqgan.data.images import normalize
 
 # Pillow's bilinear filter differs by a level between versions.
@@ -118,13 +119,21 @@ def test_images_and_labels_are_those_of_the_authors_loader(golden):
 
 
 @pytest.mark.golden
-def test_the_authors_index_is_read(golden):
+def test_the_authors_list_of_files_is_read(golden):
     found = sorted((golden / "biggan" / "dataprep").glob("*_imgs.npz"))
     if not found:
-        pytest.skip("no recorded index")
+        pytest.skip("no recorded list of files")
     for path in found:
-        paths, labels = read_author_index(path)
-        assert len(paths) == len(labels) > 0
-        classes = [path.split("/")[-2] for path in paths]
-        order = sorted(set(classes))
-        assert [order.index(name) for name in classes] == labels.tolist()
+        listed = read_folder(path, resolution=16)
+        [root] = {path.parent / Path(entry).parent.parent for entry in listed.entries}
+        scanned = read_folder(root, resolution=16)
+        assert listed.labels.tolist() == scanned.labels.tolist()
+        assert listed.class_names == scanned.class_names
+        every = torch.arange(len(scanned))
+        assert torch.equal(listed.read(every), scanned.read(every))
+
+
+def test_a_bad_list_of_files_is_named(tmp_path):
+    (tmp_path / "I32_imgs.npz").write_bytes(b"junk")
+    with pytest.raises(ValueError, match="is no list of images"):
+        read_folder(tmp_path / "I32_imgs.npz", resolution=8)

@@ -8,12 +8,12 @@ from PIL import Image
 from fqgan.data.folders import read_folder
 from fqgan.data.images import (
     ArrayImages,
+    Subset,
     check_classes,
     fingerprint,
     in_memory,
     normalize,
     square,
-    subset,
     to_bytes,
 )
 
@@ -64,7 +64,7 @@ def test_reading_into_memory_changes_nothing(image_folder):
 
 def test_a_subset_keeps_classes_and_order():
     images = some_images()
-    part = subset(images, torch.tensor([5, 1]))
+    part = Subset(images, torch.tensor([5, 1]))
     assert len(part) == 2
     assert part.labels.tolist() == [1, 1]
     assert torch.equal(part.read(torch.tensor([0])), images.pixels[5:6])

@@ -1,12 +1,15 @@
 """Every preparation is checked, and running it again changes nothing."""
 
+import os
 import pickle
 import tarfile
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import torch
 
 from fqgan.data import cifar, prepare
 from fqgan.data.hdf5 import read_hdf5
@@ -109,6 +112,19 @@ def test_inception_weights_with_a_wrong_hash_are_refused(tmp_path):
     with pytest.raises(ValueError, match="expected 6726825d"):
         prepare.main(words)
     assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_real_images_become_hdf5(tmp_path):
+    archive = Path(os.environ.get("FQGAN_DATA", "none")) / "images" / "cifar10_jpeg.zip"
+    if not archive.is_file():
+        pytest.skip("FQGAN_DATA/images/cifar10_jpeg.zip is not there")
+    out = tmp_path / "cifar.hdf5"
+    words = ["hdf5", "--out", str(out), "--data.source", "zip", "--data.path", str(archive)]
+    prepare.main([*words, "--data.limit", "500"])
+    images = read_hdf5(out)
+    assert len(images) == 500
+    assert images.class_names[:2] == ["airplane", "automobile"]
+    assert 100 < images.read(torch.arange(500)).float().mean() < 140
 
 
 def test_an_unknown_kind_lists_those_there_are():

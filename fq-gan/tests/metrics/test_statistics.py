@@ -53,6 +53,20 @@ def test_kept_features_are_a_fixed_choice_from_the_whole_set():
     assert torch.equal(found.features, again.features)
 
 
+def test_two_ranks_score_as_one_does(two_ranks):
+    images = torch.rand(21, 3, 2, 2) * 2 - 1
+    expected = moments(images[:, :, 0, 0])
+
+    def run(rank):
+        share = images[rank::2].split(4)
+        return collect(Corner(), share, 21, quantize=False, max_features=9)
+
+    for found in two_ranks(run):
+        assert found.moments.num_images == len(found.logits) == 21
+        assert len(found.features) == 9
+        torch.testing.assert_close(found.moments.covariance, expected.covariance)
+
+
 def test_too_few_images_are_refused():
     with pytest.raises(ValueError, match="7 images came where 20"):
         collect(Corner(), [next(endless())], 20)
