@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from prevalent.environments.walk import Episode
-from prevalent.simulator.graph import Graphs, ScanData
+from prevalent.simulator.graph import UPRIGHT, Graphs, ScanData
 
 SQUARE = {"a": (0, 0, 0), "b": (0, 2, 0), "c": (2, 2, 0.5), "d": (2, 0, 0)}
 SQUARE_EDGES = [("a", "b"), ("b", "c"), ("c", "d"), ("d", "a")]
@@ -55,6 +55,7 @@ def write_connectivity(folder: Path, name: str, scan: ScanData) -> Path:
     rows = []
     for i in range(n):
         pose = np.eye(4)
+        pose[:3, :3] = UPRIGHT if scan.rotations is None else scan.rotations[i]
         pose[:3, 3] = scan.positions[i]
         rows.append(
             {

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..simulator.geometry import NUM_HEADINGS, VIEW_ELEVATIONS, VIEW_HEADINGS, canonical_angle
-from ..simulator.graph import Graphs, ScanData
+from ..simulator.graph import UPRIGHT, Graphs, ScanData
 
 SPACING = 2.4  # meters between places, before they are moved about
 JITTER = 0.35
@@ -97,6 +97,7 @@ def write_house(folder: Path, house: House) -> None:
     rows = []
     for i, name in enumerate(data.viewpoints):
         pose = np.eye(4)
+        pose[:3, :3] = UPRIGHT
         pose[:3, 3] = data.positions[i]
         row = {"image_id": name, "pose": pose.ravel().tolist(), "included": bool(data.included[i])}
         row |= {"visible": free[i].tolist(), "unobstructed": free[i].tolist(), "height": 1.5}

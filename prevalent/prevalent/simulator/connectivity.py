@@ -13,7 +13,7 @@ import numpy as np
 
 from .graph import Graphs, ScanData, SimulatorError
 
-CACHE_FORMAT = 1
+CACHE_FORMAT = 2
 SUFFIX = "_connectivity.json"
 
 
@@ -64,7 +64,8 @@ def parse_connectivity(text: bytes, path: Path) -> ScanData:
             f"{viewpoints[b]!r} in one direction only"
         )
     edges = np.argwhere(free).astype(np.int32)
-    return ScanData(viewpoints, pose[:, [3, 7, 11]], included, edges)
+    matrices = pose.reshape(n, 4, 4)
+    return ScanData(viewpoints, matrices[:, :3, 3], included, edges, matrices[:, :3, :3])
 
 
 def load_graphs(
@@ -124,6 +125,7 @@ def _read_cache(path: Path, scans: list[str]) -> Graphs | None:
                     kept["positions"][own],
                     kept["included"][own],
                     kept["edges"][edges[i] : edges[i + 1]],
+                    kept["rotations"][own],
                 )
             )
             distances.append(kept["distances"][pairs[i] : pairs[i + 1]].reshape(n, n))
@@ -151,6 +153,7 @@ def _write_cache(path: Path, graphs: Graphs, data: list[ScanData]) -> None:
                 viewpoints=np.frombuffer("\n".join(graphs.viewpoints).encode(), dtype=np.uint8),
                 positions=graphs.positions,
                 included=graphs.included,
+                rotations=graphs.rotations,
                 edges=np.concatenate([d.edges for d in data]),
                 distances=graphs.all_distances,
                 next_hops=graphs.all_next_hops,

@@ -23,6 +23,10 @@ class SimulatorError(ValueError):
     """A scan, viewpoint, action or file that the simulator cannot use."""
 
 
+UPRIGHT: FloatArray = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
+"""Camera-to-world rotation of a camera (x right, y down, z ahead) that looks along +y."""
+
+
 class ScanData(NamedTuple):
     """One connectivity file."""
 
@@ -30,6 +34,7 @@ class ScanData(NamedTuple):
     positions: FloatArray  # (n, 3) meters
     included: NDArray[np.bool_]  # (n,)
     edges: NDArray[np.int32]  # (E, 2) directed, sorted by source, then target
+    rotations: FloatArray | None = None  # (n, 3, 3) camera to world; upright, facing +y when None
 
 
 class Graphs:
@@ -59,6 +64,7 @@ class Graphs:
         self.location = np.arange(len(self.viewpoints)) - self.offsets[self.scan_index]  # (N,)
         self.positions = np.concatenate([d.positions for d in data])  # (N, 3) meters
         self.included = np.concatenate([d.included for d in data])  # (N,)
+        self.rotations = np.concatenate([_rotations(d) for d in data])  # (N, 3, 3) camera to world
         edges = np.concatenate(
             [d.edges.astype(np.int64) + o for d, o in zip(data, self.offsets, strict=False)]
         )
@@ -222,6 +228,12 @@ class ScanView:
         node = self.graphs.node(self.scan, viewpoint)
         nodes = self.graphs.neighbors[node][: self.graphs.degree[node]]
         return [self.graphs.viewpoints[n] for n in nodes]
+
+
+def _rotations(data: ScanData) -> FloatArray:
+    if data.rotations is not None:
+        return data.rotations
+    return np.tile(UPRIGHT, (len(data.viewpoints), 1, 1))
 
 
 def shortest_paths(data: ScanData) -> tuple[FloatArray, NDArray[np.int16]]:

@@ -7,6 +7,7 @@ import pytest
 
 from prevalent.simulator import Graphs, SimulatorError
 from prevalent.simulator.connectivity import parse_connectivity, read_scans
+from prevalent.simulator.graph import UPRIGHT
 from tests.factories import make_scan, random_scan, write_connectivity
 
 
@@ -18,6 +19,7 @@ def test_files_give_back_the_scan_they_were_written_from(tmp_path):
     np.testing.assert_array_equal(read.positions, scan.positions)
     np.testing.assert_array_equal(read.included, scan.included)
     np.testing.assert_array_equal(read.edges, scan.edges)
+    np.testing.assert_array_equal(read.rotations, np.tile(UPRIGHT, (4, 1, 1)))
 
 
 def test_edges_to_excluded_viewpoints_are_dropped(tmp_path):
@@ -33,7 +35,15 @@ def test_a_cached_load_equals_the_first_one(tmp_path):
     cold = Graphs.load(tmp_path / "c", cache_dir=tmp_path / "cache")
     assert len(list((tmp_path / "cache").iterdir())) == 1
     warm = Graphs.load(tmp_path / "c", cache_dir=tmp_path / "cache")
-    for name in ("positions", "included", "edges", "all_distances", "all_next_hops", "neighbors"):
+    for name in (
+        "positions",
+        "rotations",
+        "included",
+        "edges",
+        "all_distances",
+        "all_next_hops",
+        "neighbors",
+    ):
         np.testing.assert_array_equal(getattr(cold, name), getattr(warm, name))
     assert (cold.scans, cold.viewpoints) == (warm.scans, warm.viewpoints)
 

@@ -1,0 +1,139 @@
+"""The feature store and the table on the device."""
+
+import zlib
+
+import numpy as np
+import pytest
+import torch
+
+from prevalent.data.feature_files import FeatureRow, write_hdf5, write_npy, write_tsv
+from prevalent.data.features import DeviceFeatures, FeatureStore, expand_angles, synthetic_features
+from prevalent.simulator.geometry import angle_features, angle_table
+from tests.factories import make_graphs
+
+NAMES = ["house_a", "house_b", "house_c", "house_d"]
+
+
+def rows():
+    return list(synthetic_features(NAMES, 8).items())
+
+
+@pytest.fixture(params=["tsv", "hdf5", "hdf5 per viewpoint", "npy"])
+def path(request, tmp_path):
+    array = np.stack([row.features for row in rows()])
+    if request.param == "tsv":
+        write_tsv(tmp_path / "f.tsv", rows())
+        return tmp_path / "f.tsv"
+    if request.param == "hdf5":
+        write_hdf5(tmp_path / "f.h5", NAMES, array)
+        return tmp_path / "f.h5"
+    if request.param == "npy":
+        write_npy(tmp_path / "f.npy", rows())
+        return tmp_path / "f.npy"
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(tmp_path / "f.hdf5", "w") as file:
+        for name, features in rows():
+            file.create_dataset(name, data=features, compression="gzip")
+    return tmp_path / "f.hdf5"
+
+
+def test_every_file_form_gives_the_same_features(path, tmp_path):
+    for _ in range(2):  # the second time from the converted copy
+        store = FeatureStore.open(path, width=8, cache_dir=tmp_path / "cache")
+        assert sorted(store.rows) == NAMES
+        assert isinstance(store.array, np.memmap)
+        for name, features in rows():
+            np.testing.assert_array_equal(store.view(name), features)
+
+
+def test_synthetic_features_follow_the_recorded_rule():
+    store = synthetic_features(NAMES, 5)
+    drawn = np.random.RandomState(zlib.crc32(b"house_b")).standard_normal((36, 5))
+    np.testing.assert_array_equal(store.view("house_b"), drawn.astype(np.float32))
+
+
+def test_a_changed_tsv_is_converted_again(tmp_path):
+    path = tmp_path / "f.tsv"
+    for width in (4, 6):
+        write_tsv(path, synthetic_features(NAMES, width).items())
+        assert FeatureStore.open(path, cache_dir=tmp_path / "cache").width == width
+
+
+def test_half_precision_copies_are_half_as_large(tmp_path):
+    write_tsv(tmp_path / "f.tsv", rows())
+    store = FeatureStore.open(tmp_path / "f.tsv", dtype="float16", cache_dir=tmp_path)
+    assert store.array.dtype == np.float16
+    np.testing.assert_allclose(store.view("house_a"), rows()[0].features, atol=2e-3)
+
+
+def test_a_wrong_width_a_missing_file_and_a_strange_ending_are_named(path, tmp_path):
+    with pytest.raises(ValueError, match="is 8 numbers wide, but the model takes 2048"):
+        FeatureStore.open(path, width=2048, cache_dir=tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"nowhere\.tsv"):
+        FeatureStore.open(tmp_path / "nowhere.tsv")
+    (tmp_path / "f.zip").write_text("")
+    with pytest.raises(ValueError, match=r"must end in \.tsv, \.h5"):
+        FeatureStore.open(tmp_path / "f.zip")
+
+
+def test_the_first_missing_viewpoint_is_named():
+    store = synthetic_features(NAMES[:2], 4)
+    with pytest.raises(ValueError, match="no viewpoint 'house_c'"):
+        store.check(make_graphs())
+    with pytest.raises(ValueError, match="no viewpoint 'other_x'"):
+        store.view("other_x")
+
+
+def test_rows_without_names_are_refused(tmp_path):
+    np.save(tmp_path / "f.npy", np.zeros((2, 36, 4), np.float32))
+    with pytest.raises(FileNotFoundError, match=r"lacks its names .*f\.ids\.json"):
+        FeatureStore.open(tmp_path / "f.npy")
+    with pytest.raises(ValueError, match="for 3 viewpoints"):
+        FeatureStore(NAMES[:3], np.zeros((2, 36, 4)))
+
+
+@pytest.mark.parametrize("layout", ["interleaved", "block"])
+def test_expanded_angles_equal_encoded_ones(layout):
+    rng = np.random.default_rng(0)
+    heading, elevation = rng.uniform(-3, 3, (2, 5, 7))
+    four = torch.from_numpy(angle_features(heading, elevation, 4))
+    expected = angle_features(heading, elevation, 20, layout)
+    np.testing.assert_array_equal(expand_angles(four, 20, layout), expected)
+
+
+@pytest.mark.parametrize("resident", [True, False])
+@pytest.mark.parametrize("layout", ["interleaved", "block"])
+def test_gathered_features_equal_rows_of_the_file(resident, layout):
+    store = synthetic_features(NAMES, 6)
+    device = DeviceFeatures(store, angle_size=8, layout=layout, resident=resident)
+    row, view = np.array([2, 0, 2]), np.array([5, 17, 30])
+    panorama = device.panorama(row, view)
+    assert panorama.shape == (3, 36, device.width)
+    np.testing.assert_array_equal(panorama[..., :6], store.array[row])
+    np.testing.assert_array_equal(panorama[..., 6:], angle_table(8, layout)[view])
+    np.testing.assert_array_equal(device.single(row, view), store.array[row, view])
+    seen = np.array([[3, -1], [35, 0], [-1, -1]])
+    angle = np.ones((3, 2, 4), np.float32) * (seen >= 0)[..., None].astype(np.float32)
+    candidates = device.candidates(row, seen, angle)
+    np.testing.assert_array_equal(candidates[0, 0, :6], store.array[2, 3])
+    np.testing.assert_array_equal(candidates[1, 1, :6], store.array[0, 0])
+    assert not candidates[torch.from_numpy(seen) < 0].any()
+    noisy = device.candidates(row, seen, angle, images=device.images(row) * 2)
+    np.testing.assert_array_equal(noisy[..., :6], 2 * candidates[..., :6])
+
+
+@pytest.mark.gpu
+def test_the_table_stands_on_the_gpu_where_it_fits():
+    device = DeviceFeatures(synthetic_features(NAMES, 6), "cuda")
+    assert device.panorama(np.array([1]), np.array([0])).is_cuda
+    expected = synthetic_features(NAMES, 6).array[1]
+    np.testing.assert_array_equal(device.images(np.array([1]))[0].cpu(), expected)
+
+
+def test_a_store_that_was_saved_is_the_same(tmp_path):
+    store = FeatureStore(NAMES, np.stack([r.features for r in rows()]))
+    store.save(tmp_path / "s.npy")
+    again = FeatureStore.open(tmp_path / "s.npy")
+    assert again.rows == store.rows
+    assert all(isinstance(row, FeatureRow) for row in again.items())
+    np.testing.assert_array_equal(again.array, store.array)
