@@ -23,7 +23,7 @@ class ScoringOptions:
     """inception-torch: BigGAN's protocol; inception: TensorFlow's; the others work offline."""
     weights: str = ""
     """File with the Inception weights, or folder with the SqueezeNet weights."""
-    fetch: bool = False
+    download: bool = False
     """Download the Inception weights where no file is given and none is in the cache."""
     num_images: int = 50_000
     """Generated images that are scored."""
@@ -55,7 +55,7 @@ def open_extractor(options: ScoringOptions, device: torch.device | str) -> Featu
     return build_extractor(
         options.features,
         weights=options.weights,
-        fetch=options.fetch,
+        fetch=options.download,
         cache_dir=options.cache_dir or None,
         device=device,
     )

@@ -3,7 +3,7 @@
 # run: 97,500 iterations of 5.1 TFLOP; GPU and hours not measured.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-for preset in biggan-c100-layer0 biggan-c100-layer1 biggan-c100-layer2 biggan-c100-layer3 biggan-c100; do
+for preset in biggan-c100{-layer0,-layer1,-layer2,-layer3,}; do
   run_dir=${RUN_DIR:-runs/ablations}/$preset
   torchrun --standalone --nproc-per-node "${GPUS:-1}" \
     -m fqgan train "$preset" --run-dir "$run_dir" "$@"

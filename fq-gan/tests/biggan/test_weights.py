@@ -1,0 +1,87 @@
+import pytest
+import torch
+from factories import tiny_config
+
+from fqgan.biggan import build_discriminator, build_generator
+from fqgan.biggan.weights import load_weights, save_weights, start_from, weights_of_run
+
+
+@pytest.fixture
+def saved(tmp_path):
+    config = tiny_config()
+    average, raw, discriminator = (
+        build_generator(config),
+        build_generator(config),
+        build_discriminator(config),
+    )
+    save_weights(
+        tmp_path / "model",
+        config,
+        average,
+        raw=raw,
+        discriminator=discriminator,
+        class_names=["a", "b", "c"],
+        step=7,
+    )
+    return tmp_path / "model", average, raw, discriminator
+
+
+def same(one, two):
+    return all(
+        torch.equal(a, b)
+        for a, b in zip(one.state_dict().values(), two.state_dict().values(), strict=True)
+    )
+
+
+def test_weights_come_back_as_they_were_saved(saved):
+    folder, average, raw, _ = saved
+    weights = load_weights(folder)
+    assert same(weights.generator, average)
+    assert not weights.generator.training
+    assert weights.config == tiny_config()
+    assert (weights.class_names, weights.step) == (["a", "b", "c"], 7)
+    assert same(load_weights(folder, use_average=False).generator, raw)
+
+
+def test_saving_again_replaces_the_folder_whole(saved):
+    folder, average, *_ = saved
+    save_weights(folder, tiny_config(), average, step=8)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert load_weights(folder).step == 8
+
+
+def test_fine_tuning_starts_from_both_networks(saved):
+    folder, _, raw, discriminator = saved
+    config = tiny_config()
+    generator, judge = build_generator(config), build_discriminator(config)
+    start_from(folder, generator, judge)
+    assert same(generator, raw)
+    assert same(judge, discriminator)
+
+
+def test_a_folder_without_weights_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no weights were found.*model.safetensors"):
+        load_weights(tmp_path)
+    with pytest.raises(FileNotFoundError, match="--initial-weights"):
+        start_from(tmp_path, torch.nn.Linear(1, 1), torch.nn.Linear(1, 1))
+
+
+def test_damaged_weights_are_named(saved):
+    folder, *_ = saved
+    (folder / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(ValueError, match=r"model.safetensors does not fit"):
+        load_weights(folder)
+
+
+def test_a_run_without_a_save_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="train it until its first save"):
+        weights_of_run(tmp_path)
+    with pytest.raises(FileNotFoundError, match="--best"):
+        weights_of_run(tmp_path, best=True)
+
+
+def test_the_newest_of_the_best_weights_is_taken(tmp_path):
+    generator = build_generator(tiny_config())
+    for number, step in enumerate((30, 40, 20)):
+        save_weights(tmp_path / f"best{number}", tiny_config(), generator, step=step)
+    assert weights_of_run(tmp_path, best=True).name == "best1"
