@@ -176,7 +176,13 @@ SMALL_MODEL = ModelConfig(
     attention_dropout=0.0,
 )
 TOY_MODEL = ModelConfig(
-    hidden_size=64, num_heads=4, intermediate_size=128, num_language_layers=2, num_cross_layers=2
+    hidden_size=64,
+    num_heads=4,
+    intermediate_size=128,
+    num_language_layers=2,
+    num_cross_layers=2,
+    dropout=0.0,
+    attention_dropout=0.0,
 )
 TINY_MODEL = ModelConfig(
     hidden_size=16, num_heads=2, intermediate_size=32, num_language_layers=1, num_cross_layers=1
@@ -214,7 +220,7 @@ PRETRAIN_PRESETS: dict[str, tuple[str, PretrainConfig]] = {
             train=("r2r:train",),
             features=None,
             batch_size=16,
-            max_steps=5000,
+            max_steps=6000,
             lr=1e-3,
             warmup_steps=200,
             eval_every=500,
