@@ -106,3 +106,17 @@ def test_a_restored_optimizer_continues_exactly():
 def test_the_rate_rises_and_falls_linearly():
     assert [linear_schedule(i, 6, 2) for i in range(7)] == [0, 0.5, 1, 0.75, 0.5, 0.25, 0]
     assert linear_schedule(0, 10) == 1
+
+
+def test_a_step_that_overflowed_in_fp16_leaves_no_trace():
+    weight = torch.nn.Parameter(torch.ones(3))
+    optimizer = AuthorsAdamW([weight], lr=0.1)
+    scaler = torch.amp.GradScaler("cpu")
+    for gradient, moved in ((float("inf"), False), (1.0, True)):
+        optimizer.zero_grad()
+        scaler.scale((weight * gradient).sum()).backward()
+        scaler.unscale_(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
+        assert (weight != 1).all().item() == moved
+    assert optimizer.param_groups[0]["steps"] == 1
