@@ -206,9 +206,12 @@ def _write_header(file: BinaryIO, shape: tuple[int, ...], dtype: str) -> None:
     np.lib.format.write_array_header_1_0(file, header)
 
 
-def converted_path(path: Path, dtype: str, cache_dir: Path | None = None) -> Path:
-    """The memory-mapped copy of a TSV or HDF5 file, named after its place, size and time."""
+def converted_path(path: Path, form: str, cache_dir: Path | None = None) -> Path:
+    """The memory-mapped copy of a TSV or HDF5 file, named after its place, size and time.
+
+    ``form`` says how the copy is made, so that two ways have two copies.
+    """
     facts = path.stat()
-    key = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns} {dtype}"
+    key = f"{path.resolve()} {facts.st_size} {facts.st_mtime_ns} {form}"
     digest = hashlib.sha1(key.encode(), usedforsecurity=False).hexdigest()
     return (cache_dir or default_cache_dir()) / f"features-{digest}.npy"

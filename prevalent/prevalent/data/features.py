@@ -50,6 +50,7 @@ class FeatureStore:
         path: str | Path,
         *,
         width: int | None = None,
+        num_views: int = NUM_VIEWS,
         dtype: str = "float32",
         cache_dir: Path | None = None,
     ) -> FeatureStore:
@@ -60,6 +61,7 @@ class FeatureStore:
         Args:
             path: the file.
             width: D that is expected; any when None.
+            num_views: V of a TSV; files of detected objects may have another one.
             dtype: of the copy, float32 or float16.
             cache_dir: place of the copy, the user's cache folder when None.
         """
@@ -74,10 +76,10 @@ class FeatureStore:
         elif path.suffix in (".h5", ".hdf5") and (mapped := map_hdf5(path)) is not None:
             store = cls(*mapped, source=str(path))
         elif path.suffix in (".tsv", ".h5", ".hdf5"):
-            copy = converted_path(path, dtype, cache_dir)
+            copy = converted_path(path, f"{dtype} {num_views}", cache_dir)
             if not (copy.is_file() and ids_path(copy).is_file()):
-                read = read_tsv if path.suffix == ".tsv" else read_hdf5
-                write_npy(copy, read(path), dtype)
+                rows = read_tsv(path, num_views) if path.suffix == ".tsv" else read_hdf5(path)
+                write_npy(copy, rows, dtype)
             store = cls._open_npy(copy)
             store.source = str(path)
         else:

@@ -59,6 +59,15 @@ def test_a_changed_tsv_is_converted_again(tmp_path):
         assert FeatureStore.open(path, cache_dir=tmp_path / "cache").width == width
 
 
+def test_a_tsv_may_have_another_number_of_views(tmp_path):
+    path = tmp_path / "f.tsv"
+    write_tsv(path, [FeatureRow("s_v", np.arange(40, dtype=np.float32).reshape(10, 4))])
+    store = FeatureStore.open(path, num_views=10, cache_dir=tmp_path)
+    assert (store.num_views, store.width) == (10, 4)
+    with pytest.raises(ValueError, match="not 36 views"):
+        FeatureStore.open(path, cache_dir=tmp_path)
+
+
 def test_half_precision_copies_are_half_as_large(tmp_path):
     write_tsv(tmp_path / "f.tsv", rows())
     store = FeatureStore.open(tmp_path / "f.tsv", dtype="float16", cache_dir=tmp_path)
