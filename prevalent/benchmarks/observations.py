@@ -13,7 +13,7 @@ import json
 import math
 import os
 import statistics
-import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ import numpy as np
 import torch
 
 from prevalent.data.features import DeviceFeatures, FeatureStore
+from prevalent.data.toy import write_toy
 from prevalent.environments.navigation import NavigationEnvironment
 from prevalent.environments.walk import Episode
 from prevalent.simulator import Graphs
@@ -130,7 +131,8 @@ def measure(
     graphs: Graphs, store: FeatureStore, tasks: list[Episode], args: argparse.Namespace
 ) -> dict[str, list[float]]:
     """CPU seconds per observation of every way, one entry per round, taking turns."""
-    batch, times = len(tasks), {}
+    batch = len(tasks)
+    times: dict[str, list[float]] = {}
     device = DeviceFeatures(store, angle_size=args.angle_size)
     for _ in range(args.rounds):
         plain = PlainEnvironment(graphs, store, args.angle_size)
@@ -162,9 +164,21 @@ def measure(
     return {name: [t / (batch * args.steps) for t in own] for name, own in times.items()}
 
 
+def default_connectivity() -> Path:
+    """The real scans where they are at hand, else toy houses."""
+    real = Path(os.environ.get("PREVALENT_DATA", "data")) / "connectivity"
+    if real.is_dir():
+        return real
+    folder = Path(tempfile.gettempdir()) / "prevalent-benchmark-world"
+    if not (folder / "features.npy").is_file():
+        write_toy(folder)
+    print(f"{real} does not exist: toy houses instead of the 90 scans")
+    return folder / "connectivity"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--connectivity", type=Path, default=Path("data/connectivity"))
+    parser.add_argument("--connectivity", type=Path, default=default_connectivity())
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[20, 64])
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--angle-size", type=int, default=128)
@@ -197,4 +211,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
