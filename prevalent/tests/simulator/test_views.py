@@ -57,3 +57,26 @@ def test_tables_are_built_once_per_camera_and_list_neighbors_nearest_first():
 def test_offsets_of_unused_slots_are_zero():
     graphs = make_graphs(one=random_scan(4))
     assert not offsets_to_neighbors(graphs)[graphs.neighbors < 0].any()
+
+
+def test_every_view_of_every_real_viewpoint_agrees_with_plain_trigonometry(real_graphs):
+    graphs, tables = real_graphs, view_tables(real_graphs, Camera())
+    source, slot = np.nonzero(graphs.neighbors >= 0)
+    kept = graphs.positions.astype(np.float32).astype(np.float64)  # MatterSim's precision
+    x, y, z = (kept[graphs.neighbors[source, slot]] - kept[source]).T
+    bearing, rise = np.arctan2(x, y), np.arctan2(z, np.hypot(x, y))
+    states = 0
+    for view in range(36):
+        turn = np.angle(np.exp(1j * (bearing - (view % 12) * np.pi / 6)))
+        listed = np.zeros(graphs.neighbors.shape, dtype=bool)
+        listed[source, slot] = np.abs(turn) <= Camera().half_angle
+        rank = np.arange(graphs.neighbors.shape[1]) < tables.count[:, view, None]
+        found = np.zeros_like(listed)
+        np.put_along_axis(found, tables.order[:, view].astype(int), rank, axis=1)
+        np.testing.assert_array_equal(found, listed)
+        ours = tables.heading[source, view % 12, slot]
+        np.testing.assert_allclose(np.exp(1j * ours), np.exp(1j * turn), atol=1e-6)
+        up = tables.elevation[source, view // 12, slot]
+        np.testing.assert_allclose(up, rise - (view // 12 - 1) * np.pi / 6, atol=1e-6)
+        states += int(graphs.included.sum())
+    assert states == 36 * graphs.included.sum()
