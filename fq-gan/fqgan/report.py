@@ -96,7 +96,7 @@ def our_value(figure: Figure, runs: Path) -> str:
 
 def evaluation_rows(runs: Path) -> list[tuple[str, ...]]:
     """The newest evaluation of every run and protocol below ``runs``."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for path in sorted(runs.rglob("evaluations.jsonl")):
         newest = {row.get("protocol"): row for row in read_evaluations(path)}
         for row in newest.values():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from typing import Any
 
 from . import plots
 from .config import PRESETS, TRAINERS
@@ -18,7 +19,7 @@ def main(argv: Sequence[str]) -> None:
     plots.try_plot(config.folder)
 
 
-def nearest(argv: Sequence[str]) -> dict[str, tuple[str, object]]:
+def nearest(argv: Sequence[str]) -> dict[str, tuple[str, Any]]:
     """The named preset alone, where there is one: its options are parsed many times faster."""
     if argv and argv[0] in PRESETS:
         # One more preset keeps the name on the command line a choice.

@@ -33,6 +33,12 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     metafunc.parametrize("case", found, ids=[str(path.relative_to(GOLDEN)) for path in found])
 
 
+@pytest.fixture(autouse=True)
+def _seeded() -> None:
+    """Every test draws the same weights and inputs, alone or in any order."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(scope="session")
 def golden() -> Path:
     """Folder of recorded cases: ``FQGAN_GOLDEN``, or the subset that is committed."""

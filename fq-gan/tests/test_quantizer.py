@@ -50,7 +50,7 @@ def test_a_recorded_sequence_of_calls_is_reproduced(case, forward_mode):
     for step in range(settings["steps"]):
         x = recorded[f"s{step}/x"].requires_grad_()
         out = layer(x)
-        assert torch.equal(out.index.flatten(), recorded[f"s{step}/idx"].flatten())
+        assert torch.equal(out.code_index.flatten(), recorded[f"s{step}/idx"].flatten())
         assert relative_error(out.loss, recorded[f"s{step}/diff"].flatten()) < TOLERANCE
         assert relative_error(out.codebook_perplexity, recorded[f"s{step}/ppl"]) < TOLERANCE
         expected = recorded[f"s{step}/out"] if forward_mode == "straight_through" else x
@@ -128,9 +128,19 @@ def test_the_nearest_code_is_that_of_the_full_distance_matrix():
     codes = layer.codes.clone()
     index, nearest = plain(x, codes)
     out = layer(x)
-    assert torch.equal(out.index.flatten(), index)
+    assert torch.equal(out.code_index.flatten(), index)
     expected = (x.movedim(1, -1).reshape(-1, 6) - nearest).square().view(3, -1).mean(dim=1)
     torch.testing.assert_close(out.loss, 0.5 * expected)
+
+
+@pytest.mark.parametrize("size", [64, 96, 128, 1000, 2048])
+def test_of_equally_near_codes_the_first_one_is_taken(size):
+    layer = FeatureQuantizer(3, size).eval()
+    layer.set_codes(torch.randn(size // 2, 3).repeat(2, 1))
+    out = layer(features((2, 3, 8, 8)))
+    assert out.code_index.max() < size // 2
+    layer.set_codes(torch.zeros(size, 3))  # as unused codes are with the numerics of TensorFlow
+    assert torch.equal(layer(features((2, 3, 8, 8))).code_index, torch.zeros(2, 8, 8).long())
 
 
 def test_chunks_do_not_change_the_result(monkeypatch):
@@ -139,7 +149,7 @@ def test_chunks_do_not_change_the_result(monkeypatch):
     one = whole(x)
     monkeypatch.setattr(quantizer_module, "CPU_CHUNK", 11 * 7)
     many = chunked(x)
-    assert torch.equal(one.index, many.index)
+    assert torch.equal(one.code_index, many.code_index)
     torch.testing.assert_close(one.loss, many.loss)
     torch.testing.assert_close(whole.embed, chunked.embed)
 
@@ -237,7 +247,7 @@ def test_dead_codes_come_back_as_vectors_of_the_batch_and_stay():
     other.set_codes(layer.codes)
     x = features((8, 6, 4, 4))
     other(x)
-    index = layer(x).index
+    index = layer(x).code_index
     assert layer.dead_codes(0.05) == 0
     vectors = x.movedim(1, -1).reshape(-1, 6)
     distance = torch.cdist(layer.codes, vectors).min(dim=1).values

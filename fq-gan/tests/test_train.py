@@ -60,6 +60,7 @@ def test_a_termination_saves_and_the_same_command_continues(tmp_path):
 
 
 TWO_PROCESSES = """
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -70,18 +71,23 @@ from fqgan.biggan.train import train
 
 whole, halves = (tiny_run(Path(sys.argv[2]) / name, max_steps=4, save_every=2) for name in "wh")
 step = replace(whole.step, num_d_accumulations=2, num_g_accumulations=2)
-for run in (whole, replace(halves, max_steps=2), halves):
+runs = (whole, replace(halves, max_steps=2), halves)
+for run, port in zip(runs, sys.argv[3:], strict=True):  # a group of processes each
+    os.environ["MASTER_PORT"] = port
     train(replace(run, step=step))
 """
 
 
 def test_two_processes_resume_to_the_same_bits(tmp_path):
     """They share the accumulations; one run of the two is cut in the middle and continued."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
-    words = [sys.executable, "-c", TWO_PROCESSES, str(Path(__file__).parent), str(tmp_path)]
+    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
+        sockets = (one, two, three)
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        ports = [str(free.getsockname()[1]) for free in sockets]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    folders = [str(Path(__file__).parent), str(tmp_path)]
+    words = [sys.executable, "-c", TWO_PROCESSES, *folders, *ports]
     for process in [start(words, RANK=str(rank), **group) for rank in (0, 1)]:
         finish(process)
     assert differing(tmp_path / "w", tmp_path / "h") == []

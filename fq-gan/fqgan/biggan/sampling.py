@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..sheets import midpoints, save_sheet
-from . import standing_statistics
+from .deep import DeepGenerator
+from .generator import Generator
 from .latents import Latents
+from .norms import standing_statistics
 from .options import SampleStatistics
 
 logger = logging.getLogger(__name__)
@@ -33,7 +35,7 @@ class Sampler:
 
     def __init__(
         self,
-        generator: nn.Module,
+        generator: Generator | DeepGenerator,
         latents: Latents,
         *,
         statistics: SampleStatistics = "running",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,15 +20,30 @@ from ..runtime.precision import MixedPrecision, check_finite
 from ..runtime.rundir import open_run
 from ..runtime.signals import StopSignal
 from ..scoring import Scorer
-from . import build_discriminator, build_generator
+from .build import build_discriminator, build_generator
+from .deep import DeepGenerator
+from .generator import Generator
 from .latents import Latents
 from .options import BigganTrain, share_step
 from .sampling import Sampler, class_sheet
 from .step import GanStep
 from .weights import save_weights, start_from
 
+AnyGenerator: TypeAlias = Generator | DeepGenerator
 
-def train(config: BigganTrain) -> nn.Module:
+
+class RunProgress(Progress):
+    """What a run knows of itself: its step, its best score, and how many were the best so far."""
+
+    step: int
+
+    def __init__(self) -> None:
+        super().__init__(best=0.0, best_saved=0)
+        self.best: float
+        self.best_saved: int
+
+
+def train(config: BigganTrain) -> AnyGenerator:
     """Run ``config`` to its last step, continuing from the newest checkpoint in its folder.
 
     Returns:
@@ -54,20 +70,18 @@ def train(config: BigganTrain) -> nn.Module:
         if config.initial_weights:
             start_from(config.initial_weights, generator, discriminator)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        generator, discriminator = (
+        for network in (generator, discriminator):
             network.to(world.device, memory_format=layout)  # type: ignore[call-overload]
-            for network in (generator, discriminator)
-        )
         latents = Latents(
             generator.latent_dim, networks.num_classes, seed=config.seed, device=world.device
         )
         precision = MixedPrecision(config.precision, world.device)
         step = GanStep(generator, discriminator, options, precision=precision, draw=latents)
-        chosen = step.average.module if config.use_average else generator
+        chosen = cast(AnyGenerator, step.average.module) if config.use_average else generator
         batches = build_batches(
             config.data, images, options.batch_size, seed=config.seed, device=world.device
         )
-        progress = Progress(best=0.0, best_saved=0)
+        progress = RunProgress()
         parts = {
             "generator": generator,
             "discriminator": discriminator,
@@ -106,17 +120,20 @@ def train(config: BigganTrain) -> nn.Module:
                     losses = step(*real, progress.step)
 
                     last = progress.step == config.max_steps or stop.requested(progress.step)
+                    logged = is_due(progress.step, config.log_every) or last
+                    saved = is_due(progress.step, config.save_every) or last
+                    scored = is_due(progress.step, config.evaluate_every, config.max_steps)
+                    if logged or saved or scored:
+                        check_finite(progress.step, **losses._asdict())
                     row: dict[str, float | Tensor] = {}
-                    if is_due(progress.step, config.log_every) or last:
+                    if logged:
                         row = {f"loss_{name}": value for name, value in losses._asdict().items()}
                         row["codebook_perplexity"] = row.pop("loss_codebook_perplexity")
                         row |= quantizer_statistics(discriminator)
                         row |= {"images": batches.images_seen, "epoch": batches.epoch}
-                    if row or is_due(progress.step, config.save_every):
-                        check_finite(progress.step, **losses._asdict())
-                    if scorer and is_due(progress.step, config.evaluate_every, config.max_steps):
+                    if scored and scorer:
                         row |= scores(config, scorer, chosen)
-                        if improves(row[config.best_metric], config.best_metric, progress):
+                        if improves(float(row[config.best_metric]), config.best_metric, progress):
                             save(f"best{progress.best_saved % config.keep_best}")
                             progress.best_saved += 1
                     if row:
@@ -126,7 +143,7 @@ def train(config: BigganTrain) -> nn.Module:
                         spectra.write(progress.step, G=generator, D=discriminator)
                     if is_due(progress.step, config.sample_every, config.max_steps):
                         write_fixed_sheet(config, chosen, run_dir, progress.step)
-                    if is_due(progress.step, config.save_every) or last:
+                    if saved:
                         checkpoint.save(progress.step)
                         save("model")
                     if last and progress.step < config.max_steps:
@@ -148,7 +165,7 @@ def next_images(batches: Batches, count: int) -> tuple[Tensor, Tensor]:
     return torch.cat([batch.images for batch in drawn]), torch.cat([b.labels for b in drawn])
 
 
-def sampler_of(config: BigganTrain, generator: nn.Module, seed: int, shared: bool) -> Sampler:
+def sampler_of(config: BigganTrain, generator: AnyGenerator, seed: int, shared: bool) -> Sampler:
     """A sampler with a stream of its own: sampling does not disturb training."""
     latents = Latents(
         generator.latent_dim,
@@ -166,7 +183,7 @@ def sampler_of(config: BigganTrain, generator: nn.Module, seed: int, shared: boo
     )
 
 
-def scores(config: BigganTrain, scorer: Scorer, generator: nn.Module) -> dict[str, float]:
+def scores(config: BigganTrain, scorer: Scorer, generator: AnyGenerator) -> dict[str, float]:
     """Scores of the same latents at every call, computed by all ranks together."""
     found = scorer(sampler_of(config, generator, config.seed + 1, shared=True))
     if config.best_metric not in found:
@@ -177,21 +194,22 @@ def scores(config: BigganTrain, scorer: Scorer, generator: nn.Module) -> dict[st
     return found
 
 
-def write_fixed_sheet(config: BigganTrain, generator: nn.Module, run_dir: Path, step: int) -> None:
+def write_fixed_sheet(
+    config: BigganTrain, generator: AnyGenerator, run_dir: Path, step: int
+) -> None:
     """``samples/fixed_STEP.png``: the same noise and classes at every step."""
     if distributed.is_main():
         sampler = sampler_of(config, generator, config.seed + 2, shared=False)
         class_sheet(sampler, run_dir / "samples" / f"fixed_{step:06d}.png")
 
 
-def improves(value: float | Tensor, metric: str, progress: Progress) -> bool:
+def improves(value: float, metric: str, progress: RunProgress) -> bool:
     """Whether ``value`` is strictly better than any before; remembers it in ``progress``."""
-    better = progress.best_saved == 0 or (
-        value > progress.best if metric == "inception_score" else value < progress.best
-    )
-    if better:
-        progress.best = float(value)
-    return better
+    ahead = value - progress.best if metric == "inception_score" else progress.best - value
+    if progress.best_saved > 0 and ahead <= 0:
+        return False
+    progress.best = value
+    return True
 
 
 def write_parameter_counts(run_dir: Path, **networks: nn.Module) -> None:

@@ -15,13 +15,15 @@ from torch import nn
 
 from ..runtime.files import replace_folder, write_atomically
 from ..runtime.rundir import read_config
-from . import build_generator
+from .build import build_generator
 from .config import BigganConfig
+from .deep import DeepGenerator
+from .generator import Generator
 
 
 class Weights(NamedTuple):
     config: BigganConfig
-    generator: nn.Module  # in eval mode
+    generator: Generator | DeepGenerator  # in eval mode
     class_names: list[str]
     step: int
 
@@ -88,7 +90,7 @@ def load_weights(
     path = raw if not use_average and raw.exists() else folder / "model.safetensors"
     generator = build_generator(config)
     load_into(generator, path)
-    generator = generator.to(device).eval()
+    generator.to(device).eval()
     return Weights(config, generator, extra.get("class_names", []), extra.get("step", 0))
 
 

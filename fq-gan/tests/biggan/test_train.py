@@ -9,8 +9,8 @@ from runs import tiny_run, weights_of
 from safetensors.torch import load_file
 
 from fqgan.biggan import step as step_module
-from fqgan.biggan.train import Spectra, improves, is_due, train
-from fqgan.runtime.checkpoint import Checkpoint, Progress
+from fqgan.biggan.train import RunProgress, Spectra, improves, is_due, train
+from fqgan.runtime.checkpoint import Checkpoint
 from fqgan.runtime.command import Stopped
 from fqgan.runtime.logs import read_metrics
 from fqgan.runtime.signals import StopSignal
@@ -156,7 +156,7 @@ def test_inception_weights_that_are_missing_are_named_before_the_first_step(tmp_
 
 
 def test_improvement_is_strict_and_has_a_direction():
-    progress = Progress(best=0.0, best_saved=0)
+    progress = RunProgress()
     assert improves(5.0, "fid", progress)
     progress.best_saved = 1
     assert not improves(5.0, "fid", progress)
