@@ -1,0 +1,70 @@
+"""A classifier on a sentence encoder: BERT's pooled vector, dropout, one linear map (Sec. 4.4)."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import BertModel
+
+DROPOUT = 0.1
+
+
+class SentenceClassifier(nn.Module):
+    """Logits of a sentence or of a pair of sentences.
+
+    The map to the latent mean and variance is not used: the vector is the one it would read.
+
+    Args:
+        bert: the encoder of an Optimus model, or a plain BERT.
+        num_labels: C; 1 is regression.
+        frozen: feature-based, the encoder is not trained; else everything is fine-tuned.
+        dropout: before the linear map.
+        pad_token_id: not attended to.
+    """
+
+    def __init__(
+        self,
+        bert: BertModel,
+        num_labels: int,
+        *,
+        frozen: bool = False,
+        dropout: float = DROPOUT,
+        pad_token_id: int = 0,
+    ) -> None:
+        super().__init__()
+        if num_labels < 1:
+            raise ValueError(f"a classifier needs at least 1 output, got {num_labels}")
+        self.bert, self.frozen, self.pad_token_id = bert, frozen, pad_token_id
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(bert.config.hidden_size, num_labels)
+        nn.init.normal_(self.classifier.weight, std=0.02)
+        nn.init.zeros_(self.classifier.bias)
+        if frozen:
+            bert.requires_grad_(False)
+
+    def features(self, ids: Tensor, segments: Tensor | None = None) -> Tensor:
+        """The pooled vectors (B, H) of ``ids`` (B, S); ``segments`` (B, S) are 0 and 1, or None."""
+        mask = ids != self.pad_token_id
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
+            return self.bert(
+                input_ids=ids, attention_mask=mask, token_type_ids=segments
+            ).pooler_output
+
+    def forward(self, ids: Tensor, segments: Tensor | None = None) -> Tensor:
+        """Logits (B, C), or predictions (B, 1), in fp32."""
+        return self.classify(self.features(ids, segments))
+
+    def classify(self, features: Tensor) -> Tensor:
+        """Logits (B, C) of pooled vectors (B, H)."""
+        return self.classifier(self.dropout(features)).float()
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy () in nats; of one output the mean squared error.
+
+    ``logits`` are (B, C), ``labels`` (B,) class numbers, or numbers for regression.
+    """
+    if logits.shape[1] == 1:
+        return F.mse_loss(logits[:, 0], labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels.long())

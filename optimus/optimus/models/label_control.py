@@ -1,0 +1,250 @@
+"""Sentences with a chosen label: CARA, the label-conditional VAE of Li et al., EMNLP 2020, Sec. 4.3.
+
+z holds what a sentence says apart from its label; the label's embedding is added to it. Three small
+networks work on z: a classifier whose failure removes the label from z, and a generator and a
+discriminator (a GAN in latent space) that make z for conditional generation. A text classifier
+reads the decoder's token embeddings.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .storage import load_added, read_settings, save_with_vae
+from .vae import OptimusModel
+
+NAME = "label_control"
+KERNEL = 3  # words that the text classifier sees at once
+Adversary = Literal["reverse", "confusion"]
+Phase = Literal["model", "critics", "all"]
+
+
+class ControlLosses(NamedTuple):
+    """Losses of a batch; those that a phase leaves out are 0."""
+
+    reconstruction: Tensor  # (B,) nats given z and the true label
+    encoder: Tensor  # () how well the latent classifier still reads the label from z, to be lowered
+    classifier: Tensor  # () cross-entropy of the latent classifier (lsc)
+    discriminator: Tensor  # () of D: made z against real z (lsd)
+    generator: Tensor  # () of G: made z shall pass for real (lsg)
+    text: Tensor  # () cross-entropy of the text classifier (cls)
+
+
+class ControlAccuracies(NamedTuple):
+    """Right decisions (B,) of the small networks, bool."""
+
+    real: Tensor  # D takes z for real
+    made: Tensor  # D takes made z for made
+    latent: Tensor  # the latent classifier reads the label
+    text: Tensor  # the text classifier does
+
+
+class LabelControl(nn.Module):
+    """A sentence VAE's two networks with a label between them.
+
+    Args:
+        vae: the model; its encoder's posterior head is not used.
+        num_labels: C; two labels have one logit, as in the authors' code.
+        hidden: width of a hidden layer in the latent classifier and discriminator; 0 is none, as in
+            the authors' code.
+        train_zero_label: False restores the authors' embedding of label 0, a constant zero.
+        mask_padding: False restores the authors' text classifier, which also reads padding.
+        noise: standard deviation of what is added to z in training; 0 in the authors' code.
+    """
+
+    def __init__(
+        self,
+        vae: OptimusModel,
+        num_labels: int = 2,
+        *,
+        hidden: int = 0,
+        train_zero_label: bool = True,
+        mask_padding: bool = True,
+        noise: float = 0.0,
+    ) -> None:
+        super().__init__()
+        if vae.encoder is None:
+            raise ValueError('label control needs a sentence VAE; inject="none" has no encoder')
+        if num_labels < 2:
+            raise ValueError(f"label control needs at least 2 labels, got {num_labels}")
+        self.vae, self.num_labels, self.hidden = vae, num_labels, hidden
+        self.train_zero_label, self.mask_padding = train_zero_label, mask_padding
+        self.noise = noise
+        latent, logits = vae.config.latent_dim, 1 if num_labels == 2 else num_labels
+        width, embedding = vae.config.bert.hidden_size, vae.config.gpt2.n_embd
+        self.latent_head = nn.Linear(width, latent, bias=False)
+        self.generator = nn.Linear(latent, latent)
+        self.discriminator = _head(latent, 1, hidden)
+        self.classifier = _head(latent, logits, hidden)
+        self.label_embedding = nn.Embedding(
+            num_labels, latent, padding_idx=None if train_zero_label else 0
+        )
+        self.convolution = nn.Conv1d(embedding, embedding, KERNEL)
+        self.text_head = nn.Linear(embedding, logits)
+
+    def encode(self, encoder_ids: Tensor) -> Tensor:
+        """z (B, Z) of ``encoder_ids`` (B, S), right-padded."""
+        encoder = self.vae.encoder
+        assert encoder is not None
+        mask = encoder_ids != self.vae.config.encoder_pad_token_id
+        return self.latent_head(encoder.pooled(encoder_ids, mask)).float()
+
+    def condition(self, latent: Tensor, labels: Tensor) -> Tensor:
+        """What the decoder is given, (B, Z), for ``latent`` (B, Z) and ``labels`` (B,)."""
+        return latent + self.label_embedding(labels)
+
+    def make_latent(self, noise: Tensor) -> Tensor:
+        """G: ``noise`` (B, Z) from N(0, I) -> z (B, Z)."""
+        return self.generator(noise)
+
+    def classify_text(self, decoder_ids: Tensor) -> Tensor:
+        """Logits of the text classifier, (B, 1) for two labels, else (B, C).
+
+        ``decoder_ids`` (B, T) are <BOS> ... <EOS>; positions whose window touches padding do not
+        count, unless the sentence is shorter than a window.
+        """
+        ids = decoder_ids
+        pad = self.vae.config.pad_token_id
+        if ids.shape[1] < KERNEL:
+            ids = F.pad(ids, (0, KERNEL - ids.shape[1]), value=pad)
+        # Deviation: the embeddings are the decoder's, not a second parameter that shares its
+        # storage; both are updated alike.
+        embedded = self.vae.decoder.gpt2.transformer.wte(ids)
+        features = self.convolution(embedded.mT)  # (B, H, T - 2)
+        if not self.mask_padding:
+            return self.text_head(features.mean(dim=2))
+        windows = ((ids != pad).sum(dim=1) - KERNEL + 1).clamp(min=1)
+        valid = torch.arange(features.shape[2], device=ids.device) < windows[:, None]
+        pooled = (features * valid[:, None]).sum(dim=2) / windows[:, None]
+        return self.text_head(pooled)
+
+    def predict_text(self, decoder_ids: Tensor) -> Tensor:
+        """Labels (B,) by the text classifier."""
+        return decide(self.classify_text(decoder_ids))
+
+    def forward(
+        self,
+        encoder_ids: Tensor,
+        decoder_ids: Tensor,
+        labels: Tensor,
+        *,
+        phase: Phase = "all",
+        noise: Tensor | None = None,
+        adversary: Adversary = "reverse",
+    ) -> ControlLosses:
+        """Losses of B sentences with ``labels`` (B,).
+
+        Args:
+            encoder_ids, decoder_ids: (B, S) and (B, T).
+            labels: class numbers.
+            phase: ``model`` are the terms of encoder, decoder, embeddings and generator against
+                fixed critics; ``critics`` those of discriminator and classifiers on fixed z;
+                ``all`` every term of one graph, as the authors compute them.
+            noise: (B, Z) input of the generator; drawn where None.
+            adversary: ``reverse`` is 1 - cross-entropy (the authors'), ``confusion`` the
+                cross-entropy towards equal probabilities, which has a minimum.
+        """
+        latent = self.encode(encoder_ids)
+        noise = torch.randn_like(latent) if noise is None else noise.to(latent)
+        made = self.make_latent(noise)
+        zero = latent.new_zeros(())
+        if phase == "critics":
+            latent, made = latent.detach(), made.detach()
+        critics = self._critic_losses(latent, made, decoder_ids, labels)
+        if phase == "critics":
+            return ControlLosses(zero.expand(len(labels)), zero, *critics[:2], zero, critics[2])
+        given = latent
+        if self.noise and self.training:
+            given = latent + self.noise * torch.randn_like(latent)
+        reconstruction = self.vae.decoder.nll(decoder_ids, self.condition(given, labels))
+        encoder = adversarial_loss(self.classifier(latent), labels, adversary)
+        verdict = self.discriminator(made)
+        generator = F.binary_cross_entropy_with_logits(verdict, torch.ones_like(verdict))
+        if phase == "model":
+            return ControlLosses(reconstruction, encoder, zero, zero, generator, zero)
+        return ControlLosses(reconstruction, encoder, *critics[:2], generator, critics[2])
+
+    def _critic_losses(
+        self, latent: Tensor, made: Tensor, decoder_ids: Tensor, labels: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Of the latent classifier, the discriminator and the text classifier."""
+        real, false = self.discriminator(latent), self.discriminator(made)
+        discriminator = F.binary_cross_entropy_with_logits(false, torch.zeros_like(false))
+        discriminator = discriminator + F.binary_cross_entropy_with_logits(
+            real, torch.ones_like(real)
+        )
+        classifier = label_loss(self.classifier(latent), labels)
+        return classifier, discriminator, label_loss(self.classify_text(decoder_ids), labels)
+
+    @torch.no_grad()
+    def accuracies(
+        self, encoder_ids: Tensor, decoder_ids: Tensor, labels: Tensor, noise: Tensor
+    ) -> ControlAccuracies:
+        """Decisions of the small networks on B sentences and on z made from ``noise`` (B, Z)."""
+        latent, made = self.encode(encoder_ids), self.make_latent(noise)
+        return ControlAccuracies(
+            self.discriminator(latent)[:, 0] >= 0,
+            self.discriminator(made)[:, 0] < 0,
+            decide(self.classifier(latent)) == labels,
+            self.predict_text(decoder_ids) == labels,
+        )
+
+    def critics(self) -> list[nn.Parameter]:
+        """Parameters that the phase ``critics`` trains."""
+        parts = (self.discriminator, self.classifier, self.convolution, self.text_head)
+        return [parameter for part in parts for parameter in part.parameters()]
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the VAE, all networks on z and the settings into ``folder``."""
+        save_with_vae(
+            self,
+            folder,
+            NAME,
+            num_labels=self.num_labels,
+            hidden=self.hidden,
+            train_zero_label=self.train_zero_label,
+            mask_padding=self.mask_padding,
+            noise=self.noise,
+        )
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> LabelControl:
+        """Read what ``save_pretrained`` wrote, in evaluation mode."""
+        settings: dict[str, Any] = read_settings(folder, NAME)
+        vae = OptimusModel.from_pretrained(folder, local_files_only=True)
+        module = cls(vae, **settings)
+        load_added(module, folder, NAME)
+        return module.eval()
+
+
+def label_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy () of ``logits`` (B, 1) for two labels or (B, C), in nats."""
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits[:, 0], labels.to(logits.dtype))
+    return F.cross_entropy(logits, labels)
+
+
+def adversarial_loss(logits: Tensor, labels: Tensor, adversary: Adversary) -> Tensor:
+    """What the encoder lowers so that ``logits`` (B, 1 or C) of the classifier say little."""
+    if adversary == "reverse":
+        return 1 - label_loss(logits, labels)
+    if logits.shape[1] == 1:
+        return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, 0.5))
+    return F.cross_entropy(logits, torch.full_like(logits, 1 / logits.shape[1]))
+
+
+def decide(logits: Tensor) -> Tensor:
+    """Labels (B,) of ``logits`` (B, 1) for two labels or (B, C)."""
+    return (logits[:, 0] >= 0).long() if logits.shape[1] == 1 else logits.argmax(dim=1)
+
+
+def _head(inputs: int, outputs: int, hidden: int) -> nn.Module:
+    if not hidden:
+        return nn.Linear(inputs, outputs)
+    layers = nn.Linear(inputs, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, outputs)
+    return nn.Sequential(*layers)
