@@ -82,7 +82,7 @@ def write_toy(folder: str | Path, config: ToyConfig | None = None) -> None:
     embeddings = landmark_embeddings(len(LANDMARKS), config.feature_width)
     images = view_features(graphs, landmarks, embeddings, config.noise, rng)
     nodes = np.flatnonzero(graphs.included)
-    store = FeatureStore([graphs.long_id(n) for n in nodes], images[nodes])
+    store = FeatureStore([graphs.long_id(n) for n in nodes.tolist()], images[nodes])
     store.save(folder / "features.npy")
     if config.tsv:
         (folder / "img_features").mkdir(exist_ok=True)
