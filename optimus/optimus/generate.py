@@ -47,6 +47,7 @@ def main(argv: Sequence[str]) -> None:
     vae = SentenceVAE.from_pretrained(_find_model(config.model), device=str(device))
     generator = torch.Generator(device=device).manual_seed(config.seed)
     lines = function(config, vae, generator)
+    lines = [" ".join(line.splitlines()) for line in lines]  # bytes can spell any line break
     text = "".join(f"{line}\n" for line in (unique(lines) if config.unique else lines))
     if config.output is None:
         sys.stdout.write(text)

@@ -103,7 +103,7 @@ def _injection() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
 
 def _from_scratch() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     """Small models for a CPU (small-*) and mid-size ones for one GPU (mid-*), no downloads."""
-    epochs = {"penn": (2.0, 20.0), "tatoeba": (12.0, 60.0)}
+    epochs = {"penn": (1.5, 20.0), "tatoeba": (8.0, 60.0)}
     for corpus, (small_epochs, mid_epochs) in epochs.items():
         for free_bits in ("0.00", "0.50"):
             small = TrainConfig(

@@ -1,0 +1,134 @@
+import io
+from dataclasses import replace
+
+import pytest
+
+from optimus.__main__ import main
+from optimus.config import ObjectiveOptions
+from optimus.data.toy import toy_sentences, write_toy
+from optimus.presets import PRESETS
+from optimus.sentence_vae import SentenceVAE
+from optimus.train import train
+
+A, B, C = toy_sentences(3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("generate")
+    config = PRESETS["smoke"][1]
+    data = replace(config.data, folder=write_toy(folder / "toy", sizes=(120, 20, 20)))
+    config = replace(config, run_dir=folder / "run", data=data, max_steps=2, device="cpu")
+    train(config)
+    return config
+
+
+@pytest.fixture
+def made(run, capsys):
+    """Lines that ``optimus generate KIND ...`` prints with the model of ``run``."""
+
+    def lines(kind: str, *words: str) -> list[str]:
+        shared = ["--model", str(run.run_dir), "--decoding.max-new-tokens", "12"]
+        with pytest.raises(SystemExit) as stopped:
+            main(["generate", kind, *shared, *words])
+        output = capsys.readouterr()
+        assert stopped.value.code == 0, output.err
+        return output.out.splitlines()
+
+    return lines
+
+
+def fails(capsys, *words: str) -> str:
+    with pytest.raises(SystemExit) as stopped:
+        main(["generate", *words])
+    assert stopped.value.code == 2
+    return capsys.readouterr().err
+
+
+def test_reconstruction_puts_the_sentence_before_what_came_back(made, run):
+    vae = SentenceVAE.from_pretrained(run.run_dir / "model")
+    lines = made("reconstruct", "--texts", A, B, "--decoding.max-new-tokens", "5")
+    assert [line.split("\t")[0] for line in lines] == [A, B]
+    assert vae is not None
+
+
+def test_sentences_come_from_a_file_and_from_standard_input(made, tmp_path, monkeypatch):
+    (tmp_path / "in.txt").write_text(f"{A}\n\n{B}\n{C}\n")
+    from_file = made("reconstruct", "--file", str(tmp_path / "in.txt"), "--limit", "2")
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{A}\n{B}\n"))
+    assert made("reconstruct", "--file", "-") == from_file
+    assert len(from_file) == 2
+
+
+@pytest.mark.parametrize(("points", "count"), [("dataset", 5), ("interactive", 6)])
+def test_interpolation_has_the_points_of_its_convention(made, points, count):
+    lines = made("interpolate", "--texts", A, B, "--steps", "4", "--points", points)
+    assert len(lines) == count
+
+
+def test_pairs_of_a_file_are_interpolated_one_after_the_other(made, tmp_path):
+    (tmp_path / "pairs.txt").write_text(f"{A}\t{B}\n{B}\t{C}\n")
+    lines = made("interpolate", "--file", str(tmp_path / "pairs.txt"), "--steps", "3")
+    assert len(lines) == 8
+    assert lines[:4] == made("interpolate", "--texts", A, B, "--steps", "3")
+
+
+def test_an_analogy_of_degree_0_is_the_reconstruction(made):
+    answer = made("analogy", "--source", A, "--target", B, "--texts", C, "--degree", "0")
+    assert answer == [made("reconstruct", "--texts", C)[0].split("\t")[1]]
+
+
+def test_analogies_are_read_from_a_file_of_triples(made, tmp_path):
+    (tmp_path / "triples.txt").write_text(f"{A}\t{B}\t{C}\n")
+    from_file = made("analogy", "--file", str(tmp_path / "triples.txt"))
+    assert from_file == made("analogy", "--source", A, "--target", B, "--texts", C)
+
+
+def test_samples_depend_on_the_seed_alone(made):
+    words = ["--count", "5", "--decoding.strategy", "sample", "--decoding.top-k", "20"]
+    one, again = made("sample", *words), made("sample", *words)
+    assert one == again
+    assert len(one) == 5
+    assert made("sample", *words, "--seed", "7") != one
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_every_strategy_writes_a_file(made, strategy, tmp_path):
+    file = tmp_path / "out/made.txt"
+    assert made("sample", "--decoding.strategy", strategy, "--output", str(file)) == []
+    assert len(file.read_text().splitlines()) == 10
+
+
+def test_repeats_are_left_out_on_request(made):
+    lines = made("interpolate", "--texts", A, A, "--steps", "4", "--unique")
+    assert len(lines) == 1
+
+
+def test_a_language_model_samples_without_a_latent(run, tmp_path, capsys):
+    config = replace(
+        run,
+        run_dir=tmp_path,
+        model=replace(run.model, inject="none"),
+        objective=ObjectiveOptions(kind="language-model"),
+    )
+    train(config)
+    with pytest.raises(SystemExit) as stopped:
+        main(["generate", "sample", "--model", str(tmp_path), "--count", "3"])
+    assert stopped.value.code == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["dream"], "unknown kind 'dream'"),
+        (["sample", "--model", "nowhere"], "no model folder"),
+        (["reconstruct", "--model", "RUN"], "no sentence given"),
+        (["interpolate", "--model", "RUN", "--texts", "one"], "takes two sentences"),
+        (["analogy", "--model", "RUN", "--texts", "one"], "source TAB target TAB input"),
+        (["reconstruct", "--model", "RUN", "--file", "nowhere"], "--file nowhere is missing"),
+    ],
+)
+def test_bad_input_is_one_sentence(run, words, expected, capsys):
+    words = [str(run.run_dir) if word == "RUN" else word for word in words]
+    assert expected in fails(capsys, *words)

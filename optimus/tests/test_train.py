@@ -1,0 +1,310 @@
+import json
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from optimus.__main__ import main
+from optimus.config import ModelOptions, ObjectiveOptions, TrainConfig
+from optimus.data.toy import toy_sentences, write_toy
+from optimus.models.vae import OptimusModel
+from optimus.presets import PRESETS
+from optimus.runtime.checkpoint import Checkpoint
+from optimus.runtime.command import Stopped
+from optimus.runtime.distributed import World
+from optimus.runtime.logs import read_metrics
+from optimus.sentence_vae import SentenceVAE
+from optimus.train import build_batches, build_schedule, train
+
+FORK = multiprocessing.get_context("fork")  # a new interpreter would take seconds to import
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Sums of several threads differ in the last bit, and a forked child can have one only."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_toy(tmp_path_factory.mktemp("toy"), sizes=(120, 20, 20))
+
+
+@pytest.fixture
+def smoke(corpus, tmp_path):
+    config = PRESETS["smoke"][1]
+    return replace(
+        config, run_dir=tmp_path / "run", data=replace(config.data, folder=corpus), device="cpu"
+    )
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return OptimusModel.from_pretrained(run_dir / "model").state_dict()
+
+
+def assert_identical(one: Path, other: Path) -> None:
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+def train_in_processes(config: TrainConfig, size: int = 1, die_at: int = 0) -> list[int]:
+    """Exit codes of ``size`` gloo processes; at the save of step ``die_at`` rank 0 dies."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+
+    def work(rank: int) -> None:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "DISTRIBUTED_TIMEOUT": "30"}
+        os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+        save = Checkpoint.save
+
+        def save_or_die(self: Checkpoint, step: int) -> None:
+            if step == die_at and rank == 0:
+                threading.Timer(random.uniform(0, 0.02), os.kill, (os.getpid(), 9)).start()
+            save(self, step)
+            if step == die_at:
+                time.sleep(60)
+
+        Checkpoint.save = save_or_die  # type: ignore[method-assign]
+        train(config)
+
+    processes = [FORK.Process(target=work, args=(rank,)) for rank in range(size)]
+    for process in processes:
+        process.start()
+    processes[0].join(60)
+    for process in processes[1:]:
+        process.kill() if die_at else process.join(60)
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def fails(capsys, *words: str) -> str:
+    """The one sentence with which ``optimus WORDS`` exits with status 2."""
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Traceback" not in message
+    return message
+
+
+def test_a_run_leaves_a_model_metrics_and_checkpoints(smoke):
+    train(smoke)
+    rows = read_metrics(smoke.run_dir)
+    assert {"lr", "loss", "rec", "kl", "beta"} <= rows[0].keys()
+    assert any({"eval_loss", "eval_rec", "eval_kl", "eval_au"} <= row.keys() for row in rows)
+    assert sorted(p.name for p in (smoke.run_dir / "checkpoints").iterdir()) == [
+        "00000003",
+        "00000006",
+    ]
+    vae = SentenceVAE.from_pretrained(smoke.run_dir / "model")
+    assert vae.encode(["the dog sees a ball in the field ."]).shape == (1, 8)
+
+
+def test_two_runs_of_one_seed_write_the_same_metrics(smoke, tmp_path):
+    again = replace(smoke, run_dir=tmp_path / "again")
+    train(smoke)
+    train(again)
+    one, other = (run.run_dir / "metrics.jsonl" for run in (smoke, again))
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_run_killed_during_a_save_continues_to_the_same_weights(smoke, tmp_path, step):
+    train(smoke)
+    killed = replace(smoke, run_dir=tmp_path / "killed")
+    assert train_in_processes(killed, die_at=step) == [-signal.SIGKILL]
+    train(killed)
+    assert_identical(smoke.run_dir, killed.run_dir)
+    metrics = "metrics.jsonl"
+    assert (killed.run_dir / metrics).read_bytes() == (smoke.run_dir / metrics).read_bytes()
+
+
+def test_two_killed_processes_continue_to_the_weights_of_an_uninterrupted_pair(smoke, tmp_path):
+    killed = replace(smoke, run_dir=tmp_path / "killed")
+    assert train_in_processes(smoke, 2) == [0, 0]
+    assert -signal.SIGKILL in train_in_processes(killed, 2, die_at=6)
+    assert train_in_processes(killed, 2) == [0, 0]
+    assert_identical(smoke.run_dir, killed.run_dir)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(smoke, tmp_path, caplog):
+    train(smoke)
+    other = replace(smoke, run_dir=tmp_path / "other")
+    train(other)
+    newest = other.run_dir / "checkpoints/00000006/model.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    train(other)
+    assert "step 6 is damaged" in caplog.text
+    assert_identical(smoke.run_dir, other.run_dir)
+
+
+def test_a_signal_saves_and_the_same_command_finishes(smoke, tmp_path, monkeypatch):
+    train(smoke)
+    stopped = replace(smoke, run_dir=tmp_path / "stopped", save_every=100)
+    with monkeypatch.context() as patch:
+        patch.setattr("optimus.train.StopSignal.requested", lambda self, step: step == 4)
+        with pytest.raises(Stopped, match="after step 4"):
+            train(stopped)
+    train(stopped)
+    assert_identical(smoke.run_dir, stopped.run_dir)
+
+
+def test_sigterm_ends_a_run_with_status_3_and_a_checkpoint(corpus, tmp_path):
+    words = ["train", "smoke", "--run-dir", str(tmp_path), "--data.folder", str(corpus)]
+    words += ["--max-steps", "100000", "--save-every", "100000", "--eval-every", "0"]
+    process = FORK.Process(target=main, args=(words,))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "metrics.jsonl").exists() or not read_metrics(tmp_path):
+        assert time.monotonic() < deadline
+        assert process.is_alive()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 3
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+def test_accumulated_halves_are_one_whole_batch(smoke, tmp_path):
+    config = replace(smoke, objective=ObjectiveOptions(kind="autoencoder"), max_steps=3)
+    halves = replace(
+        config, run_dir=tmp_path / "halves", optimizer=replace(config.optimizer, accumulate=2)
+    )
+    # in file order the first eight sentences of a bucket are the first two batches of four
+    train(replace(config, compat=("order",)))
+    train(replace(halves, compat=("order",)))
+    ours, theirs = weights(config.run_dir), weights(halves.run_dir)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "inject"),
+    [
+        (ObjectiveOptions(kind="free-bits-floor"), "memory"),
+        (ObjectiveOptions(kind="deterministic-connect"), "embedding"),
+        (ObjectiveOptions(kind="autoencoder", length_weighted=True), "both"),
+        (ObjectiveOptions(mask_probability=0.5), "both"),
+        (ObjectiveOptions(kind="language-model"), "none"),
+    ],
+)
+def test_every_objective_trains(smoke, objective, inject):
+    model = train(
+        replace(smoke, objective=objective, model=replace(smoke.model, inject=inject), max_steps=2)
+    )
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_the_authors_habits_can_be_restored(smoke):
+    train(replace(smoke, compat=("adamw", "order", "horizon")))
+    assert read_metrics(smoke.run_dir)[-2]["lr"] > 0  # the horizon is one epoch, 15 steps
+
+
+def test_a_trained_model_starts_another_run(smoke, tmp_path):
+    train(smoke)
+    init = ModelOptions(latent_dim=8, init=(smoke.run_dir / "model",))
+    model = train(replace(smoke, run_dir=tmp_path / "tuned", model=init, max_steps=1))
+    assert model.config.latent_dim == 8
+
+
+def test_the_schedule_is_cyclical_and_absent_without_a_kl():
+    betas, _ = build_schedule(ObjectiveOptions(beta=0.5, cycles=2, ratio_zero=0.5), 40)
+    assert betas[:10] == [0.0] * 10
+    assert betas[19] == betas[39] == 0.5
+    betas, objective = build_schedule(ObjectiveOptions(kind="autoencoder"), 5)
+    assert (betas, objective.kind) == ([0.0] * 5, "autoencoder")
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_loses_nothing(smoke, capsys):
+    words = ["train", "smoke", "--run-dir", str(smoke.run_dir)]
+    words += ["--data.folder", str(smoke.data.folder), "--device", "cpu"]
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 0
+    kept = smoke.run_dir / "checkpoints/00000006/model.pt"
+    before = kept.read_bytes()
+    message = fails(capsys, *words, "--max-steps", "12", "--optimizer.lr", "1e30")
+    assert "loss is not finite" in message
+    assert kept.read_bytes() == before
+
+
+def test_a_missing_corpus_is_one_sentence(smoke, capsys, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    message = fails(
+        capsys, "train", "smoke", "--run-dir", str(tmp_path / "r"), "--data.folder", str(nowhere)
+    )
+    assert str(nowhere) in message
+    assert "optimus prepare" in message
+
+
+def test_an_empty_corpus_is_one_sentence(capsys, tmp_path):
+    (tmp_path / "train.txt").write_text("")
+    message = fails(
+        capsys, "train", "smoke", "--run-dir", str(tmp_path / "r"), "--data.folder", str(tmp_path)
+    )
+    assert "train.txt" in message
+
+
+def test_an_overlong_line_is_left_out_and_counted(smoke, caplog, tmp_path):
+    caplog.set_level("INFO")
+    lines = toy_sentences(40)
+    (tmp_path / "train.txt").write_text("\n".join([*lines, "word " * 31]) + "\n")
+    train(replace(smoke, data=replace(smoke.data, folder=tmp_path), max_steps=1))
+    assert "40 of 41 lines kept, 1 too many words" in caplog.text
+
+
+def test_a_wrong_tokenizer_folder_is_one_sentence(smoke, capsys, tmp_path):
+    words = ["train", "smoke", "--run-dir", str(tmp_path / "r")]
+    words += ["--data.folder", str(smoke.data.folder), "--model.vocabulary", str(tmp_path)]
+    assert "no vocabulary" in fails(capsys, *words)
+
+
+def test_a_latent_size_that_contradicts_the_weights_is_one_sentence(smoke, capsys, tmp_path):
+    train(replace(smoke, max_steps=1))
+    words = ["train", "smoke", "--run-dir", str(tmp_path / "r"), "--model.latent-dim", "9"]
+    words += ["--data.folder", str(smoke.data.folder)]
+    words += ["--model.init", str(smoke.run_dir / "model")]
+    message = fails(capsys, *words)
+    assert "--model.latent-dim 9" in message
+    assert "8" in message
+
+
+def test_a_malicious_checkpoint_is_refused_and_not_run(smoke, capsys, tmp_path):
+    canary = tmp_path / "canary"
+    folder = tmp_path / "authors/checkpoint-full-1"
+    folder.mkdir(parents=True)
+    code = f"cposix\nsystem\n(S'touch {canary}'\ntR.".encode()
+    (folder / "training.bin").write_bytes(code)
+    words = ["train", "smoke", "--run-dir", str(tmp_path / "r")]
+    words += ["--data.folder", str(smoke.data.folder), "--model.vocabulary", "400"]
+    words += ["--model.init", str(folder.parent)]
+    train(replace(smoke, max_steps=1))
+    words[words.index("--model.vocabulary") + 1] = str(smoke.run_dir / "tokenizers")
+    assert "training.bin" in fails(capsys, *words)
+    assert not canary.exists()
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(smoke):
+    bad = replace(smoke, data=replace(smoke.data, batch_size=9))
+    with pytest.raises(ValueError, match="batch-size 9"):
+        build_batches(bad, [], None, World(0, 2, torch.device("cpu")))
+
+
+def test_the_configuration_is_kept_with_the_run(smoke):
+    train(replace(smoke, max_steps=1))
+    kept = json.loads((smoke.run_dir / "config.json").read_text())
+    assert kept["model"]["latent_dim"] == TrainConfig(model=smoke.model).model.latent_dim
