@@ -1,0 +1,264 @@
+"""The agent that follows instructions: its networks, how it learns and how it acts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from typing import Any
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+from ..agent_config import FollowerConfig, OptimizerConfig, RolloutConfig
+from ..data.features import DeviceFeatures
+from ..environments.navigation import NavigationEnvironment
+from ..models.decoder import AttentionDecoder, Critic
+from ..models.encoders import BertEncoder, DicEncoder, Encoder, WordEncoder
+from ..models.prevalent import PrevalentModel
+from ..objectives import Experience, actor_critic_loss
+from ..runtime.distributed import reduce_mean
+from ..runtime.precision import Precision
+from .rollout import Batch, Feedback, Policy, Rollout, rollout
+from .updates import Updater
+
+
+class Follower:
+    """Encoder, decoder and critic with their optimizers.
+
+    Gradients of `imitate` and `reinforce` add up until `update`, so that true and back-translated
+    instructions can share a step.
+
+    Args:
+        config: sizes and switches.
+        environment: where it walks.
+        features: what it sees; decides the device.
+        vocab_size: V of word encoders; ignored by transformer encoders, which have their own.
+        bert: the pre-trained model; transformer encoders need one.
+        optimizer: of the three modules.
+        walk: limits and switches of roll-outs.
+        precision: of the forward passes.
+    """
+
+    def __init__(
+        self,
+        config: FollowerConfig,
+        environment: NavigationEnvironment,
+        features: DeviceFeatures,
+        *,
+        vocab_size: int | None = None,
+        bert: PrevalentModel | None = None,
+        optimizer: OptimizerConfig | None = None,
+        walk: RolloutConfig | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.config, self.walk = config, walk or RolloutConfig()
+        self.environment, self.features = environment, features
+        encoder = build_encoder(config, features, vocab_size=vocab_size, bert=bert)
+        modules: dict[str, nn.Module] = {
+            "encoder": encoder,
+            "decoder": build_decoder(config, features, encoder.context_size),
+            "critic": Critic(config.hidden_size, config.dropout),
+        }
+        for module in modules.values():
+            module.to(features.device)
+        self.updater = Updater(
+            modules,
+            optimizer or OptimizerConfig(),
+            ("encoder", "decoder"),
+            precision,
+            features.device,
+        )
+        self.modules, self.optimizers = self.updater.modules, self.updater.optimizers
+        self.policy = Policy(self.modules["encoder"], self.modules["decoder"])  # type: ignore[arg-type]
+        self.critic: Critic = self.modules["critic"]  # type: ignore[assignment]
+
+    def train(self, mode: bool = True) -> Follower:
+        """Put all modules in train or eval mode."""
+        for module in self.modules.values():
+            module.train(mode)
+        return self
+
+    def parts(self) -> dict[str, Any]:
+        """Named parts for a checkpoint."""
+        return self.updater.parts()
+
+    def rollout(self, batch: Batch, feedback: Feedback, **options: Any) -> Rollout:
+        """Walk ``batch``; options as in `agents.rollout.rollout`."""
+        options.setdefault("encoder_sees_noise", self.config.encoder_sees_noise)
+        with self.updater.precision.autocast():
+            return rollout(
+                self.policy, self.environment, self.features, batch, feedback, self.walk, **options
+            )
+
+    def imitate(
+        self, batch: Batch, weight: float = 1.0, *, noise: Tensor | None = None
+    ) -> dict[str, Tensor]:
+        """Follow the teacher and add the gradients of ``weight`` times the mean loss of an item.
+
+        Args:
+            batch: episodes and instructions.
+            weight: of the loss.
+            noise: (D,) environment dropout of a back-translated batch.
+
+        Returns:
+            Detached scalars: loss (weighted), imitation (nats per episode).
+        """
+        recorded = self.rollout(batch, "teacher", noise=noise)
+        imitation = recorded.imitation / len(batch.tasks)
+        loss = weight * imitation
+        self.updater.backward(loss)
+        return {"loss": loss.detach(), "imitation": imitation.detach()}
+
+    def reinforce(
+        self, batch: Batch, *, noise: Tensor | None = None, draws: ArrayLike | None = None
+    ) -> dict[str, Tensor]:
+        """Sample walks and add the gradients of the actor-critic loss.
+
+        Args:
+            batch: episodes and instructions.
+            noise: (D,) environment dropout of a back-translated batch.
+            draws: (T, B) actions in place of sampled ones.
+
+        Returns:
+            Detached scalars: loss, policy, critic, entropy (nats per action), actions (count).
+        """
+        recorded = self.rollout(batch, "sample", noise=noise, draws=draws, bootstrap=True)
+        with self.updater.precision.autocast():
+            experience = self.judge(recorded)
+        result = actor_critic_loss(
+            experience,
+            gamma=self.walk.gamma,
+            normalize=self.walk.normalize,
+            entropy_weight=self.walk.entropy_weight,
+            mean_actions=reduce_mean(experience.masks.sum()),
+        )
+        self.updater.backward(result.loss)
+        return {
+            "loss": result.loss.detach(),
+            "policy": result.policy,
+            "critic": result.critic,
+            "entropy": result.entropy,
+            "actions": result.actions,
+        }
+
+    def judge(self, recorded: Rollout) -> Experience:
+        """Values of a sampled roll-out; no gradient reaches the value behind the last step."""
+        assert recorded.last_hidden is not None
+        with torch.no_grad():
+            last = self.critic(recorded.last_hidden)
+        live = torch.from_numpy(~recorded.ended).to(last.device)
+        return Experience(
+            log_probs=recorded.log_probs,
+            entropies=recorded.entropies,
+            rewards=recorded.rewards,
+            masks=recorded.masks,
+            values=self.critic(recorded.hidden),
+            last_value=torch.where(live, last, torch.zeros_like(last)),
+        )
+
+    def update(self) -> dict[str, Tensor]:
+        """Step all optimizers; returns gradient norms of encoder and decoder."""
+        return {f"{name}_norm": norm for name, norm in self.updater.step().items()}
+
+    def step(
+        self, imitated: Batch | None, sampled: Batch | None = None, weight: float = 1.0
+    ) -> dict[str, Tensor]:
+        """One training iteration: imitation of one batch, reinforcement on another, one update.
+
+        The authors' ``feedback=teacher`` is ``step(batch)`` with weight 1, their ``sample`` is
+        ``step(batch, next_batch, ml_weight)``.
+        """
+        losses: dict[str, Tensor] = {}
+        if imitated is not None and weight:
+            losses = self.imitate(imitated, weight)
+        if sampled is not None:
+            losses = add_losses(losses, self.reinforce(sampled))
+        return {**losses, **self.update()}
+
+    @torch.no_grad()
+    def act(self, batches: Iterable[Batch], feedback: Feedback = "argmax") -> list[dict[str, Any]]:
+        """Walk ``batches`` in eval mode; one record for a result file for each item."""
+        was_training = self.critic.training
+        self.train(False)
+        results = []
+        for batch in batches:
+            self.rollout(batch, feedback)
+            walks = self.environment.trajectories()
+            results += [
+                {"instr_id": task.id, "trajectory": walk}
+                for task, walk in zip(batch.tasks, walks, strict=True)
+            ]
+        self.train(was_training)
+        return results
+
+
+def add_losses(a: dict[str, Tensor], b: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Both records, equal names summed."""
+    return {**a, **b, **{name: a[name] + b[name] for name in a.keys() & b.keys()}}
+
+
+def build_encoder(
+    config: FollowerConfig,
+    features: DeviceFeatures,
+    *,
+    vocab_size: int | None = None,
+    bert: PrevalentModel | None = None,
+) -> Encoder:
+    """The encoder that ``config`` names; raises ``ValueError`` where its source is missing."""
+    options: dict[str, Any] = {"bidirectional": config.bidirectional}
+    above = {
+        **options,
+        "dropout": config.dropout,
+        "summary": config.summary,
+        "zero_start": config.zero_start,
+    }
+    if config.encoder == "lstm":
+        if vocab_size is None:
+            raise ValueError("--model.encoder lstm needs a word vocabulary")
+        return WordEncoder(vocab_size, config.word_size, config.hidden_size, **above)
+    if bert is None:
+        raise ValueError(f"--model.encoder {config.encoder} needs a pre-trained model")
+    if config.include_vision and bert.config.image_dim != features.width:
+        raise ValueError(
+            f"the pre-trained model sees views of {bert.config.image_dim} numbers, the features "
+            f"have {features.image_width} and the angles {features.angle_size}; give the features "
+            "it was trained on or another --model.angle-size"
+        )
+    bert.config = replace(
+        bert.config, update_language=config.update_language, update_cross=config.update_cross
+    )
+    if config.encoder == "dic":
+        return DicEncoder(
+            bert,
+            config.hidden_size,
+            config.encoder_size,
+            reverse_input=config.reverse_input,
+            top_lstm=config.top_lstm,
+            dropout=config.encoder_dropout,
+            include_vision=config.include_vision,
+            **options,
+        )
+    word_size = config.word_size if config.encoder == "bert-projected" else None
+    above["include_vision"] = config.include_vision
+    return BertEncoder(bert, config.hidden_size, word_size, **above)
+
+
+def build_decoder(
+    config: FollowerConfig, features: DeviceFeatures, context_size: int
+) -> AttentionDecoder:
+    """The decoder for ``features`` and a text context of ``context_size``."""
+    if config.angle_size != features.angle_size:
+        raise ValueError(
+            f"--model.angle-size {config.angle_size} differs from the {features.angle_size} of the "
+            "loaded features"
+        )
+    return AttentionDecoder(
+        config.hidden_size,
+        features.image_width,
+        config.angle_size,
+        context_size,
+        action_size=config.action_size,
+        dropout=config.dropout,
+        feature_dropout=config.feature_dropout,
+    )

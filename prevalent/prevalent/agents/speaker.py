@@ -1,0 +1,235 @@
+"""The agent that describes paths, and back-translation with it (Tan et al., NAACL 2019)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..agent_config import OptimizerConfig, SpeakerConfig
+from ..data.features import DeviceFeatures
+from ..data.tokenizers import WordPieceTokenizer
+from ..data.vocabulary import EOS, PAD, UNK, WordTokenizer
+from ..environments.navigation import NavigationEnvironment
+from ..environments.walk import Task
+from ..models.speaker import PathFeatures, SpeakerDecoder, SpeakerEncoder
+from ..runtime.distributed import reduce_mean
+from ..runtime.precision import Precision
+from .rollout import Batch, see
+from .updates import Updater
+
+STOP_TEST_EVERY = 8  # words between two tests whether all texts have ended
+
+
+class SpeakerScores(NamedTuple):
+    loss: float  # nats per word
+    word_accuracy: float  # share of right words under teacher forcing
+    sentence_accuracy: float  # share of texts without a wrong word
+
+
+class Speaker:
+    """Encoder and decoder with their optimizers.
+
+    Args:
+        config: sizes and switches.
+        environment: where paths are walked.
+        features: what is seen on them; decides the device.
+        tokenizer: of words.
+        optimizer: of both modules.
+        precision: of the forward passes.
+    """
+
+    def __init__(
+        self,
+        config: SpeakerConfig,
+        environment: NavigationEnvironment,
+        features: DeviceFeatures,
+        tokenizer: WordTokenizer,
+        *,
+        optimizer: OptimizerConfig | None = None,
+        precision: Precision = "fp32",
+    ) -> None:
+        self.config, self.tokenizer = config, tokenizer
+        self.environment, self.features = environment, features
+        modules: dict[str, nn.Module] = {
+            "encoder": SpeakerEncoder(
+                features.width,
+                features.angle_size,
+                config.hidden_size,
+                dropout=config.dropout,
+                feature_dropout=config.feature_dropout,
+            ),
+            "decoder": SpeakerDecoder(
+                tokenizer.vocab_size, config.word_size, config.hidden_size, dropout=config.dropout
+            ),
+        }
+        for module in modules.values():
+            module.to(features.device)
+        optimizer = optimizer or OptimizerConfig("adam")
+        self.updater = Updater(modules, optimizer, tuple(modules), precision, features.device)
+        self.modules, self.optimizers = self.updater.modules, self.updater.optimizers
+        self.encoder: SpeakerEncoder = self.modules["encoder"]  # type: ignore[assignment]
+        self.decoder: SpeakerDecoder = self.modules["decoder"]  # type: ignore[assignment]
+
+    def train(self, mode: bool = True) -> Speaker:
+        """Put both modules in train or eval mode."""
+        for module in self.modules.values():
+            module.train(mode)
+        return self
+
+    def parts(self) -> dict[str, Any]:
+        """Named parts for a checkpoint."""
+        return self.updater.parts()
+
+    def look(self, tasks: Sequence[Task], noise: Tensor | None = None) -> PathFeatures:
+        """Walk the shortest paths of ``tasks`` and gather what is seen and chosen on them."""
+        return walk_paths(self.environment, self.features, tasks, noise)
+
+    def log_probs(self, path: PathFeatures, tokens: Tensor, *, dropped: bool = False) -> Tensor:
+        """Log-probabilities (B, L - 1) in nats of ``tokens`` (B, L) behind BOS; 0 at padding."""
+        with self.updater.precision.autocast():
+            context = self.encoder(path, dropped=dropped)
+            state = self.decoder.start(len(tokens))
+            logits, _ = self.decoder(tokens[:, :-1], context, path.padding, state)
+        losses = F.cross_entropy(
+            logits.transpose(1, 2), tokens[:, 1:], ignore_index=PAD, reduction="none"
+        )
+        return -losses
+
+    def cut(self, tokens: NDArray[np.int64]) -> Tensor:
+        """``tokens`` (B, L) on the device, without columns that are padding alone."""
+        longest = max(int((tokens != PAD).sum(axis=1).max(initial=0)), 2)
+        return torch.from_numpy(tokens[:, :longest].copy()).to(self.features.device)
+
+    def step(self, batch: Batch) -> dict[str, Tensor]:
+        """One training iteration by teacher forcing; returns loss (nats per word) and norms."""
+        path, tokens = self.look(batch.tasks), self.cut(batch.tokens)
+        count = (tokens[:, 1:] != PAD).sum().float()
+        loss = -self.log_probs(path, tokens).sum() / reduce_mean(count).clamp(min=1.0)
+        self.updater.backward(loss)
+        norms = {f"{name}_norm": norm for name, norm in self.updater.step().items()}
+        return {"loss": loss.detach(), **norms}
+
+    @torch.no_grad()
+    def evaluate(self, batch: Batch) -> SpeakerScores:
+        """Loss and accuracies under teacher forcing, in eval mode."""
+        was_training = self.decoder.training
+        self.train(False)
+        path, tokens = self.look(batch.tasks), self.cut(batch.tokens)
+        with self.updater.precision.autocast():
+            state = self.decoder.start(len(tokens))
+            logits, _ = self.decoder(tokens[:, :-1], self.encoder(path), path.padding, state)
+        self.train(was_training)
+        wanted = tokens[:, 1:]
+        valid = wanted != PAD
+        right = (logits.argmax(dim=-1) == wanted) & valid
+        loss = F.cross_entropy(logits[valid], wanted[valid])
+        words = right.sum() / valid.sum()
+        sentences = (right.sum(dim=1) == valid.sum(dim=1)).float().mean()
+        return SpeakerScores(float(loss), float(words), float(sentences))
+
+    @torch.no_grad()
+    def generate(
+        self, tasks: Sequence[Task], noise: Tensor | None = None, *, sample: bool = False
+    ) -> NDArray[np.int64]:
+        """Instructions (B, L) for the paths of ``tasks``, in eval mode.
+
+        Args:
+            tasks: episodes; their texts are not read.
+            noise: (D,) environment dropout of what is seen.
+            sample: draw the words instead of taking the best.
+
+        Returns:
+            Words without BOS, EOS at the end of those that end, 0 behind it; L <= ``max_decode``.
+        """
+        was_training = self.decoder.training
+        self.train(False)
+        path = self.look(tasks, noise)
+        device = self.features.device
+        with self.updater.precision.autocast():
+            context, padding = self.encoder(path, dropped=noise is not None), path.padding
+            state = self.decoder.start(len(tasks))
+            word = torch.full((len(tasks),), self.tokenizer.bos, device=device)
+            ended = torch.zeros(len(tasks), dtype=torch.bool, device=device)
+            words = []
+            for i in range(self.config.max_decode):
+                logits, state = self.decoder(word.unsqueeze(1), context, padding, state)
+                word = _pick(logits.squeeze(1), sample).masked_fill(ended, PAD)
+                words.append(word)
+                ended = ended | (word == EOS)
+                if i % STOP_TEST_EVERY == STOP_TEST_EVERY - 1 and bool(ended.all()):
+                    break
+        self.train(was_training)
+        ids = torch.stack(words, dim=1).cpu().numpy()
+        return ids[:, : int((ids != PAD).sum(axis=1).max())]
+
+
+def _pick(logits: Tensor, sample: bool) -> Tensor:
+    """Words (B,) from logits (B, V); never UNK."""
+    logits = logits.index_fill(1, torch.tensor([UNK], device=logits.device), -torch.inf)
+    if sample:
+        return logits.softmax(dim=1).multinomial(1).squeeze(1)
+    return logits.argmax(dim=1)
+
+
+def walk_paths(
+    environment: NavigationEnvironment,
+    features: DeviceFeatures,
+    tasks: Sequence[Task],
+    noise: Tensor | None = None,
+) -> PathFeatures:
+    """Follow the shortest paths of ``tasks`` and gather features of views and chosen candidates."""
+    observation = environment.reset(tasks)
+    ended = np.zeros(len(tasks), dtype=bool)
+    lengths = np.zeros(len(tasks), dtype=np.int64)
+    candidates, panoramas = [], []
+    agents = torch.arange(len(tasks), device=features.device)
+    while not ended.all():
+        sight = see(features, observation, noise)
+        live = torch.from_numpy(~ended).to(features.device)
+        choice = torch.from_numpy(observation.teacher).to(features.device)
+        candidates.append(sight.candidates[agents, choice] * live.unsqueeze(1))
+        panoramas.append(sight.panorama * live[:, None, None])
+        lengths += ~ended
+        ended = ended | (observation.teacher == observation.count)
+        observation = environment.step(np.where(ended, -1, observation.teacher))
+    return PathFeatures(
+        torch.stack(candidates, dim=1),
+        torch.stack(panoramas, dim=1),
+        torch.from_numpy(lengths).to(features.device),
+    )
+
+
+def feature_noise(width: int, probability: float, device: torch.device | str = "cpu") -> Tensor:
+    """Environment dropout: one mask (D,) of 0 or 1 / (1 - p) for all views, places and steps."""
+    return F.dropout(torch.ones(width, device=device), probability, training=True)
+
+
+def back_translate(
+    speaker: Speaker,
+    tasks: Sequence[Task],
+    tokenizer: WordTokenizer | WordPieceTokenizer,
+    noise: Tensor | None = None,
+) -> Batch:
+    """Generate the instructions of ``tasks`` and encode them for the agent that shall follow them.
+
+    Args:
+        speaker: describes the paths.
+        tasks: episodes, usually of augmented paths.
+        tokenizer: of the follower: words are passed on as numbers (EOS forced at the end), for word
+            pieces they are written out and split again.
+        noise: (D,), the same that the follower will see through.
+    """
+    words = speaker.generate(tasks, noise)
+    if isinstance(tokenizer, WordPieceTokenizer):
+        texts = [speaker.tokenizer.decode(row).removesuffix("<EOS>").strip() for row in words]
+        return Batch(tasks, np.stack([tokenizer.encode(text) for text in texts]))
+    bos = np.full((len(words), 1), tokenizer.bos, dtype=np.int64)
+    tokens = np.concatenate([bos, words], axis=1)
+    tokens[tokens[:, -1] != PAD, -1] = EOS
+    return Batch(tasks, tokens)

@@ -1,0 +1,59 @@
+"""Soft-dot attention (Luong et al., 2015), under the authors' parameter names."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Attended(NamedTuple):
+    context: Tensor  # (B, k) or (B, Q, k) weighted sum of the memory
+    weights: Tensor  # (B, N) or (B, Q, N)
+
+
+class SoftDotAttention(nn.Module):
+    """Queries of width q attend to a memory of width k.
+
+    ``linear_out`` exists in every instance, as in the authors' files, though `scores` and `attend`
+    do not use it.
+
+    Args:
+        query_size: q.
+        context_size: k.
+    """
+
+    def __init__(self, query_size: int, context_size: int) -> None:
+        super().__init__()
+        self.linear_in = nn.Linear(query_size, context_size, bias=False)
+        self.linear_out = nn.Linear(query_size + context_size, query_size, bias=False)
+
+    def scores(self, query: Tensor, memory: Tensor, padding: Tensor | None = None) -> Tensor:
+        """Dot products (B, N) of queries (B, q), or (B, Q, N) of (B, Q, q), with ``memory``.
+
+        Args:
+            query: one or Q queries for each item.
+            memory: (B, N, k).
+            padding: (B, N), True where the score shall be minus infinity.
+        """
+        target = self.linear_in(query)
+        single = target.dim() == 2
+        scores = (target.unsqueeze(1) if single else target) @ memory.transpose(1, 2)
+        if padding is not None:
+            scores = scores.masked_fill(padding.unsqueeze(1), -torch.inf)
+        return scores.squeeze(1) if single else scores
+
+    def attend(self, query: Tensor, memory: Tensor, padding: Tensor | None = None) -> Attended:
+        """The weighted memory alone; arguments as in `scores`."""
+        weights = self.scores(query, memory, padding).softmax(dim=-1).to(memory.dtype)
+        single = weights.dim() == 2
+        context = (weights.unsqueeze(1) if single else weights) @ memory
+        return Attended(context.squeeze(1) if single else context, weights)
+
+    def forward(
+        self, query: Tensor, memory: Tensor, padding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """tanh(W [context; query]) of the shape of ``query``, and the weights."""
+        context, weights = self.attend(query, memory, padding)
+        return torch.tanh(self.linear_out(torch.cat([context, query], dim=-1))), weights

@@ -1,0 +1,137 @@
+"""Decoder that chooses among candidates, and the critic (EnvDrop: Tan et al., NAACL 2019)."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from .attention import SoftDotAttention
+
+
+class Sight(NamedTuple):
+    """What B agents see at one step; F = D + A."""
+
+    pose: Tensor  # (B, A) encoded heading and elevation of the agent
+    images: Tensor  # (B, 36, D)
+    angles: Tensor  # (B, 36, A)
+    candidates: Tensor  # (B, K, F), zeros for STOP and padding
+    mask: Tensor  # (B, K) True for candidates and STOP
+
+    @property
+    def panorama(self) -> Tensor:
+        """Images and angles, (B, 36, F)."""
+        return torch.cat([self.images, self.angles], dim=-1)
+
+
+class DecoderState(NamedTuple):
+    attended: Tensor  # (B, H) text-attended state, which also is the recurrent one
+    cell: Tensor  # (B, H)
+
+
+class DecoderStep(NamedTuple):
+    state: DecoderState
+    hidden: Tensor  # (B, H) output of the LSTM cell; the critic's input
+    logits: Tensor  # (B, K), minus infinity outside ``Sight.mask``; STOP scores exactly 0
+    words: Tensor  # (B, T) attention over the text
+
+
+class AttentionDecoder(nn.Module):
+    """One step of the agent: look around, recall the text, score the candidates.
+
+    The recurrence runs on the text-attended state, and a stop is a zero vector whose score is 0; as
+    in the authors' code.
+
+    Args:
+        hidden_size: H.
+        image_size: D.
+        angle_size: A.
+        context_size: K, width of the text context (H below LSTM encoders, more below ``dic``).
+        action_size: width of the embedded pose.
+        dropout: of states and pose.
+        feature_dropout: of image features, never of angles.
+    """
+
+    def __init__(
+        self,
+        hidden_size: int,
+        image_size: int,
+        angle_size: int,
+        context_size: int,
+        *,
+        action_size: int = 64,
+        dropout: float = 0.5,
+        feature_dropout: float = 0.3,
+    ) -> None:
+        super().__init__()
+        feature_size = image_size + angle_size
+        self.embedding = nn.Sequential(nn.Linear(angle_size, action_size), nn.Tanh())
+        self.drop = nn.Dropout(dropout)
+        self.drop_env = nn.Dropout(feature_dropout)
+        self.lstm = nn.LSTMCell(action_size + feature_size, hidden_size)
+        self.feat_att_layer = SoftDotAttention(hidden_size, feature_size)
+        self.attention_layer = SoftDotAttention(hidden_size, context_size)
+        self.candidate_att_layer = SoftDotAttention(hidden_size, feature_size)
+        self.angle_size = angle_size
+
+    def forward(
+        self,
+        sight: Sight,
+        state: DecoderState,
+        context: Tensor,
+        padding: Tensor,
+        *,
+        dropped: bool = False,
+    ) -> DecoderStep:
+        """Score the candidates.
+
+        Args:
+            sight: features of the step; they are not changed.
+            state: of the last step, or the encoder's.
+            context: (B, T, K) encoded text.
+            padding: (B, T) True for padding.
+            dropped: the image features carry the noise of back-translation already.
+        """
+        pose = self.drop(self.embedding(sight.pose))
+        images, candidates = sight.images, sight.candidates
+        if not dropped:
+            images = self.drop_env(images)
+        attended = self._look(self.drop(state.attended), images, sight.angles)
+        hidden, cell = self.lstm(torch.cat([pose, attended], dim=1), tuple(state))
+        recalled, words = self.attention_layer(self.drop(hidden), context, padding)
+        if not dropped:
+            candidates = self._drop_images(candidates)
+        logits = self.candidate_att_layer.scores(self.drop(recalled), candidates, ~sight.mask)
+        return DecoderStep(DecoderState(recalled, cell), hidden, logits.float(), words)
+
+    def _look(self, query: Tensor, images: Tensor, angles: Tensor) -> Tensor:
+        """Attended view (B, F); images and angles stay apart, which spares a copy of both."""
+        on_images, on_angles = self.feat_att_layer.linear_in(query).split(
+            [images.shape[-1], angles.shape[-1]], dim=-1
+        )
+        scores = (images @ on_images.unsqueeze(-1) + angles @ on_angles.unsqueeze(-1)).squeeze(-1)
+        weights = scores.softmax(dim=-1).to(images.dtype).unsqueeze(1)  # (B, 1, 36)
+        return torch.cat([weights @ images, weights @ angles], dim=-1).squeeze(1)
+
+    def _drop_images(self, candidates: Tensor) -> Tensor:
+        if not self.training or not self.drop_env.p:
+            return candidates
+        images, angles = candidates.tensor_split([-self.angle_size], dim=-1)
+        return torch.cat([self.drop_env(images), angles], dim=-1)
+
+
+class Critic(nn.Module):
+    """Value of a decoder output: (..., H) -> (...)."""
+
+    def __init__(self, hidden_size: int, dropout: float = 0.5) -> None:
+        super().__init__()
+        self.state2value = nn.Sequential(
+            nn.Linear(hidden_size, hidden_size),
+            nn.ReLU(),
+            nn.Dropout(dropout),
+            nn.Linear(hidden_size, 1),
+        )
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        return self.state2value(hidden).squeeze(-1).float()

@@ -1,0 +1,251 @@
+"""Text encoders of the Room-to-Room agents, under the authors' parameter names.
+
+``WordEncoder`` is EnvDrop's; ``DicEncoder`` is the published PREVALENT agent's, which reads the
+text again at every step in the light of the current panorama.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from .prevalent import PrevalentModel
+
+
+class Words(NamedTuple):
+    """Texts of a batch, cut to the longest."""
+
+    ids: Tensor  # (B, T)
+    padding: Tensor  # (B, T) True for padding
+    lengths: Tensor  # (B,) on the CPU, where packing wants them
+
+    @classmethod
+    def of(cls, tokens: NDArray[np.int64], device: torch.device | str = "cpu") -> Words:
+        """From 0-padded ids (B, L); a text ends at its first 0."""
+        empty = tokens == 0
+        lengths = np.where(empty.any(axis=1), empty.argmax(axis=1), tokens.shape[1])
+        cut = np.ascontiguousarray(tokens[:, : max(int(lengths.max(initial=0)), 1)])
+        ids = torch.from_numpy(cut).to(device, non_blocking=True)
+        return cls(ids, ids == 0, torch.from_numpy(lengths).clamp(min=1))
+
+
+class Encoding(NamedTuple):
+    context: Tensor  # (B, T, K), zeros or noise at padding
+    hidden: Tensor  # (B, H) first state of the decoder
+    cell: Tensor  # (B, H)
+
+
+class Encoder(nn.Module):
+    """What a roll-out asks of an encoder.
+
+    ``sees_images``: run it at every step, with the panorama. ``context_size``: K.
+    """
+
+    sees_images: bool = False
+    context_size: int
+
+    def encode_text(self, words: Words) -> Tensor | None:
+        """The part that depends on the words alone and may serve a whole episode, if any."""
+        return None
+
+
+def run_lstm(lstm: nn.LSTM, inputs: Tensor, words: Words) -> tuple[Tensor, Tensor, Tensor]:
+    """Outputs (B, T, K) and last states (B, K) twice, the backward direction first."""
+    packed = pack_padded_sequence(inputs, words.lengths, batch_first=True, enforce_sorted=False)
+    packed_outputs, (hidden, cell) = lstm(packed)
+    outputs, _ = pad_packed_sequence(packed_outputs, batch_first=True, total_length=inputs.shape[1])
+    return outputs, _backward_first(hidden), _backward_first(cell)
+
+
+def _backward_first(states: Tensor) -> Tensor:
+    return torch.cat(states.flip(0).unbind(0), dim=1) if len(states) > 1 else states[0]
+
+
+class LSTMEncoder(Encoder):
+    """The LSTM that three encoders share, and the way its states start the decoder.
+
+    Args:
+        input_size: width of its inputs.
+        hidden_size: H, both directions together; also K.
+        bidirectional: read in both directions.
+        dropout: of inputs and context.
+        summary: ``tanh`` of the last states or ``max`` over words (padding counts as zeros).
+        zero_start: start the decoder at zeros.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        hidden_size: int,
+        *,
+        bidirectional: bool = True,
+        dropout: float = 0.5,
+        summary: str = "tanh",
+        zero_start: bool = False,
+    ) -> None:
+        super().__init__()
+        self.drop = nn.Dropout(dropout)
+        width = hidden_size // 2 if bidirectional else hidden_size
+        self.lstm = nn.LSTM(input_size, width, batch_first=True, bidirectional=bidirectional)
+        self.encoder2decoder = nn.Linear(hidden_size, hidden_size)
+        self.summary, self.zero_start = summary, zero_start
+        self.context_size = hidden_size
+
+    def encode(self, inputs: Tensor, words: Words) -> Encoding:
+        """``inputs`` (B, T, input_size), not yet dropped out."""
+        outputs, hidden, cell = run_lstm(self.lstm, self.drop(inputs), words)
+        source = outputs.amax(dim=1) if self.summary == "max" else hidden
+        start = torch.tanh(self.encoder2decoder(source))
+        if self.zero_start:
+            start, cell = torch.zeros_like(start), torch.zeros_like(cell)
+        return Encoding(self.drop(outputs), start, cell)
+
+
+class WordEncoder(LSTMEncoder):
+    """Word embeddings below an LSTM, read once an episode.
+
+    Args:
+        vocab_size: V.
+        word_size: width of the embeddings.
+        hidden_size: H.
+        options: of `LSTMEncoder`.
+    """
+
+    def __init__(self, vocab_size: int, word_size: int, hidden_size: int, **options) -> None:
+        super().__init__(word_size, hidden_size, **options)
+        self.embedding = nn.Embedding(vocab_size, word_size, padding_idx=0)
+
+    def forward(
+        self, words: Words, panorama: Tensor | None = None, text: Tensor | None = None
+    ) -> Encoding:
+        return self.encode(self.embedding(words.ids), words)
+
+
+class BertEncoder(LSTMEncoder):
+    """The pre-trained model, without gradient, below an LSTM of the decoder's width.
+
+    Args:
+        bert: the pre-trained model; the authors train only what is above it.
+        hidden_size: H.
+        word_size: width of a projection between the two, or None for none.
+        include_vision: fuse the panorama, at every step.
+        options: of `LSTMEncoder`.
+    """
+
+    def __init__(
+        self,
+        bert: PrevalentModel,
+        hidden_size: int,
+        word_size: int | None = None,
+        *,
+        include_vision: bool = True,
+        **options,
+    ) -> None:
+        width = bert.config.hidden_size
+        super().__init__(word_size or width, hidden_size, **options)
+        self.bert = bert
+        self.linear_in = nn.Linear(width, word_size) if word_size else None
+        self.sees_images = include_vision
+
+    def encode_text(self, words: Words) -> Tensor:
+        with torch.no_grad():
+            return self.bert.encode_text(words.ids, ~words.padding)
+
+    def forward(
+        self, words: Words, panorama: Tensor | None = None, text: Tensor | None = None
+    ) -> Encoding:
+        text = self.encode_text(words) if text is None else text
+        if self.sees_images and panorama is not None:
+            with torch.no_grad():
+                text = self.bert.fuse(text, ~words.padding, panorama)
+        return self.encode(text if self.linear_in is None else self.linear_in(text), words)
+
+
+class DicEncoder(Encoder):
+    """The published agent's encoder: pre-trained model, reversed words, LSTM (Sec. 4.1).
+
+    Args:
+        bert: the pre-trained model; its ``update_cross`` decides whether gradients reach its image
+            fusion, ``update_language`` whether they reach the text layers.
+        hidden_size: H of the decoder.
+        encoder_size: width of the LSTM in one direction.
+        bidirectional: read in both directions.
+        reverse_input: reverse the words of each text before the LSTM.
+        top_lstm: False hands the words of the transformer to the decoder.
+        dropout: of the context.
+        include_vision: fuse the panorama, at every step.
+    """
+
+    def __init__(
+        self,
+        bert: PrevalentModel,
+        hidden_size: int,
+        encoder_size: int,
+        *,
+        bidirectional: bool = True,
+        reverse_input: bool = True,
+        top_lstm: bool = True,
+        dropout: float = 0.4,
+        include_vision: bool = True,
+    ) -> None:
+        super().__init__()
+        width = bert.config.hidden_size
+        self.bert = bert
+        self.drop = nn.Dropout(dropout)
+        self.lstm = nn.LSTM(width, encoder_size, batch_first=True, bidirectional=bidirectional)
+        both = encoder_size * (2 if bidirectional else 1)
+        # Only one pair is used; the authors' files hold both.
+        direct = both if top_lstm else width
+        self.encoder2decoder_ht = nn.Linear(direct, hidden_size)
+        self.encoder2decoder_ct = nn.Linear(direct, hidden_size)
+        self.encoder_lstm2decoder_ht = nn.Linear(both, hidden_size)
+        self.encoder_lstm2decoder_ct = nn.Linear(both, hidden_size)
+        self.reverse_input, self.top_lstm = reverse_input, top_lstm
+        self.sees_images = include_vision
+        self.context_size = both if top_lstm else width
+        self.hidden_size = hidden_size
+
+    @property
+    def _text_is_trained(self) -> bool:
+        config = self.bert.config
+        fused = self.sees_images and not config.update_cross
+        return torch.is_grad_enabled() and config.update_language and not fused
+
+    def encode_text(self, words: Words) -> Tensor:
+        """(B, T, d) of the text layers; no graph is built where no gradient would be used."""
+        with torch.set_grad_enabled(self._text_is_trained):
+            return self.bert.encode_text(words.ids, ~words.padding)
+
+    def forward(
+        self, words: Words, panorama: Tensor | None = None, text: Tensor | None = None
+    ) -> Encoding:
+        """Encode ``words``; ``panorama`` (B, 36, F), ``text`` from `encode_text` or None."""
+        states = self.encode_text(words) if text is None else text
+        if self.sees_images and panorama is not None:
+            trained = torch.is_grad_enabled() and self.bert.config.update_cross
+            with torch.set_grad_enabled(trained):
+                states = self.bert.fuse(states, ~words.padding, panorama)
+        pooled = None if self.top_lstm else self.bert.pooler(states)
+        if self.reverse_input:
+            states = reverse_words(states, words)
+        if pooled is not None:
+            start = torch.tanh(self.encoder2decoder_ht(pooled))
+            return Encoding(self.drop(states), start, self.encoder2decoder_ct(states[:, -1]))
+        outputs, hidden, cell = run_lstm(self.lstm, states, words)
+        start = torch.tanh(self.encoder_lstm2decoder_ht(hidden))
+        if cell.shape[1] != self.hidden_size:
+            cell = self.encoder_lstm2decoder_ct(cell)
+        return Encoding(self.drop(outputs), start, cell)
+
+
+def reverse_words(states: Tensor, words: Words) -> Tensor:
+    """Reverse the valid part of each row of ``states`` (B, T, d); padding becomes zeros."""
+    lengths = (~words.padding).sum(dim=1, keepdim=True)  # (B, 1)
+    index = lengths - 1 - torch.arange(states.shape[1], device=states.device)  # (B, T)
+    picked = states.gather(1, index.clamp(min=0).unsqueeze(-1).expand_as(states))
+    return picked.masked_fill((index < 0).unsqueeze(-1), 0.0)

@@ -1,0 +1,176 @@
+"""Agents rebuilt from the recorded roll-outs; sizes come from the weights and flags of a case."""
+
+import gzip
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from prevalent.agent_config import FollowerConfig, OptimizerConfig, RolloutConfig, SpeakerConfig
+from prevalent.agents.follower import Follower
+from prevalent.agents.rollout import Batch
+from prevalent.agents.speaker import Speaker
+from prevalent.config import ModelConfig
+from prevalent.data.features import DeviceFeatures, synthetic_features
+from prevalent.data.instructions import read_instructions
+from prevalent.data.tokenizers import WordPieceTokenizer
+from prevalent.data.vocabulary import WordTokenizer, read_vocabulary
+from prevalent.data.weights import restore
+from prevalent.environments.navigation import NavigationEnvironment
+from prevalent.models.prevalent import PrevalentModel
+
+
+def rollout_cases(golden: Path) -> list[Path]:
+    """Files of the recorded roll-outs; skips where there are none."""
+    paths = sorted((golden / "rollout").glob("rollout_*.json.gz"))
+    if not paths:
+        pytest.skip(f"{golden}/rollout has no recorded roll-outs")
+    return paths
+
+
+def number_of_heads(golden: Path) -> int:
+    """Of the tiny configuration with which all cases were recorded; no tensor tells it."""
+    config = golden / "models/dicadd_tiny/config.json"
+    return json.loads(config.read_text())["num_attention_heads"] if config.exists() else 1
+
+
+def as_tensors(arrays, prefix):
+    return {
+        name.removeprefix(prefix): torch.as_tensor(arrays[name])
+        for name in arrays
+        if name.startswith(prefix)
+    }
+
+
+def flags_of(argv):
+    """Flags of a recorded command line."""
+    return SimpleNamespace(
+        **{name.lstrip("-"): value for name, value in zip(argv[::2], argv[1::2], strict=True)}
+    )
+
+
+@dataclass
+class Recorded:
+    """A case, the world it was recorded in and agents with its weights."""
+
+    name: str
+    case: dict[str, Any]
+    arrays: dict[str, np.ndarray]
+    flags: SimpleNamespace
+    instructions: dict[str, Any]
+    features: DeviceFeatures
+    environment: NavigationEnvironment
+    words: WordTokenizer
+    tokenizer: WordTokenizer | WordPieceTokenizer
+    data_dir: Path
+    num_heads: int
+
+    @classmethod
+    def load(cls, path: Path, graphs, data_dir: Path) -> "Recorded":
+        case = json.loads(gzip.decompress(path.read_bytes()))
+        with np.load(str(path).replace(".json.gz", ".npz")) as file:
+            arrays = dict(file)
+        flags = flags_of(case["argv"])
+        one = read_instructions(data_dir, [case["split"]], scans=case["scans"])
+        names = [graphs.long_id(n) for scan in case["scans"] for n in graphs.nodes_of(scan)]
+        store = synthetic_features(names, case["feature_dim"])
+        length = int(flags.maxInput)
+        words = WordTokenizer(read_vocabulary(data_dir / "r2r/train_vocab.txt"), length)
+        pieces = any(name.startswith("init/encoder/bert.") for name in arrays)
+        vocabulary = data_dir / "vocab/bert/bert-base-uncased-vocab.txt"
+        return cls(
+            name=path.name.removesuffix(".json.gz"),
+            case=case,
+            arrays=arrays,
+            flags=flags,
+            instructions={item.id: item for item in one},
+            features=DeviceFeatures(store, angle_size=case["angle"]),
+            environment=NavigationEnvironment(graphs, store.rows),
+            words=words,
+            tokenizer=WordPieceTokenizer(vocabulary, length) if pieces else words,
+            data_dir=data_dir,
+            num_heads=number_of_heads(path.parents[1]),
+        )
+
+    def batch(self, ids) -> Batch:
+        tasks = [self.instructions[name] for name in ids]
+        return Batch(tasks, np.stack([self.tokenizer.encode(task.text) for task in tasks]))
+
+    def bert_config(self) -> ModelConfig:
+        shapes = {
+            name: value.shape
+            for name, value in as_tensors(self.arrays, "init/encoder/bert.").items()
+        }
+        vocab, width = shapes["embeddings.word_embeddings.weight"]
+        return ModelConfig(
+            vocab_size=vocab,
+            hidden_size=width,
+            num_heads=self.num_heads,
+            intermediate_size=shapes["lalayer.0.intermediate.dense.weight"][0],
+            num_language_layers=int(self.flags.d_la_layers),
+            num_cross_layers=int(self.flags.d_vl_layers),
+            image_dim=self.features.width,
+            max_positions=shapes["embeddings.position_embeddings.weight"][0],
+            dropout=0.0,
+            attention_dropout=0.0,
+        )
+
+    def follower(self, **walk) -> Follower:
+        """The agent with the initial weights of the case, in train mode."""
+        encoder = as_tensors(self.arrays, "init/encoder/")
+        pieces = not isinstance(self.tokenizer, WordTokenizer)
+        config = FollowerConfig(
+            encoder="dic" if pieces else "lstm",
+            hidden_size=int(self.flags.d_hidden_size if pieces else self.flags.rnnDim),
+            word_size=int(self.flags.wemb),
+            action_size=int(self.flags.aemb),
+            encoder_size=int(getattr(self.flags, "d_enc_hidden_size", 1)),
+            summary=self.flags.subout,
+            dropout=float(self.flags.dropout),
+            encoder_dropout=float(getattr(self.flags, "d_dropout_ratio", 0)),
+            feature_dropout=float(self.flags.featdropout),
+            angle_size=self.case["angle"],
+            update_cross=getattr(self.flags, "d_update_add_layer", "") == "True",
+        )
+        follower = Follower(
+            config,
+            self.environment,
+            self.features,
+            vocab_size=self.words.vocab_size,
+            bert=PrevalentModel(self.bert_config()) if pieces else None,
+            optimizer=OptimizerConfig(self.flags.optim, lr=float(self.flags.lr)),
+            walk=RolloutConfig(
+                max_actions=int(self.flags.maxAction),
+                move_after_stop="envdrop" not in self.name,
+                **walk,
+            ),
+        )
+        restore(follower.modules["encoder"], encoder, self.name)
+        for name in ("decoder", "critic"):
+            restore(follower.modules[name], as_tensors(self.arrays, f"init/{name}/"), self.name)
+        return follower.train()
+
+    def speaker(self) -> Speaker:
+        decoder = as_tensors(self.arrays, "speaker_dec/")
+        config = SpeakerConfig(
+            hidden_size=decoder["projection.weight"].shape[1],
+            word_size=decoder["embedding.weight"].shape[1],
+            dropout=float(self.flags.dropout),
+            feature_dropout=float(self.flags.featdropout),
+            angle_size=self.case["angle"],
+            max_decode=int(self.flags.maxDecode),
+        )
+        speaker = Speaker(config, self.environment, self.features, self.words)
+        restore(speaker.encoder, as_tensors(self.arrays, "speaker_enc/"), self.name)
+        restore(speaker.decoder, decoder, self.name)
+        return speaker
+
+
+def with_walk(follower: Follower, **changes) -> Follower:
+    follower.walk = replace(follower.walk, **changes)
+    return follower
