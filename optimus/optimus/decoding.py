@@ -150,8 +150,15 @@ def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator | Non
     """One token per row of ``logits`` (B, V)."""
     if sampling.strategy == "greedy" or sampling.top_k == 1:
         return logits.argmax(dim=-1)
-    kept = filter_logits(logits / sampling.temperature, sampling.top_k, sampling.top_p)
-    return torch.multinomial(kept.softmax(dim=-1), 1, generator=generator)[:, 0]
+    if sampling.temperature != 1:
+        logits = logits / sampling.temperature
+    share = filter_logits(logits, sampling.top_k, sampling.top_p).softmax(dim=-1)
+    # By the inverse of the cumulative distribution: torch.multinomial draws a number per token of
+    # the vocabulary, this draws one per sentence. A share of 0 is never hit.
+    height = share.cumsum(dim=-1, dtype=torch.float64)
+    drawn = torch.rand(len(share), 1, dtype=torch.float64, device=share.device, generator=generator)
+    token = torch.searchsorted(height, drawn * height[:, -1:], right=True)[:, 0]
+    return token.clamp(max=share.shape[-1] - 1)
 
 
 def _cut(ids: list[int], eos: int) -> list[int]:

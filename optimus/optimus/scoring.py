@@ -9,7 +9,7 @@ from torch import Tensor
 from .models.vae import OptimusModel
 from .objectives import kl_divergence, log_normal
 
-_CHUNK_TOKENS = {"cpu": 2048, "cuda": 65536}
+_CHUNK_TOKENS = {"cpu": 8192, "cuda": 65536}
 """Decoder tokens worked on at once: enough to fill the device, few enough to stay small."""
 
 
@@ -78,7 +78,7 @@ def _nll(
 ) -> Tensor:
     """-log p(x_i|z_ik), (B, K), the B * K sequences in chunks of equal size."""
     batch, samples = latent.shape[:2]
-    tokens = chunk_tokens or _CHUNK_TOKENS.get(decoder_ids.device.type, 2048)
+    tokens = chunk_tokens or _CHUNK_TOKENS.get(decoder_ids.device.type, 8192)
     size = max(1, tokens // decoder_ids.shape[1])
     rows = torch.arange(batch, device=decoder_ids.device).repeat_interleave(samples)
     parts = [

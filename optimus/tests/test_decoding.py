@@ -185,3 +185,14 @@ def test_repetitions_are_dropped_in_order():
 def test_wrong_settings_are_named(option, value):
     with pytest.raises(ValueError, match=option.replace("_", "-")):
         Sampling(**{option: value})
+
+
+def test_tokens_are_drawn_in_proportion_to_their_probability():
+    from optimus.decoding import _choose
+
+    logits = torch.tensor([0.5, 0.25, 0.0, 0.25]).log().expand(40000, -1)
+    drawn = _choose(logits, Sampling(strategy="sample"), None)
+    share = torch.bincount(drawn, minlength=4) / len(drawn)
+    torch.testing.assert_close(share, torch.tensor([0.5, 0.25, 0.0, 0.25]), atol=0.02, rtol=0)
+    sharp = _choose(logits, Sampling(strategy="sample", temperature=0.5), None)
+    assert (sharp == 0).float().mean() == pytest.approx(2 / 3, abs=0.02)

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 KEEP_BYTES = 2 << 30
 """Logits of a training step up to this size are kept for the backward pass."""
-_BLOCK = {"cpu": 4096, "cuda": 16384}  # vocabulary entries whose logits are worked on at once
+_BLOCK = {"cpu": 2048, "cuda": 16384}  # vocabulary entries whose logits are worked on at once
 _ROWS = {"cpu": 1024, "cuda": 8192}  # rows at a time where no gradient is wanted
 
 
@@ -54,19 +54,30 @@ def _logits(hidden: Tensor, weight: Tensor, start: int) -> Tensor:
 
 def _forward(
     hidden: Tensor, weight: Tensor, targets: Tensor, keep: bool
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Losses (N,), log-sum-exps (N,) and, where ``keep``, the logits in blocks of columns."""
+) -> tuple[Tensor, Tensor, list[tuple[Tensor, Tensor]]]:
+    """Losses (N,), log-sum-exps (N,) and, where ``keep``, what ``_shares`` makes of each block."""
     sums, kept = [], []
     goal = torch.zeros(len(hidden), dtype=torch.float32, device=hidden.device)
     for start in _blocks(weight):
         logits = _logits(hidden, weight, start)
-        sums.append(logits.float().logsumexp(dim=1))
         column, inside = _within(targets, start, logits.shape[1])
         goal += logits.gather(1, column[:, None])[:, 0].float() * inside
+        shares, total = _shares(logits)
+        sums.append(total)
         if keep:
-            kept.append(logits)
-    total = torch.stack(sums).logsumexp(dim=0)
-    return total - goal, total, kept
+            kept.append((shares.to(hidden.dtype), total))
+    whole = torch.stack(sums).logsumexp(dim=0)
+    return whole - goal, whole, kept
+
+
+def _shares(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Softmax within a block (N, width), and the block's log-sum-exp (N,), both fp32.
+
+    The largest share is exp(top - total); reading it back saves a pass over the exponentials.
+    """
+    logits = logits.float()
+    shares = logits.softmax(dim=1)
+    return shares, logits.amax(dim=1) - shares.amax(dim=1).log_()
 
 
 def _within(targets: Tensor, start: int, width: int) -> tuple[Tensor, Tensor]:
@@ -80,28 +91,28 @@ class _LinearNll(torch.autograd.Function):
     def forward(ctx: Any, hidden: Tensor, weight: Tensor, targets: Tensor) -> Tensor:
         cast = weight.to(hidden.dtype)
         keep = hidden.shape[0] * weight.shape[0] * hidden.element_size() <= KEEP_BYTES
-        loss, total, kept = _forward(hidden, cast, targets, keep)
-        ctx.save_for_backward(hidden, weight, targets, total)
+        loss, whole, kept = _forward(hidden, cast, targets, keep)
+        ctx.save_for_backward(hidden, weight, targets, whole)
         ctx.kept = kept
         return loss
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        hidden, weight, targets, total = ctx.saved_tensors
+        hidden, weight, targets, whole = ctx.saved_tensors
         cast = weight.to(hidden.dtype)
-        # The kept logits are overwritten below, so a second backward pass makes them anew.
+        # What was kept is overwritten below, so a second backward pass makes it anew.
         kept, ctx.kept = ctx.kept, []
         kept.reverse()
         grad_hidden = torch.zeros_like(hidden, dtype=torch.float32)
         grad_weight = torch.empty_like(weight) if ctx.needs_input_grad[1] else None
         for start in _blocks(weight):
-            logits = kept.pop() if kept else _logits(hidden, cast, start)
-            column, inside = _within(targets, start, logits.shape[1])
-            # softmax - one-hot, in place where the logits are fp32 already
-            slope = logits.float().sub_(total[:, None]).exp_()
-            slope.scatter_add_(1, column[:, None], -inside[:, None].to(slope.dtype))
-            slope = slope.mul_(upstream[:, None]).to(hidden.dtype)
+            shares, total = kept.pop() if kept else _shares(_logits(hidden, cast, start))
+            column, inside = _within(targets, start, shares.shape[1])
+            # (softmax - one-hot) * upstream
+            slope = shares.mul_(((total - whole).exp() * upstream)[:, None])
+            slope.scatter_add_(1, column[:, None], (-upstream * inside)[:, None].to(slope.dtype))
+            slope = slope.to(hidden.dtype)
             stop = start + slope.shape[1]
             grad_hidden += slope @ cast[start:stop]
             if grad_weight is not None:
