@@ -88,7 +88,7 @@ class PretrainConfig:
     """``toy`` makes houses, features and instructions by code in ``RUN_DIR/world``."""
     toy_houses: int = 24
     """Training houses of the toy world."""
-    features: Path | None = Path("img_features/ResNet-152-imagenet.tsv")
+    features: Path | None = Path("features/ResNet-152-imagenet.tsv")
     """View features, relative to the data folder; None takes random stand-in features."""
     standin_dim: int = 64
     """Width of the stand-in features where ``features`` is None."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from ..runtime.distributed import choose_device
+from ..simulator.geometry import Camera
 from ..simulator.graph import Graphs
 from ..simulator.rendering import load_skybox, views_from_skybox
 from .feature_files import FeatureRow, write_npy
@@ -25,7 +26,13 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
 def extract_features(
-    skyboxes: Path, graphs: Graphs, resnet: Path, output: Path, *, device: str = "auto"
+    skyboxes: Path,
+    graphs: Graphs,
+    resnet: Path,
+    output: Path,
+    *,
+    device: str = "auto",
+    camera: Camera | None = None,
 ) -> None:
     """Write the (R, 36, D) pooled features of every included viewpoint of ``graphs``.
 
@@ -35,6 +42,7 @@ def extract_features(
         resnet: folder with ``config.json`` and weights of a ResNet.
         output: ``.npy`` file; its names stand beside it.
         device: where the network runs.
+        camera: of the views, 640 x 480 with 60 degrees if None.
     """
     if not (resnet / "config.json").is_file():
         raise FileNotFoundError(
@@ -47,7 +55,8 @@ def extract_features(
     network = network.eval().to(chosen)
     mean, std = _normalisation(resnet)
     output.parent.mkdir(parents=True, exist_ok=True)
-    write_npy(output, _rows(skyboxes, graphs, network, mean.to(chosen), std.to(chosen)))
+    normalise = (mean.to(chosen), std.to(chosen))
+    write_npy(output, _rows(skyboxes, graphs, network, normalise, camera))
 
 
 def _normalisation(resnet: Path) -> tuple[Tensor, Tensor]:
@@ -60,12 +69,19 @@ def _normalisation(resnet: Path) -> tuple[Tensor, Tensor]:
 
 @torch.inference_mode()
 def _rows(
-    skyboxes: Path, graphs: Graphs, network: torch.nn.Module, mean: Tensor, std: Tensor
+    skyboxes: Path,
+    graphs: Graphs,
+    network: torch.nn.Module,
+    normalise: tuple[Tensor, Tensor],
+    camera: Camera | None,
 ) -> Iterator[FeatureRow]:
+    mean, std = normalise
     for node in tqdm(np.flatnonzero(graphs.included), unit="panorama", disable=None):
         scan, viewpoint = graphs.scan_of(int(node)), graphs.viewpoints[node]
         faces = load_skybox(skyboxes / scan / "matterport_skybox_images", viewpoint)
-        views = torch.from_numpy(views_from_skybox(faces)).to(mean.device)  # (36, H, W, 3) uint8
+        views = torch.from_numpy(views_from_skybox(faces, camera, graphs.rotations[node])).to(
+            mean.device
+        )  # (36, H, W, 3) uint8
         pixels = (views.permute(0, 3, 1, 2).float() / 255 - mean) / std
         pixels = torch.nn.functional.interpolate(
             pixels, (224, 224), mode="bilinear", antialias=True

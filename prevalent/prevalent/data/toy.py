@@ -47,7 +47,7 @@ class ToyConfig:
     noise: float = 0.1
     """Standard deviation of the noise in the features; a landmark's numbers have 1."""
     tsv: bool = False
-    """Also write the features as ``img_features/toy.tsv``."""
+    """Also write the features as ``features/toy.tsv``."""
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -85,8 +85,8 @@ def write_toy(folder: str | Path, config: ToyConfig | None = None) -> None:
     store = FeatureStore([graphs.long_id(n) for n in nodes.tolist()], images[nodes])
     store.save(folder / "features.npy")
     if config.tsv:
-        (folder / "img_features").mkdir(exist_ok=True)
-        write_tsv(folder / "img_features" / "toy.tsv", store.items())
+        (folder / "features").mkdir(exist_ok=True)
+        write_tsv(folder / "features" / "toy.tsv", store.items())
     guide = _Guide(graphs, landmarks, config, rng)
     seen, unseen = graphs.scans[: config.train_houses], graphs.scans[config.train_houses :]
     _write_r2r(folder / "r2r", guide, seen, unseen)

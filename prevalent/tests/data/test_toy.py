@@ -129,7 +129,7 @@ def test_object_tasks_and_routes_have_the_fields_of_hanna(world):
 def test_a_tsv_holds_the_same_features(tmp_path):
     write_toy(tmp_path, ToyConfig(train_houses=1, unseen_houses=1, train_paths=2, tsv=True))
     stored = FeatureStore.open(tmp_path / "features.npy")
-    table = FeatureStore.open(tmp_path / "img_features" / "toy.tsv", cache_dir=tmp_path / "cache")
+    table = FeatureStore.open(tmp_path / "features" / "toy.tsv", cache_dir=tmp_path / "cache")
     assert table.rows == stored.rows
     np.testing.assert_array_equal(table.array, stored.array)
 
