@@ -6,6 +6,7 @@ or ``evaluation_batches``; ``Dialogs.with_contexts`` adds the other side.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from .batches import Batch, Padding, pad_rows
 from .sentences import Sentences, build_sentences, cut_tokens
 from .tokenizers import Tokenizers
 
+logger = logging.getLogger(__name__)
 SEPARATOR = " [SEP] "
 
 
@@ -69,6 +71,12 @@ def read_turns(path: str | Path) -> Iterator[tuple[str, str]]:
         for number, line in enumerate(file, start=1):
             if not line.strip():
                 continue
+            if "__eou__" in line:
+                raise ValueError(
+                    f"line {number} of {path} has a context without the separator [SEP]: its "
+                    "utterances are marked by __eou__; convert the file with `optimus prepare "
+                    "dailydialog --source FOLDER`"
+                )
             context, _, response = (part.strip() for part in line.partition("\t"))
             if not context or not response:
                 raise ValueError(f"line {number} of {path} is not `context TAB response`")
@@ -88,6 +96,8 @@ def load_dialogs(
     turns = list(read_turns(path))
     if not turns:
         raise ValueError(f"{path} holds no dialog turn")
+    if not any(mark in context for context, _ in turns for mark in ("[SEP]", " EOS ")):
+        logger.warning("no context of %s has the separator [SEP]: all are one utterance", path)
     contexts = tokenizers.encode_encoder([c.replace(" EOS ", SEPARATOR) for c, _ in turns])
     texts = [response for _, response in turns]
     rows = []

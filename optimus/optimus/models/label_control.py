@@ -1,4 +1,4 @@
-"""Sentences with a chosen label: CARA, the label-conditional VAE of Li et al., EMNLP 2020, Sec. 4.3.
+"""Sentences with a chosen label: CARA (Li et al., EMNLP 2020, Sec. 4.3).
 
 z holds what a sentence says apart from its label; the label's embedding is added to it. Three small
 networks work on z: a classifier whose failure removes the label from z, and a generator and a

@@ -1,0 +1,123 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from optimus.__main__ import main
+from optimus.dialog_options import PRESETS, EvaluateDialogConfig, FusionOptions
+from optimus.evaluate_dialog import evaluate
+from optimus.metrics.dialog import read_generated
+from optimus.models.spacefusion import SpaceFusion
+from optimus.runtime.logs import read_metrics
+from optimus.train_dialog import train
+
+TURNS = [
+    "hello there .\thow are you ?",
+    "hello there . [SEP] how are you ?\ti am fine .",
+    "where is the dog ?\tthe dog is in the garden .",
+    "where is the dog ? [SEP] the dog is in the garden .\tand the cat ?",
+]
+STYLE = ["pray tell , where is the hound ?", "a most singular case .", "indeed , my dear friend ."]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dialog")
+    for split in ("train", "test"):
+        (folder / f"{split}.txt").write_text("".join(f"{t}\n" for t in TURNS * 4))
+    (folder / "style.txt").write_text("".join(f"{t}\n" for t in STYLE * 3))
+    return folder
+
+
+@pytest.fixture
+def smoke(corpus, tmp_path):
+    config = PRESETS["smoke"][1]
+    data = replace(config.data, folder=corpus)
+    return replace(config, run_dir=tmp_path / "run", data=data, device="cpu")
+
+
+def assert_identical(one: SpaceFusion, other: SpaceFusion) -> None:
+    theirs = other.state_dict()
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(smoke, tmp_path):
+    whole = train(smoke)
+    halves = replace(smoke, run_dir=tmp_path / "halves")
+    with pytest.MonkeyPatch.context() as patch:
+        # leave after the checkpoint of step 2, as a signal would
+        patch.setattr("optimus.train_dialog.StopSignal.requested", lambda self, step: step == 2)
+        with pytest.raises(Exception, match="step 2"):
+            train(halves)
+    assert_identical(whole, train(halves))
+    assert {"loss", "rec", "reg", "pull", "push", "lr"} <= read_metrics(smoke.run_dir)[0].keys()
+
+
+def test_a_run_can_be_evaluated_and_reloaded_whole(smoke, corpus):
+    model = train(smoke)
+    assert_identical(model, SpaceFusion.from_pretrained(smoke.run_dir / "model"))
+    config = EvaluateDialogConfig(
+        run_dir=smoke.run_dir, responses=3, max_contexts=4, batch_size=2, latents=4, device="cpu"
+    )
+    results = evaluate(config)
+    assert (results["contexts"], results["responses"]) == (4, 12)
+    assert json.loads((smoke.run_dir / "eval_results.json").read_text()) == results
+    turns = read_generated(smoke.run_dir / "eval_text_generation_results.txt")
+    assert [len(turn.responses) for turn in turns] == [3] * 4
+    dumped = np.load(smoke.run_dir / "latents.npz")
+    assert dumped["features"].shape == (8, 8)
+    random, human = (evaluate(replace(config, baseline=name)) for name in ("random", "human"))
+    assert human["bleu_f1"] > 0.9 > random["bleu_f1"]
+
+
+def test_style_sentences_train_a_branch_and_steer_responses(smoke, corpus):
+    fusion = replace(smoke.fusion, style=corpus / "style.txt")
+    train(replace(smoke, fusion=fusion, max_steps=2))
+    assert read_metrics(smoke.run_dir)[0]["style"] > 0
+    config = EvaluateDialogConfig(
+        run_dir=smoke.run_dir,
+        responses=2,
+        max_contexts=2,
+        style=corpus / "style.txt",
+        style_degree=0.5,
+        device="cpu",
+    )
+    results = evaluate(config)
+    assert 0 <= results["style_ngram"] <= 1
+    assert results["entropy_4"] >= 0
+
+
+def fails(capsys, *words):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, capsys):
+    run = ("--run-dir", str(tmp_path / "run"), "--device", "cpu")
+    message = fails(capsys, "train-dialog", "smoke", *run, "--data.folder", str(tmp_path))
+    assert "optimus prepare dailydialog" in message
+    (tmp_path / "train.txt").write_text("a __eou__ b\tc\n")
+    message = fails(capsys, "train-dialog", "smoke", *run, "--data.folder", str(tmp_path))
+    assert "context without the separator [SEP]" in message
+    message = fails(
+        capsys, "train-dialog", "smoke", *run, "--data.folder", str(corpus),
+        "--fusion.frozen-layers", "9",
+    )  # fmt: skip
+    assert "9 frozen layers" in message
+    (tmp_path / "glove.txt").write_text("a 1 2\n")
+    score = ("evaluate-dialog", "--data", str(corpus), "--baseline", "human", "--output-dir")
+    score += (str(tmp_path), "--glove")
+    assert "200 are expected" in fails(capsys, *score, str(tmp_path / "glove.txt"))
+    assert "no word vectors" in fails(capsys, *score, str(tmp_path / "none.txt"))
+
+
+def test_options_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match=r"--fusion\.context-layers"):
+        FusionOptions(context_layers=0)
+    with pytest.raises(ValueError, match="--style-degree needs --style"):
+        EvaluateDialogConfig(style_degree=1.0)
