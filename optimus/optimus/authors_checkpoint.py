@@ -52,7 +52,9 @@ class AuthorsCheckpoint(NamedTuple):
     files: tuple[Path, ...]
 
 
-def read_authors_checkpoint(source: Path, step: int | None = None) -> AuthorsCheckpoint:
+def read_authors_checkpoint(
+    source: Path, step: int | None = None, *, language_model: bool = False
+) -> AuthorsCheckpoint:
     """Read the checkpoint in ``source``.
 
     Args:
@@ -60,6 +62,7 @@ def read_authors_checkpoint(source: Path, step: int | None = None) -> AuthorsChe
             as ``-1.0``) or ``encoder``, ``decoder``, ``full``; one of these folders itself; a
             folder with one weight file of the whole model, as third parties convert it; that file.
         step: which of several steps; None is the newest.
+        language_model: a decoder folder alone will do, as the GPT-2 baselines wrote it.
     """
     if not source.exists():
         raise FileNotFoundError(f"there is no checkpoint {source}")
@@ -72,9 +75,15 @@ def read_authors_checkpoint(source: Path, step: int | None = None) -> AuthorsChe
         files = [_weight_file(parts["encoder"]), _weight_file(parts["decoder"])]
         tensors = _half(load_tensors(files[0]), "encoder", _WORDS, ("bert.",), files[0])
         tensors |= _half(load_tensors(files[1]), "decoder", _TOKENS, (), files[1])
+    elif language_model and "decoder" in parts:
+        files = [_weight_file(parts["decoder"])]
+        tensors = _half(load_tensors(files[0]), "decoder", _TOKENS, (), files[0])
     elif parts:
         lacking = {"encoder", "decoder"} - parts.keys()
-        raise FileNotFoundError(f"{source} has no {' and no '.join(lacking)} checkpoint folder")
+        hint = "" if "decoder" in lacking else "; for a plain language model say --inject none"
+        raise FileNotFoundError(
+            f"{source} has no {' and no '.join(sorted(lacking))} checkpoint folder{hint}"
+        )
     else:
         files = [source if source.is_file() else _weight_file(source)]
         tensors = _whole(load_tensors(files[0]), files[0])
@@ -176,6 +185,8 @@ def _modern(name: str) -> str:
 
 
 def _encoder_config(tensors: dict[str, Tensor], given: Mapping[str, Any]) -> dict[str, Any]:
+    if "encoder." + _WORDS not in tensors:
+        return {}
     words = tensors["encoder." + _WORDS]
     config = {key: given[key] for key in ENCODER_FIELDS if key in given}
     first = "encoder.encoder.layer.0.intermediate.dense.weight"

@@ -77,7 +77,9 @@ def load_authors_checkpoint(
 ) -> tuple[OptimusModel, ConversionReport]:
     """Read the authors' checkpoint in ``source``; see ``read_authors_checkpoint`` for its forms."""
     return import_checkpoint(
-        read_authors_checkpoint(source, step), latent_dim=latent_dim, inject=inject
+        read_authors_checkpoint(source, step, language_model=inject == "none"),
+        latent_dim=latent_dim,
+        inject=inject,
     )
 
 
@@ -111,14 +113,16 @@ def import_checkpoint(
         checkpoint: the tensors and settings read from their files.
         latent_dim: Z; read from the tensors where None, an error where it contradicts them.
         inject: how z enters the decoder, which their files do not say; None is ``both``, or what
-            the tensors allow.
+            the tensors allow; ``none`` makes a plain language model of the decoder.
 
     Raises:
         ValueError: if tensors are missing or left over, with their names.
     """
     tensors, notes = dict(checkpoint.tensors), list[str]()
-    found = _latent_dim(tensors, latent_dim)
-    inject = _complete_connectors(tensors, found, inject, checkpoint.decoder_config, notes)
+    found = latent_dim or 1
+    if inject != "none":
+        found = _latent_dim(tensors, latent_dim)
+        inject = _complete_connectors(tensors, found, inject, checkpoint.decoder_config, notes)
     gpt2 = {
         key: checkpoint.decoder_config[key]
         for key in DECODER_FIELDS
@@ -135,7 +139,7 @@ def import_checkpoint(
         tokens = {}
         notes.append(f"the decoder had no special tokens: {added} new rows drawn from N(0, 0.02)")
     config = OptimusConfig(
-        bert=checkpoint.encoder_config, gpt2=gpt2, latent_dim=found, inject=inject, **tokens
+        bert=checkpoint.encoder_config or None, gpt2=gpt2, latent_dim=found, inject=inject, **tokens
     )
     model = OptimusModel(config)
     report = _copy(model, tensors, notes)
@@ -198,7 +202,7 @@ def _copy(model: OptimusModel, tensors: dict[str, Tensor], notes: list[str]) -> 
         ours = our_name(theirs) if theirs.startswith(("encoder.", "decoder.")) else ""
         if theirs.endswith(_BUFFERS):
             rows.append(TensorRow(theirs, "", shape, "buffer"))
-        elif ours in unused:
+        elif ours in unused or (model.encoder is None and theirs.startswith("encoder.")):
             rows.append(TensorRow(theirs, ours, shape, "unused"))
         elif ours == "decoder.gpt2.lm_head.weight":
             if not torch.equal(value, tensors["decoder.transformer.wte.weight"]):
@@ -303,8 +307,9 @@ class ConvertConfig:
     model; the authors' folders have no tokenizers."""
     latent_dim: int | None = None
     """import: size of z, to check; it is read from the weights."""
-    inject: Literal["memory", "embedding", "both"] | None = None
-    """import: how z enters GPT-2, which the authors' files do not say; both by default."""
+    inject: Injection | None = None
+    """import: how z enters GPT-2, which the authors' files do not say; both by default; none makes
+    a plain language model of the decoder, which may then stand alone."""
     step: int | None = None
     """Step to read (the newest by default) or to write (0 by default)."""
 

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-import torch
 from torch import Tensor
 
 
@@ -164,11 +163,3 @@ def learning_rate_at(step: int, *, base: float, warmup_steps: int, total_steps: 
     if step < warmup_steps:
         return base * (step / max(1, warmup_steps))
     return base * max(0.0, (total_steps - step) / max(1.0, total_steps - warmup_steps))
-
-
-def log_normal(value: Tensor, mean: Tensor | float, logvar: Tensor | float) -> Tensor:
-    """log N(value; mean, exp(logvar) I), summed over the last axis; shapes broadcast. In nats."""
-    mean = torch.as_tensor(mean, dtype=value.dtype, device=value.device)
-    logvar = torch.as_tensor(logvar, dtype=value.dtype, device=value.device)
-    density = (value - mean).square() / logvar.exp() + logvar + math.log(2 * math.pi)
-    return -0.5 * density.sum(dim=-1)

@@ -1,13 +1,13 @@
 """log p(x|z_k) and importance weights of many samples per sentence, for evaluation (Sec. 4.1)."""
 
-import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from .metrics.latent import importance_log_weights, log_marginal
 from .models.vae import OptimusModel
-from .objectives import kl_divergence, log_normal
+from .objectives import kl_divergence
 
 _CHUNK_TOKENS = {"cpu": 8192, "cuda": 65536}
 """Decoder tokens worked on at once: enough to fill the device, few enough to stay small."""
@@ -16,7 +16,7 @@ _CHUNK_TOKENS = {"cpu": 8192, "cuda": 65536}
 class ImportanceScores(NamedTuple):
     """Everything the evaluation says about a sentence, in nats."""
 
-    log_weight: Tensor  # (B, K) log p(x|z_k) + log p(z_k) - log q(z_k|x)
+    log_weight: Tensor  # (B, K) log p(x|z_k) + log p(z_k) - log q(z_k|x), float64
     log_likelihood: Tensor  # (B, K) log p(x|z_k)
     kl: Tensor  # (B,) KL(q(z|x) || N(0, I))
     mean: Tensor  # (B, Z)
@@ -24,8 +24,8 @@ class ImportanceScores(NamedTuple):
     latent: Tensor  # (B, K, Z) the samples z_k
 
     def log_marginal(self) -> Tensor:
-        """The importance-weighted bound of log p(x), (B,): tighter with every sample (Eq. 12)."""
-        return self.log_weight.logsumexp(dim=1) - math.log(self.log_weight.shape[1])
+        """The importance-weighted bound of log p(x), (B,): tighter with every sample."""
+        return log_marginal(self.log_weight)
 
 
 @torch.no_grad()
@@ -52,13 +52,9 @@ def importance_scores(
     """
     posterior = model.encode(encoder_ids, mask_padding)
     latent = posterior.sample(eps, num_samples)
-    samples = latent.shape[1]
     log_likelihood = -_nll(model, decoder_ids, latent, chunk_tokens)
-    prior = log_normal(latent, 0.0, 0.0)
-    density = log_normal(latent, posterior.mean[:, None], posterior.logvar[:, None])
-    assert log_likelihood.shape == (len(decoder_ids), samples)
     return ImportanceScores(
-        log_likelihood + prior - density,
+        importance_log_weights(log_likelihood, latent, posterior.mean, posterior.logvar),
         log_likelihood,
         kl_divergence(posterior.mean, posterior.logvar),
         posterior.mean,

@@ -1,4 +1,5 @@
 import json
+import shutil
 
 import pytest
 import torch
@@ -171,3 +172,21 @@ def test_tokenizers_are_kept_beside_the_model_if_they_fit(golden_kind, tmp_path)
 def test_a_folder_without_a_model_cannot_be_exported(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no config\.json"):
         convert(ConvertConfig(tmp_path, tmp_path / "out", direction="export"))
+
+
+def test_a_decoder_alone_becomes_a_language_model(tmp_path):
+    model = tiny_model()
+    export_authors_checkpoint(model, tmp_path)
+    _, ids = tiny_batch(model)
+    expected = model.decoder.nll(ids, None)
+    whole, report = load_authors_checkpoint(tmp_path, inject="none")
+    assert (report.missing, report.unexpected) == ((), ())
+    for part in ("encoder", "full"):
+        shutil.rmtree(tmp_path / f"checkpoint-{part}-0")
+    with pytest.raises(FileNotFoundError, match=r"no encoder checkpoint folder; .* --inject none"):
+        load_authors_checkpoint(tmp_path)
+    alone, report = load_authors_checkpoint(tmp_path, inject="none")
+    assert [row.status for row in report.rows].count("unused") == 2
+    for found in (whole, alone):
+        assert found.encoder is None
+        torch.testing.assert_close(found(None, ids).total, expected)

@@ -18,7 +18,6 @@ from optimus.objectives import (
     kl_per_dimension,
     learning_rate_at,
     linear_schedule,
-    log_normal,
     total_loss,
 )
 from optimus.optimizer import OriginalAdamW, parameter_groups
@@ -110,12 +109,6 @@ def test_kl_agrees_with_torch_distributions():
     mean, logvar = torch.randn(2, 5, 8)
     expected = reference_kl(Normal(mean, (0.5 * logvar).exp()), Normal(0.0, 1.0)).sum(dim=1)
     torch.testing.assert_close(kl_divergence(mean, logvar), expected)
-
-
-def test_log_normal_agrees_with_torch_distributions():
-    value, mean, logvar = torch.randn(3, 5, 8)
-    expected = Normal(mean, (0.5 * logvar).exp()).log_prob(value).sum(dim=1)
-    torch.testing.assert_close(log_normal(value, mean, logvar), expected)
 
 
 def test_masked_dimensions_cost_nothing_and_the_others_all_of_it():

@@ -89,9 +89,8 @@ def test_weights_are_those_of_torch_distributions():
     for k in range(5):
         nll = model.decoder.nll(decoder_ids, scores.latent[:, k])
         torch.testing.assert_close(scores.log_likelihood[:, k], -nll, rtol=1e-4, atol=1e-4)
-    torch.testing.assert_close(
-        scores.log_weight, scores.log_likelihood + prior - density, rtol=1e-4, atol=1e-4
-    )
+    expected = (scores.log_likelihood + prior - density).double()
+    torch.testing.assert_close(scores.log_weight, expected, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("chunk_tokens", [1, 30, 10**6])
