@@ -5,15 +5,19 @@ from __future__ import annotations
 import re
 import string
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .tokenizers import History, dialog_turns
+
 PAD, UNK, EOS = 0, 1, 2
 START_WORDS = ("<PAD>", "<UNK>", "<EOS>")
 BOS_WORD = "<BOS>"
+DIALOG_WORDS = ("<PAD>", "<UNK>", "<NAV>", "<ORA>", "<TAR>", "<EOS>")
 
 _SEPARATORS = re.compile(r"(\W+)")
 _PUNCTUATION = set(string.punctuation)
@@ -111,3 +115,34 @@ class WordTokenizer:
             return []
         start = 1 if plain[0] == self.bos else 0
         return plain[start : plain.index(EOS)]
+
+
+class DialogWordTokenizer:
+    """Numbers for the words of a dialog (NDH): every turn reversed behind its tag, one final EOS.
+
+    Args:
+        words: an R2R vocabulary; its start words give way to those of dialogs.
+        max_length: L; a longer dialog keeps its end.
+    """
+
+    def __init__(self, words: Sequence[str], max_length: int) -> None:
+        plain = [word for word in words if word not in START_WORDS]
+        self.words = [*DIALOG_WORDS, *plain]
+        self.max_length = max_length
+        self._numbers = {word: number for number, word in enumerate(self.words)}
+
+    def __len__(self) -> int:
+        return len(self.words)
+
+    def encode_dialog(
+        self, dialog: Sequence[Mapping[str, Any]], target: str, history: History
+    ) -> NDArray[np.int64]:
+        """(L,) word numbers, padded with 0; see `dialog_turns`."""
+        ids: list[int] = []
+        for tag, message in dialog_turns(dialog, target, history):
+            ids.append(self._numbers[tag])
+            ids += [self._numbers.get(word, UNK) for word in reversed(split_words(message))]
+        ids = [*ids, self._numbers["<EOS>"]][-self.max_length :]
+        encoded = np.full(self.max_length, PAD, dtype=np.int64)
+        encoded[: len(ids)] = ids
+        return encoded

@@ -5,6 +5,7 @@ import pytest
 
 from prevalent.data.instructions import expand, read_paths
 from prevalent.data.vocabulary import (
+    DialogWordTokenizer,
     WordTokenizer,
     build_vocabulary,
     read_vocabulary,
@@ -66,6 +67,36 @@ def test_the_official_vocabulary_is_rebuilt_from_the_training_split(data_dir, wo
     ours = build_vocabulary(texts)
     assert len(ours) == len(words)
     assert sorted(ours) == sorted(words)
+
+
+@pytest.mark.golden
+def test_recorded_dialogs_are_reproduced(golden, words):
+    path = golden / "ndh/ndh_agent.json.gz"
+    if not path.exists():
+        pytest.skip("no ndh_agent case")
+    case = json.loads(gzip.decompress(path.read_bytes()))
+    items = {str(item["inst_idx"]): item for item in case["items"]}
+    kinds = [kind for kind in case["encodings"] if "/Tokenizer/" in kind]
+    assert kinds
+    for kind in kinds:
+        history, _, length = kind.split("/")
+        tokenizer = DialogWordTokenizer(words, int(length))
+        for key, recorded in case["encodings"][kind].items():
+            item = items[key]
+            ours = tokenizer.encode_dialog(item["dialog_history"], item["target"], history)
+            assert ours.tolist() == recorded["ids"]
+
+
+def test_a_dialog_is_reversed_turn_by_turn_and_cut_at_its_start():
+    tokenizer = DialogWordTokenizer(["<PAD>", "<UNK>", "<EOS>", "go", "left", "sofa"], 6)
+    dialog = [
+        {"role": "navigator", "message": "go ?"},
+        {"role": "oracle", "message": "go left"},
+    ]
+    ours = tokenizer.encode_dialog(dialog, "sofa", "oracle_ans")
+    assert ours.tolist() == [3, 7, 6, 4, 8, 5]
+    assert tokenizer.encode_dialog(dialog, "sofa", "all").tolist() == [3, 7, 6, 4, 8, 5]
+    assert tokenizer.encode_dialog([], "sofa", "all").tolist() == [4, 8, 5, 0, 0, 0]
 
 
 def test_rare_words_are_left_out_and_frequent_ones_come_first():
