@@ -9,10 +9,13 @@ from .runtime.command import run_command
 VERBS = {
     "prepare": ("prevalent.prepare:main", "fetch and check data sets, make features and triplets"),
     "pretrain": ("prevalent.pretrain:main", "pre-train on image-text-action triplets"),
-    "evaluate": ("prevalent.evaluate:main", "score a result file of R2R, NDH or HANNA"),
+    "train-speaker": ("prevalent.train_speaker:main", "train the agent that describes paths"),
+    "train-r2r": ("prevalent.train_r2r:main", "train an agent that follows R2R instructions"),
+    "evaluate": ("prevalent.evaluate:main", "score an agent or a result file"),
     "baseline": ("prevalent.baseline:main", "run the random, stop, forward or shortest agent"),
-    "submit": ("prevalent.submit:main", "check a result file and write it for a leaderboard"),
-    "convert": ("prevalent.convert:main", "the authors' checkpoints to ours and back"),
+    "submit": ("prevalent.submit:main", "check results and write them for a leaderboard"),
+    "trajectories": ("prevalent.trajectories:main", "a page of maps of what an agent walked"),
+    "convert": ("prevalent.convert:main", "the authors' checkpoints and agents to ours and back"),
     "report": ("prevalent.report:main", "published figures beside ours"),
     "demo": ("prevalent.demo:main", "make a toy world, pre-train on it, score the simple agents"),
 }

@@ -143,15 +143,20 @@ def _log_frequency(counts: np.ndarray) -> Tensor:
 
 def _make_world(config: PretrainConfig, run_dir: Path, world: World) -> PretrainConfig:
     """Write the toy world once and point ``config`` at it."""
+    folder = run_dir / "world"
+    features = make_toy_world(folder, config.toy_houses, world)
+    return replace(config, data_dir=folder, vocabulary=Path("wordpiece.txt"), features=features)
+
+
+def make_toy_world(folder: Path, houses: int, world: World) -> Path:
+    """Write a toy world with ``wordpiece.txt`` once; returns the feature file's name in it."""
     from .toy import ToyConfig, write_toy
 
-    folder, vocabulary = run_dir / "world", Path("wordpiece.txt")
-    if world.is_main and not (folder / vocabulary).is_file():
-        houses = config.toy_houses
+    vocabulary = folder / "wordpiece.txt"
+    if world.is_main and not vocabulary.is_file():
         write_toy(folder, ToyConfig(train_houses=houses, unseen_houses=max(1, houses // 4)))
         texts = [text for item in read_paths(folder, "train") for text in item["instructions"]]
         words = build_wordpiece_vocabulary(word for text in texts for word in split_words(text))
-        (folder / vocabulary).write_text("\n".join(words) + "\n")
+        vocabulary.write_text("\n".join(words) + "\n")
     barrier()
-    features = next(iter(sorted(folder.glob("features.npy")) + sorted(folder.glob("*.tsv"))))
-    return replace(config, data_dir=folder, vocabulary=vocabulary, features=Path(features.name))
+    return Path("features.npy")

@@ -1,0 +1,102 @@
+"""Instructions with their encoded texts, and the endless batches that training takes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.instructions import BatchOrder, Instruction
+from ..data.results import Reference
+from ..data.tokenizers import WordPieceTokenizer
+from ..data.vocabulary import WordTokenizer
+from ..runtime.distributed import World
+from .rollout import Batch
+
+Tokenizer = WordTokenizer | WordPieceTokenizer
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Instructions of a split; ``tokens`` is (N, L), 0-padded."""
+
+    instructions: Sequence[Instruction]
+    tokens: NDArray[np.int64]
+
+    @classmethod
+    def encode(
+        cls, instructions: Sequence[Instruction], tokenizer: Tokenizer, origin: str = "the split"
+    ) -> Episodes:
+        """Encode all texts; those without a word are left out, as the authors do.
+
+        Raises ``ValueError`` naming ``origin`` where nothing remains.
+        """
+        encoded = [tokenizer.encode(one.text) for one in instructions]
+        kept = [i for i, tokens in enumerate(encoded) if tokens is not None]
+        if not kept:
+            raise ValueError(f"{origin} has no instruction with a word in it")
+        tokens = np.stack([encoded[i] for i in kept])  # type: ignore[arg-type]
+        return cls([instructions[i] for i in kept], tokens)
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    def batch(self, index: Sequence[int]) -> Batch:
+        """The episodes of ``index``."""
+        return Batch([self.instructions[i] for i in index], self.tokens[list(index)])
+
+    def part(self, rank: int, size: int) -> Episodes:
+        """Every ``size``-th episode, for one process of ``size``."""
+        return Episodes(self.instructions[rank::size], self.tokens[rank::size])
+
+    def first(self, count: int) -> Episodes:
+        """The first ``count`` episodes."""
+        return Episodes(self.instructions[:count], self.tokens[:count])
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """All episodes once, texts of like length together."""
+        order = np.argsort((self.tokens != 0).sum(axis=1), kind="stable").tolist()
+        for start in range(0, len(order), batch_size):
+            yield self.batch(order[start : start + batch_size])
+
+    def references(self) -> list[Reference]:
+        """What results are scored against."""
+        return [
+            Reference(one.id, one.scan, one.path[0], {"path": one.path})
+            for one in self.instructions
+        ]
+
+
+class EpisodeBatches:
+    """Endless batches in the authors' order; N processes share out batches of N times the size.
+
+    Args:
+        episodes: to draw from.
+        batch_size: episodes of one process.
+        world: this process among its peers.
+    """
+
+    def __init__(self, episodes: Episodes, batch_size: int, world: World) -> None:
+        self.episodes, self.world = episodes, world
+        self.order = BatchOrder(len(episodes), batch_size * world.size)
+
+    def __iter__(self) -> EpisodeBatches:
+        return self
+
+    def __next__(self) -> Batch:
+        return self.episodes.batch(next(self.order)[self.world.rank :: self.world.size])
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.order.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if len(state["order"]) != len(self.episodes):
+            raise ValueError(
+                f"the checkpoint goes through {len(state['order'])} episodes, the data now has "
+                f"{len(self.episodes)}; give the same --train, --aug and --words, or a new "
+                "--run-dir"
+            )
+        self.order.load_state_dict(state)

@@ -1,0 +1,284 @@
+"""``prevalent train-r2r PRESET``: imitation and reinforcement on Room-to-Room (Sec. 4.1)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .agent_options import R2RRun
+from .agent_presets import R2R_PRESETS
+from .agents.build import (
+    AgentWorld,
+    build_follower,
+    find_vocabulary,
+    load_speaker,
+    open_tokenizer,
+    open_world,
+    save_follower,
+    settle,
+)
+from .agents.episodes import EpisodeBatches, Episodes, Tokenizer
+from .agents.follower import Follower, add_losses
+from .agents.rollout import Batch
+from .agents.speaker import Speaker, back_translate, feature_noise
+from .agents.validation import score_walks, walk_split
+from .curves import draw_scores
+from .data.instructions import SHUFFLE_SEED
+from .runtime.checkpoint import Checkpoint, Progress
+from .runtime.command import parse_preset
+from .runtime.distributed import World, barrier, reduce_sum, start
+from .runtime.logs import Logs
+from .runtime.precision import check_finite
+from .runtime.rundir import open_run
+from .runtime.signals import StopSignal
+
+Source = Callable[[], tuple[Batch, Tensor | None]]
+"""The next batch and its environment dropout (D,), if any."""
+
+TRAIN_EVALUATION_BATCHES = 20
+LOSSES = (
+    "loss",
+    "imitation",
+    "policy",
+    "critic",
+    "entropy",
+    "actions",
+    "encoder_norm",
+    "decoder_norm",
+)
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run ``prevalent train-r2r envdrop --batch-size 32``."""
+    train_r2r(parse_preset(R2R_PRESETS, argv, "prevalent train-r2r"))
+
+
+def train_r2r(config: R2RRun) -> Follower:
+    """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
+
+    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` in ``run_dir``.
+
+    Raises:
+        FloatingPointError: a loss is not finite; the earlier checkpoints are kept.
+        Stopped: a signal asked to stop; a checkpoint of this step was written.
+    """
+    with (
+        start(config.device, seed=config.seed) as world,
+        open_run(config.run_dir, config) as run_dir,
+        StopSignal() as stop,
+    ):
+        total_steps = config.max_steps
+        config = settle(config, run_dir, world)
+        data = open_world(config, (*config.train, *config.aug, *config.held_out), world.device)
+        vocabulary = find_vocabulary(config)
+        tokenizer = open_tokenizer(config.model, vocabulary, config.max_length)
+        held_out = open_held_out(config, data, tokenizer)
+        follower = build_follower(config, data, tokenizer)
+        true = open_batches(config, data, tokenizer, config.train, world)
+        lessons, parts = [(lambda: (next(true), None), config.imitation_weight)], {"order": true}
+        if config.aug:
+            more = open_batches(config, data, tokenizer, config.aug, world)
+            lessons.append((describe(config, data, tokenizer, more), config.aug_weight))
+            parts["aug_order"] = more
+        progress, means = Progress(), Means(world.device)
+        checkpoint = Checkpoint(
+            run_dir, **follower.parts(), **parts, progress=progress, means=means
+        )
+        checkpoint.load_latest()
+
+        with Logs(run_dir, total_steps, progress.step) as logs:
+            if progress.step == 0:
+                logs.text(summarize(config, data, tokenizer, held_out))
+            while progress.step < total_steps:
+                losses = train_step(follower, lessons, config, progress.step)
+                means.add(losses)
+                progress.step += 1
+                logs.advance(progress.step)
+
+                stopping = stop.requested(progress.step)
+                ended = progress.step == total_steps
+                if ended or progress.step % config.log_every == 0:
+                    scalars = means.take()
+                    check_finite(progress.step, **scalars)
+                    logs.log(progress.step, **scalars)
+                if ended or progress.step % config.eval_every == 0:
+                    scores = evaluate_splits(follower, held_out, data, config.batch_size, world)
+                    logs.log(progress.step, **scores)
+                    names = ["last", *update_best(progress, scores)]
+                    for name in names if world.is_main else ():
+                        folder = run_dir / "snapshots" / name
+                        save_follower(folder, follower, vocabulary, config.max_length)
+                if stopping or ended or progress.step % config.save_every == 0:
+                    check_finite(progress.step, loss=losses["loss"])
+                    checkpoint.save(progress.step)
+                if stopping and not ended:
+                    stop.leave(progress.step)
+            if world.is_main:
+                logs.text(draw_scores(run_dir, "success_rate", "spl"))
+            barrier()
+    return follower
+
+
+def open_batches(
+    config: R2RRun, data: AgentWorld, tokenizer: Tokenizer, splits: Sequence[str], world: World
+) -> EpisodeBatches:
+    """Endless batches of ``splits``, shuffled once as the authors do."""
+    instructions = data.instructions(splits)
+    random.Random(SHUFFLE_SEED).shuffle(instructions)
+    episodes = Episodes.encode(instructions, tokenizer, " ".join(splits))
+    return EpisodeBatches(episodes, config.batch_size, world)
+
+
+def open_held_out(config: R2RRun, data: AgentWorld, tokenizer: Tokenizer) -> dict[str, Episodes]:
+    """The splits to evaluate; of those that are also trained on, 20 batches."""
+    held_out = {}
+    for name in config.held_out:
+        episodes = Episodes.encode(data.splits[name], tokenizer, name)
+        if name in config.train:
+            episodes = episodes.first(TRAIN_EVALUATION_BATCHES * config.batch_size)
+        held_out[name] = episodes
+    return held_out
+
+
+def describe(
+    config: R2RRun, data: AgentWorld, tokenizer: Tokenizer, batches: EpisodeBatches
+) -> Source:
+    """Augmented batches: with a speaker, described anew through fresh environment dropout."""
+    if config.speaker is None:
+        return lambda: (next(batches), None)
+    words = config.data_dir / config.words
+    speaker = load_speaker(config.speaker, data, words, max_length=config.max_length)
+    return lambda: retell(speaker, next(batches), tokenizer, config.model.feature_dropout)
+
+
+def retell(
+    speaker: Speaker, batch: Batch, tokenizer: Tokenizer, probability: float
+) -> tuple[Batch, Tensor]:
+    """``batch`` with the speaker's words, and the environment dropout they were found under."""
+    features = speaker.features
+    noise = feature_noise(features.image_width, probability, features.device)
+    return back_translate(speaker, batch.tasks, tokenizer, noise), noise
+
+
+def train_step(
+    follower: Follower,
+    lessons: Sequence[tuple[Source, float]],
+    config: R2RRun,
+    step: int,
+) -> dict[str, Tensor]:
+    """One optimizer step on one batch of each lesson, or, without ``accumulate``, in turn."""
+    chosen = lessons if config.accumulate else [lessons[step % len(lessons)]]
+    losses: dict[str, Tensor] = {}
+    for source, weight in chosen:
+        losses = add_losses(losses, learn(follower, source, weight, config, step))
+    return {**losses, **follower.update()}
+
+
+def learn(
+    follower: Follower, source: Source, weight: float, config: R2RRun, step: int
+) -> dict[str, Tensor]:
+    """Add the gradients of one lesson (see ``--feedback``)."""
+    if config.feedback == "student":
+        batch, noise = source()
+        return imitate_on_own_walk(follower, batch, weight, noise)
+    imitates, reinforces = True, config.feedback == "sample"
+    if config.schedule_ratio >= 0:
+        # Drawn from the step alone, so that all processes agree and a resumed run does too.
+        reinforces = np.random.default_rng([config.seed, step]).random() < config.schedule_ratio
+        imitates, weight = not reinforces, 1.0
+    losses: dict[str, Tensor] = {}
+    if imitates and weight > 0:
+        batch, noise = source()
+        losses = follower.imitate(batch, weight, noise=noise)
+    if reinforces:
+        batch, noise = source()
+        losses = add_losses(losses, follower.reinforce(batch, noise=noise))
+    return losses
+
+
+def imitate_on_own_walk(
+    follower: Follower, batch: Batch, weight: float, noise: Tensor | None
+) -> dict[str, Tensor]:
+    """Student forcing: sample the walk, ask for the teacher's action at each place."""
+    recorded = follower.rollout(batch, "sample", noise=noise)
+    imitation = recorded.imitation / len(batch.tasks)
+    loss = weight * imitation
+    follower.updater.backward(loss)
+    return {"loss": loss.detach(), "imitation": imitation.detach()}
+
+
+def evaluate_splits(
+    follower: Follower,
+    held_out: Mapping[str, Episodes],
+    data: AgentWorld,
+    batch_size: int,
+    world: World,
+) -> dict[str, float]:
+    """``SPLIT/METRIC`` of greedy walks, the same on every rank."""
+    scores = {}
+    for name, episodes in held_out.items():
+        results = walk_split(follower, episodes, batch_size, world)
+        for metric, value in score_walks(results, episodes, data.graphs).items():
+            scores[f"{name.partition('@')[0]}/{metric}"] = value
+    return scores
+
+
+def update_best(progress: Progress, scores: Mapping[str, float]) -> list[str]:
+    """Names of the snapshots that ``scores`` beat: per split, the sum, and SPL in unseen houses."""
+    rates = {name: value for name, value in scores.items() if name.endswith("/success_rate")}
+    marks = {f"best_{name.split('/')[-2]}": value for name, value in rates.items()}
+    if len(rates) > 1:
+        marks["best_sr_sum"] = sum(rates.values())
+    if "val_unseen/spl" in scores:
+        marks["best_spl_unseen"] = scores["val_unseen/spl"]
+    beaten = [name for name, value in marks.items() if value > getattr(progress, name, -1.0)]
+    for name in beaten:
+        setattr(progress, name, marks[name])
+    return beaten
+
+
+class Means:
+    """Mean losses since the last record; part of the checkpoint, so that records repeat exactly."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(2, len(LOSSES), device=device)
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Add the losses of a step (no synchronisation)."""
+        for i, name in enumerate(LOSSES):
+            if name in losses:
+                self.sums[0, i] += losses[name].detach()
+                self.sums[1, i] += 1
+
+    def take(self) -> dict[str, float]:
+        """The means over all ranks of what occurred; starts anew."""
+        totals, counts = reduce_sum(self.sums.clone()).tolist()
+        self.sums.zero_()
+        pairs = zip(LOSSES, totals, counts, strict=True)
+        return {name: total / count for name, total, count in pairs if count}
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self.sums.cpu()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums.copy_(state["sums"])
+
+
+def summarize(
+    config: R2RRun, data: AgentWorld, tokenizer: Tokenizer, held_out: Mapping[str, Episodes]
+) -> str:
+    """What the run learns from, in one line."""
+    train = len(data.instructions(config.train))
+    aug = f", {len(data.instructions(config.aug))} augmented" if config.aug else ""
+    sizes = ", ".join(f"{name} {len(episodes)}" for name, episodes in held_out.items())
+    seen = "random stand-ins" if config.features is None else str(Path(config.features).name)
+    return (
+        f"{train} instructions{aug}, {len(data.graphs.scans)} scans, {len(tokenizer)} words; "
+        f"features: {seen}, {data.features.image_width} wide; evaluated on {sizes}"
+    )
