@@ -104,6 +104,8 @@ class SentenceVAE:
     ) -> list[str]:
         """Sentences of ``count`` draws from N(center, scale^2 I); by default from the prior.
 
+        A plain language model has no latent; its sentences differ only if ``sampling`` draws.
+
         Args:
             count: N, the sentences.
             sampling: how tokens are chosen.
@@ -112,6 +114,16 @@ class SentenceVAE:
             batch_size: sentences decoded side by side.
             generator: source of randomness, on the model's device.
         """
+        if self.model.encoder is None:
+            ids = generate(
+                self.model,
+                None,
+                sampling,
+                num_sequences=count,
+                batch_size=batch_size,
+                generator=generator,
+            )
+            return self.tokenizers.decode_batch(ids)
         latent_dim, device = self.model.config.latent_dim, self.model.device
         latents = scale * torch.randn(count, latent_dim, generator=generator, device=device)
         if center is not None:

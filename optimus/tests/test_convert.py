@@ -190,3 +190,12 @@ def test_a_decoder_alone_becomes_a_language_model(tmp_path):
     for found in (whole, alone):
         assert found.encoder is None
         torch.testing.assert_close(found(None, ids).total, expected)
+
+
+def test_twelve_layers_have_as_many_tensors_as_the_released_models(tmp_path):
+    model = tiny_model(layers=12)
+    rows = export_authors_checkpoint(model, tmp_path).rows
+    theirs = [row.theirs for row in rows]
+    assert sum(name.startswith("encoder.") for name in theirs) == 200
+    assert sum(name.startswith("decoder.") for name in theirs) == 163
+    assert len(load_authors_checkpoint(tmp_path)[1].rows) == 363

@@ -88,3 +88,15 @@ def test_an_incomplete_folder_is_named(tmp_path):
     tiny_model().save_pretrained(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"bert/vocab\.txt"):
         SentenceVAE.from_pretrained(tmp_path)
+
+
+@pytest.mark.golden
+def test_a_language_model_is_sampled_without_latents(golden_kind):
+    folder = golden_kind("vae_trained", "generation_texts.json")
+    model = recorded_model(folder, inject="none")
+    language_model = SentenceVAE(model, load_tokenizers(golden_kind("toy_tokenizer")))
+    drawn = language_model.sample(5, Sampling(strategy="sample"), batch_size=2)
+    assert len(drawn) == 5
+    assert len(set(drawn)) > 1
+    with pytest.raises(ValueError, match="has no encoder"):
+        language_model.encode(["a dog"])

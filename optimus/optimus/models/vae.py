@@ -3,6 +3,7 @@
 The paper's bound is the ``forward`` below; its parts stand in ``objectives.py`` by equation.
 """
 
+import copy
 from typing import Any, NamedTuple
 
 import torch
@@ -59,22 +60,25 @@ class OptimusConfig(PreTrainedConfig):
         if inject not in ("memory", "embedding", "both", "none"):
             raise ValueError(f"inject must be memory, embedding, both or none, got {inject!r}")
         super().__init__(**kwargs)
-        encoder = bert.to_dict() if isinstance(bert, BertConfig) else bert
-        decoder = gpt2.to_dict() if isinstance(gpt2, GPT2Config) else gpt2
-        decoder = dict(decoder if decoder is not None else {"vocab_size": 50260})
-        first = decoder["vocab_size"] - NUM_ADDED_TOKENS
+        encoder = bert if bert is not None else {"vocab_size": 28996}
+        decoder = gpt2 if gpt2 is not None else {"vocab_size": 50260}
+        vocab_size = decoder["vocab_size"] if isinstance(decoder, dict) else decoder.vocab_size
+        first = vocab_size - NUM_ADDED_TOKENS
         self.latent_dim, self.inject = latent_dim, inject
         self.encoder_pad_token_id = encoder_pad_token_id
         self.pad_token_id = first if pad_token_id is None else pad_token_id
         self.bos_token_id = first + 1 if bos_token_id is None else bos_token_id
         self.eos_token_id = first + 2 if eos_token_id is None else eos_token_id
-        # The same function as GPT-2's "gelu_new", in one kernel instead of eight.
-        if decoder.get("activation_function", "gelu_new") == "gelu_new":
-            decoder["activation_function"] = "gelu_pytorch_tanh"
         # GPT-2's own defaults point outside of a small vocabulary.
-        decoder |= {key: getattr(self, key) for key in TOKEN_FIELDS}
-        self.bert = BertConfig(**(encoder if encoder is not None else {"vocab_size": 28996}))
-        self.gpt2 = GPT2Config(**decoder)
+        tokens = {key: getattr(self, key) for key in TOKEN_FIELDS}
+        self.bert = BertConfig(**encoder) if isinstance(encoder, dict) else copy.deepcopy(encoder)
+        if isinstance(decoder, dict):
+            decoder = GPT2Config(**{**decoder, **tokens})
+        self.gpt2 = copy.deepcopy(decoder)
+        self.gpt2.update(tokens)
+        # The same function in one kernel instead of eight.
+        if self.gpt2.activation_function == "gelu_new":
+            self.gpt2.activation_function = "gelu_pytorch_tanh"
         self.initializer_range = 0.02
         self.tie_word_embeddings = True
 

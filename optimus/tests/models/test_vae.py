@@ -219,3 +219,21 @@ def test_wrong_settings_are_named():
 def _backward(model, encoder_ids, decoder_ids, **options):
     model(encoder_ids, decoder_ids, **options).total.mean().backward()
     return list(model.parameters())
+
+
+def test_configurations_given_as_objects_keep_their_attention_and_are_not_changed():
+    given = tiny_config()
+    given.gpt2.activation_function, given.gpt2.eos_token_id = "gelu_new", 7
+    given.bert._attn_implementation = given.gpt2._attn_implementation = "eager"
+    config = OptimusConfig(bert=given.bert, gpt2=given.gpt2)
+    assert config.bert._attn_implementation == config.gpt2._attn_implementation == "eager"
+    assert (config.gpt2.eos_token_id, given.gpt2.eos_token_id) == (49, 7)
+    assert given.gpt2.activation_function == "gelu_new"
+    eager, fast = (
+        OptimusModel(config).eval(),
+        OptimusModel(OptimusConfig(given.bert.to_dict(), given.gpt2.to_dict())).eval(),
+    )
+    fast.load_state_dict(eager.state_dict())
+    batch, eps = tiny_batch(eager), torch.randn(3, 1, 32)
+    assert fast.decoder.gpt2.config._attn_implementation == "sdpa"
+    torch.testing.assert_close(eager(*batch, eps=eps).total, fast(*batch, eps=eps).total)
