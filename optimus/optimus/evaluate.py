@@ -226,7 +226,7 @@ def _batches(
             yield Batch(*(tensor[kept] for tensor in batch))
 
 
-def _gather(rows: list[tuple[Tensor, ...]]) -> list[Tensor]:
+def _gather(rows: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
     """Columns of ``rows`` over all batches and processes, in the order of the file.
 
     The first column, the number of the sentence, is used for the order and left out.

@@ -61,7 +61,8 @@ def train(config: TrainConfig) -> OptimusModel:
         total_steps = count_steps(config, batches)
         betas, objective = build_schedule(config.objective, total_steps)
         horizon = _horizon(config, shards, total_steps)
-        model = build_model(config.model, tokenizers).to(world.device)
+        model = build_model(config.model, tokenizers)
+        model.to(world.device)  # type: ignore[arg-type]
         optimizer = build_optimizer(config.optimizer, model, "adamw" in config.compat)
         amp = MixedPrecision(config.precision, world.device)
         model, optimizer = amp.prepare(model, optimizer)
@@ -86,10 +87,11 @@ def train(config: TrainConfig) -> OptimusModel:
                 for micro in range(config.optimizer.accumulate):
                     batch = _next_batch(config, batches, tokenizers).to(world.device)
                     last = micro == config.optimizer.accumulate - 1
-                    with _synchronise(network, last), amp.autocast():
-                        losses = network(
-                            batch.encoder_ids, batch.decoder_ids, objective=objective, beta=beta
-                        )
+                    with _synchronise(network, last):
+                        with amp.autocast():
+                            losses = network(
+                                batch.encoder_ids, batch.decoder_ids, objective=objective, beta=beta
+                            )
                         loss = losses.total.mean() / config.optimizer.accumulate
                         amp.backward(loss, optimizer)
                     means.add(losses)
@@ -153,9 +155,10 @@ def count_steps(config: TrainConfig, batches: Batches) -> int:
 
 def build_schedule(options: ObjectiveOptions, steps: int) -> tuple[list[float], Objective]:
     """Beta of every step and the loss; only a variational objective has a KL term."""
-    if options.kind in {"autoencoder", "language-model"}:
-        kind = "autoencoder" if options.kind == "autoencoder" else "vae"
-        return [0.0] * steps, Objective(kind=kind, length_weighted=options.length_weighted)
+    if options.kind == "autoencoder":
+        return [0.0] * steps, Objective("autoencoder", length_weighted=options.length_weighted)
+    if options.kind == "language-model":
+        return [0.0] * steps, Objective(length_weighted=options.length_weighted)
     betas = beta_schedule(
         steps,
         stop=options.beta,

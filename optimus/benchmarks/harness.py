@@ -1,0 +1,124 @@
+"""Measure the plain way and ours in turn (A B A B), so that a busy machine is unfair to neither."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import BertConfig, GPT2Config
+
+from optimus.models.vae import OptimusConfig, OptimusModel
+from optimus.runtime.published import markdown_table
+
+BERT = BertConfig(
+    vocab_size=28996,
+    hidden_size=256,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    intermediate_size=1024,
+    max_position_embeddings=512,
+)
+GPT2 = GPT2Config(vocab_size=50260, n_embd=256, n_layer=4, n_head=4, n_positions=1024)
+
+
+def build_model(attention: str = "sdpa") -> OptimusModel:
+    """27 M random weights, the same for every ``attention``: 4 layers of width 256, Z = 32."""
+    torch.manual_seed(0)
+    bert, gpt2 = BertConfig(**BERT.to_dict()), GPT2Config(**GPT2.to_dict())
+    bert._attn_implementation = gpt2._attn_implementation = attention
+    return OptimusModel(OptimusConfig(bert=bert, gpt2=gpt2, latent_dim=32))
+
+
+def random_ids(batch: int, length: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids (batch, length) of both sides without padding."""
+    noise = torch.Generator().manual_seed(seed)
+    encoder = torch.randint(999, 28996, (batch, length), generator=noise)
+    decoder = torch.randint(0, 50257, (batch, length), generator=noise)
+    decoder[:, 0], decoder[:, -1] = 50258, 50259
+    return encoder, decoder
+
+
+def compare(
+    contestants: Mapping[str, Callable[[], Any]], repeats: int, warm_up: int = 1
+) -> dict[str, dict[str, float]]:
+    """CPU and wall seconds of each contestant, run in turn ``repeats`` times."""
+    for run in contestants.values():
+        for _ in range(warm_up):
+            run()
+    cpu: dict[str, list[float]] = {name: [] for name in contestants}
+    wall: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(repeats):
+        for name, run in contestants.items():
+            started, spent = time.perf_counter(), time.process_time()
+            run()
+            wall[name].append(time.perf_counter() - started)
+            cpu[name].append(time.process_time() - spent)
+    return {
+        name: {
+            "cpu_median_s": statistics.median(cpu[name]),
+            "cpu_spread_s": max(cpu[name]) - min(cpu[name]),
+            "wall_best_s": min(wall[name]),
+        }
+        for name in contestants
+    }
+
+
+def peak_memory(name: str) -> float:
+    """Peak resident memory in MB of this script run anew with ``--only NAME``."""
+    words = [sys.executable, str(Path(sys.argv[0]).resolve()), "--only", name]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
+
+
+def main(
+    title: str,
+    build: Callable[[], Mapping[str, Callable[[], Any]]],
+    *,
+    repeats: int,
+    target: float,
+    unit: float = 1.0,
+    check: Callable[[], dict[str, Any]] | None = None,
+) -> None:
+    """Compare, print a table and write ``benchmarks/results/TITLE.json``.
+
+    Args:
+        title: name of the benchmark.
+        build: makes the contestants; the first is the plain way.
+        repeats: measured rounds.
+        target: least ratio of the plain way's CPU seconds to ours.
+        unit: divides the seconds of the plain way, where it does more work per call than ours.
+        check: facts about the agreement of the results.
+    """
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    contestants = build()
+    if "--only" in sys.argv:
+        contestants[sys.argv[sys.argv.index("--only") + 1]]()
+        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+        return
+    results = compare(contestants, repeats)
+    plain = next(iter(results))
+    results[plain] |= {key: value / unit for key, value in results[plain].items()}
+    for name, row in results.items():
+        row["memory_mb"] = peak_memory(name)
+        row["ratio"] = results[plain]["cpu_median_s"] / row["cpu_median_s"]
+    agreement = check() if check is not None else {}
+    columns = ["cpu_median_s", "cpu_spread_s", "wall_best_s", "memory_mb", "ratio"]
+    rows = [[name, *(f"{row[column]:.3g}" for column in columns)] for name, row in results.items()]
+    print(f"{title}: target ratio {target:g}")
+    print(markdown_table(["way", *columns], rows), end="")
+    print("  ".join(f"{key}: {value}" for key, value in agreement.items()))
+    file = Path(__file__).parent / "results" / f"{title}.json"
+    file.parent.mkdir(exist_ok=True)
+    content = {"title": title, "target": target, "repeats": repeats, "results": results}
+    content |= {"agreement": agreement, "torch": torch.__version__}
+    content["threads"] = torch.get_num_threads()
+    file.write_text(json.dumps(content, indent=2) + "\n")
