@@ -1,12 +1,14 @@
-"""``prevalent evaluate``: score a result file of R2R, NDH or HANNA."""
+"""``prevalent evaluate``: score a trained agent, or a result file of R2R, NDH or HANNA."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
+from .agents.runs import Walking, open_agent, walk_agent
+from .agents.validation import Mixture, score_walks
 from .config import default_data_dir
 from .data.results import Task, check_results, read_references, read_results
 from .data.scores import score_results
@@ -18,16 +20,18 @@ from .simulator.connectivity import load_graphs
 
 @dataclass(frozen=True)
 class EvaluateConfig:
-    """Score a result file against the official annotations."""
+    """Score a result file, or walk a split with the agent of a run and score that."""
 
-    results: Path
+    results: Path | None = None
     """JSON list of results, as the task's leaderboard takes it."""
+    run_dir: Path | None = None
+    """Run of `prevalent train-r2r` whose agent shall walk; leaves ``results_SPLIT.json`` there."""
     split: str = "val_unseen"
-    """Split that the results answer."""
+    """Split that the results answer or the agent walks."""
     task: Task = "r2r"
     """Room-to-Room, Navigation from Dialog History, or HANNA."""
-    data_dir: Path = field(default_factory=default_data_dir)
-    """Folder with connectivity/ and r2r/, ndh/ or hanna/."""
+    data_dir: Path | None = None
+    """Folder with connectivity/ and r2r/, ndh/ or hanna/ (default: the run's, $PREVALENT_DATA)."""
     path_type: PathType = "trusted_path"
     """NDH: whose path is right (planner = Oracle, player = Navigator, trusted = Mixed)."""
     allow_missing: bool = False
@@ -37,25 +41,54 @@ class EvaluateConfig:
     row: str = ""
     """Row of the published tables to stand beside in the report."""
     output: Path | None = None
-    """Also write the scores to this JSON file."""
+    """Also write the scores to this JSON file (of a run: always, ``evaluation_SPLIT.json``)."""
+
+    snapshot: str = "best_val_unseen"
+    """Which agent of the run."""
+    beam: int = 0
+    """Paths that a state-factored search collects before one is chosen; 0 walks greedily."""
+    speaker: Path | None = None
+    """Speaker that rescores those paths: a run, a snapshot, or a file of the authors' code."""
+    alpha: float = 0.5
+    """Share of the speaker's score."""
+    tune_alpha: bool = False
+    """Try 101 shares and four ways of averaging and keep the one with the most successes."""
+    batch_size: int = 32
+    """Episodes that walk together."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+
+    def __post_init__(self) -> None:
+        if (self.results is None) == (self.run_dir is None):
+            raise ValueError("give either --results FILE or --run-dir RUN")
+        if self.beam < 0 or self.batch_size < 1:
+            raise ValueError("--beam must not be negative and --batch-size at least 1")
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"--alpha must be in [0, 1], got {self.alpha}")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run ``prevalent evaluate --results FILE --split val_seen``."""
+    """Run ``prevalent evaluate --run-dir runs/r2r/envdrop --split val_seen --beam 20``."""
     config = parse(EvaluateConfig, argv, "prevalent evaluate")
     scores = evaluate(config)
     width = max(map(len, scores))
     print("\n".join(f"{name:<{width}}  {value:.4f}" for name, value in scores.items()))
-    if config.output is not None:
-        write_evaluation(config.output, config, scores)
+    output = config.output
+    if output is None and config.run_dir is not None:
+        output = config.run_dir / f"evaluation_{suffix(config)}.json"
+    if output is not None:
+        write_evaluation(output, config, scores)
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, float]:
-    """Scores of ``config.results``; see the metrics for names and units."""
-    references = read_references(config.data_dir, config.task, config.split)
+    """Scores of ``config.results`` or of the run's agent; see the metrics for names and units."""
+    if config.results is None:
+        return evaluate_run(config)
+    data_dir = config.data_dir or default_data_dir()
+    references = read_references(data_dir, config.task, config.split)
     results = read_results(config.results, config.task)
     graphs = load_graphs(
-        config.data_dir / "connectivity", sorted({reference.scan for reference in references})
+        data_dir / "connectivity", sorted({reference.scan for reference in references})
     )
     check_results(
         results,
@@ -66,6 +99,37 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         allow_jumps=config.allow_jumps,
     )
     return score_results(results, references, graphs, config.task, path_type=config.path_type)
+
+
+def evaluate_run(config: EvaluateConfig) -> dict[str, float]:
+    """Walk ``split`` with the agent of ``run_dir``, keep the walks, score them."""
+    assert config.run_dir is not None
+    agent = open_agent(
+        config.run_dir,
+        config.split,
+        snapshot=config.snapshot,
+        data_dir=config.data_dir,
+        device=config.device,
+    )
+    how = Walking(
+        config.batch_size,
+        config.beam,
+        config.speaker,
+        Mixture(config.alpha),
+        tune=config.tune_alpha,
+    )
+    results, mixture = walk_agent(agent, how)
+    if mixture is not None:
+        print(f"chosen by {mixture}")
+    path = config.run_dir / f"results_{suffix(config)}.json"
+    write_atomically(path, json.dumps(list(results.values())) + "\n")
+    return score_walks(results, agent.episodes, agent.world.graphs)
+
+
+def suffix(config: EvaluateConfig) -> str:
+    """Split and search, for file names."""
+    split = Path(config.split).stem
+    return f"{split}_beam{config.beam}" if config.beam else split
 
 
 def write_evaluation(path: Path, config: EvaluateConfig, scores: Mapping[str, float]) -> None:

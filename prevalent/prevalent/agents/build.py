@@ -221,6 +221,7 @@ def save_speaker(folder: Path, speaker: Speaker, vocabulary: Path) -> None:
         "kind": "speaker",
         "speaker": asdict(speaker.config),
         "max_length": speaker.tokenizer.max_length,
+        "angle_layout": speaker.features.layout,
     }
     save_agent(folder, speaker.modules, content)
     (folder / "vocab.txt").write_bytes(vocabulary.read_bytes())
@@ -277,6 +278,11 @@ def load_speaker(path: Path, world: AgentWorld, words: Path, *, max_length: int 
     else:
         content = read_agent_config(path, "speaker")
         config = as_options(SpeakerConfig, content["speaker"])
+        if content["angle_layout"] != world.features.layout:
+            raise ValueError(
+                f"the speaker {path} was trained with --angle-layout {content['angle_layout']}, "
+                f"the follower has {world.features.layout}; train both with the same"
+            )
         tokenizer = open_words(path / "vocab.txt", content["max_length"])
     if config.angle_size != world.features.angle_size:
         raise ValueError(
