@@ -113,8 +113,8 @@ class LabelControl(nn.Module):
         if ids.shape[1] < KERNEL:
             ids = F.pad(ids, (0, KERNEL - ids.shape[1]), value=pad)
         # Deviation: the embeddings are the decoder's, not a second parameter that shares its
-        # storage; both are updated alike.
-        embedded = self.vae.decoder.gpt2.transformer.wte(ids)
+        # storage; this classifier reads them and does not train them.
+        embedded = self.vae.decoder.gpt2.transformer.wte(ids).detach()
         features = self.convolution(embedded.mT)  # (B, H, T - 2)
         if not self.mask_padding:
             return self.text_head(features.mean(dim=2))
@@ -149,15 +149,14 @@ class LabelControl(nn.Module):
             adversary: ``reverse`` is 1 - cross-entropy (the authors'), ``confusion`` the
                 cross-entropy towards equal probabilities, which has a minimum.
         """
-        latent = self.encode(encoder_ids)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and phase != "critics"):
+            latent = self.encode(encoder_ids)
         noise = torch.randn_like(latent) if noise is None else noise.to(latent)
         made = self.make_latent(noise)
         zero = latent.new_zeros(())
         if phase == "critics":
-            latent, made = latent.detach(), made.detach()
-        critics = self._critic_losses(latent, made, decoder_ids, labels)
-        if phase == "critics":
-            return ControlLosses(zero.expand(len(labels)), zero, *critics[:2], zero, critics[2])
+            losses = self._critic_losses(latent, made.detach(), decoder_ids, labels)
+            return ControlLosses(zero.expand(len(labels)), zero, *losses[:2], zero, losses[2])
         given = latent
         if self.noise and self.training:
             given = latent + self.noise * torch.randn_like(latent)
@@ -167,7 +166,8 @@ class LabelControl(nn.Module):
         generator = F.binary_cross_entropy_with_logits(verdict, torch.ones_like(verdict))
         if phase == "model":
             return ControlLosses(reconstruction, encoder, zero, zero, generator, zero)
-        return ControlLosses(reconstruction, encoder, *critics[:2], generator, critics[2])
+        losses = self._critic_losses(latent, made, decoder_ids, labels)
+        return ControlLosses(reconstruction, encoder, *losses[:2], generator, losses[2])
 
     def _critic_losses(
         self, latent: Tensor, made: Tensor, decoder_ids: Tensor, labels: Tensor

@@ -122,8 +122,7 @@ def test_the_phases_train_different_parameters(num_labels):
     losses = model(ids, decoder_ids, labels, phase="critics")
     (losses.classifier + losses.discriminator + losses.text).backward()
     touched = {id(p) for p in model.parameters() if p.grad is not None}
-    embeddings = model.vae.decoder.gpt2.transformer.wte.weight
-    assert touched == {id(p) for p in critics} | {id(embeddings)}
+    assert touched == {id(p) for p in critics}
     model.zero_grad()
     losses = model(ids, decoder_ids, labels, phase="model")
     (losses.reconstruction.mean() + losses.encoder + losses.generator).backward()

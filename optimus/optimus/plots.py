@@ -1,0 +1,182 @@
+"""Two-dimensional pictures of latent vectors, coloured by label: PNG files and one HTML page.
+
+The page is self-contained: it draws with the browser's own means and loads nothing.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from .runtime.files import write_atomically
+
+Method = Literal["tsne", "mds", "isomap"]
+COLORS = (
+    "#1f77b4", "#d62728", "#2ca02c", "#ff7f0e", "#9467bd",
+    "#8c564b", "#e377c2", "#17becf", "#bcbd22", "#7f7f7f",
+)  # fmt: skip
+
+
+def embed(features: np.ndarray, method: Method = "tsne", seed: int = 0) -> np.ndarray:
+    """``features`` (N, D) in the plane, (N, 2), by scikit-learn.
+
+    MDS has the authors' settings (500 iterations, one start).
+
+    Raises:
+        ValueError: fewer than 5 vectors.
+    """
+    from sklearn.manifold import MDS, TSNE, Isomap
+
+    count = len(features)
+    if count < 5:
+        raise ValueError(f"a picture of latents needs at least 5 of them, got {count}")
+    model: Any
+    if method == "tsne":
+        model = TSNE(perplexity=min(30.0, (count - 1) / 3), random_state=seed)
+    elif method == "mds":
+        model = MDS(max_iter=500, n_init=1, random_state=seed, **_mds_start())
+    else:
+        model = Isomap(n_neighbors=min(15, count - 1))
+    return np.asarray(model.fit_transform(np.asarray(features, dtype=np.float64)))
+
+
+def _mds_start() -> dict[str, str]:
+    """A random start, named where this scikit-learn has the option, so that it does not warn."""
+    from inspect import signature
+
+    from sklearn.manifold import MDS
+
+    return {"init": "random"} if "init" in signature(MDS).parameters else {}
+
+
+def distance_matrix(features: np.ndarray) -> np.ndarray:
+    """Euclidean distances (N, N) of ``features`` (N, D)."""
+    squares = np.square(features).sum(axis=1)
+    squared = squares[:, None] + squares[None] - 2 * features @ features.T
+    return np.sqrt(np.maximum(squared, 0.0))
+
+
+def draw_points(
+    points: np.ndarray, labels: np.ndarray, names: Sequence[str], path: Path, title: str = ""
+) -> None:
+    """A scatter plot of ``points`` (N, 2), one colour for each of the labels (N,), as PNG."""
+    figure, axes = _figure()
+    for number, name in enumerate(names):
+        chosen = points[labels == number]
+        axes.scatter(chosen[:, 0], chosen[:, 1], s=8, color=COLORS[number % 10], label=name)
+    axes.set_xticks([])
+    axes.set_yticks([])
+    axes.set_title(title)
+    axes.legend(markerscale=2, fontsize="small")
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def draw_distances(distances: np.ndarray, path: Path, title: str = "") -> None:
+    """A matrix (N, N) of distances as PNG."""
+    figure, axes = _figure()
+    image = axes.imshow(distances, cmap="viridis")
+    figure.colorbar(image, ax=axes, label="distance")
+    axes.set_title(title)
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def _figure() -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError(
+            "pictures need matplotlib, which is an extra: pip install 'optimus-vae[plots]'"
+        ) from error
+    figure = Figure(figsize=(6, 6))
+    return figure, figure.subplots()
+
+
+def write_page(
+    points: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    path: Path,
+    *,
+    texts: Sequence[str] | None = None,
+    title: str = "latents",
+) -> None:
+    """An HTML page with the ``points`` (N, 2): wheel zooms, dragging moves, hovering tells.
+
+    Args:
+        points: where.
+        labels: (N,) class numbers.
+        names: of the classes; a click on one hides it.
+        path: the file.
+        texts: what is shown for each point beside its class.
+        title: of the page.
+    """
+    low, high = points.min(axis=0), points.max(axis=0)
+    placed = (points - low) / np.maximum(high - low, 1e-12)
+    rows = [
+        [round(float(x), 4), round(float(y), 4), int(label), texts[i] if texts is not None else ""]
+        for i, ((x, y), label) in enumerate(zip(placed, labels, strict=True))
+    ]
+    content = json.dumps({"points": rows, "names": [*names], "colors": COLORS})
+    content = content.replace("<", "\\u003c")  # a text must not end the script
+    page = PAGE.replace("TITLE", html.escape(title)).replace("CONTENT", content)
+    write_atomically(path, page)
+
+
+PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>TITLE</title><style>
+body { font: 14px sans-serif; margin: 1em } canvas { border: 1px solid #ccc; cursor: grab }
+#legend span { margin-right: 1em; cursor: pointer } #legend .off { opacity: .3 }
+#tip { min-height: 3em; max-width: 800px; white-space: pre-wrap }
+</style></head><body><h1>TITLE</h1><div id="legend"></div>
+<canvas id="plot" width="800" height="700"></canvas><div id="tip"></div><script>
+const data = CONTENT;
+const canvas = document.getElementById("plot"), pen = canvas.getContext("2d");
+const tip = document.getElementById("tip"), hidden = new Set();
+let scale = 1, left = 0, top_ = 0, drag = null;
+const spot = p => [left + scale * (20 + p[0] * 760), top_ + scale * (680 - p[1] * 660)];
+function draw() {
+  pen.clearRect(0, 0, canvas.width, canvas.height);
+  for (const p of data.points) {
+    if (hidden.has(p[2])) continue;
+    const [x, y] = spot(p);
+    pen.fillStyle = data.colors[p[2] % data.colors.length];
+    pen.beginPath(); pen.arc(x, y, 3, 0, 7); pen.fill();
+  }
+}
+data.names.forEach((name, i) => {
+  const item = document.createElement("span");
+  item.textContent = "\\u25cf " + name;
+  item.style.color = data.colors[i % data.colors.length];
+  item.onclick = () => {
+    hidden.has(i) ? hidden.delete(i) : hidden.add(i);
+    item.classList.toggle("off"); draw();
+  };
+  document.getElementById("legend").append(item);
+});
+canvas.onwheel = event => {
+  event.preventDefault();
+  const factor = event.deltaY < 0 ? 1.2 : 1 / 1.2;
+  left = event.offsetX - factor * (event.offsetX - left);
+  top_ = event.offsetY - factor * (event.offsetY - top_);
+  scale *= factor; draw();
+};
+canvas.onmousedown = event => { drag = [event.offsetX - left, event.offsetY - top_]; };
+window.onmouseup = () => { drag = null; };
+canvas.onmousemove = event => {
+  if (drag) { left = event.offsetX - drag[0]; top_ = event.offsetY - drag[1]; draw(); return; }
+  let best = null, least = 64;
+  for (const p of data.points) {
+    if (hidden.has(p[2])) continue;
+    const [x, y] = spot(p), far = (x - event.offsetX) ** 2 + (y - event.offsetY) ** 2;
+    if (far < least) { least = far; best = p; }
+  }
+  tip.textContent = best ? data.names[best[2]] + (best[3] ? ": " + best[3] : "") : "";
+};
+draw();
+</script></body></html>
+"""

@@ -1,0 +1,331 @@
+"""``optimus train-classifier PRESET``: an encoder as a classifier, with few or all labels.
+
+One command trains one classifier for each amount of labels and each seed, and writes the table of
+means with their spread.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import BertModel
+
+from .classifier_options import PRESETS, ClassifierConfig
+from .data.glue import (
+    LABELED,
+    ExampleBatch,
+    ExampleBatches,
+    Examples,
+    collate,
+    find_file,
+    find_task,
+    load_task,
+    read_task,
+    sample_examples,
+)
+from .data.labeled import read_labeled
+from .data.tokenizers import Tokenizers
+from .initialize import build_model, build_tokenizers
+from .judge import Judge
+from .loop_options import rows_per_process
+from .metrics.classification import spread, task_scores
+from .models.classifier import SentenceClassifier, classification_loss
+from .objectives import learning_rate_at
+from .optimizer import parameter_groups
+from .running_means import RunningMeans
+from .runtime.checkpoint import Checkpoint, Progress
+from .runtime.command import parse_preset
+from .runtime.distributed import World, barrier, start, wrap
+from .runtime.files import write_atomically
+from .runtime.logs import Logs
+from .runtime.precision import MixedPrecision, build_adamw, check_finite
+from .runtime.published import markdown_table
+from .runtime.random_state import seed_all
+from .runtime.rundir import open_run
+from .runtime.signals import StopSignal
+
+logger = logging.getLogger(__name__)
+MAX_NORM = 1.0  # of the gradient
+ENCODE_BATCH = 128  # examples whose pooled vectors are computed at once
+
+
+class Trial(NamedTuple):
+    """One classifier to train."""
+
+    amount: int | float  # labels of each class, a count or a share
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """Its folder in the run's."""
+        kind = "fraction" if isinstance(self.amount, float) else "count"
+        return f"{kind}_{self.amount}_seed_{self.seed}"
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run ``optimus train-classifier sst2-optimus-feature --fractions 0.01 0.1 1.0``."""
+    results = train_all(parse_preset(PRESETS, argv, "optimus train-classifier"))
+    if results:
+        print(table(results))
+
+
+def train_all(config: ClassifierConfig) -> dict[str, Any]:
+    """Train and score every amount of labels with every seed; finished ones are kept.
+
+    Leaves a folder for each in ``run_dir``, ``eval_results.json`` and ``results.md`` with means and
+    sample standard deviations over the seeds, and ``model/``, the classifier of the largest amount
+    and the first seed.
+
+    Raises:
+        FileNotFoundError: the task's files or the encoder's folder are missing.
+        Stopped: a signal asked to stop; running the same command again continues.
+    """
+    with (
+        start(config.device, seed=config.seed) as world,
+        open_run(config.run_dir, config) as run_dir,
+        StopSignal() as stop,
+    ):
+        tokenizers = build_tokenizers(config.model, lambda: task_lines(config), run_dir)
+        train_set, test_set = load_examples(config, tokenizers)
+        scores: dict[str, dict[str, float]] = {}
+        for amount in config.amounts:
+            chosen = sample_examples(train_set, amount, config.sample_seed)
+            for seed in config.seeds:
+                trial = Trial(amount, seed)
+                path = run_dir / trial.folder / "eval_results.json"
+                # on every rank alike, for rank 0 writes only after all have looked
+                done = path.is_file()
+                barrier()
+                if not done:
+                    model = train(config, trial, tokenizers, chosen, world, stop)
+                    predictions, features = predict(config, model, test_set, world)
+                    found = task_scores(test_set.metric, predictions, test_set.labels)
+                    if world.is_main:
+                        _keep(config, trial, model, tokenizers, test_set, features)
+                        write_atomically(path, json.dumps(found, indent=2) + "\n")
+                barrier()
+                scores[trial.folder] = json.loads(path.read_text())
+        results = summarize(config, scores)
+        if world.is_main:
+            write_atomically(run_dir / "eval_results.json", json.dumps(results, indent=2) + "\n")
+            write_atomically(run_dir / "results.md", table(results))
+        barrier()
+    return results if world.is_main else {}
+
+
+def train(
+    config: ClassifierConfig,
+    trial: Trial,
+    tokenizers: Tokenizers,
+    examples: Examples,
+    world: World,
+    stop: StopSignal,
+) -> SentenceClassifier:
+    """Train one classifier, continuing from the newest checkpoint in its folder."""
+    folder = config.run_dir / trial.folder
+    seed_all(trial.seed + world.rank)
+    # every rank draws its own head; DistributedDataParallel then spreads that of rank 0
+    model = build_classifier(config, tokenizers, examples.outputs).to(world.device)
+    rows_per_process(config.data.batch_size, world.size)
+    batches = ExampleBatches(
+        examples,
+        config.data.batch_size,
+        seed=trial.seed,
+        rank=world.rank,
+        world_size=world.size,
+    )
+    total_steps = config.steps(batches.batches_per_epoch)
+    trained: nn.Module = model.classifier if model.frozen else model
+    groups = parameter_groups(trained, config.optimizer.weight_decay)
+    optimizer = build_adamw(groups, kind=config.optimizer.kind, lr=config.optimizer.lr)
+    amp = MixedPrecision(config.precision, world.device)
+    model, optimizer = amp.prepare(model, optimizer)
+    fixed = pooled_vectors(config, model, examples, world) if model.frozen else None
+    network, progress = wrap(_Step(model), world), Progress()
+    means = RunningMeans(("loss",), world.device)
+    state: dict[str, Any] = {"model": trained, "optimizer": optimizer, "amp": amp}
+    state |= {"data": batches, "progress": progress, "means": means}
+    checkpoint = Checkpoint(folder, keep=config.keep, **state)
+    checkpoint.load_latest()
+
+    with Logs(folder, total_steps, progress.step) as logs:
+        while progress.step < total_steps:
+            lr = learning_rate_at(
+                progress.step,
+                base=config.optimizer.lr,
+                warmup_steps=config.optimizer.warmup_steps,
+                total_steps=total_steps,
+            )
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+            optimizer.zero_grad(set_to_none=True)
+            chosen = next(batches)
+            batch = collate(examples, chosen, tokenizers.encoder_pad_id).to(world.device)
+            with amp.autocast():
+                logits = network(batch, None if fixed is None else fixed[batch.index])
+                loss = classification_loss(logits, batch.labels)
+                amp.backward(loss, optimizer)
+            means.add(loss=loss)
+            norm = amp.step(optimizer, trained.parameters(), MAX_NORM)
+            progress.step += 1
+            logs.advance(progress.step)
+
+            stopping = stop.requested(progress.step)
+            ended = progress.step == total_steps
+            saving = stopping or ended or progress.step % config.save_every == 0
+            if progress.step % config.log_every == 0 or ended or saving:
+                means.share()
+                check_finite(progress.step, loss=means.sums[0])
+            if progress.step % config.log_every == 0 or ended:
+                logs.log(progress.step, lr=lr, gradient_norm=norm, **means.take())
+            if saving:
+                checkpoint.save(progress.step)
+            if stopping and not ended:
+                stop.leave(progress.step)
+    return model.eval()
+
+
+class _Step(nn.Module):
+    """Logits of a batch, or of pooled vectors computed before, in one ``forward`` for DDP."""
+
+    def __init__(self, model: SentenceClassifier) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, batch: ExampleBatch, features: Tensor | None) -> Tensor:
+        if features is not None:
+            return self.model.classify(features)
+        return self.model(batch.ids, batch.segments)
+
+
+def build_classifier(
+    config: ClassifierConfig, tokenizers: Tokenizers, outputs: int
+) -> SentenceClassifier:
+    """The encoder of ``config.model`` with a fresh head, in training mode."""
+    vae = build_model(config.model, tokenizers)
+    if vae.encoder is None:
+        raise ValueError(f"{config.model.init[0]} is a language model and has no encoder")
+    bert: BertModel = vae.encoder.bert
+    return SentenceClassifier(
+        bert,
+        outputs,
+        frozen=config.mode == "feature",
+        pad_token_id=tokenizers.encoder_pad_id,
+    ).train()
+
+
+@torch.no_grad()
+def pooled_vectors(
+    config: ClassifierConfig, model: SentenceClassifier, examples: Examples, world: World
+) -> Tensor:
+    """The vectors (N, H) of ``examples``, without dropout in the encoder.
+
+    Deviation: the authors run the fixed encoder anew in every epoch, with dropout.
+    """
+    training = model.training
+    model.eval()
+    amp = MixedPrecision(config.precision, world.device)
+    rows = []
+    for start_at in range(0, len(examples), ENCODE_BATCH):
+        chosen = np.arange(start_at, min(start_at + ENCODE_BATCH, len(examples)))
+        batch = collate(examples, chosen, model.pad_token_id).to(world.device)
+        with amp.autocast():
+            rows.append(model.features(batch.ids, batch.segments).float())
+    model.train(training)
+    return torch.cat(rows)
+
+
+@torch.no_grad()
+def predict(
+    config: ClassifierConfig, model: SentenceClassifier, examples: Examples, world: World
+) -> tuple[np.ndarray, np.ndarray]:
+    """Classes, or numbers, (N,) of ``examples``, and their pooled vectors (N, H)."""
+    model.eval()
+    features = pooled_vectors(config, model, examples, world)
+    logits = model.classify(features).cpu()
+    predictions = logits[:, 0] if not examples.names else logits.argmax(dim=1)
+    return predictions.numpy(), features.cpu().numpy()
+
+
+def load_examples(config: ClassifierConfig, tokenizers: Tokenizers) -> tuple[Examples, Examples]:
+    """Training and test examples of the task; GLUE is scored on its development set."""
+    data = config.data
+    load = {"tokenizers": tokenizers, "max_tokens": data.max_tokens}
+    train_set = load_task(data.task, data.folder, "train", **load)  # type: ignore[arg-type]
+    folder = data.test if data.task == LABELED and data.test is not None else data.folder
+    test_set = load_task(data.task, folder, "dev", names=train_set.names, **load)  # type: ignore[arg-type]
+    return train_set, test_set
+
+
+def task_lines(config: ClassifierConfig) -> list[str]:
+    """Training texts, for a vocabulary of one's own."""
+    data = config.data
+    if data.task == LABELED:
+        return [text for text in read_labeled(data.folder)[1] if text.strip()]
+    path = find_file(data.task, data.folder, "train")
+    columns, _ = read_task(path, find_task(data.task))
+    return [text for column in columns for text in column]
+
+
+def summarize(config: ClassifierConfig, scores: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Mean and deviation over the seeds of every score, for each amount of labels."""
+    rows = []
+    for amount in config.amounts:
+        found = [scores[Trial(amount, seed).folder] for seed in config.seeds]
+        row: dict[str, Any] = {"amount": amount, "seeds": len(found)}
+        for name in found[0]:
+            value = spread([each[name] for each in found])
+            row[name] = value.mean
+            row[f"{name}_deviation"] = None if value.count < 2 else value.deviation
+        rows.append(row)
+    return {
+        "task": config.data.task,
+        "mode": config.mode,
+        "score": rows[-1]["score"],
+        "rows": rows,
+    }
+
+
+def table(results: dict[str, Any]) -> str:
+    """The scores as Markdown, ``mean ± deviation``."""
+    names = [
+        name
+        for name in results["rows"][0]
+        if not name.endswith("_deviation") and name not in ("amount", "seeds")
+    ]
+    lines = []
+    for row in results["rows"]:
+        amount = row["amount"]
+        shown = f"{amount:.4g} of the labels" if isinstance(amount, float) else f"{amount} a class"
+        cells = [shown, row["seeds"]]
+        for name in names:
+            deviation = row[f"{name}_deviation"]
+            cells.append(f"{row[name]:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}"))
+        lines.append(cells)
+    return markdown_table([f"{results['task']} ({results['mode']})", "seeds", *names], lines)
+
+
+def _keep(
+    config: ClassifierConfig,
+    trial: Trial,
+    model: SentenceClassifier,
+    tokenizers: Tokenizers,
+    test_set: Examples,
+    features: np.ndarray,
+) -> None:
+    """Write the classifier of the largest amount and first seed, and its features if asked for."""
+    if trial != Trial(max(config.amounts), config.seeds[0]):
+        return
+    names = test_set.names or ("value",)
+    Judge(model, tokenizers, names, config.data.max_tokens).save(config.run_dir / "model")
+    if config.dump_features:
+        path = Path(config.run_dir) / "features.npz"
+        np.savez(path, features=features, labels=test_set.labels, names=np.array(names))
+        logger.info("the pooled vectors of %d examples are in %s", len(features), path)
