@@ -26,7 +26,7 @@ from ..models.prevalent import PrevalentModel
 from ..runtime.distributed import World
 from ..simulator.connectivity import load_graphs
 from ..simulator.graph import Graphs
-from .episodes import Episodes, Tokenizer
+from .episodes import Tokenizer
 from .follower import Follower
 from .speaker import Speaker
 
@@ -229,8 +229,8 @@ def save_speaker(folder: Path, speaker: Speaker, vocabulary: Path) -> None:
 
 def load_follower(
     folder: Path, config: R2RRun, splits: Sequence[str], device: torch.device
-) -> tuple[Follower, AgentWorld, dict[str, Episodes]]:
-    """The follower of a snapshot folder, its world, and the encoded ``splits``.
+) -> tuple[Follower, AgentWorld, Tokenizer]:
+    """The follower of a snapshot folder in eval mode, its world and its tokenizer.
 
     Args:
         folder: written by `save_follower`.
@@ -255,11 +255,7 @@ def load_follower(
         precision=config.precision,
     )
     load_agent(folder, follower.modules)
-    episodes = {
-        name: Episodes.encode(world.splits[name], tokenizer, f"the split {name!r}")
-        for name in splits
-    }
-    return follower.train(False), world, episodes
+    return follower.train(False), world, tokenizer
 
 
 def load_speaker(path: Path, world: AgentWorld, words: Path, *, max_length: int = 80) -> Speaker:

@@ -10,7 +10,7 @@ from ..agent_options import R2RRun
 from ..runtime.distributed import World, choose_device
 from ..runtime.rundir import read_config
 from .build import AgentWorld, find_agent, load_follower, load_speaker, settle
-from .episodes import Episodes
+from .episodes import Episodes, Tokenizer
 from .follower import Follower
 from .validation import Mixture, Results, choose_walks, search_split, tune_mixture, walk_split
 
@@ -19,6 +19,7 @@ class TrainedAgent(NamedTuple):
     follower: Follower
     world: AgentWorld
     episodes: Episodes
+    tokenizer: Tokenizer
     config: R2RRun
 
 
@@ -56,13 +57,14 @@ def open_agent(
     config = settle(config, run_dir, World(0, 1, chosen))
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
-    follower, world, episodes = load_follower(folder, config, [split], chosen)
-    return TrainedAgent(follower, world, episodes[split], config)
+    follower, world, tokenizer = load_follower(folder, config, [split], chosen)
+    episodes = Episodes.encode(world.splits[split], tokenizer, f"the split {split!r}")
+    return TrainedAgent(follower, world, episodes, tokenizer, config)
 
 
 def walk_agent(agent: TrainedAgent, how: Walking) -> tuple[Results, Mixture | None]:
     """Results by id, and the mixture of scores that chose them if a search with a speaker did."""
-    follower, world, episodes, config = agent
+    follower, world, episodes, _, config = agent
     if how.speaker is not None and not how.beam:
         raise ValueError("--speaker rescores the paths of a search; add --beam 20 or drop it")
     if how.tune and how.speaker is None:
