@@ -324,7 +324,6 @@ def convert(config: ConvertConfig) -> ConversionReport:
     model, report = load_authors_checkpoint(
         config.source, latent_dim=config.latent_dim, inject=config.inject, step=config.step
     )
-    model.save_pretrained(config.target)
     if config.tokenizers is not None:
         tokenizers = load_tokenizers(config.tokenizers)
         if tokenizers.decoder_vocab_size != model.config.gpt2.vocab_size:
@@ -333,6 +332,7 @@ def convert(config: ConvertConfig) -> ConversionReport:
                 f"tokens, the model {model.config.gpt2.vocab_size}: they are not of one model"
             )
         tokenizers.save(config.target / "tokenizers")
+    model.save_pretrained(config.target)
     return report
 
 
