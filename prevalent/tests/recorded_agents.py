@@ -2,7 +2,7 @@
 
 import gzip
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,17 +12,22 @@ import pytest
 import torch
 
 from prevalent.agent_config import FollowerConfig, OptimizerConfig, RolloutConfig, SpeakerConfig
-from prevalent.agents.follower import Follower
+from prevalent.agents.follower import Follower, add_losses
 from prevalent.agents.rollout import Batch
-from prevalent.agents.speaker import Speaker
+from prevalent.agents.speaker import Speaker, back_translate
 from prevalent.config import ModelConfig
 from prevalent.data.features import DeviceFeatures, synthetic_features
 from prevalent.data.instructions import read_instructions
+from prevalent.data.snapshots import load_snapshot
 from prevalent.data.tokenizers import WordPieceTokenizer
 from prevalent.data.vocabulary import WordTokenizer, read_vocabulary
 from prevalent.data.weights import restore
 from prevalent.environments.navigation import NavigationEnvironment
 from prevalent.models.prevalent import PrevalentModel
+
+LOSS = 1e-5  # absolute
+IMITATION_WEIGHT = 0.05  # the authors' default mlWeight
+GROUND_TRUTH_WEIGHT, BACK_TRANSLATION_WEIGHT = 0.2, 0.6  # of their accumulated step
 
 
 def rollout_cases(golden: Path) -> list[Path]:
@@ -69,6 +74,7 @@ class Recorded:
     tokenizer: WordTokenizer | WordPieceTokenizer
     data_dir: Path
     num_heads: int
+    snapshot: Path
 
     @classmethod
     def load(cls, path: Path, graphs, data_dir: Path) -> "Recorded":
@@ -95,6 +101,8 @@ class Recorded:
             tokenizer=WordPieceTokenizer(vocabulary, length) if pieces else words,
             data_dir=data_dir,
             num_heads=number_of_heads(path.parents[1]),
+            snapshot=path.parent
+            / path.name.removesuffix(".json.gz").replace("rollout", "snapshot"),
         )
 
     def batch(self, ids) -> Batch:
@@ -155,6 +163,14 @@ class Recorded:
             restore(follower.modules[name], as_tensors(self.arrays, f"init/{name}/"), self.name)
         return follower.train()
 
+    def trained(self) -> Follower:
+        """The agent after the recorded iterations, with which later sections were recorded."""
+        if not self.snapshot.exists():
+            return train_twice(self)
+        follower = self.follower()
+        load_snapshot(self.snapshot, follower.modules, follower.optimizers)
+        return follower
+
     def speaker(self) -> Speaker:
         decoder = as_tensors(self.arrays, "speaker_dec/")
         config = SpeakerConfig(
@@ -171,6 +187,70 @@ class Recorded:
         return speaker
 
 
-def with_walk(follower: Follower, **changes) -> Follower:
-    follower.walk = replace(follower.walk, **changes)
+def authors_order(tokens) -> np.ndarray:
+    """The order (B,) in which the authors put texts: by length, descending."""
+    empty = tokens == 0
+    lengths = np.where(empty.any(axis=1), empty.argmax(axis=1), tokens.shape[1])
+    return torch.from_numpy(lengths).sort(0, True)[1].numpy()
+
+
+def check_sums(modules, recorded):
+    """Compare [sum, absolute sum] of every tensor after training steps."""
+    for name, tensors in recorded.items():
+        state = modules[name].state_dict()
+        for key, sums in tensors.items():
+            if not key.endswith("key.bias"):  # analytically without gradient: only rounding
+                value = state[key].double()
+                ours = [float(value.sum()), float(value.abs().sum())]
+                assert ours == pytest.approx(sums, rel=1e-4, abs=1e-4), key
+
+
+def in_batch_order(draws, tokens):
+    """Recorded draws (T, B) in the order of the batch."""
+    return np.array(draws)[:, np.argsort(authors_order(tokens))]
+
+
+def train_twice(recorded: Recorded) -> Follower:
+    """Repeat the recorded iterations, checking the losses; nothing where a case has none."""
+    follower, size = recorded.follower(), recorded.case["batch"]
+    case = recorded.case.get("train2", {"iters": [], "data_order": []})
+    order = case["data_order"]
+    batches = iter([recorded.batch(order[i : i + size]) for i in range(0, len(order), size)])
+    for iteration in case["iters"]:
+        imitated, sampled = next(batches), next(batches)
+        assert [task.id for task in sampled.tasks] == iteration["items"]
+        draws = in_batch_order(iteration["sampled_actions"], sampled.tokens)
+        losses = follower.imitate(imitated, IMITATION_WEIGHT)
+        losses = add_losses(losses, follower.reinforce(sampled, draws=draws))
+        follower.update()
+        assert losses["loss"].item() == pytest.approx(iteration["loss"], abs=LOSS)
+    return follower
+
+
+def accumulate(recorded: Recorded, follower: Follower) -> Follower:
+    """Repeat the recorded step of true and back-translated instructions, checking the losses."""
+    case = recorded.case.get("bt_accumulated_step")
+    if case is None:
+        return follower
+    speaker, size = recorded.speaker(), recorded.case["batch"]
+    noise = torch.as_tensor(recorded.arrays["backtrans_noise"])
+    draws = case["sampled_actions(all sample rollouts in order)"]
+    true = case["gt_items(teacher batch then sample batch)"]
+
+    def translated(ids):
+        return back_translate(speaker, recorded.batch(ids).tasks, recorded.tokenizer, noise)
+
+    losses = follower.imitate(recorded.batch(true[:size]), GROUND_TRUTH_WEIGHT)
+    batch = recorded.batch(true[size:])
+    used = in_batch_order(draws, batch.tokens)
+    steps = len(follower.rollout(batch, "sample", draws=used).actions)
+    losses = add_losses(losses, follower.reinforce(batch, draws=used))
+    assert losses["loss"].item() == pytest.approx(case["loss_after_GT"], abs=LOSS)
+    imitated = translated(case["aug_items"][:size])
+    losses = add_losses(losses, follower.imitate(imitated, BACK_TRANSLATION_WEIGHT, noise=noise))
+    batch = translated(case["aug_items"][size:])
+    used = in_batch_order(draws[steps:], batch.tokens)
+    losses = add_losses(losses, follower.reinforce(batch, noise=noise, draws=used))
+    assert losses["loss"].item() == pytest.approx(case["loss_total"], abs=LOSS)
+    follower.update()
     return follower

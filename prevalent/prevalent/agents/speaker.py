@@ -194,7 +194,7 @@ def walk_paths(
         live = torch.from_numpy(~ended).to(features.device)
         choice = torch.from_numpy(observation.teacher).to(features.device)
         candidates.append(sight.candidates[agents, choice] * live.unsqueeze(1))
-        panoramas.append(sight.panorama * live[:, None, None])
+        panoramas.append(sight.panorama)
         lengths += ~ended
         ended = ended | (observation.teacher == observation.count)
         observation = environment.step(np.where(ended, -1, observation.teacher))

@@ -14,7 +14,7 @@ class PathFeatures(NamedTuple):
     """What was seen on B walks; T counts viewpoints, the stop at the last one included."""
 
     candidates: Tensor  # (B, T, F) the candidate taken; zeros for the stop and padding
-    panoramas: Tensor  # (B, T, 36, F); zeros for padding
+    panoramas: Tensor  # (B, T, 36, F)
     lengths: Tensor  # (B,)
 
     @property
@@ -32,7 +32,8 @@ class WordState(NamedTuple):
 class SpeakerEncoder(nn.Module):
     """LSTM over the actions taken, attention to the panoramas, LSTM over the result.
 
-    Padded steps pass through both LSTMs, as in the authors' code.
+    Padded steps pass through both LSTMs, as in the authors' code: where walks are gathered they
+    show the last place, where a search's paths are scored they are zeros.
 
     Args:
         feature_size: F.
