@@ -1,20 +1,24 @@
-"""``prevalent convert SOURCE DESTINATION``: the released checkpoint to ours and back.
+"""``prevalent convert SOURCE DESTINATION``: released checkpoints and agents to ours and back.
 
-Formats: ``ours`` is ``model.safetensors`` and ``config.json``; ``authors`` is the released layout,
+Formats of pre-trained models: ``ours`` is ``model.safetensors`` and ``config.json``; ``authors`` is
+the released layout,
 ``pytorch_model.bin`` and ``config.json`` of pytorch-transformers 1.2. ``training_args.bin`` of a
 released folder is a pickle of code objects and is never opened.
+
+Formats of agents: ``authors`` is one snapshot file of their code, ``ours`` the folder of a run.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
 
 import tyro
 
+from .agents.exchange import Untold, export_snapshot, import_snapshot
 from .data.weights import (
     compare,
     find_weights,
@@ -31,21 +35,57 @@ from .runtime.command import parse
 
 @dataclass(frozen=True)
 class ConvertConfig:
-    """Convert a checkpoint folder and report every tensor."""
+    """Convert a checkpoint folder or an agent and check every tensor."""
 
     source: Annotated[Path, tyro.conf.Positional]
-    """Folder with ``config.json`` and ``pytorch_model.bin`` or ``model.safetensors``."""
+    """Folder with ``config.json`` and ``pytorch_model.bin`` or ``model.safetensors``; or an agent:
+    a snapshot file of the authors' code, a run, or a snapshot folder of a run."""
     destination: Annotated[Path, tyro.conf.Positional]
-    """Folder to write; it must not hold weights yet."""
+    """Folder to write, which must not hold weights yet; an agent for the authors is a file."""
     to: Literal["ours", "authors"] = "ours"
     """Format to write."""
     quiet: bool = False
     """Print the totals alone, not every tensor."""
+    vocabulary: Path | None = None
+    """Agents from the authors: the vocabulary they were trained with, to keep beside them."""
+    agent: Untold = field(default_factory=Untold)
 
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent convert checkpoint-12864 prevalent-base``."""
-    convert(parse(ConvertConfig, argv, "prevalent convert"))
+    config = parse(ConvertConfig, argv, "prevalent convert")
+    if is_agent(config.source):
+        convert_agent(config)
+    else:
+        convert(config)
+
+
+def is_agent(source: Path) -> bool:
+    """Whether ``source`` is a snapshot file, a run with snapshots or one of its snapshots."""
+    if source.is_file() or (source / "snapshots").is_dir():
+        return True
+    description = source / "config.json"
+    return description.is_file() and "kind" in json.loads(description.read_text())
+
+
+def convert_agent(config: ConvertConfig) -> None:
+    """Turn the authors' snapshot file into a run, or an agent of ours into such a file.
+
+    Raises ``ValueError`` where the destination exists, a tensor does not fit, or ``--to`` names the
+    format that the source has already.
+    """
+    if config.destination.exists():
+        raise ValueError(f"{config.destination} exists already; give a new name")
+    if config.vocabulary is not None and not config.vocabulary.is_file():
+        raise FileNotFoundError(f"--vocabulary {config.vocabulary} does not exist")
+    wanted = "ours" if config.source.is_file() else "authors"
+    if config.to != wanted:
+        raise ValueError(f"{config.source} has the format {config.to!r} already; add --to {wanted}")
+    if wanted == "ours":
+        done = import_snapshot(config.source, config.destination, config.vocabulary, config.agent)
+    else:
+        done = export_snapshot(config.source, config.destination)
+    print(f"{done}\nwritten: {config.destination}")
 
 
 def convert(config: ConvertConfig) -> PrevalentForPretraining:
