@@ -25,13 +25,18 @@ SIZES = {  # tensor -> (axis, what it tells)
     "decoder/projection.weight": (0, "a vocabulary of {} words"),
     "decoder/lstm.weight_hh_l0": (1, "a hidden size of {}"),
     "decoder/feat_att_layer.linear_in.weight": (0, "views of {} numbers"),
+    "encoder/encoder2decoder.weight": (0, "a hidden size of {}"),
+    "encoder/encoder_lstm2decoder_ht.weight": (0, "a hidden size of {}"),
+    "encoder/bert.pooler.dense.weight": (0, "a transformer of width {}"),
+    "encoder/post_lstm.weight_hh_l0": (1, "a hidden size of {} in each direction"),
     "encoder/lstm.weight_hh_l0": (1, "an encoder LSTM of width {}"),
 }
 CURES = {
     "vocabulary": "give the vocabulary that it was trained with",
-    "hidden": "give the same --model.hidden-size",
+    "hidden": "give the same --model.hidden-size (a speaker: --speaker.hidden-size)",
     "views": "give features and --model.angle-size of the same widths",
-    "encoder LSTM": "give the same --model.encoder-size and --model.encoder",
+    "transformer": "give the pre-trained model that it was trained with",
+    "encoder LSTM": "give the same --model.encoder-size",
 }
 
 
@@ -100,6 +105,13 @@ def check_fit(
     report = compare(module, state)
     if report.complete:
         return
+    if report.missing or report.unexpected:
+        extra = [f"lacks {one}" for one in report.missing[:1]]
+        extra += [f"has {one}" for one in report.unexpected[:1]]
+        raise ValueError(
+            f"{origin} does not fit: its {name} {' and '.join(extra)}, which belongs to another "
+            "kind of agent; give the --model.encoder and pre-trained model it was trained with"
+        )
     ours = module.state_dict()
     for key, (axis, words) in SIZES.items():
         tensor = key.partition("/")[2]
@@ -111,13 +123,6 @@ def check_fit(
                     f"{origin} does not fit: its {name} has {words.format(found)}, this agent's "
                     f"has {wanted}; {cure}"
                 )
-    if report.missing or report.unexpected:
-        extra = [f"lacks {one}" for one in report.missing[:1]]
-        extra += [f"has {one}" for one in report.unexpected[:1]]
-        raise ValueError(
-            f"{origin} does not fit: its {name} {' and '.join(extra)}, which belongs to another "
-            "kind of agent; give the --model.encoder that it was trained with"
-        )
     raise ValueError(
         f"{origin} does not fit: its {name} has {report.wrong_shape[0]}; give the --model options "
         "that it was trained with"

@@ -1,0 +1,142 @@
+"""Text encoders against the authors' outputs, and what must hold for any of them."""
+
+import numpy as np
+import pytest
+import torch
+
+from prevalent.data.weights import load_model, restore
+from prevalent.models.encoders import (
+    BertEncoder,
+    DicEncoder,
+    WordEncoder,
+    Words,
+    reverse_words,
+    run_lstm,
+)
+from tests.small_agents import make_bert
+
+FORWARD = 1e-5  # absolute, float32
+
+
+def recorded_cases(golden, pattern):
+    """(name, arrays, weights) of the recorded modules; skips where there are none."""
+    paths = sorted((golden / "models").glob(pattern))
+    if not paths:
+        pytest.skip(f"no recorded {pattern}")
+    for path in paths:
+        with np.load(path) as file:
+            arrays = {name: torch.as_tensor(file[name]) for name in file.files}
+        state = {k.removeprefix("sd/"): v for k, v in arrays.items() if k.startswith("sd/")}
+        yield path.stem.removeprefix("r2r_"), arrays, state
+
+
+def compare(encoding, arrays):
+    for ours, name in zip(encoding, ("ctx", "decoder_init", "c_t"), strict=True):
+        torch.testing.assert_close(ours.detach(), arrays[name], rtol=0, atol=FORWARD, msg=name)
+
+
+def words_of(arrays):
+    words = Words.of(arrays["seq"].numpy())
+    assert words.lengths.tolist() == arrays["lengths"].tolist()
+    return words
+
+
+@pytest.mark.golden
+def test_recorded_word_encoders_are_reproduced(golden):
+    for name, arrays, state in recorded_cases(golden, "r2r_EncoderLSTM_*.npz"):
+        summary, zero = name.removeprefix("EncoderLSTM_").split("_")
+        vocab, width = state["embedding.weight"].shape
+        encoder = WordEncoder(
+            vocab,
+            width,
+            len(state["encoder2decoder.bias"]),
+            bidirectional="lstm.bias_ih_l0_reverse" in state,
+            summary=summary,
+            zero_start=zero == "zero1",
+        ).eval()
+        restore(encoder, state, name)
+        compare(encoder(words_of(arrays)), arrays)
+
+
+@pytest.mark.golden
+def test_recorded_dic_encoders_are_reproduced(golden):
+    for name, arrays, state in recorded_cases(golden, "r2r_encoder_dic_*.npz"):
+        size, hidden, bidirectional, top, reverse, _, _ = arrays["ctor"].tolist()
+        encoder = DicEncoder(
+            load_model(golden / "models/dicadd_tiny").bert,
+            hidden,
+            size,
+            bidirectional=bool(bidirectional),
+            top_lstm=bool(top),
+            reverse_input=bool(reverse),
+        ).eval()
+        restore(encoder, state, name)
+        words = words_of(arrays)
+        compare(encoder(words, arrays["f_t_all"]), arrays)
+        compare(encoder(words, arrays["f_t_all"], encoder.encode_text(words)), arrays)
+
+
+@pytest.mark.golden
+def test_recorded_bert_encoders_are_reproduced(golden):
+    for name, arrays, state in recorded_cases(golden, "r2r_[BC]EncoderLSTM.npz"):
+        projected = "linear_in.weight" in state
+        encoder = BertEncoder(
+            load_model(golden / "models/dicadd_tiny").bert,
+            len(state["encoder2decoder.bias"]),
+            len(state["linear_in.bias"]) if projected else None,
+            summary="max",
+        ).eval()
+        restore(encoder, state, name)
+        compare(encoder(words_of(arrays), arrays["img"]), arrays)
+
+
+def encoders():
+    options = {"summary": "max"}
+    return [
+        WordEncoder(20, 6, 8, **options),
+        DicEncoder(make_bert(), 8, 5, top_lstm=True),
+        DicEncoder(make_bert(), 8, 5, bidirectional=False, reverse_input=False),
+        BertEncoder(make_bert(), 8, **options),
+        BertEncoder(make_bert(), 8, 6, **options),
+    ]
+
+
+@pytest.mark.parametrize("number", range(5))
+def test_the_rest_of_a_batch_and_its_order_change_nothing(number):
+    torch.manual_seed(0)
+    encoder = encoders()[number].eval()
+    tokens = np.array([[5, 6, 7, 8, 0, 0], [5, 6, 0, 0, 0, 0], [9, 3, 4, 5, 6, 7]])
+    views = torch.randn(3, 36, 10) if encoder.sees_images else None
+    together = encoder(Words.of(tokens), views)
+    for i, row in enumerate(tokens):
+        alone = encoder(Words.of(row[None]), None if views is None else views[i : i + 1])
+        length = alone.context.shape[1]
+        torch.testing.assert_close(alone.context[0], together.context[i, :length])
+        assert not together.context[i, length:].any()
+        if encoder.__dict__.get("summary") != "max":  # there padding counts as zeros
+            torch.testing.assert_close(alone.hidden[0], together.hidden[i])
+        torch.testing.assert_close(alone.cell[0], together.cell[i])
+
+
+def test_words_end_at_the_first_padding():
+    words = Words.of(np.array([[4, 5, 0, 0], [3, 0, 0, 0], [0, 0, 0, 0]]))
+    assert words.ids.shape == (3, 2)
+    assert words.lengths.tolist() == [2, 1, 1]
+    assert words.padding.tolist() == [[False, False], [False, True], [True, True]]
+
+
+def test_reversing_keeps_padding_at_the_end():
+    words = Words.of(np.array([[1, 2, 3], [4, 5, 0]]))
+    states = words.ids.float().unsqueeze(-1)
+    reversed_states = reverse_words(states, words).squeeze(-1)
+    assert reversed_states.tolist() == [[3.0, 2.0, 1.0], [5.0, 4.0, 0.0]]
+
+
+def test_the_backward_state_comes_first():
+    torch.manual_seed(0)
+    lstm = torch.nn.LSTM(3, 4, batch_first=True, bidirectional=True)
+    words = Words.of(np.array([[1, 2, 3], [4, 5, 0]]))
+    outputs, hidden, _ = run_lstm(lstm, torch.randn(2, 3, 3), words)
+    torch.testing.assert_close(hidden[:, :4], outputs[:, 0, 4:])
+    torch.testing.assert_close(hidden[0, 4:], outputs[0, 2, :4])
+    torch.testing.assert_close(hidden[1, 4:], outputs[1, 1, :4])
