@@ -10,14 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from .biggan.latents import Latents
-from .biggan.options import BigganTrain, SampleStatistics
+from .biggan.options import SampleStatistics, run_of
 from .biggan.sampling import Sampler
 from .biggan.weights import load_weights, weights_of_run
 from .data.datasets import DataConfig, build_images, data_name
 from .data.statistics import score_samples
 from .runtime import distributed
 from .runtime.command import parse
-from .runtime.rundir import read_config
 from .scoring import Scorer, ScoringOptions, open_extractor
 
 
@@ -59,8 +58,8 @@ class EvaluateConfig:
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir runs/demo``."""
     default = EvaluateConfig()
-    if "--run-dir" in argv[:-1]:
-        run = read_config(BigganTrain, argv[list(argv).index("--run-dir") + 1])
+    run = run_of(argv)
+    if run is not None:
         default = EvaluateConfig(
             sample_statistics=run.sample_statistics,
             standing_batches=run.standing_batches,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from ..data.datasets import DataConfig
 from ..runtime.precision import Precision
+from ..runtime.rundir import read_config
 from ..scoring import ScoringOptions
 from .config import BigganConfig, DiscriminatorConfig, GeneratorConfig, QuantizerConfig
 from .step import StepConfig
@@ -116,6 +118,14 @@ class BigganTrain:
         from .naming import experiment_name
 
         return Path(self.run_dir) if self.run_dir else Path("runs") / experiment_name(self)
+
+
+def run_of(argv: Sequence[str]) -> BigganTrain | None:
+    """The options of the run that ``--run-dir`` names, so that they can be the defaults."""
+    words = [part for word in argv for part in word.split("=", 1)]
+    if "--run-dir" not in words[:-1]:
+        return None
+    return read_config(BigganTrain, words[words.index("--run-dir") + 1])
 
 
 def share_step(step: StepConfig, processes: int) -> StepConfig:

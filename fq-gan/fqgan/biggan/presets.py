@@ -109,16 +109,33 @@ SMALL = BigganTrain(
     ),
     scoring=ScoringOptions(features="random", num_images=5000),
 )
+# A generator without spectral norm and with momentum learns coarse shapes in few iterations; the
+# weight is low because at this width the commitment loss would rule the discriminator.
 DEMO = replace(
     SMALL,
-    max_steps=700,
-    log_every=10,
-    save_every=350,
-    evaluate_every=100,
-    sample_every=100,
-    data=DataConfig("toy", "", in_memory=True),
-    step=replace(SMALL.step, ema_decay=0.98, ema_start=100),
-    scoring=ScoringOptions(features="random", num_images=1000),
+    max_steps=1800,
+    init="ortho",
+    channels_last=True,
+    standing_batches=8,
+    log_every=20,
+    save_every=600,
+    evaluate_every=200,
+    sample_every=200,
+    data=DataConfig("toy", "", toy_images=4000, in_memory=True),
+    generator=GeneratorConfig(channels=8, latent_dim=64, shared_dim=32, spectral_norm=False),
+    discriminator=DiscriminatorConfig(channels=8),
+    quantizer=replace(SMALL.quantizer, codebook_size=64, commitment_weight=0.05),
+    step=StepConfig(
+        batch_size=16,
+        num_d_steps=1,
+        generator_lr=5e-4,
+        discriminator_lr=1e-3,
+        generator_betas=(0.5, 0.99),
+        discriminator_betas=(0.0, 0.99),
+        ema_decay=0.97,
+        ema_start=100,
+    ),
+    scoring=ScoringOptions(features="random", num_images=500),
 )
 SMOKE = replace(
     DEMO,

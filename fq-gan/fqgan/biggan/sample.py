@@ -14,11 +14,10 @@ from ..data.datasets import DataConfig, build_images
 from ..data.images import to_bytes
 from ..runtime import distributed
 from ..runtime.command import parse
-from ..runtime.rundir import read_config
 from ..scoring import Scorer, ScoringOptions
 from ..sheets import save_image
 from .latents import Latents
-from .options import BigganTrain, SampleStatistics
+from .options import SampleStatistics, run_of
 from .sampling import Sampler, class_sheet, interpolation_sheets, random_sheet
 from .weights import Weights, load_weights, weights_of_run
 
@@ -94,8 +93,8 @@ class SampleConfig:
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan sample --run-dir runs/demo --sheets``."""
     default = SampleConfig()
-    if "--run-dir" in argv[:-1]:
-        run = read_config(BigganTrain, argv[list(argv).index("--run-dir") + 1])
+    run = run_of(argv)
+    if run is not None:
         default = SampleConfig(
             sample_statistics=run.sample_statistics,
             standing_batches=run.standing_batches,

@@ -3,8 +3,9 @@ from dataclasses import replace
 import pytest
 
 from fqgan.biggan.config import StepConfig
-from fqgan.biggan.options import BigganTrain, share_step
+from fqgan.biggan.options import BigganTrain, run_of, share_step
 from fqgan.biggan.presets import C10
+from fqgan.runtime.rundir import open_run
 
 
 @pytest.mark.parametrize(
@@ -40,3 +41,13 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 def test_the_folder_of_a_run_without_a_name_comes_from_its_options():
     assert str(replace(C10, run_dir="elsewhere").folder) == "elsewhere"
     assert str(C10.folder).startswith("runs/BigGAN_C10_seed0")
+
+
+def test_the_options_of_a_named_run_are_found_however_it_is_named(tmp_path):
+    with open_run(tmp_path, replace(C10, seed=7)):
+        pass
+    for words in (["--run-dir", str(tmp_path)], ["--best", f"--run-dir={tmp_path}"]):
+        assert run_of(words) == replace(C10, seed=7)
+    assert run_of(["--weights", "elsewhere"]) is None
+    with pytest.raises(FileNotFoundError, match="not the folder of a run"):
+        run_of(["--run-dir", str(tmp_path / "absent")])
