@@ -159,7 +159,7 @@ _TOY = replace(
     control=ControlOptions(
         adversary="confusion", hidden=128, noise=0.1, encoder_weight=5.0, encoder_start=0.5
     ),
-    data=LabeledData(Path("data/toy_labels/train.tsv"), Path("data/toy_labels/test.tsv")),
+    data=LabeledData(Path("data/toy-labels/train.txt"), Path("data/toy-labels/test.txt")),
     optimizer=OptimizerOptions(lr=2e-3, warmup_steps=50),
     max_steps=1500,
 )
@@ -190,7 +190,7 @@ PRESETS: dict[str, tuple[str, ControlConfig]] = {
             _SMALL,
             run_dir=Path("runs/label_control/small_rt_polarity"),
             data=LabeledData(
-                Path("data/rt-polarity/train.tsv"), Path("data/rt-polarity/test.tsv"), max_words=30
+                Path("data/rt-polarity/train.txt"), Path("data/rt-polarity/test.txt"), max_words=30
             ),
             max_steps=2000,
         ),

@@ -19,6 +19,14 @@ KEYS = {
     "-ELBO": "elbo",
     "KL": "kl",
     "Rec": "reconstruction",
+    "BLEU recall": "bleu_recall",
+    "BLEU precision": "bleu_precision",
+    "BLEU F1": "bleu_f1",
+    "Accuracy": "transfer_accuracy",
+    "BLEU": "transfer_bleu",
+    "G-score": "g_score",
+    "self-BLEU": "self_bleu",
+    "score": "score",
 }
 NOT_RUN = "not run"
 

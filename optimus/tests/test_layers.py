@@ -10,9 +10,9 @@ LAYERS = [
     ("runtime",),
     ("objectives", "config", "unpickle", "metrics"),
     ("models",),
-    ("presets", "optimizer", "scoring", "data"),
+    ("presets", "optimizer", "running_means", "scoring", "data"),
     ("decoding", "authors_checkpoint"),
-    ("sentence_vae", "convert"),
+    ("sentence_vae", "convert", "judge", "plots"),
     ("initialize",),
     (),  # the commands: every other module of the package
     ("__main__",),
@@ -21,6 +21,8 @@ COMMANDS = LAYERS.index(())
 
 
 def layer_of(part: str) -> int:
+    if part.endswith("_options"):
+        part = "config"
     return next((i for i, names in enumerate(LAYERS) if part in names), COMMANDS)
 
 

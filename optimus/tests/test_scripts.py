@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
+from optimus import classifier_options, dialog_options, label_control_options, presets
 from optimus.__main__ import main
-from optimus.presets import PRESETS
 from optimus.runtime.published import read_published
 
+PRESETS = {
+    "train": presets.PRESETS,
+    "train-dialog": dialog_options.PRESETS,
+    "train-label-control": label_control_options.PRESETS,
+    "train-classifier": classifier_options.PRESETS,
+}
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
 RECORDER = (
@@ -68,15 +74,15 @@ def test_a_script_is_short_and_runs_where_its_name_says(script):
     assert "set -euo pipefail" in text
     place = script.relative_to(ROOT / "scripts").with_suffix("").as_posix()
     assert f"runs/{place}}}" in text
-    preset = re.search(r"optimus train (\S+)", text)
+    preset = re.search(r"optimus (train\S*) (\S+)", text)
     assert preset is not None
-    assert PRESETS[preset[1]][1].run_dir == Path("runs", place)
+    assert PRESETS[preset[1]][preset[2]][1].run_dir == Path("runs", place)
 
 
 def test_every_preset_but_the_quick_ones_has_a_script():
     text = "".join(script.read_text() for script in SCRIPTS)
-    missing = [name for name in PRESETS if f"train {name} " not in text]
-    assert sorted(missing) == ["demo", "smoke"]
+    missing = {name for verb in PRESETS for name in PRESETS[verb] if f" {verb} {name} " not in text}
+    assert missing == {"demo", "smoke"}
 
 
 def test_every_published_figure_names_a_script_that_exists():

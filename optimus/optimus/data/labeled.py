@@ -112,6 +112,13 @@ def sample_per_label(labels: np.ndarray, count: int | float, seed: int) -> np.nd
     return np.sort(np.concatenate(chosen))
 
 
+def read_labeled_lines(path: Path) -> list[str]:
+    """Lines of a file of one class; raises ``FileNotFoundError`` where there is none."""
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path} of a class, one sentence a line")
+    return _lines(path)
+
+
 def _lines(path: Path) -> list[str]:
     with path.open(encoding="utf-8-sig") as file:
         return [line.rstrip("\n") for line in file]

@@ -19,7 +19,8 @@ from ..runtime.command import parse
 from ..runtime.download import download, verify
 from ..runtime.files import digest, write_atomically
 from .dialog import SEPARATOR
-from .toy import write_toy
+from .labeled import read_labeled, read_labeled_lines
+from .toy import labeled_sentences, write_toy
 from .wikipedia import WikipediaConfig, prepare_wikipedia
 
 logger = logging.getLogger(__name__)
@@ -69,6 +70,18 @@ class SplitConfig(PrepareConfig):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name} must be at least 1, got {value}")
+
+
+@dataclass(frozen=True)
+class LabeledConfig(SplitConfig):
+    """Labelled text, split here into files of `label TAB text`."""
+
+    classes: tuple[Path, ...] = ()
+    """One file of sentences for each class, which is then named 0, 1, ... in this order; without
+    them --source names labelled text: NAME.text with NAME.labels, a file of `label TAB text`, or
+    the stem of STEM.0, STEM.1."""
+    factor: str = "tense"
+    """Of toy-labels: the factor of the grammar that is the label."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -176,6 +189,28 @@ def prepare_text(config: SplitConfig) -> None:
 def prepare_toy(config: SplitConfig) -> None:
     """The toy grammar; nothing is downloaded."""
     write_toy(config.folder, config.seed, (config.train or 20_000, config.valid, config.test))
+
+
+def prepare_toy_labels(config: LabeledConfig) -> None:
+    """The toy grammar with the value of one factor as the label of a sentence."""
+    sizes = (config.train or 20_000) + config.valid + config.test
+    pairs = labeled_sentences(sizes, config.seed, config.factor)
+    _split(config, (f"{label}\t{text}" for label, text in pairs))
+
+
+def prepare_labeled(config: LabeledConfig) -> None:
+    """Labelled text of one's own, such as rt-polarity, in a random split."""
+    if config.classes:
+        pairs = [
+            (str(label), text.strip())
+            for label, path in enumerate(config.classes)
+            for text in read_labeled_lines(path)
+        ]
+    elif config.source is not None:
+        pairs = list(zip(*read_labeled(config.source), strict=True))
+    else:
+        raise ValueError("name labelled text with --source, or one file a class with --classes")
+    _split(config, (f"{label}\t{' '.join(text.split())}" for label, text in pairs if text.strip()))
 
 
 def prepare_dailydialog(config: PrepareConfig) -> None:
@@ -325,6 +360,16 @@ CORPORA: dict[str, tuple[str, Any, Callable[[Any], None]]] = {
         "a corpus made by a small grammar, no download",
         SplitConfig(Path("data/toy"), seed=0),
         prepare_toy,
+    ),
+    "toy-labels": (
+        "the toy grammar with one factor as label, lines of `label TAB text`",
+        LabeledConfig(Path("data/toy-labels"), seed=0, train=20_000, valid=500, test=500),
+        prepare_toy_labels,
+    ),
+    "labeled": (
+        "labelled text of your own, such as rt-polarity, split at random",
+        LabeledConfig(Path("data/labeled")),
+        prepare_labeled,
     ),
     "wikipedia": ("Wikipedia, a dump or raw text, as token shards", None, prepare_wikipedia),
 }
