@@ -130,6 +130,7 @@ def train(
 ) -> SentenceClassifier:
     """Train one classifier, continuing from the newest checkpoint in its folder."""
     folder = config.run_dir / trial.folder
+    folder.mkdir(parents=True, exist_ok=True)
     seed_all(trial.seed + world.rank)
     # every rank draws its own head; DistributedDataParallel then spreads that of rank 0
     model = build_classifier(config, tokenizers, examples.outputs).to(world.device)

@@ -1,0 +1,106 @@
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from optimus.__main__ import main
+from optimus.classifier_options import PRESETS, ClassifierConfig, TaskOptions
+from optimus.data.toy import labeled_sentences
+from optimus.judge import Judge
+from optimus.plot_latents import PlotConfig, plot
+from optimus.train_classifier import table, train_all
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labeled")
+    rows = [f"{label}\t{text}\n" for label, text in labeled_sentences(60, 0, "number")]
+    (folder / "train.tsv").write_text("".join(rows[:40]))
+    (folder / "test.tsv").write_text("".join(rows[40:]))
+    return folder
+
+
+@pytest.fixture
+def smoke(corpus, tmp_path):
+    config = PRESETS["smoke"][1]
+    data = TaskOptions("labeled", corpus / "train.tsv", corpus / "test.tsv", 32, 4)
+    return replace(config, run_dir=tmp_path / "run", data=data, device="cpu")
+
+
+def test_one_command_gives_means_and_spread_over_seeds(smoke):
+    results = train_all(smoke)
+    assert [row["amount"] for row in results["rows"]] == [0.5, 1.0]
+    for row in results["rows"]:
+        values = [
+            json.loads(
+                (smoke.run_dir / f"fraction_{row['amount']}_seed_{s}/eval_results.json").read_text()
+            )["accuracy"]
+            for s in (1, 2)
+        ]
+        assert row["accuracy"] == pytest.approx(np.mean(values))
+        assert row["accuracy_deviation"] == pytest.approx(abs(values[0] - values[1]) / math.sqrt(2))
+    assert "±" in table(results)
+    assert (smoke.run_dir / "results.md").read_text() == table(results)
+    assert Judge.load(smoke.run_dir).predict(["the dogs see a ball in the field ."]).shape == (1,)
+
+
+@pytest.mark.parametrize("mode", ["feature", "finetune"])
+def test_a_resumed_run_equals_an_uninterrupted_one(smoke, tmp_path, mode):
+    config = replace(smoke, mode=mode, fractions=(1.0,), seeds=(1,))
+    train_all(config)
+    halves = replace(config, run_dir=tmp_path / "halves")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("optimus.train_classifier.StopSignal.requested", lambda self, step: step == 2)
+        with pytest.raises(Exception, match="step 2"):
+            train_all(halves)
+    train_all(halves)
+    name = "fraction_1.0_seed_1/checkpoints/00000004/model.pt"
+    one, other = (torch.load(c.run_dir / name, weights_only=True) for c in (config, halves))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_features_are_dumped_in_the_order_of_their_labels_and_drawn(smoke, tmp_path):
+    pytest.importorskip("matplotlib")
+    train_all(replace(smoke, mode="feature", counts=(2,), seeds=(1,), dump_features=True))
+    content = np.load(smoke.run_dir / "features.npz")
+    assert content["features"].shape == (20, 64)
+    assert len(content["labels"]) == 20
+    config = PlotConfig(
+        features=smoke.run_dir / "features.npz",
+        methods=("isomap", "distance"),
+        output_dir=tmp_path / "plots",
+    )
+    assert [path.name for path in plot(config)] == ["isomap.png", "isomap.html", "distance.png"]
+    with pytest.raises(ValueError, match="give either"):
+        PlotConfig()
+
+
+def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, capsys):
+    def fails(*words):
+        with pytest.raises(SystemExit) as stopped:
+            main(("train-classifier", "smoke", "--run-dir", str(tmp_path / "run"), *words))
+        assert stopped.value.code == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    assert "unknown task 'SST'; choose one of" in fails("--data.task", "SST", "--device", "cpu")
+    assert "RTE/train.tsv is missing" in fails(
+        "--data.task", "RTE", "--data.folder", str(tmp_path), "--device", "cpu"
+    )
+    (tmp_path / "s.text").write_text("a\nb\n")
+    (tmp_path / "s.labels").write_text("1\n")
+    text = str(tmp_path / "s.text")
+    words = ("--data.task", "labeled", "--data.folder", text, "--data.test", text)
+    assert "has 2 lines and" in fails(*words, "--device", "cpu")
+
+
+def test_options_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="at least one seed"):
+        ClassifierConfig(seeds=())
+    with pytest.raises(ValueError, match=r"--fractions must be in \(0, 1\]"):
+        ClassifierConfig(fractions=(2.0,))
+    with pytest.raises(ValueError, match=r"needs --data\.test"):
+        TaskOptions("labeled")
