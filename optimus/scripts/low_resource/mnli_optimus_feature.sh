@@ -4,5 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 run_dir=${RUN_DIR:-runs/low_resource/mnli_optimus_feature}
-torchrun --standalone --nproc-per-node "${GPUS:-1}" -m optimus train-classifier mnli-optimus-feature \
+torchrun --standalone --nproc-per-node "${GPUS:-1}" \
+    -m optimus train-classifier mnli-optimus-feature \
     --run-dir "$run_dir" "$@"

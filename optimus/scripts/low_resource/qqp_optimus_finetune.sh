@@ -4,5 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 run_dir=${RUN_DIR:-runs/low_resource/qqp_optimus_finetune}
-torchrun --standalone --nproc-per-node "${GPUS:-1}" -m optimus train-classifier qqp-optimus-finetune \
+torchrun --standalone --nproc-per-node "${GPUS:-1}" \
+    -m optimus train-classifier qqp-optimus-finetune \
     --run-dir "$run_dir" "$@"

@@ -4,5 +4,6 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 run_dir=${RUN_DIR:-runs/low_resource/yelp_optimus_feature}
-torchrun --standalone --nproc-per-node "${GPUS:-1}" -m optimus train-classifier yelp-optimus-feature \
+torchrun --standalone --nproc-per-node "${GPUS:-1}" \
+    -m optimus train-classifier yelp-optimus-feature \
     --run-dir "$run_dir" "$@"
