@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import SoftDotAttention
+from .dropout import FeatureDropout, drop_images
 
 
 class Sight(NamedTuple):
@@ -68,7 +69,7 @@ class AttentionDecoder(nn.Module):
         feature_size = image_size + angle_size
         self.embedding = nn.Sequential(nn.Linear(angle_size, action_size), nn.Tanh())
         self.drop = nn.Dropout(dropout)
-        self.drop_env = nn.Dropout(feature_dropout)
+        self.drop_env = FeatureDropout(feature_dropout)
         self.lstm = nn.LSTMCell(action_size + feature_size, hidden_size)
         self.feat_att_layer = SoftDotAttention(hidden_size, feature_size)
         self.attention_layer = SoftDotAttention(hidden_size, context_size)
@@ -101,7 +102,7 @@ class AttentionDecoder(nn.Module):
         hidden, cell = self.lstm(torch.cat([pose, attended], dim=1), tuple(state))
         recalled, words = self.attention_layer(self.drop(hidden), context, padding)
         if not dropped:
-            candidates = self._drop_images(candidates)
+            candidates = drop_images(self.drop_env, candidates, self.angle_size)
         logits = self.candidate_att_layer.scores(self.drop(recalled), candidates, ~sight.mask)
         return DecoderStep(DecoderState(recalled, cell), hidden, logits.float(), words)
 
@@ -110,15 +111,11 @@ class AttentionDecoder(nn.Module):
         on_images, on_angles = self.feat_att_layer.linear_in(query).split(
             [images.shape[-1], angles.shape[-1]], dim=-1
         )
-        scores = (images @ on_images.unsqueeze(-1) + angles @ on_angles.unsqueeze(-1)).squeeze(-1)
-        weights = scores.softmax(dim=-1).to(images.dtype).unsqueeze(1)  # (B, 1, 36)
+        # The query on the left: the other order is many times slower on the CPU.
+        scores = on_images.unsqueeze(1) @ images.transpose(1, 2)
+        scores = scores + on_angles.unsqueeze(1) @ angles.transpose(1, 2)
+        weights = scores.softmax(dim=-1).to(images.dtype)  # (B, 1, 36)
         return torch.cat([weights @ images, weights @ angles], dim=-1).squeeze(1)
-
-    def _drop_images(self, candidates: Tensor) -> Tensor:
-        if not self.training or not self.drop_env.p:
-            return candidates
-        images, angles = candidates.tensor_split([-self.angle_size], dim=-1)
-        return torch.cat([self.drop_env(images), angles], dim=-1)
 
 
 class Critic(nn.Module):

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import SoftDotAttention
+from .dropout import FeatureDropout, drop_images
 
 
 class PathFeatures(NamedTuple):
@@ -56,25 +57,21 @@ class SpeakerEncoder(nn.Module):
         options = {"batch_first": True, "bidirectional": True}
         self.lstm = nn.LSTM(feature_size, hidden_size // 2, **options)
         self.drop = nn.Dropout(dropout)
-        self.drop_env = nn.Dropout(feature_dropout)
+        self.drop_env = FeatureDropout(feature_dropout)
         self.attention_layer = SoftDotAttention(hidden_size, feature_size)
         self.post_lstm = nn.LSTM(hidden_size, hidden_size // 2, **options)
         self.angle_size = angle_size
 
     def forward(self, path: PathFeatures, *, dropped: bool = False) -> Tensor:
         """Context (B, T, H); ``dropped`` says that the features carry noise already."""
-        candidates = path.candidates if dropped else self._drop_images(path.candidates)
-        panoramas = path.panoramas if dropped else self._drop_images(path.panoramas)
+        candidates, panoramas = path.candidates, path.panoramas
+        if not dropped:
+            candidates = drop_images(self.drop_env, candidates, self.angle_size)
+            panoramas = drop_images(self.drop_env, panoramas, self.angle_size)
         states = self.drop(self.lstm(candidates)[0])
         looked, _ = self.attention_layer(states.flatten(0, 1), panoramas.flatten(0, 1))
         post, _ = self.post_lstm(self.drop(looked.view_as(states)))
         return self.drop(post)
-
-    def _drop_images(self, features: Tensor) -> Tensor:
-        if not self.training or not self.drop_env.p:
-            return features
-        images, angles = features.tensor_split([-self.angle_size], dim=-1)
-        return torch.cat([self.drop_env(images), angles], dim=-1)
 
 
 class SpeakerDecoder(nn.Module):

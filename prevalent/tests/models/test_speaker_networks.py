@@ -61,12 +61,3 @@ def test_words_one_by_one_give_the_logits_of_all_at_once():
         logits, state = decoder(words[:, i : i + 1], context, padding, state)
         steps.append(logits)
     close(torch.cat(steps, dim=1), whole.detach())
-
-
-def test_feature_dropout_leaves_angles_alone():
-    torch.manual_seed(0)
-    encoder = SpeakerEncoder(10, 4, 8, feature_dropout=0.5)
-    features = torch.ones(2, 3, 10)
-    dropped = encoder._drop_images(features)
-    assert torch.equal(dropped[..., 6:], features[..., 6:])
-    assert set(dropped[..., :6].unique().tolist()) == {0.0, 2.0}
