@@ -53,7 +53,11 @@ Options = (
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``fqgan convert biggan weights/EXPERIMENT OUT --suffix best0``."""
-    options = parse(Options, argv or [], "fqgan convert")
+    options: ConvertBiggan | ConvertTfhub = parse(
+        Options,  # type: ignore[arg-type]  # tyro takes unions of subcommands
+        argv or [],
+        "fqgan convert",
+    )
     reports = (
         convert_biggan(options.folder, options.out, options.suffix)
         if isinstance(options, ConvertBiggan)

@@ -12,7 +12,7 @@ The file needs PyTorch only.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -24,9 +24,9 @@ Numerics = Literal["biggan", "tf"]
 ForwardMode = Literal["commit_only", "straight_through"]
 Statistics = Literal["all", "rank0", "local"]
 
-# Elements of the score matrix that exist at one time: what fits a CPU's cache, and on an
-# accelerator enough to fill it.
-CPU_CHUNK, DEVICE_CHUNK = 2**19, 2**25
+# Elements of the score matrix that exist at one time: on a CPU what its caches hold and its matrix
+# product needs to be efficient, on an accelerator enough to fill it.
+CPU_CHUNK, DEVICE_CHUNK = 2**21, 2**25
 
 
 class Quantized(NamedTuple):
@@ -35,14 +35,14 @@ class Quantized(NamedTuple):
     features: Tensor  # (B, C, H, W) what the rest of the discriminator goes on with
     loss: Tensor  # (B,) commitment term, weighted
     codebook_perplexity: Tensor  # () 1 = one code in use, codebook_size = all used alike
-    index: Tensor  # (B, H, W) nearest code of every position
+    code_index: Tensor  # (B, H, W) nearest code of every position
 
 
 class _Matches(NamedTuple):
-    index: Tensor  # (R,)
-    squared: Tensor  # (R,) squared distance to the nearest code
+    nearest: Tensor  # (R,) index of the nearest code
+    squared: Tensor  # (R,) squared distance to it
     residual: Tensor | None  # (R, C) vector minus nearest code
-    counts: Tensor  # (K,) vectors per code, as floats
+    uses: Tensor  # (K,) vectors per code, as floats
     sums: Tensor | None  # (K, C) sum of the vectors of each code
 
 
@@ -53,6 +53,7 @@ class _CommitmentLoss(torch.autograd.Function):
     def forward(ctx: Any, features: Tensor, squared: Tensor, residual: Tensor | None) -> Tensor:
         batch, size = features.shape[0], features[0].numel()
         ctx.shape = (batch, *features.shape[2:], features.shape[1])
+        ctx.contiguous = features.is_contiguous()
         ctx.save_for_backward(residual)
         return squared.view(batch, -1).sum(dim=1) / size
 
@@ -62,7 +63,10 @@ class _CommitmentLoss(torch.autograd.Function):
         (residual,) = ctx.saved_tensors
         factor = grad * (2.0 / math.prod(ctx.shape[1:]))
         factor = factor.view(-1, *[1] * (len(ctx.shape) - 1))
-        return (residual.view(ctx.shape) * factor).movedim(-1, 1), None, None
+        residual = residual.view(ctx.shape).movedim(-1, 1)
+        # In the layout of the features, as the layer below would copy it into that anyway.
+        out = torch.empty(residual.shape, device=grad.device) if ctx.contiguous else None
+        return torch.mul(residual, factor, out=out), None, None
 
 
 class FeatureQuantizer(nn.Module):
@@ -179,34 +183,32 @@ class FeatureQuantizer(nn.Module):
                 shape = (features.shape[0], *features.shape[2:], self.channels)
                 offset = found.residual.view(shape).movedim(-1, 1)
                 passed = (exact - offset * self._gate()).to(features.dtype)
-            counts = self._update(exact, found) if self.training else found.counts
+            counts = self._update(exact, found) if self.training else found.uses
             self._summarize(counts)
-        index = found.index.view(features.shape[0], *features.shape[2:])
+        index = found.nearest.view(features.shape[0], *features.shape[2:])
         return Quantized(passed, loss, self.last_perplexity, index)
 
     @torch.no_grad()
     def _match(self, features: Tensor, *, keep_residual: bool) -> _Matches:
         """Nearest code of every vector, in chunks: no matrix of all vectors by all codes exists."""
-        rows = features.movedim(1, -1).reshape(-1, self.channels)  # a view where channels_last
         codes, device = self.codes, features.device
         half_norms = codes.square().sum(dim=1).mul_(0.5)
         chunk = CPU_CHUNK if device.type == "cpu" else DEVICE_CHUNK
-        step = min(max(1, chunk // self.codebook_size), len(rows))
-        scores = rows.new_empty(step, self.codebook_size)
-        nearest = rows.new_empty(step, self.channels)
-        index = torch.empty(len(rows), dtype=torch.long, device=device)
-        norms = rows.new_empty(len(rows))
+        number = features.numel() // self.channels
+        step = min(max(1, chunk // max(self.codebook_size, self.channels)), number)
+        scores = codes.new_empty(step, self.codebook_size)
+        nearest = codes.new_empty(step, self.channels)
+        index = torch.empty(number, dtype=torch.long, device=device)
+        norms = codes.new_empty(number)
         sums = torch.zeros_like(codes) if self.training else None
-        residual = None
-        if keep_residual:  # in place of the rows where these are a copy already
-            copied = rows.untyped_storage().data_ptr() != features.untyped_storage().data_ptr()
-            residual = rows if copied else torch.empty_like(rows)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            vectors, picked = rows[part], index[part]
-            some = scores[: len(vectors)]
+        residual = codes.new_empty(number, self.channels) if keep_residual else None
+        start = 0
+        for vectors in _vectors(features, step):
+            part = slice(start, start + len(vectors))
+            start = part.stop
+            picked, some = index[part], scores[: len(vectors)]
             torch.addmm(half_norms, vectors, codes.t(), alpha=-1, out=some)  # |e|^2 / 2 - x e
-            torch.argmin(some, dim=1, out=picked)
+            picked.copy_(_first_smallest(some))
             if sums is not None:
                 sums.index_add_(0, picked, vectors)
             close = torch.index_select(codes, 0, picked, out=nearest[: len(vectors)])
@@ -225,7 +227,7 @@ class FeatureQuantizer(nn.Module):
     def _update(self, features: Tensor, found: _Matches) -> Tensor:
         """Move averages and codes by one call; returns the counts over all ranks (K,)."""
         assert found.sums is not None
-        counts, sums = self._over_ranks(found.counts, found.sums)
+        counts, sums = self._over_ranks(found.uses, found.sums)
         average = self.embed_avg.t()
         self.cluster_size.mul_(self.decay).add_(counts, alpha=1.0 - self.decay)
         average.mul_(self.decay).add_(sums, alpha=1.0 - self.decay)
@@ -296,6 +298,39 @@ class FeatureQuantizer(nn.Module):
             f"commitment_weight={self.commitment_weight}, decay={self.decay}, "
             f"numerics={self.numerics}, forward_mode={self.forward_mode}"
         )
+
+
+def _vectors(features: Tensor, step: int) -> Iterator[Tensor]:
+    """The C-vectors of (B, C, ...) in order, as contiguous (up to ``step``, C) pieces.
+
+    Pieces are views where ``features`` is channels_last, else small copies that stay in the cache.
+    """
+    rows = features.flatten(2).mT if features.ndim > 2 else features.unsqueeze(1)  # (B, P, C)
+    positions = rows.shape[1]
+    if rows.is_contiguous():
+        yield from rows.flatten(0, 1).split(step)
+    elif positions < step:
+        for some in rows.split(step // positions):
+            yield some.flatten(0, 1)
+    else:
+        for one in rows:
+            for some in one.split(step):
+                yield some.contiguous()
+
+
+def _first_smallest(scores: Tensor) -> Tensor:
+    """Index (R,) of the smallest score (R, K) of each row, the first one where several are equal.
+
+    On a CPU ``argmin`` is not vectorized and ``amin`` is: find the best block, then look inside.
+    """
+    rows, number = scores.shape
+    block = 64 if number >= 1024 else 32
+    if scores.device.type != "cpu" or number % block or number < 4 * block:
+        return scores.argmin(dim=1)
+    blocks = scores.view(rows, number // block, block)
+    best = blocks.amin(dim=2).argmin(dim=1)
+    inside = blocks[torch.arange(rows), best].argmin(dim=1)
+    return best.mul_(block).add_(inside)
 
 
 def _distributed() -> bool:

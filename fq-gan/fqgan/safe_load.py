@@ -11,7 +11,7 @@ import collections
 import pickle
 import zipfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -28,10 +28,11 @@ class InertDtype:
     """Stands for ``numpy.dtype`` in a file: a name and a byte order."""
 
     def __init__(self, name: str, align: bool = False, copy: bool = False) -> None:
-        self.name, self.order = name, "<"
+        self.name = name
+        self.order: Literal["<", ">"] = "<"
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        self.order = state[1] if state[1] in ("<", ">") else "<"
+        self.order = ">" if state[1] == ">" else "<"
 
 
 def plain_scalar(dtype: InertDtype, data: bytes | str = b"") -> int | float | bool | complex:

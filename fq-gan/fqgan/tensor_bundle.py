@@ -54,7 +54,7 @@ def read_tensor_bundle(prefix: str | Path, *, check: bool = True) -> dict[str, n
         raise FileNotFoundError(f"there is no TensorFlow checkpoint at {prefix} ({index} missing)")
     try:
         table = dict(_read_table(index.read_bytes()))
-        shards = _varints(table.pop(b"")).get(1, 1)
+        shards = _last_values(table.pop(b""))[0].get(1, 1)
         entries = {name.decode(): _parse_entry(value) for name, value in table.items()}
     except (KeyError, IndexError, struct.error, UnicodeDecodeError, TypeError) as error:
         raise ValueError(f"{index} is not the index of a TensorFlow checkpoint: {error}") from None
@@ -62,7 +62,7 @@ def read_tensor_bundle(prefix: str | Path, *, check: bool = True) -> dict[str, n
     for name, entry in entries.items():
         if entry.dtype not in DTYPES or entry.sliced:
             raise ValueError(f"{prefix}: {name} has a type or a slicing that is not supported")
-        path = Path(f"{prefix}.data-{entry.shard:05d}-of-{int(shards):05d}")
+        path = Path(f"{prefix}.data-{entry.shard:05d}-of-{shards:05d}")
         if not path.is_file():
             raise FileNotFoundError(f"the checkpoint {prefix} lacks its data file {path.name}")
         with path.open("rb") as file:
@@ -111,23 +111,30 @@ def _read_block(data: bytes, offset: int, size: int) -> Iterator[tuple[bytes, by
 
 def _parse_entry(message: bytes) -> _Entry:
     """BundleEntryProto: 1 dtype, 2 shape, 3 shard, 4 offset, 5 size, 6 crc32c, 7 slices."""
-    fields = _varints(message)
-    shape = []
-    if isinstance(fields.get(2), bytes):
-        for number, value in _fields(fields[2]):
-            if number == 2:  # Dim, whose field 1 is the size
-                shape.append(_varints(value).get(1, 0))
-    numbers = (fields.get(i, 0) for i in (3, 4, 5, 6))
-    return _Entry(fields.get(1, 0), tuple(shape), *numbers, sliced=7 in fields)
+    numbers, messages = _last_values(message)
+    shape = [
+        _last_values(dim)[0].get(1, 0)
+        for field, dim in _fields(messages.get(2, b""))
+        if field == 2 and isinstance(dim, bytes)
+    ]
+    dtype, shard, offset, size, checksum = (numbers.get(i, 0) for i in (1, 3, 4, 5, 6))
+    return _Entry(dtype, tuple(shape), shard, offset, size, checksum, sliced=7 in messages)
 
 
-def _varints(message: bytes) -> dict[int, int]:
-    """Last value of every field; a message inside stays bytes."""
-    return dict(_fields(message))
+def _last_values(message: bytes) -> tuple[dict[int, int], dict[int, bytes]]:
+    """Last value of every field: the numbers, and the messages inside."""
+    numbers, messages = {}, {}
+    for field, value in _fields(message):
+        if isinstance(value, int):
+            numbers[field] = value
+        else:
+            messages[field] = value
+    return numbers, messages
 
 
 def _fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
     position = 0
+    value: int | bytes
     while position < len(message):
         tag, position = _varint(message, position)
         number, wire = tag >> 3, tag & 7

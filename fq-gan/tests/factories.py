@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import struct
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +72,31 @@ def real_batch(config: BigganConfig, number: int, seed: int = 0) -> tuple[Tensor
     side = config.resolution
     images = torch.rand(number, 3, side, side, generator=random) * 2 - 1
     return images, torch.randint(config.num_classes, (number,), generator=random)
+
+
+def run_ranks(function: Callable[[int, str], None], store: str, size: int = 2) -> None:
+    """Call ``function(rank, store)`` in ``size`` forked processes that form a gloo group."""
+    context = multiprocessing.get_context("fork")
+    workers = [
+        context.Process(target=_one_rank, args=(function, rank, store, size))
+        for rank in range(size)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join(timeout=120)
+    codes = [worker.exitcode for worker in workers]
+    for worker in workers:
+        worker.kill()
+    assert codes == [0] * size
+
+
+def _one_rank(function: Callable[[int, str], None], rank: int, store: str, size: int) -> None:
+    torch.set_num_threads(1)
+    group = {"init_method": f"file://{store}", "rank": rank, "world_size": size}
+    torch.distributed.init_process_group("gloo", **group)
+    function(rank, store)
+    torch.distributed.destroy_process_group()
 
 
 def write_tensor_bundle(prefix: Path, tensors: dict[str, np.ndarray]) -> None:

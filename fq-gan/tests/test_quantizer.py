@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 
 import pytest
 import torch
-from factories import Recorded, relative_error
+from factories import Recorded, relative_error, run_ranks
 
 from fqgan import quantizer as quantizer_module
 from fqgan.quantizer import FeatureQuantizer, quantizer_statistics
@@ -253,7 +251,7 @@ def test_dead_codes_come_back_as_vectors_of_the_batch_and_stay():
     distance = torch.cdist(layer.codes, vectors).min(dim=1).values
     unused = torch.bincount(index.flatten(), minlength=64) == 0
     assert unused.any()
-    assert distance[unused].max() < 1e-3
+    assert distance[unused].max() < 1e-2
     assert layer(x).codebook_perplexity > other(x).codebook_perplexity
 
 
@@ -271,8 +269,8 @@ def test_features_of_another_width_are_refused_in_words():
 
 
 def test_no_matrix_of_all_vectors_by_all_codes_is_made():
-    layer = FeatureQuantizer(16, 4096)
-    x = torch.randn(4, 16, 32, 32, requires_grad=True)
+    layer = FeatureQuantizer(16, 2048)
+    x = torch.randn(8, 16, 32, 32, requires_grad=True)
     largest = 0
 
     class Watch(torch.utils._python_dispatch.TorchDispatchMode):
@@ -286,32 +284,24 @@ def test_no_matrix_of_all_vectors_by_all_codes_is_made():
 
     with Watch():
         layer(x).loss.sum().backward()
-    assert largest <= quantizer_module.CPU_CHUNK < 4096 * 4096
+    assert largest <= quantizer_module.CPU_CHUNK < 8 * 32 * 32 * 2048
 
 
-RANKS = """
-import sys, torch, torch.distributed as dist
-from fqgan.quantizer import FeatureQuantizer
-rank, store = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-found = {}
-for statistics in ("all", "rank0", "local"):
-    torch.manual_seed(0)
-    layer = FeatureQuantizer(6, 11, statistics=statistics)
-    x = torch.randn(8, 6, 4, 4, generator=torch.Generator().manual_seed(1))
-    for _ in range(3):
-        out = layer(x.chunk(2)[rank])
-    found[statistics] = {"embed": layer.embed, "perplexity": out.codebook_perplexity}
-torch.save(found, f"{store}.{rank}")
-"""
+def one_rank(rank, store):
+    found = {}
+    for statistics in ("all", "rank0", "local"):
+        torch.manual_seed(0)
+        layer = FeatureQuantizer(6, 11, statistics=statistics)
+        x = torch.randn(8, 6, 4, 4, generator=torch.Generator().manual_seed(1))
+        for _ in range(3):
+            out = layer(x.chunk(2)[rank])
+        found[statistics] = {"embed": layer.embed, "perplexity": out.codebook_perplexity}
+    torch.save(found, f"{store}.{rank}")
 
 
 def test_two_processes_share_a_dictionary_as_they_are_told(tmp_path):
     store = str(tmp_path / "store")
-    workers = [
-        subprocess.Popen([sys.executable, "-c", RANKS, str(rank), store]) for rank in range(2)
-    ]
-    assert [worker.wait(timeout=60) for worker in workers] == [0, 0]
+    run_ranks(one_rank, store)
     both = [torch.load(f"{store}.{rank}", weights_only=True) for rank in range(2)]
     x = torch.randn(8, 6, 4, 4, generator=torch.Generator().manual_seed(1))
     for statistics in ("all", "rank0", "local"):

@@ -9,14 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import BigganConfig
-from .discriminator import Judged, check_layers, extend_stage, judge
-from .generator import WIDTHS, last_norm
+from .discriminator import Judged, ProjectionDiscriminator, check_layers, extend_stage
+from .generator import WIDTHS, is_channels_last, last_norm
 from .initialization import initialize
 from .layers import (
     LayerFactory,
     SelfAttention,
     discriminator_layers,
     generator_layers,
+    stages,
     upsample,
 )
 from .norms import AffineNorm
@@ -94,6 +95,8 @@ class DeepGenerator(nn.Module):
     code does so for a depth of 2 only.
     """
 
+    shared: nn.Embedding
+
     def __init__(self, config: BigganConfig) -> None:
         super().__init__()
         own, layers = config.generator, generator_layers(config)
@@ -111,16 +114,14 @@ class DeepGenerator(nn.Module):
         for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
             for index in range(own.depth):
                 last = index == own.depth - 1
+                width = outputs if last else inputs
                 block = DeepGeneratorBlock(
-                    inputs,
-                    outputs if last else inputs,
-                    layers,
-                    condition_dim=condition_dim,
-                    up=last,
+                    inputs, width, layers, condition_dim=condition_dim, up=last
                 )
-                self.blocks.append(nn.ModuleList([block]))
-            if 2 ** (number + 3) in own.attention:
-                self.blocks[-1].append(SelfAttention(outputs, layers))
+                stage = nn.ModuleList([block])
+                if last and 2 ** (number + 3) in own.attention:
+                    stage.append(SelfAttention(outputs, layers))
+                self.blocks.append(stage)
         self.output_layer = nn.Sequential(
             AffineNorm(widths[-1], last_norm(own.norm)), nn.ReLU(), layers.conv(widths[-1], 3, 3)
         )
@@ -136,14 +137,16 @@ class DeepGenerator(nn.Module):
         if self.hierarchical:
             z = condition = torch.cat([condition, z.to(condition.dtype)], dim=1)
         hidden = self.linear(z).view(len(z), self.first_width, 4, 4)
-        for block, *attention in self.blocks:
+        if is_channels_last(self.output_layer):
+            hidden = hidden.contiguous(memory_format=torch.channels_last)
+        for block, *attention in stages(self.blocks):
             hidden = block(hidden, condition)
             for part in attention:
                 hidden = part(hidden)
         return torch.tanh(self.output_layer(hidden))
 
 
-class DeepDiscriminator(nn.Module):
+class DeepDiscriminator(ProjectionDiscriminator):
     """As ``Discriminator``; ``quantizer.layers`` counts stages, each of ``depth`` blocks."""
 
     def __init__(self, config: BigganConfig) -> None:
@@ -171,10 +174,9 @@ class DeepDiscriminator(nn.Module):
             size = sizes[min(number, len(sizes) - 1)]
             extend_stage(stage, number, outputs, size, config, layers)
             self.blocks.append(stage)
-        self.linear = layers.linear(widths[-1], 1)
-        self.embed = layers.embedding(config.num_classes, widths[-1])
+        self.add_head(widths[-1], config.num_classes, layers)
         initialize(self, config.init)
 
     def forward(self, images: Tensor, labels: Tensor) -> Judged:
         """Score ``images`` (B, 3, R, R) in [-1, 1] as members of classes ``labels`` (B,)."""
-        return judge(self, self.input_conv(images), labels)
+        return self.judge(self.input_conv(images), labels)

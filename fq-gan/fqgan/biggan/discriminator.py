@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from ..quantizer import FeatureQuantizer
 from .config import BigganConfig, QuantizerConfig
 from .initialization import initialize
-from .layers import DiscriminatorBlock, LayerFactory, SelfAttention, discriminator_layers
+from .layers import DiscriminatorBlock, LayerFactory, SelfAttention, discriminator_layers, stages
 
 
 class Stages(NamedTuple):
@@ -39,31 +39,58 @@ class Judged(NamedTuple):
     codebook_perplexity: Tensor  # () of the last quantized layer; 1 without any
 
 
-class Discriminator(nn.Module):
+class ProjectionDiscriminator(nn.Module):
+    """Stages of blocks, quantizers and attention, then the projection head."""
+
+    blocks: nn.ModuleList
+
+    def add_head(self, channels: int, num_classes: int, layers: LayerFactory) -> None:
+        self.linear = layers.linear(channels, 1)
+        self.embed = layers.embedding(num_classes, channels)
+
+    def judge(self, hidden: Tensor, labels: Tensor) -> Judged:
+        """Run all stages on ``hidden`` (B, C, H, W) and score it against ``labels`` (B,)."""
+        losses, perplexity = [], None
+        for stage in stages(self.blocks):
+            for part in stage:
+                if isinstance(part, FeatureQuantizer):
+                    quantized = part(hidden)
+                    hidden, perplexity = quantized.features, quantized.codebook_perplexity
+                    losses.append(quantized.loss)
+                else:
+                    hidden = part(hidden)
+        with torch.autocast(hidden.device.type, enabled=False):  # scores in fp32
+            pooled = F.relu(hidden.float()).sum(dim=(2, 3))
+            logits = self.linear(pooled).squeeze(1) + (self.embed(labels) * pooled).sum(dim=1)
+        if perplexity is None:
+            return Judged(logits, torch.zeros_like(logits), logits.new_ones(()))
+        return Judged(logits, torch.stack(losses).sum(dim=0), perplexity)
+
+
+class Discriminator(ProjectionDiscriminator):
     """Image and class to a score; block ``i`` is quantized where ``quantizer.layers`` has ``i``."""
 
     def __init__(self, config: BigganConfig) -> None:
         super().__init__()
         own, layers = config.discriminator, discriminator_layers(config)
-        stages = discriminator_stages(config)
-        widths = [own.channels * factor for factor in stages.widths]
+        table = discriminator_stages(config)
+        widths = [own.channels * factor for factor in table.widths]
         check_layers(config, len(widths))
         self.blocks = nn.ModuleList()
         for number, (inputs, outputs) in enumerate(zip([3, *widths], widths, strict=False)):
             block = DiscriminatorBlock(
                 inputs, outputs, layers, wide=own.wide, first=number == 0,
-                down=number < stages.down,
+                down=number < table.down,
             )  # fmt: skip
             stage = nn.ModuleList([block])
-            extend_stage(stage, number, outputs, stages.sizes[number], config, layers)
+            extend_stage(stage, number, outputs, table.sizes[number], config, layers)
             self.blocks.append(stage)
-        self.linear = layers.linear(widths[-1], 1)
-        self.embed = layers.embedding(config.num_classes, widths[-1])
+        self.add_head(widths[-1], config.num_classes, layers)
         initialize(self, config.init)
 
     def forward(self, images: Tensor, labels: Tensor) -> Judged:
         """Score ``images`` (B, 3, R, R) in [-1, 1] as members of classes ``labels`` (B,)."""
-        return judge(self, images, labels)
+        return self.judge(images, labels)
 
 
 def discriminator_stages(config: BigganConfig) -> Stages:
@@ -108,22 +135,3 @@ def check_layers(config: BigganConfig, number: int) -> None:
             f"--quantizer.layers has {wrong[0]}, but at resolution {config.resolution} "
             f"the blocks are 0 to {number - 1}"
         )
-
-
-def judge(network: nn.Module, hidden: Tensor, labels: Tensor) -> Judged:
-    """Blocks, quantizers, attention and projection head of either architecture."""
-    losses, perplexity = [], None
-    for stage in network.blocks:
-        for part in stage:
-            if isinstance(part, FeatureQuantizer):
-                quantized = part(hidden)
-                hidden, perplexity = quantized.features, quantized.codebook_perplexity
-                losses.append(quantized.loss)
-            else:
-                hidden = part(hidden)
-    with torch.autocast(hidden.device.type, enabled=False):  # scores in fp32
-        pooled = F.relu(hidden.float()).sum(dim=(2, 3))
-        logits = network.linear(pooled).squeeze(1) + (network.embed(labels) * pooled).sum(dim=1)
-    if perplexity is None:
-        return Judged(logits, torch.zeros_like(logits), logits.new_ones(()))
-    return Judged(logits, torch.stack(losses).sum(dim=0), perplexity)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from .config import BigganConfig, Norm
 from .initialization import initialize
-from .layers import GeneratorBlock, SelfAttention, generator_layers
+from .layers import GeneratorBlock, SelfAttention, generator_layers, stages
 from .norms import AffineNorm
 
 # Width multipliers from the 4x4 image to the last block; every block doubles the size.
@@ -30,14 +30,16 @@ class Generator(nn.Module):
             layer and one per block, in that order.
     """
 
+    shared: nn.Embedding
+
     def __init__(self, config: BigganConfig) -> None:
         super().__init__()
         own, layers = config.generator, generator_layers(config)
         widths = [own.channels * factor for factor in WIDTHS[config.resolution]]
-        stages = list(itertools.pairwise(widths))
+        pairs = list(itertools.pairwise(widths))
         self.num_classes, self.shared_dim = config.num_classes, own.shared_dim
         self.resolution, self.first_width = config.resolution, widths[0]
-        chunks = len(stages) + 1 if own.hierarchical else 1
+        chunks = len(pairs) + 1 if own.hierarchical else 1
         self.chunk = own.latent_dim // chunks
         if self.chunk < 1:
             raise ValueError(
@@ -51,7 +53,7 @@ class Generator(nn.Module):
             self.shared = nn.Embedding(config.num_classes, own.shared_dim)
         self.linear = layers.linear(self.chunk, 16 * widths[0])
         self.blocks = nn.ModuleList()
-        for number, (inputs, outputs) in enumerate(stages):
+        for number, (inputs, outputs) in enumerate(pairs):
             block = GeneratorBlock(inputs, outputs, layers, condition_dim=condition_dim)
             stage = nn.ModuleList([block])
             if 2 ** (number + 3) in own.attention:
@@ -77,10 +79,9 @@ class Generator(nn.Module):
         condition = y if y.is_floating_point() else self.embed(y)
         first, *rest = z.split(self.chunk, dim=1)
         hidden = self.linear(first).view(len(z), self.first_width, 4, 4)
-        if self.output_layer[2].weight.is_contiguous(memory_format=torch.channels_last):
+        if is_channels_last(self.output_layer):
             hidden = hidden.contiguous(memory_format=torch.channels_last)
-        for number, stage in enumerate(self.blocks):
-            block, *attention = stage
+        for number, (block, *attention) in enumerate(stages(self.blocks)):
             own = condition
             if self.hierarchical:
                 own = torch.cat([condition, rest[number].to(condition.dtype)], dim=1)
@@ -88,6 +89,12 @@ class Generator(nn.Module):
             for part in attention:
                 hidden = part(hidden)
         return torch.tanh(self.output_layer(hidden))
+
+
+def is_channels_last(network: nn.Module) -> bool:
+    """Whether the weights of ``network`` are stored channels_last, so its features should be."""
+    weights = (p for p in network.parameters() if p.ndim == 4)
+    return all(w.is_contiguous(memory_format=torch.channels_last) for w in weights)
 
 
 def last_norm(norm: Norm) -> Norm:

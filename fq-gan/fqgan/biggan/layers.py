@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -54,7 +56,7 @@ class LayerFactory:
         )
         return ConditionalNorm(channels, gain, bias, self.norm, self.bn_eps)
 
-    def _spectrum(self) -> dict[str, float]:
+    def _spectrum(self) -> dict[str, Any]:
         return {"vectors": self.vectors, "iterations": self.iterations, "eps": self.sn_eps}
 
 
@@ -69,6 +71,13 @@ def generator_layers(config: BigganConfig) -> LayerFactory:
 def discriminator_layers(config: BigganConfig) -> LayerFactory:
     own = config.discriminator
     return LayerFactory(True, own.singular_vectors, own.power_iterations, config.sn_eps)
+
+
+def stages(blocks: nn.ModuleList) -> Iterator[list[nn.Module]]:
+    """The parts of each stage, in the order in which they are run."""
+    for stage in blocks:
+        assert isinstance(stage, nn.ModuleList)
+        yield list(stage)
 
 
 def upsample(features: Tensor) -> Tensor:

@@ -63,9 +63,7 @@ def add_orthogonal_gradient(
             product = (matrix @ matrix.t()) @ matrix
         else:
             product = matrix @ (matrix.t() @ matrix)
-        diagonal = 1.0
-        if variant == "modified":
-            diagonal = matrix.square().sum(dim=1, keepdim=True)
+        diagonal = matrix.square().sum(dim=1, keepdim=True) if variant == "modified" else 1.0
         gradient = as_matrix(parameter.grad)
         if parameter.grad.stride() != parameter.stride():
             raise ValueError("orthogonal regularization needs gradients laid out as the weights")

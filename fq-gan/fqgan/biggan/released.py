@@ -15,7 +15,9 @@ from ..quantizer import FeatureQuantizer
 from ..safe_load import InertModule, load_torch_file
 from .build import build_discriminator, build_generator
 from .config import BigganConfig, StepConfig
+from .discriminator import ProjectionDiscriminator
 from .flags import config_from_flags, step_config_from_flags
+from .layers import stages
 from .step import GanStep
 
 State = dict[str, Tensor]
@@ -207,14 +209,14 @@ def load_adam(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], name: 
     optimizer.load_state_dict(ours)
 
 
-def with_fresh_quantizers(state: State, discriminator: nn.Module) -> State:
+def with_fresh_quantizers(state: State, discriminator: ProjectionDiscriminator) -> State:
     """The state of a plain BigGAN discriminator, made to fit one with quantizers.
 
     In a stage with both, attention stands after the quantizer, so its number is one higher; the
     dictionaries are those of ``discriminator``.
     """
     state = dict(state)
-    for number, stage in enumerate(discriminator.blocks):
+    for number, stage in enumerate(stages(discriminator.blocks)):
         place = next((i for i, m in enumerate(stage) if isinstance(m, FeatureQuantizer)), None)
         if place is None or f"blocks.{number}.{place}.embed" in state:
             continue

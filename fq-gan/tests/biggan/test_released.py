@@ -54,6 +54,8 @@ def test_recorded_sets_load_completely_and_sample_the_same_images(case):
 def test_training_continues_from_a_recorded_set(case):
     for suffix in suffixes(case):
         released = read_released_set(case, suffix)
+        if released.discriminator_optimizer is None:
+            pytest.skip("the recorded set has no optimizers")
         step = GanStep(
             build_generator(released.config),
             build_discriminator(released.config),

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import subprocess
-import sys
 from dataclasses import replace
 
 import pytest
 import torch
-from factories import Recorded, real_batch, relative_error, tiny_config, tiny_step
+from factories import Recorded, real_batch, relative_error, run_ranks, tiny_config, tiny_step
 
 from fqgan.biggan import (
     DiscriminatorConfig,
@@ -209,52 +207,41 @@ def test_a_resumed_iteration_equals_an_uninterrupted_one():
         assert all(torch.equal(a[key], b[key]) for key in a)
 
 
-RANKS = """
-import sys, torch, torch.distributed as dist
-sys.path.insert(0, sys.argv[3])
-from factories import real_batch, tiny_config, tiny_step
-from fqgan.biggan import *
-rank, store = int(sys.argv[1]), sys.argv[2]
-dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-config = tiny_config(generator=GeneratorConfig(channels=4, latent_dim=8, norm="sync-bn"))
-options = tiny_step(num_d_accumulations=2, num_g_accumulations=2, generator_ortho=1e-3)
-torch.manual_seed(rank)
-step = GanStep(build_generator(config), build_discriminator(config), options)
-if rank == 0:
-    start = [step.generator.state_dict(), step.discriminator.state_dict()]
-    torch.save(start, f"{store}.start")
-noise = torch.Generator().manual_seed(5)
+SYNCHRONIZED = GeneratorConfig(channels=4, latent_dim=8, norm="sync-bn")
+TWICE = {"num_d_accumulations": 2, "num_g_accumulations": 2, "generator_ortho": 1e-3}
 
-def draw(number):
-    z = torch.randn(2 * number, 8, generator=noise)
-    labels = torch.randint(3, (2 * number,), generator=noise)
-    return z.chunk(2)[rank], labels.chunk(2)[rank]
 
-step.draw = draw
-for number in (1, 2):
-    images, labels = real_batch(config, 2 * options.images_per_step, seed=number)
-    shape = (-1, 2, options.batch_size)
-    mine = images.view(*shape, 3, 32, 32)[:, rank].flatten(0, 1)
-    losses = step(mine, labels.view(shape)[:, rank].flatten(), number)
-states = [step.generator.state_dict(), step.discriminator.state_dict(), step.average.state_dict()]
-torch.save([*states, list(losses)], f"{store}.{rank}")
-"""
+def one_rank(rank, store):
+    """Two iterations on this rank's half of every batch."""
+    config, options = tiny_config(generator=SYNCHRONIZED), tiny_step(**TWICE)
+    torch.manual_seed(rank)
+    noise = torch.Generator().manual_seed(5)
+
+    def draw(number):
+        z = torch.randn(2 * number, 8, generator=noise)
+        labels = torch.randint(3, (2 * number,), generator=noise)
+        return z.chunk(2)[rank], labels.chunk(2)[rank]
+
+    step = GanStep(build_generator(config), build_discriminator(config), options, draw=draw)
+    if rank == 0:
+        start = [step.generator.state_dict(), step.discriminator.state_dict()]
+        torch.save(start, f"{store}.start")
+    for number in (1, 2):
+        images, labels = real_batch(config, 2 * options.images_per_step, seed=number)
+        shape = (-1, 2, options.batch_size)
+        mine = images.view(*shape, 3, 32, 32)[:, rank].flatten(0, 1)
+        losses = step(mine, labels.view(shape)[:, rank].flatten(), number)
+    networks = (step.generator, step.discriminator, step.average)
+    torch.save([*(part.state_dict() for part in networks), list(losses)], f"{store}.{rank}")
 
 
 def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path):
-    store, folder = str(tmp_path / "store"), str(__file__).rsplit("/biggan", 1)[0]
-    workers = [
-        subprocess.Popen([sys.executable, "-c", RANKS, str(rank), store, folder])
-        for rank in range(2)
-    ]
-    assert [worker.wait(timeout=90) for worker in workers] == [0, 0]
+    store = str(tmp_path / "store")
+    run_ranks(one_rank, store)
     first, second = (torch.load(f"{store}.{rank}", weights_only=True) for rank in range(2))
     for a, b in zip(first[:3], second[:3], strict=True):
         assert all(torch.equal(a[name], b[name]) for name in a)
-    config = tiny_config(generator=GeneratorConfig(channels=4, latent_dim=8, norm="sync-bn"))
-    options = tiny_step(
-        batch_size=4, num_d_accumulations=2, num_g_accumulations=2, generator_ortho=1e-3
-    )
+    config, options = tiny_config(generator=SYNCHRONIZED), tiny_step(batch_size=4, **TWICE)
     noise = torch.Generator().manual_seed(5)
     generator, discriminator = build_generator(config), build_discriminator(config)
     start = torch.load(f"{store}.start", weights_only=True)

@@ -1,0 +1,99 @@
+"""The quantizer alone: ours against the plain way, time and peak memory.
+
+``python benchmarks/quantizer.py --out runs/bench/quantizer.json``; about four minutes on a CPU.
+Forward with the update of the dictionary, and the same with backward; every variant in a fresh
+process, plain and ours in turn. Memory is what a process needs above its state with the input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from measure import in_fresh_process, peak_mb, summarize, timed, write_report
+from plain import PlainQuantizer
+
+from fqgan.quantizer import FeatureQuantizer
+
+SHAPE = (64, 256, 16, 16)
+SIZES = (256, 512, 1024, 2048, 4096)
+
+
+def worker(way: str, codes: int, layout: str, repeats: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    features = torch.randn(SHAPE)
+    if layout == "channels_last":
+        features = features.contiguous(memory_format=torch.channels_last)
+    features.requires_grad_()
+    channels = SHAPE[1]
+    if way == "plain":
+        layer: Any = PlainQuantizer(channels, codes, 0.5, 0.8)
+    else:
+        mode = "straight_through" if way == "ours straight_through" else "commit_only"
+        layer = FeatureQuantizer(channels, codes, forward_mode=mode)
+    torch.mm(torch.randn(64, 64), torch.randn(64, 64))  # the library's own buffers
+    before = peak_mb()
+
+    def both() -> None:
+        features.grad = None
+        layer(features)[1].sum().backward()
+
+    both()
+    peak = peak_mb() - before
+    return {
+        "memory": peak,
+        "forward": timed(lambda: layer(features), repeats)["cpu"],
+        "both": timed(both, repeats)["cpu"],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/quantizer.json"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--layout", default="contiguous", choices=["contiguous", "channels_last"])
+    parser.add_argument("--worker", nargs=4)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.worker:
+        way, codes, layout, repeats = args.worker
+        print(json.dumps(worker(way, int(codes), layout, int(repeats))))
+        return
+    report: dict[str, Any] = {"shape": SHAPE, "layout": args.layout, "threads": 1, "rows": []}
+    lines = [
+        f"{SHAPE}, {args.layout}, one thread, fp32; CPU ms, median (min)",
+        f"{'K':>5} {'way':<22} {'forward':>14} {'with backward':>16} {'ratio':>6} {'MB':>6}",
+    ]
+    ways = ("plain", "ours", "ours straight_through")
+    for codes in SIZES:
+        runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
+        for _ in range(args.rounds):
+            for way in ways:
+                words = (way, str(codes), args.layout, str(args.repeats))
+                runs[way].append(in_fresh_process(__file__, *words))
+        base = None
+        for way in ways:
+            row = {"codes": codes, "way": way, "memory_mb": min(r["memory"] for r in runs[way])}
+            for name in ("forward", "both"):
+                row[name] = summarize([t for run in runs[way] for t in run[name]])
+            base = base or row
+            row["ratio"] = base["both"]["min"] / row["both"]["min"]
+            report["rows"].append(row)
+            forward, both = row["forward"], row["both"]
+            lines.append(
+                f"{codes:>5} {way:<22} {forward['median'] * 1e3:>6.0f} "
+                f"({forward['min'] * 1e3:>4.0f}) {both['median'] * 1e3:>8.0f} "
+                f"({both['min'] * 1e3:>4.0f}) {row['ratio']:>6.1f} {row['memory_mb']:>6.0f}"
+            )
+    write_report(args.out, report, lines)
+
+
+if __name__ == "__main__":
+    main()

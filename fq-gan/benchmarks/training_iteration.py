@@ -1,0 +1,109 @@
+"""A whole training iteration: without quantization, with 64 and with 1024 codes; ours and plain.
+
+``python benchmarks/training_iteration.py --out runs/bench/training_iteration.json``; 10 to 20
+minutes on a CPU. The CIFAR-10 recipe at width 32 and batch 32 (4 updates of D), one thread, uniform
+images; every variant in a fresh process, whose first iteration is not counted; variants in turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+from measure import in_fresh_process, peak_mb, summarize, timed, write_report
+from plain import PlainStep, build_plain
+
+from fqgan.biggan import (
+    BigganConfig,
+    DiscriminatorConfig,
+    GanStep,
+    GeneratorConfig,
+    QuantizerConfig,
+    StepConfig,
+    build_discriminator,
+    build_generator,
+)
+
+CODES = (0, 64, 1024)  # 0: no quantization
+
+
+def worker(way: str, codes: int, repeats: int, width: int, batch: int) -> dict[str, Any]:
+    torch.manual_seed(0)
+    config = BigganConfig(
+        init="N02",
+        generator=GeneratorConfig(channels=width),
+        discriminator=DiscriminatorConfig(channels=width),
+        quantizer=QuantizerConfig(
+            layers=(0, 1, 2, 3) if codes else (), codebook_size=codes or 1, commitment_weight=1.0
+        ),
+    )
+    options = StepConfig(batch_size=batch, num_d_steps=4, generator_lr=2e-4)
+    images = torch.rand(options.images_per_step, 3, 32, 32) * 2 - 1
+    labels = torch.randint(config.num_classes, (options.images_per_step,))
+    if way == "plain":
+        step: Any = PlainStep(*build_plain(config), options)
+    else:
+        networks = [build_generator(config), build_discriminator(config)]
+        if way == "ours channels_last":
+            networks = [network.to(memory_format=torch.channels_last) for network in networks]
+            images = images.contiguous(memory_format=torch.channels_last)
+        step = GanStep(*networks, options)
+    step(images, labels, 1)
+    return {**timed(lambda: step(images, labels, 2), repeats), "memory": peak_mb()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=Path("runs/bench/training_iteration.json"))
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--width", type=int, default=32)
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--worker", nargs=5)
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    if args.worker:
+        way, *numbers = args.worker
+        print(json.dumps(worker(way, *map(int, numbers))))
+        return
+    sizes = (str(args.repeats), str(args.width), str(args.batch))
+    ways = ("plain", "ours", "ours channels_last")
+    runs: dict[tuple[str, int], list[dict[str, Any]]] = {(w, k): [] for w in ways for k in CODES}
+    for _ in range(args.rounds):
+        for way, codes in runs:
+            words = (way, str(codes), *sizes)
+            runs[way, codes].append(in_fresh_process(__file__, *words))
+    lines = [
+        f"width {args.width}, batch {args.batch}, one thread; seconds per iteration",
+        f"{'way':<20} {'K':>5} {'CPU median':>11} {'CPU min':>8} {'wall min':>9} "
+        f"{'over no FQ':>11} {'peak MB':>8}",
+    ]
+    rows: list[dict[str, Any]] = []
+    for (way, codes), results in runs.items():
+        row = {
+            "way": way,
+            "codes": codes,
+            "cpu": summarize([t for run in results for t in run["cpu"]]),
+            "wall": summarize([t for run in results for t in run["wall"]]),
+            "memory_mb": min(run["memory"] for run in results),
+        }
+        rows.append(row)
+        base = next(r for r in rows if r["way"] == way and r["codes"] == 0)
+        row["overhead_min"] = row["cpu"]["min"] / base["cpu"]["min"] - 1
+        row["overhead_median"] = row["cpu"]["median"] / base["cpu"]["median"] - 1
+        lines.append(
+            f"{way:<20} {codes or 'none':>5} {row['cpu']['median']:>11.2f} "
+            f"{row['cpu']['min']:>8.2f} {row['wall']['min']:>9.2f} "
+            f"{row['overhead_min']:>+11.1%} {row['memory_mb']:>8.0f}"
+        )
+    write_report(args.out, {"width": args.width, "batch": args.batch, "rows": rows}, lines)
+
+
+if __name__ == "__main__":
+    main()
