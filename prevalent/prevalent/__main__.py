@@ -17,7 +17,7 @@ VERBS = {
     "trajectories": ("prevalent.trajectories:main", "a page of maps of what an agent walked"),
     "convert": ("prevalent.convert:main", "the authors' checkpoints and agents to ours and back"),
     "report": ("prevalent.report:main", "published figures beside ours"),
-    "demo": ("prevalent.demo:main", "make a toy world, pre-train on it, score the simple agents"),
+    "demo": ("prevalent.demo:main", "pre-train in toy houses, compare agents in unseen ones"),
 }
 
 

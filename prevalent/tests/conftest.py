@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from prevalent.demo import DemoConfig, make_world
+
 
 @pytest.fixture(scope="session")
 def golden() -> Path:
@@ -41,3 +43,11 @@ def real_graphs(data_dir, _private_cache):
     from prevalent.simulator.graph import Graphs
 
     return Graphs.load(data_dir / "connectivity")
+
+
+@pytest.fixture(scope="session")
+def toy_world(tmp_path_factory) -> Path:
+    """Data folder of one training and one unseen house, made by code."""
+    folder = tmp_path_factory.mktemp("toy_world")
+    make_world(folder, DemoConfig(smallest=True, houses=1))
+    return folder

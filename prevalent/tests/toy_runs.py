@@ -1,0 +1,41 @@
+"""The smoke presets on a toy world that is already there."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from prevalent.agent_options import R2RRun, SpeakerRun
+from prevalent.agent_presets import R2R_PRESETS, SPEAKER_PRESETS
+from prevalent.runtime.command import Stopped
+from prevalent.runtime.signals import StopSignal
+
+
+def follower_run(world: Path, run_dir: Path, **changes) -> R2RRun:
+    options = {"world": "matterport", "data_dir": world, "features": Path("features.npy")}
+    options |= {"wordpieces": Path("wordpiece.txt"), "device": "cpu", **changes}
+    return replace(R2R_PRESETS["smoke"][1], run_dir=run_dir, **options)
+
+
+def speaker_run(world: Path, run_dir: Path, **changes) -> SpeakerRun:
+    options = {"world": "matterport", "data_dir": world, "features": Path("features.npy")}
+    return replace(SPEAKER_PRESETS["smoke"][1], run_dir=run_dir, **options, device="cpu", **changes)
+
+
+def run_in_halves(train, config, stop_at: int):
+    """Train until a signal asks to stop at a step, then run the same command again."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StopSignal, "requested", lambda self, step, every=10: step == stop_at)
+        with pytest.raises(Stopped, match=f"after step {stop_at}"):
+            train(config)
+    return train(config)
+
+
+def assert_same_modules(ours, theirs, tolerance=0.0):
+    for name, module in ours.items():
+        for key, value in module.state_dict().items():
+            other = theirs[name].state_dict()[key]
+            torch.testing.assert_close(
+                value, other, rtol=tolerance, atol=tolerance, msg=f"{name}.{key}"
+            )
