@@ -68,6 +68,6 @@ def start(words: list[str], **environment: str) -> subprocess.Popen[str]:
 
 def finish(process: subprocess.Popen[str], status: int = 0) -> str:
     """Wait for ``process``; its output."""
-    output = process.communicate(timeout=100)[0]
+    output = process.communicate(timeout=200)[0]
     assert process.returncode == status, output
     return output

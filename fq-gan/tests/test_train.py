@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -60,37 +61,58 @@ def test_a_termination_saves_and_the_same_command_continues(tmp_path):
 
 
 TWO_PROCESSES = """
-import os
-import sys
+import os, signal, sys
 from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
-from runs import tiny_run
+from fqgan.biggan.step import GanStep
 from fqgan.biggan.train import train
+from runs import tiny_run
 
-whole, halves = (tiny_run(Path(sys.argv[2]) / name, max_steps=4, save_every=2) for name in "wh")
-step = replace(whole.step, num_d_accumulations=2, num_g_accumulations=2)
-runs = (whole, replace(halves, max_steps=2), halves)
-for run, port in zip(runs, sys.argv[3:], strict=True):  # a group of processes each
+folder, die_at, *ports = sys.argv[2:]
+step = GanStep.__call__
+
+
+def die(self, images, labels, number):
+    if number == int(die_at):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return step(self, images, labels, number)
+
+
+GanStep.__call__ = die
+run = tiny_run(Path(folder) / "killed", max_steps=4, save_every=2)
+run = replace(run, step=replace(run.step, num_d_accumulations=2, num_g_accumulations=2))
+for run_dir, port in zip(("killed", "whole"), ports):  # a group of processes each
     os.environ["MASTER_PORT"] = port
-    train(replace(run, step=step))
+    train(replace(run, run_dir=str(Path(folder) / run_dir)))
 """
 
 
-def test_two_processes_resume_to_the_same_bits(tmp_path):
-    """They share the accumulations; one run of the two is cut in the middle and continued."""
-    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
-        sockets = (one, two, three)
+def free_ports(count: int) -> list[str]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
         for free in sockets:
             free.bind(("127.0.0.1", 0))
-        ports = [str(free.getsockname()[1]) for free in sockets]
+        return [str(free.getsockname()[1]) for free in sockets]
+
+
+def two_processes(folder: Path, die_at: int, count: int) -> list:
+    words = [sys.executable, "-c", TWO_PROCESSES, str(Path(__file__).parent), str(folder)]
+    words += [str(die_at), *free_ports(count)]
     group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
-    folders = [str(Path(__file__).parent), str(tmp_path)]
-    words = [sys.executable, "-c", TWO_PROCESSES, *folders, *ports]
-    for process in [start(words, RANK=str(rank), **group) for rank in (0, 1)]:
+    return [start(words, RANK=str(rank), **group) for rank in (0, 1)]
+
+
+def test_two_killed_processes_end_with_the_bits_of_uninterrupted_ones(tmp_path):
+    """They share the accumulations; both die in step 3, are started again, and run to the end."""
+    for process in two_processes(tmp_path, die_at=3, count=1):
+        finish(process, status=-signal.SIGKILL)
+    assert Checkpoint(tmp_path / "killed").steps() == [2]
+    for process in two_processes(tmp_path, die_at=0, count=2):
         finish(process)
-    assert differing(tmp_path / "w", tmp_path / "h") == []
+    assert Checkpoint(tmp_path / "killed").steps() == [2, 4]
+    assert differing(tmp_path / "killed", tmp_path / "whole") == []
 
 
 def test_only_the_named_preset_is_parsed_where_there_is_one():
