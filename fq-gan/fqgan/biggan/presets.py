@@ -113,7 +113,7 @@ SMALL = BigganTrain(
 # weight is low because at this width the commitment loss would rule the discriminator.
 DEMO = replace(
     SMALL,
-    max_steps=1800,
+    max_steps=2000,
     init="ortho",
     channels_last=True,
     standing_batches=8,
