@@ -203,12 +203,13 @@ def dump_latents(
 ) -> None:
     """Write 2n posterior means: n of responses (class 0), then those of their contexts (1)."""
     padding = Padding(tokenizers.pad_id, tokenizers.encoder_pad_id)
-    responses, contexts = [], []
+    responses: list[Tensor] = []
+    contexts: list[Tensor] = []
     count = min(config.latents, len(dialogs))
     for batch in evaluation_batches(
         dialogs.responses, config.batch_size, padding, order="original"
     ):
-        if sum(map(len, responses)) >= count:
+        if sum(len(rows) for rows in responses) >= count:
             break
         turns = dialogs.with_contexts(batch, padding).to(model.vae.device)
         responses.append(model.vae.encode(turns.response.encoder_ids).mean.cpu())

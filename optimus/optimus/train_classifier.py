@@ -284,7 +284,7 @@ def summarize(config: ClassifierConfig, scores: dict[str, dict[str, float]]) -> 
         for name in found[0]:
             value = spread([each[name] for each in found])
             row[name] = value.mean
-            row[f"{name}_deviation"] = None if value.count < 2 else value.deviation
+            row[f"{name}_deviation"] = None if value.seeds < 2 else value.deviation
         rows.append(row)
     return {
         "task": config.data.task,

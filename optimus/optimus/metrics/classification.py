@@ -16,10 +16,10 @@ class Spread(NamedTuple):
 
     mean: float
     deviation: float  # sample standard deviation, NaN for one seed
-    count: int
+    seeds: int
 
     def __str__(self) -> str:
-        if self.count < 2:
+        if self.seeds < 2:
             return f"{self.mean:.3f}"
         return f"{self.mean:.3f} ± {self.deviation:.3f}"
 

@@ -154,7 +154,7 @@ class SpaceFusion(nn.Module):
             hidden = layer(hidden, hidden_padding)
         for layer in self.context_layers:
             hidden = layer(hidden, added)
-        return encoder.posterior(encoder.bert.pooler(hidden))
+        return encoder.posterior(encoder.bert.pooler(hidden))  # type: ignore[misc]
 
     def forward(
         self,
