@@ -175,3 +175,28 @@ def test_names_are_listed_and_checked(capsys):
     assert all(name in listed for name in CORPORA)
     with pytest.raises(ValueError, match="unknown corpus 'ptb'; choose one of penn"):
         main(["ptb"])
+
+
+def test_labelled_text_is_split_with_its_labels(tmp_path):
+    files = []
+    for label in ("0", "1"):
+        path = tmp_path / f"class{label}.txt"
+        path.write_text("".join(f"sentence {label} {i}\n" for i in range(10)))
+        files.append(str(path))
+    options = ["--valid", "4", "--test", "4"]
+    main(["labeled", "--folder", str(tmp_path / "a"), "--classes", *files, *options])
+    rows = [
+        row
+        for split in ("train", "valid", "test")
+        for row in read(tmp_path / "a")[f"{split}.txt"].splitlines()
+    ]
+    assert len(rows) == 20
+    assert all(row.split("\t")[0] == row.split()[2] for row in rows)
+    main(["toy-labels", "--folder", str(tmp_path / "b"), "--train", "9", *options])
+    assert {row.split("\t")[0] for row in read(tmp_path / "b")["train.txt"].splitlines()} <= {
+        "0",
+        "1",
+        "2",
+    }
+    with pytest.raises(ValueError, match="--classes"):
+        main(["labeled", "--folder", str(tmp_path / "c")])
