@@ -31,6 +31,7 @@ from fqgan.biggan import (
 )
 
 CODES = (0, 64, 1024)  # 0: no quantization
+WAYS = ("plain", "ours", "ours channels_last")
 
 
 def worker(way: str, codes: int, repeats: int, width: int, batch: int) -> dict[str, Any]:
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--worker", nargs=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -73,8 +75,9 @@ def main() -> None:
         print(json.dumps(worker(way, *map(int, numbers))))
         return
     sizes = (str(args.repeats), str(args.width), str(args.batch))
-    ways = ("plain", "ours", "ours channels_last")
-    runs: dict[tuple[str, int], list[dict[str, Any]]] = {(w, k): [] for w in ways for k in CODES}
+    runs: dict[tuple[str, int], list[dict[str, Any]]] = {
+        (w, k): [] for w in args.ways for k in CODES
+    }
     for _ in range(args.rounds):
         for way, codes in runs:
             words = (way, str(codes), *sizes)

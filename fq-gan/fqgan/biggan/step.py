@@ -74,6 +74,10 @@ class GanStep:
             config.adam_eps, fused=True,
         )  # fmt: skip
         self.precision = precision or MixedPrecision("fp32", self.device)
+        # Changes anything with apex only, which patches networks and optimizers in place.
+        self.precision.prepare(
+            [generator, discriminator], [self.generator_optimizer, self.discriminator_optimizer]
+        )
         self.average = ModelAverage(generator, config.ema_decay, config.ema_start)
 
     def __call__(self, images: Tensor, labels: Tensor, step: int) -> StepLosses:
