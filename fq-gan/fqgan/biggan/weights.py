@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from ..runtime.files import replace_folder, write_atomically
 from ..runtime.rundir import read_config
@@ -19,6 +21,8 @@ from .build import build_generator
 from .config import BigganConfig
 from .deep import DeepGenerator
 from .generator import Generator
+
+logger = logging.getLogger(__name__)
 
 
 class Weights(NamedTuple):
@@ -97,18 +101,33 @@ def load_weights(
 def load_into(network: nn.Module, path: Path) -> None:
     """Load a safetensors file that has to fit ``network`` in every name and shape."""
     try:
-        network.load_state_dict(load_file(path))
-    except Exception as error:  # safetensors has its own error class, without a public base
+        network.load_state_dict(read_tensors(path))
+    except RuntimeError as error:
         raise ValueError(
             f"{path} does not fit the network its config.json describes: {error}"
         ) from error
 
 
-def start_from(folder: str | Path, generator: nn.Module, discriminator: nn.Module) -> None:
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """A safetensors file; raises ``ValueError`` where it is damaged."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged ({error}); make it again") from error
+
+
+def start_from(
+    folder: str | Path, generator: Generator | DeepGenerator, discriminator: nn.Module
+) -> None:
     """Fine-tuning: load the networks of ``folder`` into freshly built ones.
 
     The generator without the moving average is preferred; a folder without a discriminator leaves
-    the discriminator as it was initialised.
+    the discriminator as it was initialised, and so does another number of classes with everything
+    whose shape depends on it.
+
+    Raises:
+        FileNotFoundError: there are no weights in ``folder``.
+        ValueError: they belong to other networks.
     """
     folder = Path(folder)
     paths = [path for name in ("raw", "model") if (path := folder / f"{name}.safetensors").exists()]
@@ -117,9 +136,25 @@ def start_from(folder: str | Path, generator: nn.Module, discriminator: nn.Modul
             f"--initial-weights {folder}: there is no model.safetensors; give a folder that a run "
             "or `fqgan convert` wrote"
         )
-    load_into(generator, paths[0])
-    if (folder / "discriminator.safetensors").exists():
-        load_into(discriminator, folder / "discriminator.safetensors")
+    saved_classes = read_config(BigganConfig, folder).num_classes
+    judge = folder / "discriminator.safetensors"
+    for network, path in ((generator, paths[0]), (discriminator, judge)):
+        if not path.exists():
+            continue
+        own, saved = network.state_dict(), read_tensors(path)
+        for name in own.keys() & saved.keys():
+            sizes = [
+                saved_classes if size == generator.num_classes else size for size in own[name].shape
+            ]
+            if own[name].shape != saved[name].shape and list(saved[name].shape) == sizes:
+                logger.info("--initial-weights: %s depends on the classes and starts anew", name)
+                saved[name] = own[name]
+        try:
+            network.load_state_dict(saved)
+        except RuntimeError as error:
+            raise ValueError(
+                f"--initial-weights {path} belongs to another network: {error}"
+            ) from error
 
 
 def weights_of_run(run_dir: str | Path, *, best: bool = False) -> Path:

@@ -2,7 +2,7 @@ import pytest
 import torch
 from factories import tiny_config
 
-from fqgan.biggan import build_discriminator, build_generator
+from fqgan.biggan import GeneratorConfig, build_discriminator, build_generator
 from fqgan.biggan.weights import load_weights, save_weights, start_from, weights_of_run
 
 
@@ -59,6 +59,24 @@ def test_fine_tuning_starts_from_both_networks(saved):
     assert same(judge, discriminator)
 
 
+def test_fine_tuning_on_other_classes_starts_what_depends_on_them_anew(saved):
+    folder, _, raw, discriminator = saved
+    config = tiny_config(num_classes=5)
+    generator, judge = build_generator(config), build_discriminator(config)
+    fresh = judge.embed.weight.clone()
+    start_from(folder, generator, judge)
+    assert torch.equal(generator.linear.weight, raw.linear.weight)
+    assert torch.equal(judge.linear.weight, discriminator.linear.weight)
+    assert torch.equal(judge.embed.weight, fresh)
+
+
+def test_fine_tuning_of_another_network_is_refused(saved):
+    folder, *_ = saved
+    config = tiny_config(generator=GeneratorConfig(channels=6, latent_dim=8))
+    with pytest.raises(ValueError, match="belongs to another network"):
+        start_from(folder, build_generator(config), build_discriminator(config))
+
+
 def test_a_folder_without_weights_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"no weights were found.*model.safetensors"):
         load_weights(tmp_path)
@@ -69,7 +87,15 @@ def test_a_folder_without_weights_is_named(tmp_path):
 def test_damaged_weights_are_named(saved):
     folder, *_ = saved
     (folder / "model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(ValueError, match=r"model.safetensors does not fit"):
+    with pytest.raises(ValueError, match=r"model.safetensors is damaged"):
+        load_weights(folder)
+
+
+def test_weights_beside_the_wrong_description_are_named(saved):
+    folder, *_ = saved
+    path = folder / "config.json"
+    path.write_text(path.read_text().replace('"latent_dim": 8', '"latent_dim": 9'))
+    with pytest.raises(ValueError, match=r"does not fit the network its config.json describes"):
         load_weights(folder)
 
 
