@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -67,7 +68,7 @@ def main(argv: Sequence[str]) -> None:
             scoring=run.scoring,
         )
     result = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
-    if distributed.is_main():
+    if os.environ.get("RANK", "0") == "0":  # the group of processes is gone by now
         print(json.dumps(result, indent=2))
 
 
@@ -121,14 +122,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
                 "z_std": config.z_std,
                 "seed": config.seed,
             }
-    facts |= {
-        "features": scoring.features,
-        "protocol": extractor.protocol,
-        "comparable": extractor.comparable,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }
-    row = {**result, **facts}
-    if distributed.is_main():
-        with (folder / "evaluations.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+        facts |= {
+            "features": scoring.features,
+            "protocol": extractor.protocol,
+            "comparable": extractor.comparable,
+            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        }
+        row = {**result, **facts}
+        if world.is_main:
+            with (folder / "evaluations.jsonl").open("a") as file:
+                file.write(json.dumps(row) + "\n")
     return row
