@@ -137,14 +137,17 @@ def train(config: ControlConfig) -> LabelControl:
 def build_control(config: ControlConfig, tokenizers: Tokenizers, num_labels: int) -> LabelControl:
     """The module with its initial weights, in training mode."""
     options, released = config.control, config.control.updates == "released"
-    return LabelControl(
+    model = LabelControl(
         build_model(config.model, tokenizers),
         num_labels,
         hidden=options.hidden,
         train_zero_label=not released,
         mask_padding=not released,
         noise=options.noise,
-    ).train()
+    )
+    if options.start == "posterior" and config.model.init and not released:
+        model.start_from_posterior()
+    return model.train()
 
 
 def build_optimizers(

@@ -94,6 +94,13 @@ class LabelControl(nn.Module):
         mask = encoder_ids != self.vae.config.encoder_pad_token_id
         return self.latent_head(encoder.pooled(encoder_ids, mask)).float()
 
+    @torch.no_grad()
+    def start_from_posterior(self) -> None:
+        """Take the VAE's map to the posterior mean as the map to z."""
+        assert self.vae.encoder is not None
+        mean, _ = self.vae.encoder.head.weight.chunk(2)
+        self.latent_head.weight.copy_(mean)
+
     def condition(self, latent: Tensor, labels: Tensor) -> Tensor:
         """What the decoder is given, (B, Z), for ``latent`` (B, Z) and ``labels`` (B,)."""
         return latent + self.label_embedding(labels)

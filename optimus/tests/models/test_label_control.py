@@ -159,6 +159,13 @@ def test_two_labels_with_one_logit_equal_two_logits():
         torch.testing.assert_close(one, two)
 
 
+def test_z_can_start_as_the_posterior_mean():
+    model = control()
+    ids, _ = tiny_batch(model.vae)
+    model.start_from_posterior()
+    torch.testing.assert_close(model.encode(ids), model.vae.encode(ids).mean)
+
+
 def test_the_module_is_saved_whole(tmp_path):
     model = control(3, hidden=4, noise=0.5)
     model.save_pretrained(tmp_path)
