@@ -235,6 +235,25 @@ def one_rank(rank, store):
     torch.save([*(part.state_dict() for part in networks), list(losses)], f"{store}.{rank}")
 
 
+def one_rank_with_own_norms(rank, store):
+    config = tiny_config(quantizer=QuantizerConfig(layers=(0,), codebook_size=8))
+    torch.manual_seed(rank)
+    step = GanStep(build_generator(config), build_discriminator(config), tiny_step())
+    for number in (1, 2):
+        losses = step(*real_batch(config, step.config.images_per_step, seed=rank), number)
+    networks = (step.generator, step.discriminator, step.average)
+    torch.save([*(part.state_dict() for part in networks), list(losses)], f"{store}.{rank}")
+
+
+def test_ranks_stay_equal_with_norms_of_their_own(tmp_path):
+    store = str(tmp_path / "store")
+    run_ranks(one_rank_with_own_norms, store)
+    first, second = (torch.load(f"{store}.{rank}", weights_only=True) for rank in range(2))
+    for a, b in zip(first[:3], second[:3], strict=True):
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    assert all(torch.equal(a, b) for a, b in zip(first[3], second[3], strict=True))
+
+
 def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path):
     store = str(tmp_path / "store")
     run_ranks(one_rank, store)
