@@ -109,7 +109,8 @@ def train_r2r(config: R2RRun) -> Follower:
                     logs.log(progress.step, **scalars)
                 if ended or progress.step % config.eval_every == 0:
                     scores = evaluate_splits(follower, held_out, data, config.batch_size, world)
-                    logs.log(progress.step, **scores)
+                    if scores:
+                        logs.log(progress.step, **scores)
                     names = ["last", *update_best(progress, scores)]
                     for name in names if world.is_main else ():
                         folder = run_dir / "snapshots" / name

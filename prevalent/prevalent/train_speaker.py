@@ -74,7 +74,8 @@ def train_speaker(config: SpeakerRun) -> Speaker:
                     logs.log(progress.step, loss=loss, decoder_norm=result["decoder_norm"])
                 if ended or progress.step % config.eval_every == 0:
                     scores = evaluate_splits(speaker, config, data, world)
-                    logs.log(progress.step, **scores)
+                    if scores:
+                        logs.log(progress.step, **scores)
                     names = ["last", *update_best(progress, scores)]
                     for name in names if world.is_main else ():
                         save_speaker(run_dir / "snapshots" / name, speaker, words)

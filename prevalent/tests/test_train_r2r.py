@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from dataclasses import fields, replace
+from pathlib import Path
 
 import pytest
 
@@ -139,11 +140,11 @@ def test_two_processes_equal_one(toy_world, tmp_path):
         {"schedule_ratio": 0.5, "model": LSTM},
         {"precision": "bf16"},
     ],
-    ids=str,
+    ids=["student", "in turn", "schedule", "bf16"],
 )
 def test_variants_take_steps(toy_world, tmp_path, changes):
     train_r2r(follower_run(toy_world, tmp_path, max_steps=2, held_out=(), **changes))
-    assert read_metrics(tmp_path)[-1]["loss"] > -100
+    assert "loss" in read_metrics(tmp_path)[-1]
 
 
 def test_a_pre_trained_encoder_is_taken_over_and_a_foreign_vocabulary_refused(toy_world, tmp_path):
@@ -169,15 +170,29 @@ def test_what_is_missing_or_does_not_fit_is_one_sentence(toy_world, tmp_path, tr
         (["--aug", "./no_such_paths.json"], "no_such_paths.json"),
         (["--features", "no_such.tsv"], "no_such.tsv does not exist"),
         (["--speaker", str(trained), "--aug", "train"], "holds no speaker"),
-        (["--speaker", str(trained)], "--aug names none"),
         (["--start-from", str(tmp_path / "nowhere")], "holds no agent"),
-        (["--schedule-ratio", "0.5", "--feedback", "teacher"], "needs --feedback sample"),
     ):
         with pytest.raises(SystemExit, match="2"):
             main([*base, *words])
         printed = capsys.readouterr().err.splitlines()[-1]
         assert message in printed
         assert printed.count(". ") == 0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"speaker": Path("runs/speaker")}, "--aug names none"),
+        ({"schedule_ratio": 0.5, "feedback": "teacher"}, "needs --feedback sample"),
+        ({"imitation_weight": -1.0}, "--imitation-weight must not be negative, got -1"),
+        ({"pretrained": Path("a"), "model": LSTM}, "--pretrained needs a transformer encoder"),
+        ({"train": ()}, "--train needs at least one split"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_options_that_contradict_each_other_are_refused(toy_world, tmp_path, changes, message):
+    with pytest.raises(ValueError, match=message):
+        follower_run(toy_world, tmp_path, **changes)
 
 
 def test_an_authors_snapshot_starts_a_run(toy_world, tmp_path, trained):
