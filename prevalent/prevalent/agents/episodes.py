@@ -34,12 +34,11 @@ class Episodes:
 
         Raises ``ValueError`` naming ``origin`` where nothing remains.
         """
-        encoded = [tokenizer.encode(one.text) for one in instructions]
-        kept = [i for i, tokens in enumerate(encoded) if tokens is not None]
+        encoded = [(one, tokenizer.encode(one.text)) for one in instructions]
+        kept = [(one, tokens) for one, tokens in encoded if tokens is not None]
         if not kept:
             raise ValueError(f"{origin} has no instruction with a word in it")
-        tokens = np.stack([encoded[i] for i in kept])  # type: ignore[arg-type]
-        return cls([instructions[i] for i in kept], tokens)
+        return cls([one for one, _ in kept], np.stack([tokens for _, tokens in kept]))
 
     def __len__(self) -> int:
         return len(self.instructions)

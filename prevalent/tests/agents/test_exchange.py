@@ -1,0 +1,56 @@
+"""Agents in the authors' snapshot files become runs of ours and go back unchanged."""
+
+import pytest
+import torch
+
+from prevalent.agents.exchange import Untold, export_snapshot, import_snapshot
+from prevalent.convert import main
+from prevalent.data.snapshots import read_snapshot, write_snapshot
+from tests.small_agents import make_follower, make_speaker
+
+
+def assert_same_states(a, b):
+    assert a.keys() == b.keys()
+    for name in a:
+        assert a[name].state.keys() == b[name].state.keys()
+        for key, value in a[name].state.items():
+            torch.testing.assert_close(value, b[name].state[key], rtol=0, atol=0)
+
+
+@pytest.mark.golden
+def test_recorded_snapshots_there_and_back(golden, tmp_path, capsys):
+    files = [path for path in sorted((golden / "rollout").glob("snapshot_*")) if path.is_file()]
+    if not files:
+        pytest.skip("no snapshot file")
+    for file in files:
+        main([str(file), str(tmp_path / file.name)])
+        assert "0 missing, 0 unexpected" in capsys.readouterr().out
+        back = tmp_path / f"{file.name}.back"
+        main([str(tmp_path / file.name), str(back), "--to", "authors"])
+        assert_same_states(read_snapshot(file), read_snapshot(back))
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "dic", "bert", "bert-projected"])
+def test_every_kind_of_follower_is_recognized(tmp_path, encoder):
+    follower = make_follower(encoder)
+    write_snapshot(tmp_path / "snap", follower.modules, follower.optimizers, 3)
+    line = import_snapshot(tmp_path / "snap", tmp_path / "run", None, Untold(num_heads=2))
+    assert line.startswith("follower")
+    export_snapshot(tmp_path / "run", tmp_path / "back")
+    assert_same_states(read_snapshot(tmp_path / "snap"), read_snapshot(tmp_path / "back"))
+
+
+def test_a_speaker_is_recognized(tmp_path):
+    speaker = make_speaker()
+    write_snapshot(tmp_path / "snap", speaker.modules, speaker.optimizers, 3)
+    line = import_snapshot(tmp_path / "snap", tmp_path / "run", None, Untold(angle_size=4))
+    assert line.startswith("speaker")
+
+
+def test_the_wrong_direction_and_an_existing_destination_are_refused(tmp_path):
+    speaker = make_speaker()
+    write_snapshot(tmp_path / "snap", speaker.modules, speaker.optimizers, 3)
+    with pytest.raises(ValueError, match="add --to ours"):
+        main([str(tmp_path / "snap"), str(tmp_path / "new"), "--to", "authors"])
+    with pytest.raises(ValueError, match="exists already"):
+        main([str(tmp_path / "snap"), str(tmp_path / "snap")])

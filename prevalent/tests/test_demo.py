@@ -1,0 +1,26 @@
+"""The demo's verdict follows from its numbers; the whole of it runs under ``make demo``."""
+
+import pytest
+
+from prevalent.demo import DemoConfig, describe
+
+
+@pytest.mark.parametrize(
+    ("scratch", "pretrained", "verdict"),
+    [
+        ([0.1, 0.2], [0.3, 0.4], "Pre-training helps: +20.0 points"),
+        ([0.1, 0.3], [0.2, 0.4], "ahead by 10.0 points, within the spread"),
+        ([0.3, 0.3], [0.2, 0.2], "does not help here (-10.0 points)"),
+    ],
+    ids=["apart", "overlapping", "behind"],
+)
+def test_the_verdict_is_decided_by_the_numbers(scratch, pretrained, verdict):
+    scores = {"random": [0.1, 0.1], "from scratch": scratch, "pre-trained": pretrained}
+    text = describe(scores, DemoConfig(seeds=2))
+    assert verdict in text
+    assert "| random | 10.0 % | 10.0 % | 10.0 % |" in text
+
+
+def test_an_impossible_size_is_refused():
+    with pytest.raises(ValueError, match="--seeds must be at least 1, got 0"):
+        DemoConfig(seeds=0)
