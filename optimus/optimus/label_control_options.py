@@ -158,13 +158,16 @@ _SMALL = ControlConfig(
 _TOY = replace(
     _SMALL,
     run_dir=Path("runs/label_control/toy"),
-    model=ModelOptions(latent_dim=32, vocabulary="400", layers=2, hidden=128, dropout=0.0),
+    model=ModelOptions(latent_dim=32, vocabulary="400", layers=1, hidden=64, dropout=0.0),
     control=ControlOptions(
-        adversary="confusion", hidden=128, noise=0.1, encoder_weight=5.0, encoder_start=0.5
+        adversary="confusion", hidden=64, noise=0.1, encoder_weight=2.0, encoder_start=0.5
     ),
-    data=LabeledData(Path("data/toy-labels/train.txt"), Path("data/toy-labels/test.txt")),
-    optimizer=OptimizerOptions(lr=2e-3, warmup_steps=50),
-    max_steps=1500,
+    data=LabeledData(
+        Path("data/toy-labels/train.txt"), Path("data/toy-labels/test.txt"), batch_size=32
+    ),
+    optimizer=OptimizerOptions(lr=1.5e-3, warmup_steps=100),
+    max_steps=4000,
+    log_every=250,
 )
 _SMOKE = replace(
     _TOY,
