@@ -147,7 +147,7 @@ def describe(scores: Mapping[str, Sequence[float]], config: DemoConfig) -> str:
         "|---|---|---|---|",
     ]
     for name, values in scores.items():
-        cells = [np.mean(values), min(values), max(values)]
+        cells = [sum(values) / len(values), min(values), max(values)]
         lines.append(f"| {name} | " + " | ".join(f"{100 * value:.1f} %" for value in cells) + " |")
     gain = 100 * (np.mean(scores["pre-trained"]) - np.mean(scores["from scratch"]))
     apart = min(scores["pre-trained"]) > max(scores["from scratch"])

@@ -81,15 +81,16 @@ def train_r2r(config: R2RRun) -> Follower:
         held_out = open_held_out(config, data, tokenizer)
         follower = build_follower(config, data, tokenizer)
         true = open_batches(config, data, tokenizer, config.train, world)
-        lessons, parts = [(lambda: (next(true), None), config.imitation_weight)], {"order": true}
+        lessons: list[tuple[Source, float]] = [
+            (lambda: (next(true), None), config.imitation_weight)
+        ]
+        parts: dict[str, Any] = {**follower.parts(), "order": true}
         if config.aug:
             more = open_batches(config, data, tokenizer, config.aug, world)
             lessons.append((describe(config, data, tokenizer, more), config.aug_weight))
             parts["aug_order"] = more
         progress, means = Progress(), Means(world.device)
-        checkpoint = Checkpoint(
-            run_dir, **follower.parts(), **parts, progress=progress, means=means
-        )
+        checkpoint = Checkpoint(run_dir, **parts, progress=progress, means=means)
         checkpoint.load_latest()
 
         with Logs(run_dir, total_steps, progress.step) as logs:

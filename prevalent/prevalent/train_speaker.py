@@ -147,7 +147,7 @@ def score_captions(
     texts: dict[int | str, list[list[str]]] = {}
     for one in instructions:
         ids = speaker.tokenizer.encode(one.text)
-        words = [] if ids is None else speaker.tokenizer.shrink(ids)
+        words = [] if ids is None else speaker.tokenizer.shrink(ids.tolist())
         texts.setdefault(one.path_id, []).append([speaker.tokenizer.words[i] for i in words])
     firsts = list({one.path_id: one for one in reversed(instructions)}.values())
     mine = firsts[world.rank :: world.size]
@@ -155,8 +155,8 @@ def score_captions(
     for begin in range(0, len(mine), batch_size):
         tasks = mine[begin : begin + batch_size]
         for task, row in zip(tasks, speaker.generate(tasks), strict=True):
-            ids = speaker.tokenizer.shrink(row) if len(row) else []
-            captions[task.path_id] = [speaker.tokenizer.words[i] for i in ids]
+            words = speaker.tokenizer.shrink(row.tolist()) if len(row) else []
+            captions[task.path_id] = [speaker.tokenizer.words[i] for i in words]
     for part in gather_objects(captions):
         captions |= part
     return corpus_bleu([texts[name] for name in texts], [captions[name] for name in texts]).bleu
