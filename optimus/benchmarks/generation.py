@@ -12,7 +12,7 @@ from plain import generate as generate_plainly
 from optimus.decoding import Sampling, generate
 from optimus.models.vae import OptimusModel
 
-TOKENS, BATCH, PLAIN_SENTENCES = 64, 32, 2
+TOKENS, BATCH, PLAIN_SENTENCES = 64, 32, 1
 LATENTS = torch.randn(BATCH, 32, generator=torch.Generator().manual_seed(1))
 
 

@@ -12,7 +12,7 @@ from plain import importance_weighted
 from optimus.models.vae import OptimusModel
 from optimus.scoring import importance_scores
 
-SENTENCES, SAMPLES = 2, 100
+SENTENCES, SAMPLES = 1, 100
 ENCODER_IDS, DECODER_IDS = random_ids(SENTENCES, 64)
 EPS = torch.randn(SENTENCES, SAMPLES, 32, generator=torch.Generator().manual_seed(1))
 

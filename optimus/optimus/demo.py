@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .data.toy import analogies, score_analogies, score_factors, write_toy
-from .decoding import unique
+from .decoding import Sampling, unique
 from .runtime.command import parse
 from .sentence_vae import SentenceVAE
 
-SIZES = (20_000, 500, 500)  # sentences of train, valid and test; they share none
+SIZES = (20_000, 300, 300)  # sentences of train, valid and test; they share none
+GREEDY = Sampling(max_new_tokens=20)  # no sentence of the grammar is longer
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,7 @@ def _run(*words: str) -> None:
 
 
 def _show_reconstruction(vae: SentenceVAE, sentences: Sequence[str]) -> None:
-    shares = score_factors(sentences, vae.reconstruct(sentences))
+    shares = score_factors(sentences, vae.reconstruct(sentences, GREEDY))
     print("\nReconstruction of unseen sentences from their mean, share of each factor kept")
     print("  " + "  ".join(f"{name} {share:.0%}" for name, share in shares.items()))
 
@@ -77,7 +78,7 @@ def _show_reconstruction(vae: SentenceVAE, sentences: Sequence[str]) -> None:
 def _show_interpolation(vae: SentenceVAE) -> None:
     ends = "the dog chases a ball in the garden .", "the girls will watch a bird in the forest ."
     print("\nInterpolation, ten steps, repeats left out")
-    for line in unique(vae.interpolate(*ends, 10)):
+    for line in unique(vae.interpolate(*ends, 10, GREEDY)):
         print(f"  {line}")
 
 
@@ -87,7 +88,7 @@ def _show_analogies(vae: SentenceVAE, config: DemoConfig) -> dict[str, float]:
         vae.encode([getattr(item, name) for item in items])
         for name in ("source", "target", "given")
     )
-    answers = vae.decode(given + target - source)
+    answers = vae.decode(given + target - source, GREEDY)
     print("\nAnalogies: A is to B as C is to ...")
     for item, answer in list(zip(items, answers, strict=True))[:6]:
         print(f"  {item.source}  ->  {item.target}\n  {item.given}  ->  {answer}\n")

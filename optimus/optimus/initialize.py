@@ -68,7 +68,7 @@ def build_model(options: ModelOptions, tokenizers: Tokenizers) -> OptimusModel:
     elif options.init:
         model = _from_optimus(options)
     else:
-        model = _widen(OptimusModel(scratch_config(options, tokenizers)), options.hidden)
+        model = _spread(OptimusModel(scratch_config(options, tokenizers)), options.hidden)
     _check_vocabulary(model, tokenizers)
     _set_dropout(model, options.dropout)
     return model.train()
@@ -116,16 +116,21 @@ def build_optimizer(
     return build_adamw(groups, kind=options.kind, lr=options.lr, betas=(0.9, 0.999), eps=1e-8)
 
 
-def _widen(model: OptimusModel, hidden: int) -> OptimusModel:
-    """Give the weights of a network narrower than BERT-base the spread that its width asks for.
+def _spread(model: OptimusModel, hidden: int) -> OptimusModel:
+    """Give a network from scratch the initial spread that its width asks for.
 
-    N(0, 0.02) is meant for width 768. In a network of width 128 it lets so little of the sentence
-    reach the pooled vector that the decoder learns to ignore z.
+    N(0, 0.02) is meant for width 768, and for connectors between trained networks. From scratch and
+    in a narrow network it lets so little of the sentence reach z, and of z the decoder, that the
+    decoder learns to ignore it. Connectors start from N(0, 1/inputs), which keeps a unit variance.
     """
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
                 parameter.mul_((REFERENCE_WIDTH / hidden) ** 0.5)
+        head = model.encoder.head if model.encoder is not None else None
+        for connector in (head, model.decoder.memory, model.decoder.embedding):
+            if connector is not None:
+                torch.nn.init.normal_(connector.weight, std=connector.in_features**-0.5)
     return model
 
 

@@ -134,17 +134,18 @@ def _own() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     """The quick check of every command, and the demo."""
     demo = TrainConfig(
         run_dir=Path("runs/demo"),
-        model=ModelOptions(latent_dim=16, vocabulary="400", layers=2, hidden=128, dropout=0.0),
-        objective=ObjectiveOptions(free_bits=0.5, ratio_zero=0.3, ratio_increase=0.3),
-        data=DataOptions(Path("data/toy"), block_size=30, batch_size=64),
-        optimizer=OptimizerOptions(lr=2e-3, warmup_steps=50),
-        max_steps=800,
-        save_every=400,
+        model=ModelOptions(latent_dim=32, vocabulary="400", layers=1, hidden=128, dropout=0.0),
+        objective=ObjectiveOptions(free_bits=0.5, ratio_zero=0.5, ratio_increase=0.25),
+        data=DataOptions(Path("data/toy"), block_size=30, batch_size=32),
+        optimizer=OptimizerOptions(lr=6e-4, warmup_steps=100),
+        max_steps=3500,
+        log_every=250,
+        save_every=1750,
     )
     smoke = replace(
         demo,
         run_dir=Path("runs/smoke"),
-        model=replace(demo.model, latent_dim=8, layers=1, hidden=64),
+        model=replace(demo.model, latent_dim=8, hidden=64),
         data=replace(demo.data, batch_size=8),
         max_steps=6,
         log_every=2,
