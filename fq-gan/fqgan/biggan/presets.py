@@ -132,7 +132,7 @@ DEMO = replace(
         discriminator_lr=1e-3,
         generator_betas=(0.5, 0.99),
         discriminator_betas=(0.0, 0.99),
-        ema_decay=0.97,
+        ema_decay=0.99,
         ema_start=100,
     ),
     scoring=ScoringOptions(features="random", num_images=500),
