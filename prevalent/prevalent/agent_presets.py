@@ -57,8 +57,6 @@ SMALL_AGENT = FollowerConfig(
     dropout=0.3,
     encoder_dropout=0.3,
     feature_dropout=0.2,
-    update_language=True,
-    update_cross=True,
 )
 TOY_AGENT = replace(
     SMALL_AGENT,
@@ -70,6 +68,8 @@ TOY_AGENT = replace(
     dropout=0.1,
     encoder_dropout=0.1,
     feature_dropout=0.1,
+    update_language=True,
+    update_cross=True,
 )
 TINY_AGENT = FollowerConfig(
     encoder="dic",
