@@ -21,7 +21,9 @@ class DemoConfig:
     run_dir: str = "runs/demo"
     """Folder of the run."""
     max_steps: int = PRESETS["demo"][1].max_steps
-    """Iterations; a few suffice to see that everything works."""
+    """Iterations."""
+    smallest: bool = False
+    """A few iterations: does everything run."""
     baseline: bool = False
     """Without the quantizer: plain BigGAN."""
 
@@ -36,6 +38,8 @@ def main(argv: Sequence[str]) -> None:
 def demo(config: DemoConfig) -> list[str]:
     """Train, draw, and return the lines that say what is where."""
     preset: BigganTrain = PRESETS["demo"][1]
+    if config.smallest:
+        config = replace(config, max_steps=4)
     run = replace(
         preset,
         run_dir=config.run_dir,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .data.toy import analogies, score_analogies, score_factors, write_toy
@@ -24,7 +24,9 @@ class DemoConfig:
     run_dir: Path = Path("runs/demo")
     """Folder of everything that the demo makes."""
     max_steps: int = 0
-    """Optimizer steps; 0 takes the preset's (a few minutes on one core). 20 are a quick check."""
+    """Optimizer steps; 0 takes the preset's (a few minutes on one core)."""
+    smallest: bool = False
+    """A few steps: does everything run."""
     analogies: int = 300
     """Analogies to score."""
     seed: int = 0
@@ -47,6 +49,8 @@ def demo(config: DemoConfig) -> dict[str, float]:
 
     Training and scoring are the commands a user would type, and are printed.
     """
+    if config.smallest:
+        config = replace(config, max_steps=20, analogies=20)
     corpus = config.run_dir / "corpus"
     if not (corpus / "test.txt").exists():
         write_toy(corpus, config.seed, SIZES)
