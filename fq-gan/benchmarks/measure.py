@@ -48,8 +48,6 @@ def summarize(samples: Sequence[float]) -> dict[str, float]:
     }
 
 
-def write_report(path: Path, report: dict[str, Any], lines: Sequence[str]) -> None:
+def write_report(path: Path, report: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n")
-    print("\n".join(lines))
-    print(f"wrote {path}")

@@ -56,6 +56,7 @@ def worker(way: str, codes: int, layout: str, repeats: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("runs/bench/quantizer.json"))
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--layout", default="contiguous", choices=["contiguous", "channels_last"])
@@ -67,12 +68,10 @@ def main() -> None:
         print(json.dumps(worker(way, int(codes), layout, int(repeats))))
         return
     report: dict[str, Any] = {"shape": SHAPE, "layout": args.layout, "threads": 1, "rows": []}
-    lines = [
-        f"{SHAPE}, {args.layout}, one thread, fp32; CPU ms, median (min)",
-        f"{'K':>5} {'way':<22} {'forward':>14} {'with backward':>16} {'ratio':>6} {'MB':>6}",
-    ]
+    print(f"{SHAPE}, {args.layout}, one thread, fp32; CPU ms, median (min)")
+    print(f"{'K':>5} {'way':<22} {'forward':>14} {'with backward':>16} {'ratio':>6} {'MB':>6}")
     ways = ("plain", "ours", "ours straight_through")
-    for codes in SIZES:
+    for codes in args.sizes:
         runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
         for _ in range(args.rounds):
             for way in ways:
@@ -87,12 +86,13 @@ def main() -> None:
             row["ratio"] = base["both"]["min"] / row["both"]["min"]
             report["rows"].append(row)
             forward, both = row["forward"], row["both"]
-            lines.append(
+            print(
                 f"{codes:>5} {way:<22} {forward['median'] * 1e3:>6.0f} "
                 f"({forward['min'] * 1e3:>4.0f}) {both['median'] * 1e3:>8.0f} "
-                f"({both['min'] * 1e3:>4.0f}) {row['ratio']:>6.1f} {row['memory_mb']:>6.0f}"
+                f"({both['min'] * 1e3:>4.0f}) {row['ratio']:>6.1f} {row['memory_mb']:>6.0f}",
+                flush=True,
             )
-    write_report(args.out, report, lines)
+        write_report(args.out, report)
 
 
 if __name__ == "__main__":

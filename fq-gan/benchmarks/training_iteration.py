@@ -105,7 +105,8 @@ def main() -> None:
             f"{row['cpu']['min']:>8.2f} {row['wall']['min']:>9.2f} "
             f"{row['overhead_min']:>+11.1%} {row['memory_mb']:>8.0f}"
         )
-    write_report(args.out, {"width": args.width, "batch": args.batch, "rows": rows}, lines)
+    print("\n".join(lines))
+    write_report(args.out, {"width": args.width, "batch": args.batch, "rows": rows})
 
 
 if __name__ == "__main__":
