@@ -22,6 +22,9 @@ from .runtime.precision import build_adamw
 logger = logging.getLogger(__name__)
 HEAD_DIM = 64  # as in BERT-base and GPT-2 small
 REFERENCE_WIDTH = 768  # of both, for which their initial N(0, 0.02) was chosen
+MEAN_OVER_NOISE = (
+    5.0  # of the posterior of a model from scratch, at a pooled vector of unit variance
+)
 ENCODER_POSITIONS = 512
 DECODER_POSITIONS = 1024
 
@@ -119,18 +122,25 @@ def build_optimizer(
 def _spread(model: OptimusModel, hidden: int) -> OptimusModel:
     """Give a network from scratch the initial spread that its width asks for.
 
-    N(0, 0.02) is meant for width 768, and for connectors between trained networks. From scratch and
-    in a narrow network it lets so little of the sentence reach z, and of z the decoder, that the
-    decoder learns to ignore it. Connectors start from N(0, 1/inputs), which keeps a unit variance.
+    N(0, 0.02) is meant for width 768, and for connectors between trained networks. From scratch it
+    leaves the mean far below the unit noise and the decoder learns to ignore z. Here the mean
+    starts above the noise, a memory slot with unit variance, and what z adds to an embedding as
+    large as the embedding.
     """
+    width = (REFERENCE_WIDTH / hidden) ** 0.5
     with torch.no_grad():
         for parameter in model.parameters():
             if parameter.ndim > 1:
-                parameter.mul_((REFERENCE_WIDTH / hidden) ** 0.5)
+                parameter.mul_(width)
         head = model.encoder.head if model.encoder is not None else None
-        for connector in (head, model.decoder.memory, model.decoder.embedding):
+        inputs = model.config.latent_dim**-0.5
+        for connector, spread in (
+            (head, MEAN_OVER_NOISE * hidden**-0.5),
+            (model.decoder.memory, inputs),
+            (model.decoder.embedding, inputs * width * model.config.initializer_range),
+        ):
             if connector is not None:
-                torch.nn.init.normal_(connector.weight, std=connector.in_features**-0.5)
+                torch.nn.init.normal_(connector.weight, std=spread)
     return model
 
 

@@ -135,12 +135,12 @@ def _own() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     demo = TrainConfig(
         run_dir=Path("runs/demo"),
         model=ModelOptions(latent_dim=32, vocabulary="400", layers=1, hidden=128, dropout=0.0),
-        objective=ObjectiveOptions(free_bits=0.5, ratio_zero=0.5, ratio_increase=0.25),
+        objective=ObjectiveOptions(free_bits=1.0, ratio_zero=0.5, ratio_increase=0.25),
         data=DataOptions(Path("data/toy"), block_size=30, batch_size=32),
-        optimizer=OptimizerOptions(lr=6e-4, warmup_steps=100),
-        max_steps=3500,
+        optimizer=OptimizerOptions(lr=5e-4, warmup_steps=100),
+        max_steps=3000,
         log_every=250,
-        save_every=1750,
+        save_every=1500,
     )
     smoke = replace(
         demo,
