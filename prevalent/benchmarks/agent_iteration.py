@@ -184,7 +184,13 @@ def build(kind: str, graphs: Graphs, store: FeatureStore, max_actions: int, plai
     if kind == "dic":
         config = FollowerConfig(encoder="dic", hidden_size=1024, feature_dropout=0.4)
         bert = PrevalentModel(
-            ModelConfig(WORDS, hidden_size=256, num_heads=4, intermediate_size=1024)
+            ModelConfig(
+                WORDS,
+                hidden_size=256,
+                num_heads=4,
+                intermediate_size=1024,
+                image_dim=store.width + ANGLES,
+            )
         )
     follower = Follower(
         config,
