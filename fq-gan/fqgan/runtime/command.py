@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import io
 import json
 import logging
 import os
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr
 from typing import Any, NoReturn, TypeVar
 
 Config = TypeVar("Config")
@@ -29,10 +32,8 @@ def run_command(
 ) -> NoReturn:
     """Run ``prog VERB ...`` and exit; the module behind a verb is imported only when it is used.
 
-    Args:
-        prog: name shown to the user.
-        verbs: verb -> ("package.module:function", one line of help); the function takes ``argv``.
-        argv: words after the program's name; ``sys.argv[1:]`` if None.
+    ``verbs`` maps a verb to ("package.module:function", one line of help); the function takes the
+    words behind the verb.
     """
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     words = list(sys.argv[1:] if argv is None else argv)
@@ -79,7 +80,8 @@ def parse_preset(
             f"unknown preset {words[0]!r}; `{prog} --help` lists all {len(presets)}"
             + (f", near it are {', '.join(known[:8])}" if known else "")
         )
-    config = tyro.extras.overridable_config_cli(dict(presets), prog=prog, args=words)
+    with _one_sentence():
+        config = tyro.extras.overridable_config_cli(dict(presets), prog=prog, args=words)
     return _maybe_print(config, dry_run)
 
 
@@ -88,8 +90,23 @@ def parse(kind: Callable[..., Config], argv: Sequence[str], prog: str, **options
     import tyro
 
     words, dry_run = _take_flag(argv, "--dry-run")
-    config = tyro.cli(kind, args=words, prog=prog, **options)
+    with _one_sentence():
+        config = tyro.cli(kind, args=words, prog=prog, **options)
     return _maybe_print(config, dry_run)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    """Turn the parser's box of complaints into the sentence of a ``ValueError``."""
+    complaint = io.StringIO()
+    try:
+        with redirect_stderr(complaint):
+            yield
+    except SystemExit as ended:
+        if not ended.code:
+            raise
+        words = re.sub(r"[╭╮╰╯─│]|__tyro-dummy-inner__\.?", " ", complaint.getvalue()).split()
+        raise ValueError(" ".join(words)) from None
 
 
 def _take_flag(argv: Sequence[str], flag: str) -> tuple[list[str], bool]:
