@@ -1,7 +1,6 @@
 """The command line: verbs, presets, and errors as one sentence.
 
-Exit status: 0 done, 2 the user can mend it (one sentence on stderr), 3 stopped by a signal after a
-checkpoint was written (running the same command again continues).
+Exit status: 0 done, 2 the user can mend it (one sentence on stderr), 3 stopped by a signal.
 """
 
 from __future__ import annotations
@@ -39,8 +38,8 @@ def run_command(
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in {"-h", "--help"}:
         width = max(map(len, verbs))
-        lines = [f"  {verb:<{width}}  {text}" for verb, (_, text) in verbs.items()]
-        print(f"usage: {prog} VERB ...\n\nverbs:\n" + "\n".join(lines))
+        lines = (f"  {verb:<{width}}  {text}" for verb, (_, text) in verbs.items())
+        print(f"usage: {prog} VERB ...", "", "verbs:", *lines, sep="\n")
         print(f"\n`{prog} VERB --help` lists the presets and options of a verb.")
         raise SystemExit(0)
     if words[0] not in verbs:
