@@ -1,4 +1,7 @@
 import json
+import os
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
@@ -121,3 +124,27 @@ def test_options_that_make_no_sense_are_refused():
         FusionOptions(context_layers=0)
     with pytest.raises(ValueError, match="--style-degree needs --style"):
         EvaluateDialogConfig(style_degree=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train-dialog", "train-label-control", "train-classifier"])
+def test_two_processes_train_together(corpus, tmp_path, verb):
+    labeled = tmp_path / "labeled.tsv"
+    labeled.write_text("".join(f"{i % 2}\tsentence {i} .\n" for i in range(32)))
+    options = {"task": "labeled", "folder": labeled, "test": labeled}
+    words = {
+        "train-dialog": ["--data.folder", str(corpus)],
+        "train-label-control": ["--data.train", str(labeled)],
+        "train-classifier": [f"--data.{k}={v}" for k, v in options.items()],
+    }[verb]
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "optimus"]
+    command = [sys.executable, "-m", *launcher, verb, "smoke", "--device", "cpu", *words]
+    done = subprocess.run(
+        [*command, "--run-dir", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "model").is_dir()
