@@ -27,6 +27,7 @@ Statistics = Literal["all", "rank0", "local"]
 # Elements of the score matrix that exist at one time: on a CPU what its caches hold and its matrix
 # product needs to be efficient, on an accelerator enough to fill it.
 CPU_CHUNK, DEVICE_CHUNK = 2**21, 2**25
+CPU_ROWS = 1024  # vectors at one time, so that their pieces stay in the cache with few codes too
 
 
 class Quantized(NamedTuple):
@@ -193,9 +194,9 @@ class FeatureQuantizer(nn.Module):
         """Nearest code of every vector, in chunks: no matrix of all vectors by all codes exists."""
         codes, device = self.codes, features.device
         half_norms = codes.square().sum(dim=1).mul_(0.5)
-        chunk = CPU_CHUNK if device.type == "cpu" else DEVICE_CHUNK
         number = features.numel() // self.channels
-        step = min(max(1, chunk // max(self.codebook_size, self.channels)), number)
+        chunk, most = (CPU_CHUNK, CPU_ROWS) if device.type == "cpu" else (DEVICE_CHUNK, number)
+        step = min(max(1, chunk // max(self.codebook_size, self.channels)), most, number)
         scores = codes.new_empty(step, self.codebook_size)
         nearest = codes.new_empty(step, self.channels)
         index = torch.empty(number, dtype=torch.long, device=device)
