@@ -18,6 +18,7 @@ from contextlib import contextmanager, redirect_stderr
 from typing import Any, NoReturn, TypeVar
 
 Config = TypeVar("Config")
+DRY_RUN = "--dry-run"
 
 USER_ERRORS = (ValueError, FileNotFoundError, OSError, FloatingPointError, ImportError)
 
@@ -72,26 +73,29 @@ def parse_preset(
     """Read ``PRESET --option value ...``; ``--dry-run`` prints the checked result and exits."""
     import tyro
 
-    words, dry_run = _take_flag(argv, "--dry-run")
+    words = [word for word in argv if word != DRY_RUN]
     if words and not words[0].startswith("-") and words[0] not in presets:
         known = [name for name in presets if name.split("-")[0] == words[0].split("-")[0]]
-        raise ValueError(
-            f"unknown preset {words[0]!r}; `{prog} --help` lists all {len(presets)}"
-            + (f", near it are {', '.join(known[:8])}" if known else "")
-        )
+        some = ", ".join((known or list(presets))[:8])
+        raise ValueError(f"unknown preset {words[0]!r}; `{prog} --help` lists all, such as {some}")
     with _one_sentence():
-        config = tyro.extras.overridable_config_cli(dict(presets), prog=prog, args=words)
-    return _maybe_print(config, dry_run)
+        if words and words[0] in presets:  # one parser instead of one a preset
+            name, default = words[0], presets[words[0]][1]
+            options: Any = {"default": default, "config": (tyro.conf.AvoidSubcommands,)}
+            config = tyro.cli(type(default), prog=f"{prog} {name}", args=words[1:], **options)
+        else:
+            config = tyro.extras.overridable_config_cli(dict(presets), prog=prog, args=words)
+    return _maybe_print(config, DRY_RUN in argv)
 
 
 def parse(kind: Callable[..., Config], argv: Sequence[str], prog: str, **options: Any) -> Config:
     """Read the options of ``kind``, a frozen dataclass; ``--dry-run`` as in `parse_preset`."""
     import tyro
 
-    words, dry_run = _take_flag(argv, "--dry-run")
+    words = [word for word in argv if word != DRY_RUN]
     with _one_sentence():
         config = tyro.cli(kind, args=words, prog=prog, **options)
-    return _maybe_print(config, dry_run)
+    return _maybe_print(config, DRY_RUN in argv)
 
 
 @contextmanager
@@ -106,10 +110,6 @@ def _one_sentence() -> Iterator[None]:
             raise
         words = re.sub(r"[╭╮╰╯─│]|__tyro-dummy-inner__\.?", " ", complaint.getvalue()).split()
         raise ValueError(" ".join(words)) from None
-
-
-def _take_flag(argv: Sequence[str], flag: str) -> tuple[list[str], bool]:
-    return [word for word in argv if word != flag], flag in argv
 
 
 def _maybe_print(config: Config, dry_run: bool) -> Config:
