@@ -68,6 +68,6 @@ if __name__ == "__main__":
             "ours": lazily(build_ours),
             "ours, bf16": lazily(lambda: build_ours("bf16")),
         },
-        repeats=5,
+        repeats=3,
         target=1.3,
     )
