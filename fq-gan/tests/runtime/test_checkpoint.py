@@ -20,6 +20,7 @@ import sys, torch
 from fqgan.runtime.checkpoint import Checkpoint, Progress
 model, progress = torch.nn.Linear(400, 400), Progress()
 checkpoint = Checkpoint(sys.argv[1], model=model, progress=progress)
+checkpoint.load_latest()
 while True:
     progress.step += 1
     torch.nn.init.constant_(model.weight, progress.step)

@@ -40,9 +40,12 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
 
 def replace_folder(source: Path, target: Path) -> None:
     """Give the folder ``source`` the name ``target``, in place of what has it now."""
+    aside = target.with_name(f".{target.name}.replaced")
+    shutil.rmtree(aside, ignore_errors=True)
     if target.exists():
-        shutil.rmtree(target)
+        os.replace(target, aside)
     os.replace(source, target)
+    shutil.rmtree(aside, ignore_errors=True)
     descriptor = os.open(target.parent, os.O_RDONLY)
     try:
         os.fsync(descriptor)
