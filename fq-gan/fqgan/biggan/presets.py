@@ -110,7 +110,7 @@ SMALL = BigganTrain(
     scoring=ScoringOptions(features="random", num_images=5000),
 )
 # A generator without spectral norm and with momentum learns coarse shapes in few iterations; the
-# weight is low because at this width the commitment loss would rule the discriminator.
+# weight is low: with 1, a trial's discriminator stopped telling real from fake.
 DEMO = replace(
     SMALL,
     max_steps=2000,
@@ -124,7 +124,7 @@ DEMO = replace(
     data=DataConfig("toy", "", toy_images=4000, in_memory=True),
     generator=GeneratorConfig(channels=8, latent_dim=64, shared_dim=32, spectral_norm=False),
     discriminator=DiscriminatorConfig(channels=8),
-    quantizer=replace(SMALL.quantizer, codebook_size=64, commitment_weight=0.05),
+    quantizer=replace(SMALL.quantizer, codebook_size=256, commitment_weight=0.05),
     step=StepConfig(
         batch_size=16,
         num_d_steps=1,
@@ -132,7 +132,7 @@ DEMO = replace(
         discriminator_lr=1e-3,
         generator_betas=(0.5, 0.99),
         discriminator_betas=(0.0, 0.99),
-        ema_decay=0.99,
+        ema_decay=0.97,
         ema_start=100,
     ),
     scoring=ScoringOptions(features="random", num_images=500),
