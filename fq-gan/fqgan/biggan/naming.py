@@ -27,7 +27,7 @@ def experiment_name(config: BigganTrain) -> str:
 
 
 def digest_of(config: BigganTrain) -> str:
-    """Eight hexadecimal digits of the options that matter, the same in every session."""
+    """Eight hexadecimal digits of the options that matter, the same in every process."""
     plain = dataclasses.asdict(config)
     plain["data"].pop("workers")
     kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}

@@ -31,7 +31,7 @@ def test_length_and_device_of_a_run_do_not_change_its_name():
     assert experiment_name(longer) == experiment_name(C10)
 
 
-def test_a_hashed_name_is_a_digest_that_every_session_agrees_on():
+def test_a_hashed_name_is_a_digest_that_every_process_agrees_on():
     name = experiment_name(replace(C10, naming="hashed"))
     assert len(name) == 8
     assert set(name) <= set(string.hexdigits)
