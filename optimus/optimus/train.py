@@ -19,12 +19,13 @@ from .data.shards import load_corpus
 from .data.tokenizers import Tokenizers
 from .initialize import build_model, build_optimizer, build_tokenizers
 from .metrics.latent import active_units
-from .models.vae import OptimusModel, VaeLosses
+from .models.vae import OptimusModel
 from .objectives import Objective, beta_schedule, learning_rate_at
 from .presets import PRESETS
+from .running_means import RunningMeans
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.command import parse_preset
-from .runtime.distributed import World, gather_objects, reduce_mean, start, wrap
+from .runtime.distributed import World, gather_objects, start, wrap
 from .runtime.logs import Logs
 from .runtime.precision import MixedPrecision, check_finite
 from .runtime.rundir import open_run
@@ -66,7 +67,8 @@ def train(config: TrainConfig) -> OptimusModel:
         optimizer = build_optimizer(config.optimizer, model, "adamw" in config.compat)
         amp = MixedPrecision(config.precision, world.device)
         model, optimizer = amp.prepare(model, optimizer)
-        network, progress, means = wrap(model, world), Progress(), Means(world.device)
+        network, progress = wrap(model, world), Progress()
+        means = RunningMeans(("loss", "rec", "kl", "full_kl"), world.device)
         state: dict[str, Any] = {"model": model, "optimizer": optimizer, "amp": amp}
         state |= {"data": batches, "progress": progress, "means": means}
         checkpoint = Checkpoint(run_dir, keep=config.keep, **state)
@@ -94,7 +96,12 @@ def train(config: TrainConfig) -> OptimusModel:
                             )
                         loss = losses.total.mean() / config.optimizer.accumulate
                         amp.backward(loss, optimizer)
-                    means.add(losses)
+                    means.add(
+                        loss=losses.total,
+                        rec=losses.reconstruction,
+                        kl=losses.kl,
+                        full_kl=losses.full_kl,
+                    )
                 norm = amp.step(optimizer, model.parameters(), MAX_NORM)
                 progress.step += 1
                 logs.advance(progress.step)
@@ -210,37 +217,6 @@ def validate(
         units = active_units(torch.cat([part for _, part in gathered if part is not None]))
         scores |= {"eval_kl": kl, "eval_au": float(units.count)}
     return scores
-
-
-class Means:
-    """Means of the losses since the last log line, part of the checkpoint."""
-
-    NAMES = ("loss", "rec", "kl", "full_kl")
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(len(self.NAMES) + 1, dtype=torch.float64, device=device)
-
-    def add(self, losses: VaeLosses) -> None:
-        """Count one backward pass."""
-        parts = (losses.total, losses.reconstruction, losses.kl, losses.full_kl)
-        values = [part.detach().double().mean() for part in parts]
-        self.sums += torch.stack([*values, torch.ones_like(values[0])])
-
-    def share(self) -> None:
-        """Make the sums those of all processes, on each of them alike."""
-        reduce_mean(self.sums)
-
-    def take(self) -> dict[str, float]:
-        """The means; counting starts anew."""
-        values = (self.sums[:-1] / self.sums[-1]).tolist()
-        self.sums.zero_()
-        return dict(zip(self.NAMES, values, strict=True))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"sums": self.sums}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.sums.copy_(state["sums"])
 
 
 def _load(config: TrainConfig, split: str, tokenizers: Tokenizers) -> list[Sentences]:
