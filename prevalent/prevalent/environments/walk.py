@@ -92,7 +92,7 @@ class Walk:
         self.goal = np.asarray(goal, dtype=np.int64)
 
     def _check_features(self, scan: str) -> None:
-        nodes = self.graphs.nodes_of(scan)
+        nodes = self.graphs.connected(scan)  # nobody gets to an isolated viewpoint
         missing = nodes[self._rows[nodes] < 0]
         if len(missing):
             raise SimulatorError(
