@@ -20,7 +20,7 @@ from fqgan.biggan import (
     QuantizerConfig,
     StepConfig,
 )
-from fqgan.tensor_bundle import masked_crc
+from fqgan.wire_format import bytes_field, masked_crc, number_field, write_varint
 
 
 class Recorded:
@@ -105,49 +105,35 @@ def write_tensor_bundle(prefix: Path, tensors: dict[str, np.ndarray]) -> None:
     for name in sorted(tensors):
         array = np.asarray(tensors[name])
         raw = array.tobytes()
-        dims = b"".join(_field(2, _number(1, size)) for size in array.shape)
+        dims = b"".join(bytes_field(2, number_field(1, size)) for size in array.shape)
         entries[name.encode()] = (
-            _number(1, {"float32": 1, "int64": 9, "int32": 3}[str(array.dtype)])
-            + _field(2, dims)
-            + _number(4, len(data))
-            + _number(5, len(raw))
+            number_field(1, {"float32": 1, "int64": 9, "int32": 3}[str(array.dtype)])
+            + bytes_field(2, dims)
+            + number_field(4, len(data))
+            + number_field(5, len(raw))
             + b"\x35"
             + struct.pack("<I", masked_crc(raw))
         )
         data += raw
     prefix.with_name(f"{prefix.name}.data-00000-of-00001").write_bytes(data)
     block = b"".join(
-        _varint(0) + _varint(len(key)) + _varint(len(value)) + key + value
+        write_varint(0) + write_varint(len(key)) + write_varint(len(value)) + key + value
         for key, value in entries.items()
     )
     table, handle = b"", b""
     for content in (block, None):
         start = len(table)
         if content is None:  # the index block points at the block of the tensors
-            content = _varint(0) + _varint(1) + _varint(len(handle)) + b"\xff" + handle
+            content = (
+                write_varint(0) + write_varint(1) + write_varint(len(handle)) + b"\xff" + handle
+            )
         content += struct.pack("<II", 0, 1)
         sealed = content + b"\x00"
         table += sealed + struct.pack("<I", masked_crc(sealed))
-        handle = _varint(start) + _varint(len(content))
-    footer = _varint(0) + _varint(0) + handle
+        handle = write_varint(start) + write_varint(len(content))
+    footer = write_varint(0) + write_varint(0) + handle
     footer = footer.ljust(40, b"\x00") + struct.pack("<Q", 0xDB4775248B80FB57)
     prefix.with_name(f"{prefix.name}.index").write_bytes(table + footer)
-
-
-def _varint(number: int) -> bytes:
-    out = b""
-    while number > 0x7F:
-        out += bytes([number & 0x7F | 0x80])
-        number >>= 7
-    return out + bytes([number])
-
-
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _field(field: int, value: bytes) -> bytes:
-    return _varint(field << 3 | 2) + _varint(len(value)) + value
 
 
 def tfhub_arrays(generator: Any, count: float) -> dict[str, np.ndarray]:

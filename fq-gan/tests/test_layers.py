@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "fqgan"
 FAMILIES = ("biggan", "ugatit", "stylegan2")
 LAYERS = [
     ("runtime",),
-    ("quantizer", "ema", "metrics", "safe_load", "tensor_bundle"),
+    ("quantizer", "ema", "metrics", "safe_load", "tensor_bundle", "wire_format"),
     ("data",),
     ("scoring", "sheets", "plots"),
     FAMILIES,
