@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..metrics.resize import resize_like_tf1
 from ..runtime import distributed
 from .images import ArrayImages, Images, normalize
 from .sampler import EpochSampler
@@ -22,10 +23,16 @@ class Batch(NamedTuple):
 
 
 class _Raw(NamedTuple):
-    pixels: Tensor  # (B, 3, R, R), uint8
+    pixels: Tensor  # (B, 3, R, R), uint8 or float levels
     labels: Tensor  # (B,)
-    flip: Tensor | None  # (B,) bool
-    shift: Tensor | None  # (B, 2) pixels, 0 .. 2 * pad
+    draws: _Draws | None
+
+
+class _Draws(NamedTuple):
+    flip: Tensor  # (B,) bool
+    crop: Tensor  # (B,) in [0, 1]
+    shift: Tensor | None  # (B, 2) pixels, 0 .. 2 * pad or 0 .. enlarge
+    enlarged: Tensor | None  # (B,) bool
 
 
 class Batches:
@@ -42,6 +49,8 @@ class Batches:
         device: where batches go.
         augment: mirror half of the images, and cut the square anywhere on the long edge.
         pad: with ``augment``, shift images by up to this many pixels (CIFAR: 4).
+        enlarge: with ``augment``, one image in two stays as it is; the others are mirrored or not,
+            enlarged by this many pixels and cut back to R at a random place (U-GAT-IT).
         shuffle: see `EpochSampler`.
         prefetch: batches read ahead; 0 reads in the calling thread.
     """
@@ -55,11 +64,12 @@ class Batches:
         device: torch.device | str = "cpu",
         augment: bool = False,
         pad: int = 0,
+        enlarge: int = 0,
         shuffle: bool = True,
         prefetch: int = 2,
     ) -> None:
         self.images, self.device = images, torch.device(device)
-        self.augment, self.pad = augment, pad
+        self.augment, self.pad, self.enlarge = augment, pad, enlarge
         self.sampler = EpochSampler(
             len(images),
             batch_size,
@@ -123,15 +133,14 @@ class Batches:
         self.sampler.position = self._position
 
     def _read(self, index: Tensor, position: int) -> _Raw:
-        crop = flip = shift = None
-        if self.augment:
-            flip, shift, crop = self._draws(len(index), position)
-        pixels, labels = self.images.read(index, crop), self.images.labels[index]
+        draws = self._draws(len(index), position) if self.augment else None
+        pixels = self.images.read(index, draws.crop if draws else None)
+        labels = self.images.labels[index]
         if self.device.type == "cuda" and pixels.device.type == "cpu":
             pixels, labels = pixels.pin_memory(), labels.pin_memory()
-        return _Raw(pixels, labels, flip, shift)
+        return _Raw(pixels, labels, draws)
 
-    def _draws(self, count: int, position: int) -> tuple[Tensor, Tensor | None, Tensor]:
+    def _draws(self, count: int, position: int) -> _Draws:
         sampler = self.sampler
         first = position + (sampler.rank - sampler.world_size) * sampler.batch_size
         # The mask keeps the seed of the generator positive; the factor separates run seeds.
@@ -140,31 +149,41 @@ class Batches:
         )
         flip = torch.rand(count, generator=generator) < 0.5
         crop = torch.rand(count, generator=generator)
-        shift = None
-        if self.pad:
-            shift = torch.randint(0, 2 * self.pad + 1, (count, 2), generator=generator)
-        return flip, shift, crop
+        shift = enlarged = None
+        if room := self.enlarge or 2 * self.pad:
+            shift = torch.randint(0, room + 1, (count, 2), generator=generator)
+        if self.enlarge:
+            enlarged = torch.rand(count, generator=generator) < 0.5
+            flip = flip & enlarged
+        return _Draws(flip, crop, shift, enlarged)
 
     def _finish(self, raw: _Raw) -> Batch:
         pixels = raw.pixels.to(self.device, non_blocking=True)
-        if raw.shift is not None:
-            pixels = shifted(pixels, raw.shift.to(self.device), self.pad)
-        if raw.flip is not None:
-            chosen = raw.flip.to(self.device, non_blocking=True)[:, None, None, None]
-            pixels = torch.where(chosen, pixels.flip(3), pixels)
+        if raw.draws is not None:
+            pixels = self._augmented(pixels, raw.draws)
         return Batch(normalize(pixels), raw.labels.to(self.device, non_blocking=True))
 
+    def _augmented(self, pixels: Tensor, draws: _Draws) -> Tensor:
+        chosen = draws.flip.to(self.device, non_blocking=True)[:, None, None, None]
+        pixels = torch.where(chosen, pixels.flip(3), pixels)
+        if draws.shift is None:
+            return pixels
+        shift, size = draws.shift.to(self.device), pixels.shape[-1]
+        if draws.enlarged is None:
+            return windows(F.pad(pixels, [self.pad] * 4), shift, size)
+        larger = resize_like_tf1(pixels.float(), size + self.enlarge, size + self.enlarge)
+        enlarged = draws.enlarged.to(self.device, non_blocking=True)[:, None, None, None]
+        return torch.where(enlarged, windows(larger, shift, size), pixels.float())
 
-def shifted(pixels: Tensor, shift: Tensor, pad: int) -> Tensor:
-    """Windows of ``pixels`` (B, 3, R, R), padded with zeros, at ``shift`` (B, 2), 0 .. 2 * pad."""
-    size = pixels.shape[-1]
-    padded = F.pad(pixels, [pad] * 4)
+
+def windows(pixels: Tensor, shift: Tensor, size: int) -> Tensor:
+    """The square of ``size`` pixels of each image (B, 3, H, W) whose corner is ``shift`` (B, 2)."""
     steps = torch.arange(size, device=pixels.device)
     rows = (shift[:, :1] + steps)[:, None, :, None]
     columns = (shift[:, 1:] + steps)[:, None, None, :]
     batch = torch.arange(len(pixels), device=pixels.device)[:, None, None, None]
     channel = torch.arange(pixels.shape[1], device=pixels.device)[None, :, None, None]
-    return padded[batch, channel, rows, columns]
+    return pixels[batch, channel, rows, columns]
 
 
 def once(

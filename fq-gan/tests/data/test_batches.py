@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fqgan.data.batches import Batches, once, shifted, some
+from fqgan.data.batches import Batches, once, some, windows
 from fqgan.data.folders import read_folder
 from fqgan.data.images import normalize
 from fqgan.data.toy import toy_images
@@ -63,12 +63,20 @@ def test_augmentation_mirrors_about_half_of_the_images():
     assert 60 < int(mirrored.sum()) < 140
 
 
-def test_a_shift_cuts_the_padded_image():
-    pixels = torch.arange(2 * 3 * 4 * 4, dtype=torch.uint8).view(2, 3, 4, 4)
-    out = shifted(pixels, torch.tensor([[2, 2], [0, 4]]), pad=2)
-    assert torch.equal(out[0], pixels[0])
-    assert (out[1, :, :2] == 0).all()
-    assert torch.equal(out[1, :, 2:, :2], pixels[1, :, :2, 2:])
+def test_a_window_is_cut_where_the_shift_says():
+    pixels = torch.arange(2 * 3 * 6 * 6, dtype=torch.uint8).view(2, 3, 6, 6)
+    out = windows(pixels, torch.tensor([[2, 2], [0, 1]]), 4)
+    assert torch.equal(out[0], pixels[0, :, 2:, 2:])
+    assert torch.equal(out[1], pixels[1, :, :4, 1:5])
+
+
+def test_one_image_in_two_is_enlarged_and_cut_back():
+    images = toy_images(100, resolution=16)
+    plain = next(Batches(images, 100, shuffle=False)).images
+    drawn = next(Batches(images, 100, shuffle=False, augment=True, enlarge=4)).images
+    assert drawn.shape == plain.shape
+    same = (drawn - plain).abs().flatten(1).amax(1) < 1e-6
+    assert 30 < int(same.sum()) < 70
 
 
 def test_one_pass_of_two_ranks_covers_every_image_once(monkeypatch):
