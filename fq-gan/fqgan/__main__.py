@@ -10,8 +10,11 @@ from .runtime.command import run_command
 VERBS = {
     "prepare": ("fqgan.data.prepare:main", "download, check and convert data sets"),
     "train": ("fqgan.train:main", "train a preset; run it again to continue"),
-    "sample": ("fqgan.biggan.sample:main", "sheets, interpolations, npz files, truncation curves"),
-    "evaluate": ("fqgan.evaluate:main", "FID, KID, IS, precision and recall of a run or of files"),
+    "sample": ("fqgan.families:sample", "sheets, interpolations, image files, truncation curves"),
+    "evaluate": (
+        "fqgan.families:evaluate",
+        "FID, KID, IS, precision and recall of a run or of files",
+    ),
     "convert": ("fqgan.convert:main", "weights of the authors and of TF Hub into ours"),
     "migrate": ("fqgan.migrate:main", "the authors' command line into ours"),
     "plot": ("fqgan.plots:main", "curves of loss, FID and codebook perplexity as PNG"),

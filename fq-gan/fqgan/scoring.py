@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -108,3 +112,20 @@ class Scorer:
         share = -(-self.options.num_images // distributed.world_size())
         for _ in range(0, share, self.options.batch_size):
             yield sample(self.options.batch_size)
+
+
+def record_evaluation(
+    folder: str | Path, row: Mapping[str, Any], extractor: FeatureExtractor
+) -> dict[str, Any]:
+    """Add ``row``, with what its features are, to ``evaluations.jsonl`` in ``folder``."""
+    row = {
+        **row,
+        "features": extractor.name,
+        "protocol": extractor.protocol,
+        "comparable": extractor.comparable,
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+    }
+    if distributed.is_main():
+        with (Path(folder) / "evaluations.jsonl").open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    return row

@@ -9,11 +9,21 @@ PACKAGE = Path(__file__).parents[1] / "fqgan"
 FAMILIES = ("biggan", "ugatit", "stylegan2")
 LAYERS = [
     ("runtime",),
-    ("quantizer", "ema", "metrics", "safe_load", "tensor_bundle", "wire_format"),
+    (
+        "quantizer",
+        "ema",
+        "metrics",
+        "safe_load",
+        "tensor_bundle",
+        "wire_format",
+        "conversion",
+        "gradients",
+        "weight_files",
+    ),  # fmt: skip
     ("data",),
     ("scoring", "sheets", "plots"),
     FAMILIES,
-    ("config",),
+    ("config", "families"),
     (),  # the commands: every other module of the package
     ("__main__",),
 ]

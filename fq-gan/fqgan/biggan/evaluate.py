@@ -6,19 +6,20 @@ import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from .biggan.latents import Latents
-from .biggan.options import SampleStatistics, run_of
-from .biggan.sampling import Sampler
-from .biggan.weights import load_weights, weights_of_run
-from .data.datasets import DataConfig, build_images, data_name
-from .data.statistics import score_samples
-from .runtime import distributed
-from .runtime.command import parse
-from .scoring import Scorer, ScoringOptions, open_extractor
+import torch
+
+from ..data.datasets import DataConfig, build_images, data_name
+from ..data.statistics import score_samples
+from ..runtime import distributed
+from ..runtime.command import parse
+from ..scoring import Scorer, ScoringOptions, open_extractor, record_evaluation
+from .latents import Latents
+from .options import SampleStatistics, run_of
+from .sampling import Sampler
+from .weights import load_weights, weights_of_run
 
 
 @dataclass(frozen=True)
@@ -78,58 +79,51 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Returns:
         The scores, and what they depend on: features and protocol, data, sample count, weights.
     """
-    scoring = config.scoring
     if not (config.run_dir or config.weights or config.samples):
         raise ValueError("nothing to score: give --run-dir, --weights or --samples")
     with distributed.start(config.device, seed=config.seed) as world:
-        if config.samples:
-            extractor = open_extractor(scoring, world.device)
-            result: dict[str, Any] = dict(
-                score_samples(config.samples, extractor, splits=scoring.splits, device=world.device)
-            )
-            facts: dict[str, Any] = {"samples": config.samples}
-            folder = Path(config.samples).parent
-        else:
-            source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
-            folder = Path(config.run_dir or config.weights)
-            weights = load_weights(source, use_average=config.use_average, device=world.device)
-            images = build_images(config.data)
-            scorer = Scorer(scoring, images, world.device)
-            extractor = scorer.extractor
-            latents = Latents(
-                weights.generator.latent_dim,
-                weights.config.num_classes,
-                seed=config.seed,
-                std=config.z_std,
-                device=world.device,
-            )
-            sampler = Sampler(
-                weights.generator,
-                latents,
-                statistics=config.sample_statistics,
-                standing_batches=config.standing_batches,
-                batch_size=scoring.batch_size,
-            )
-            result = dict(scorer(sampler))
-            facts = {
-                "weights": str(source),
-                "step": weights.step,
-                "data": data_name(config.data),
-                "split": config.data.split,
-                "num_images": scoring.num_images,
-                "real_images": scoring.real_images or len(images),
-                "sample_statistics": config.sample_statistics,
-                "z_std": config.z_std,
-                "seed": config.seed,
-            }
-        facts |= {
-            "features": scoring.features,
-            "protocol": extractor.protocol,
-            "comparable": extractor.comparable,
-            "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-        }
-        row = {**result, **facts}
-        if world.is_main:
-            with (folder / "evaluations.jsonl").open("a") as file:
-                file.write(json.dumps(row) + "\n")
-    return row
+        if not config.samples:
+            return evaluate_weights(config, world.device)
+        scoring = config.scoring
+        extractor = open_extractor(scoring, world.device)
+        scores = score_samples(
+            config.samples, extractor, splits=scoring.splits, device=world.device
+        )
+        row = {**scores, "samples": config.samples}
+        return record_evaluation(Path(config.samples).parent, row, extractor)
+
+
+def evaluate_weights(config: EvaluateConfig, device: torch.device) -> dict[str, Any]:
+    """Score the generator of a run or of a folder of weights against the data set."""
+    scoring = config.scoring
+    source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
+    weights = load_weights(source, use_average=config.use_average, device=device)
+    images = build_images(config.data)
+    scorer = Scorer(scoring, images, device)
+    latents = Latents(
+        weights.generator.latent_dim,
+        weights.config.num_classes,
+        seed=config.seed,
+        std=config.z_std,
+        device=device,
+    )
+    sampler = Sampler(
+        weights.generator,
+        latents,
+        statistics=config.sample_statistics,
+        standing_batches=config.standing_batches,
+        batch_size=scoring.batch_size,
+    )
+    row = {
+        **scorer(sampler),
+        "weights": str(source),
+        "step": weights.step,
+        "data": data_name(config.data),
+        "split": config.data.split,
+        "num_images": scoring.num_images,
+        "real_images": scoring.real_images or len(images),
+        "sample_statistics": config.sample_statistics,
+        "z_std": config.z_std,
+        "seed": config.seed,
+    }
+    return record_evaluation(Path(config.run_dir or config.weights), row, scorer.extractor)

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from runs import tiny_run
 
+from fqgan.biggan.evaluate import EvaluateConfig, evaluate, main
 from fqgan.biggan.train import train
-from fqgan.evaluate import EvaluateConfig, evaluate, main
 from fqgan.report import read_evaluations
 
 
