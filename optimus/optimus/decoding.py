@@ -38,16 +38,16 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
-            raise ValueError(f"--sampling.temperature must be above 0, got {self.temperature}")
+            raise ValueError(f"--decoding.temperature must be above 0, got {self.temperature}")
         if self.top_k < 0:
-            raise ValueError(f"--sampling.top-k must be at least 0, got {self.top_k}")
+            raise ValueError(f"--decoding.top-k must be at least 0, got {self.top_k}")
         if not 0 <= self.top_p <= 1:
-            raise ValueError(f"--sampling.top-p must be in [0, 1], got {self.top_p}")
+            raise ValueError(f"--decoding.top-p must be in [0, 1], got {self.top_p}")
         if self.num_beams < 1:
-            raise ValueError(f"--sampling.num-beams must be at least 1, got {self.num_beams}")
+            raise ValueError(f"--decoding.num-beams must be at least 1, got {self.num_beams}")
         if self.max_new_tokens < 1:
             raise ValueError(
-                f"--sampling.max-new-tokens must be at least 1, got {self.max_new_tokens}"
+                f"--decoding.max-new-tokens must be at least 1, got {self.max_new_tokens}"
             )
 
 

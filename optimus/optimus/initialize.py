@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from .authors_checkpoint import read_authors_checkpoint
 from .config import ModelOptions, OptimizerOptions
 from .convert import import_checkpoint
 from .data.tokenizers import Tokenizers, load_tokenizers, train_tokenizers
+from .models.storage import without_bars
 from .models.vae import OptimusConfig, OptimusModel
 from .optimizer import OriginalAdamW, parameter_groups
 from .runtime.distributed import barrier, is_main
@@ -42,7 +42,7 @@ def build_tokenizers(
         if not options.vocabulary.isdigit():
             tokenizers = load_tokenizers(options.vocabulary)
         elif len(options.init) == 2:
-            tokenizers = _read_pair(*options.init)
+            tokenizers = load_tokenizers(*options.init)
         elif options.init:
             tokenizers = load_tokenizers(_find_vocabulary(options.init[0]))
         else:
@@ -146,8 +146,9 @@ def _spread(model: OptimusModel, hidden: int) -> OptimusModel:
 
 def _from_public_weights(options: ModelOptions) -> OptimusModel:
     bert_folder, gpt2_folder = options.init
-    bert = BertModel.from_pretrained(bert_folder, local_files_only=True)
-    gpt2 = GPT2LMHeadModel.from_pretrained(gpt2_folder, local_files_only=True)
+    with without_bars():
+        bert = BertModel.from_pretrained(bert_folder, local_files_only=True)
+        gpt2 = GPT2LMHeadModel.from_pretrained(gpt2_folder, local_files_only=True)
     return OptimusModel.from_parts(bert, gpt2, latent_dim=options.latent_dim, inject=options.inject)
 
 
@@ -192,11 +193,3 @@ def _set_dropout(model: OptimusModel, probability: float) -> None:
 
 def _find_vocabulary(folder: Path) -> Path:
     return folder / "tokenizers" if (folder / "tokenizers").is_dir() else folder
-
-
-def _read_pair(bert: Path, gpt2: Path) -> Tokenizers:
-    """Vocabularies that lie beside the weights of two public models."""
-    with tempfile.TemporaryDirectory() as both:
-        for name, folder in (("bert", bert), ("gpt2", gpt2)):
-            Path(both, name).symlink_to(folder.absolute())
-        return load_tokenizers(both)

@@ -16,6 +16,7 @@ from .data.batches import pad_rows
 from .data.sentences import cut_tokens
 from .data.tokenizers import Tokenizers, load_tokenizers
 from .models.classifier import SentenceClassifier
+from .models.storage import without_bars
 
 
 class Judge:
@@ -81,8 +82,10 @@ class Judge:
             )
         content = json.loads((folder / "classifier.json").read_text())
         tokenizers = load_tokenizers(folder / "tokenizers")
+        with without_bars():
+            bert = BertModel.from_pretrained(folder / "bert", local_files_only=True)
         model = SentenceClassifier(
-            BertModel.from_pretrained(folder / "bert", local_files_only=True),
+            bert,
             len(content["names"]),
             pad_token_id=tokenizers.encoder_pad_id,
         )

@@ -198,25 +198,30 @@ class Tokenizers:
         return self.bpe.decode(ids, skip_special_tokens=False) if ids else ""
 
 
-def load_tokenizers(folder: str | Path, *, lower_case: bool | None = None) -> Tokenizers:
+def load_tokenizers(
+    folder: str | Path, gpt2_folder: str | Path | None = None, *, lower_case: bool | None = None
+) -> Tokenizers:
     """Read a pair of vocabularies.
 
     ``folder`` holds ``vocab.txt`` (also ``bert_vocab.txt``, ``bert-base-cased-vocab.txt``) and
     ``vocab.json`` + ``merges.txt``, either directly or in sub-folders ``bert``/``encoder`` and
-    ``gpt2``/``decoder``. ``lower_case`` defaults to what the folder was saved with, else cased.
+    ``gpt2``/``decoder``. The second pair of files may lie in a ``gpt2_folder`` of its own, as
+    beside the weights of two public models. ``lower_case`` defaults to what the folder was saved
+    with, else cased.
 
     Raises:
         FileNotFoundError: a vocabulary is missing.
         ValueError: a vocabulary lacks its special tokens or cannot be read.
     """
     folder = Path(folder)
+    other = folder if gpt2_folder is None else Path(gpt2_folder)
     options = {}
     if (folder / OPTIONS_FILE).is_file():
         options = json.loads((folder / OPTIONS_FILE).read_text(encoding="utf-8"))
     if lower_case is None:
         lower_case = bool(options.get("lower_case", False))
     vocabulary = _find(folder, ("bert", "encoder"), ENCODER_FILES)
-    merges = _find(folder, ("gpt2", "decoder"), ("merges.txt",))
+    merges = _find(other, ("gpt2", "decoder"), ("merges.txt",))
     if not merges.with_name("vocab.json").is_file():
         raise FileNotFoundError(f"{merges.parent} has merges.txt but no vocab.json beside it")
     return Tokenizers(

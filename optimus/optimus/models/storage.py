@@ -7,13 +7,28 @@ added tensors and ``NAME.json`` with the settings that are needed to build the m
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
 from torch import nn
+from transformers.utils import logging
 
 PREFIX = "vae."
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Load and save models without transformers' progress bars, which would mix with a command's output."""
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
 
 
 def save_with_vae(module: nn.Module, folder: str | Path, name: str, **settings: Any) -> None:

@@ -20,6 +20,7 @@ from transformers import (
 from ..objectives import Objective, kl_divergence, kl_loss, sentence_lengths, total_loss
 from .decoder import Injection, LatentDecoder
 from .encoder import LatentEncoder, Posterior
+from .storage import without_bars
 
 TOKEN_FIELDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 NUM_ADDED_TOKENS = len(TOKEN_FIELDS)
@@ -121,6 +122,17 @@ class OptimusModel(PreTrainedModel):
             GPT2LMHeadModel(config.gpt2), config.latent_dim, config.inject, config.pad_token_id
         )
         self.post_init()
+
+    @classmethod
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> "OptimusModel":
+        """Read what ``save_pretrained`` wrote, in evaluation mode and without progress bars."""
+        with without_bars():
+            return super().from_pretrained(*args, **kwargs)
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """Write ``config.json`` and ``model.safetensors``, without progress bars."""
+        with without_bars():
+            super().save_pretrained(*args, **kwargs)
 
     @classmethod
     def from_parts(

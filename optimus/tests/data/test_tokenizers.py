@@ -120,6 +120,16 @@ def test_a_gap_in_the_vocabulary_moves_no_id(small, tmp_path):
     assert (tmp_path / "again" / "bert" / "vocab.txt").read_text() == path.read_text()
 
 
+def test_the_two_vocabularies_may_lie_in_two_folders(small, tmp_path):
+    small.save(tmp_path)
+    (tmp_path / "bert").rename(tmp_path / "one")
+    (tmp_path / "gpt2").rename(tmp_path / "other")
+    again = load_tokenizers(tmp_path / "one", tmp_path / "other")
+    assert again.fingerprint == small.fingerprint
+    with pytest.raises(FileNotFoundError, match=r"merges\.txt"):
+        load_tokenizers(tmp_path / "one", tmp_path / "one")
+
+
 def test_a_wrong_folder_is_named(small, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"vocab\.txt"):
         load_tokenizers(tmp_path)

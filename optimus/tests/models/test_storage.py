@@ -2,8 +2,10 @@ import pytest
 import torch
 from factories import tiny_model
 from torch import nn
+from transformers.utils import logging
 
 from optimus.models.storage import load_added, read_settings, save_with_vae
+from optimus.models.vae import OptimusModel
 
 
 class Added(nn.Module):
@@ -29,3 +31,10 @@ def test_tensors_that_do_not_fit_are_named(tmp_path):
         load_added(module, tmp_path, "task")
     with pytest.raises(FileNotFoundError, match="holds no other model"):
         read_settings(tmp_path, "other")
+
+
+def test_saving_and_loading_draw_no_bars_and_leave_them_to_others(tmp_path, capfd):
+    tiny_model().save_pretrained(tmp_path)
+    OptimusModel.from_pretrained(tmp_path)
+    assert capfd.readouterr().err == ""
+    assert logging.is_progress_bar_enabled()
