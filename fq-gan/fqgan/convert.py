@@ -15,9 +15,10 @@ from typing import Annotated
 import tyro
 
 from .biggan.build import build_generator
-from .biggan.released import Report, build_released, load_with_report, read_released_set
+from .biggan.released import build_released, read_released_set
 from .biggan.tfhub import read_tfhub_arrays, state_from_tfhub, tfhub_config
 from .biggan.weights import save_weights
+from .conversion import Report, load_with_report, require_complete, write_report
 from .runtime.command import parse
 
 
@@ -72,7 +73,7 @@ def convert_biggan(folder: Path, out: Path, suffix: str = "") -> list[Report]:
     """Convert one set; the average, where there is one, becomes the generator for use."""
     released = read_released_set(folder, suffix)
     networks, reports = build_released(released)
-    _require_complete(reports, folder)
+    require_complete(reports, folder)
     generator = networks.get("average", networks.get("generator"))
     if generator is None:
         raise ValueError(f"{folder} has a discriminator only; a folder for use needs G or G_ema")
@@ -82,7 +83,7 @@ def convert_biggan(folder: Path, out: Path, suffix: str = "") -> list[Report]:
         discriminator=networks.get("discriminator"), step=int(released.progress.get("itr", 0)),
     )  # fmt: skip
     (out / "flags.json").write_text(json.dumps(released.flags, indent=2, default=str) + "\n")
-    _write_report(out, reports)
+    write_report(out, reports)
     return reports
 
 
@@ -92,18 +93,7 @@ def convert_tfhub(source: Path, out: Path, resolution: int) -> list[Report]:
     state, filled = state_from_tfhub(read_tfhub_arrays(source), config)
     generator = build_generator(config)
     reports = [load_with_report(generator, state, "generator", filled=tuple(filled))]
-    _require_complete(reports, source)
+    require_complete(reports, source)
     save_weights(out, config, generator)
-    _write_report(out, reports)
+    write_report(out, reports)
     return reports
-
-
-def _require_complete(reports: Sequence[Report], source: Path) -> None:
-    for report in reports:
-        if not report.complete:
-            first = (*report.mismatched, *report.missing, *report.unexpected)[0]
-            raise ValueError(f"{source} does not fit: {report.summary()}; the first is {first}")
-
-
-def _write_report(out: Path, reports: Sequence[Report]) -> None:
-    (out / "report.txt").write_text("\n".join(report.text() for report in reports) + "\n")

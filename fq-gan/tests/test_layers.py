@@ -19,9 +19,9 @@ LAYERS = [
         "conversion",
         "gradients",
         "weight_files",
-    ),  # fmt: skip
+    ),
     ("data",),
-    ("scoring", "sheets", "plots"),
+    ("scoring", "sheets", "plots", "latents", "progress"),
     FAMILIES,
     ("config", "families"),
     (),  # the commands: every other module of the package

@@ -6,10 +6,15 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import torch
-import torch.distributed as dist
 from torch import Tensor, nn
 
 from ..ema import ModelAverage
+from ..gradients import (
+    average_gradients,
+    average_in_place,
+    require_grad,
+    send_from_first_rank,
+)
 from ..runtime.distributed import reduce_mean, world_size
 from ..runtime.precision import MixedPrecision
 from .config import StepConfig
@@ -64,7 +69,7 @@ class GanStep:
         self.generator, self.discriminator, self.config = generator, discriminator, config
         self.device = next(generator.parameters()).device
         self.draw = draw or self._draw
-        _send_from_first_rank(generator, discriminator)
+        send_from_first_rank(generator, discriminator)
         self.generator_optimizer = torch.optim.Adam(
             generator.parameters(), config.generator_lr, config.generator_betas, config.adam_eps,
             fused=True,
@@ -99,8 +104,8 @@ class GanStep:
             zip(images.split(config.batch_size), labels.split(config.batch_size), strict=True)
         )
         judged = []
-        _require_grad(self.discriminator, True)
-        _require_grad(self.generator, False)
+        require_grad(self.discriminator, True)
+        require_grad(self.generator, False)
         for _ in range(config.num_d_steps):
             self.discriminator_optimizer.zero_grad(set_to_none=True)
             for _ in range(config.num_d_accumulations):
@@ -109,8 +114,8 @@ class GanStep:
                 self.discriminator.parameters(), self.discriminator_optimizer,
                 config.discriminator_ortho,
             )  # fmt: skip
-        _require_grad(self.discriminator, False)
-        _require_grad(self.generator, True)
+        require_grad(self.discriminator, False)
+        require_grad(self.generator, True)
         self.generator_optimizer.zero_grad(set_to_none=True)
         for _ in range(config.num_g_accumulations):
             played = self._generator_backward()
@@ -172,7 +177,7 @@ class GanStep:
         regularized: Iterable[nn.Parameter] | None = None,
     ) -> None:
         parameters = list(parameters)
-        _average_gradients(parameters)
+        average_gradients(parameters)
         if ortho > 0.0:
             self.precision.scaler.unscale_(optimizer)
             chosen = parameters if regularized is None else regularized
@@ -185,36 +190,7 @@ class GanStep:
         return z, labels
 
 
-def _require_grad(network: nn.Module, on: bool) -> None:
-    for parameter in network.parameters():
-        parameter.requires_grad_(on)
-
-
-def _send_from_first_rank(*networks: nn.Module) -> None:
-    if world_size() > 1:
-        for network in networks:
-            for tensor in network.state_dict().values():
-                sent = tensor.contiguous()
-                dist.broadcast(sent, src=0)
-                tensor.copy_(sent)
-
-
-def _average_gradients(parameters: Iterable[nn.Parameter]) -> None:
-    """Mean of the gradients over the ranks, in one reduction."""
-    gradients = [p.grad for p in parameters if p.grad is not None]
-    if world_size() > 1:
-        _average_in_place(gradients)
-
-
 def _average_norm_statistics(network: nn.Module) -> None:
     """Mean of the running moments over the ranks, whose batches differ; keeps the ranks equal."""
     if world_size() > 1:
-        _average_in_place([b for n, b in network.named_buffers() if "stored_" in n])
-
-
-def _average_in_place(tensors: list[Tensor]) -> None:
-    if not tensors:
-        return
-    flat = reduce_mean(torch.cat([t.reshape(-1) for t in tensors]))
-    parts = flat.split([t.numel() for t in tensors])
-    torch._foreach_copy_(tensors, [p.view(t.shape) for p, t in zip(parts, tensors, strict=True)])
+        average_in_place([b for n, b in network.named_buffers() if "stored_" in n])

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from ..runtime.files import replace_folder, write_atomically
 from ..runtime.rundir import read_config
+from ..weight_files import load_into, read_tensors, save_folder
 from .build import build_generator
 from .config import BigganConfig
 from .deep import DeepGenerator
@@ -53,19 +49,8 @@ def save_weights(
         class_names: in the order of the labels.
         step: iterations behind these weights.
     """
-    target = Path(folder)
-    partial = target.with_name(f".{target.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
     networks = {"model": generator, "raw": raw, "discriminator": discriminator}
-    for name, network in networks.items():
-        if network is not None:
-            state = {key: value.contiguous() for key, value in network.state_dict().items()}
-            save_file(state, partial / f"{name}.safetensors")
-    plain = {**dataclasses.asdict(config), "class_names": list(class_names), "step": step}
-    write_atomically(partial / "config.json", json.dumps(plain, indent=2) + "\n")
-    replace_folder(partial, target)
-    return target
+    return save_folder(folder, networks, config, class_names=list(class_names), step=step)
 
 
 def load_weights(
@@ -96,24 +81,6 @@ def load_weights(
     load_into(generator, path)
     generator.to(device).eval()
     return Weights(config, generator, extra.get("class_names", []), extra.get("step", 0))
-
-
-def load_into(network: nn.Module, path: Path) -> None:
-    """Load a safetensors file that has to fit ``network`` in every name and shape."""
-    try:
-        network.load_state_dict(read_tensors(path))
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} does not fit the network its config.json describes: {error}"
-        ) from error
-
-
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file; raises ``ValueError`` where it is damaged."""
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); make it again") from error
 
 
 def start_from(

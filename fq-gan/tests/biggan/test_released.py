@@ -16,11 +16,11 @@ from fqgan.biggan import (
 from fqgan.biggan.released import (
     build_released,
     load_adam,
-    load_with_report,
     read_released_set,
     restore,
     with_fresh_quantizers,
 )
+from fqgan.conversion import load_with_report
 
 SAMPLE_TOLERANCE = 1e-4  # absolute, images are in [-1, 1]
 
@@ -85,17 +85,6 @@ def test_moments_saved_under_the_keys_of_old_versions_are_put_in_order():
     optimizer.step()
     with pytest.raises(ValueError, match="do not belong together"):
         load_adam(optimizer, {"state": {}, "param_groups": [{"params": [1]}]}, "G_optim")
-
-
-def test_the_report_names_what_does_not_fit():
-    network = torch.nn.Linear(2, 3)
-    state = {"weight": torch.zeros(3, 3), "extra": torch.zeros(1)}
-    report = load_with_report(network, state, "G")
-    assert not report.complete
-    assert report.missing == ("bias",)
-    assert report.unexpected == ("extra",)
-    assert report.mismatched == ("weight: [3, 3] in the file, [3, 2] in the network",)
-    assert "1 missing, 1 unexpected, 1 of another shape" in report.text()
 
 
 def test_a_plain_discriminator_fits_one_with_quantizers_after_a_shift():
