@@ -13,10 +13,10 @@ import torch
 
 from ..data.datasets import DataConfig, build_images, data_name
 from ..data.statistics import score_samples
+from ..latents import Latents
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import Scorer, ScoringOptions, open_extractor, record_evaluation
-from .latents import Latents
 from .options import SampleStatistics, run_of
 from .sampling import Sampler
 from .weights import load_weights, weights_of_run

@@ -12,11 +12,11 @@ import torch
 
 from ..data.datasets import DataConfig, build_images
 from ..data.images import to_bytes
+from ..latents import Latents
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import Scorer, ScoringOptions
 from ..sheets import save_image
-from .latents import Latents
 from .options import SampleStatistics, run_of
 from .sampling import Sampler, class_sheet, interpolation_sheets, random_sheet
 from .weights import Weights, load_weights, weights_of_run

@@ -10,10 +10,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from ..latents import Latents
 from ..sheets import midpoints, save_sheet
 from .deep import DeepGenerator
 from .generator import Generator
-from .latents import Latents
 from .norms import standing_statistics
 from .options import SampleStatistics
 

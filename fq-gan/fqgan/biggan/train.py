@@ -9,11 +9,13 @@ from typing import TypeAlias, cast
 import torch
 from torch import Tensor, nn
 
-from ..data.batches import Batches
+from ..data.batches import next_images
 from ..data.datasets import build_batches, build_images
+from ..latents import Latents
+from ..progress import RunProgress, improves, is_due, write_parameter_counts
 from ..quantizer import quantizer_statistics
 from ..runtime import distributed
-from ..runtime.checkpoint import Checkpoint, Progress
+from ..runtime.checkpoint import Checkpoint
 from ..runtime.files import write_atomically
 from ..runtime.logs import Logs
 from ..runtime.precision import MixedPrecision, check_finite
@@ -23,24 +25,12 @@ from ..scoring import Scorer
 from .build import build_discriminator, build_generator
 from .deep import DeepGenerator
 from .generator import Generator
-from .latents import Latents
 from .options import BigganTrain, share_step
 from .sampling import Sampler, class_sheet
 from .step import GanStep
 from .weights import save_weights, start_from
 
 AnyGenerator: TypeAlias = Generator | DeepGenerator
-
-
-class RunProgress(Progress):
-    """What a run knows of itself: its step, its best score, and how many were the best so far."""
-
-    step: int
-
-    def __init__(self) -> None:
-        super().__init__(best=0.0, best_saved=0)
-        self.best: float
-        self.best_saved: int
 
 
 def train(config: BigganTrain) -> AnyGenerator:
@@ -151,20 +141,6 @@ def train(config: BigganTrain) -> AnyGenerator:
         return chosen
 
 
-def is_due(step: int, every: int, last: int = 0) -> bool:
-    """Whether something that happens ``every`` steps (0: never), and at ``last``, happens now."""
-    return every > 0 and (step % every == 0 or step == last)
-
-
-def next_images(batches: Batches, count: int) -> tuple[Tensor, Tensor]:
-    """The next ``count`` batches as one: images (count * B, 3, R, R) and labels.
-
-    Batches are asked for one by one, so that ranks and accumulations are interchangeable.
-    """
-    drawn = [next(batches) for _ in range(count)]
-    return torch.cat([batch.images for batch in drawn]), torch.cat([b.labels for b in drawn])
-
-
 def sampler_of(config: BigganTrain, generator: AnyGenerator, seed: int, shared: bool) -> Sampler:
     """A sampler with a stream of its own: sampling does not disturb training."""
     latents = Latents(
@@ -201,25 +177,6 @@ def write_fixed_sheet(
     if distributed.is_main():
         sampler = sampler_of(config, generator, config.seed + 2, shared=False)
         class_sheet(sampler, run_dir / "samples" / f"fixed_{step:06d}.png")
-
-
-def improves(value: float, metric: str, progress: RunProgress) -> bool:
-    """Whether ``value`` is strictly better than any before; remembers it in ``progress``."""
-    ahead = value - progress.best if metric == "inception_score" else progress.best - value
-    if progress.best_saved > 0 and ahead <= 0:
-        return False
-    progress.best = value
-    return True
-
-
-def write_parameter_counts(run_dir: Path, **networks: nn.Module) -> None:
-    """``parameters.json``: how many numbers each network learns."""
-    if distributed.is_main():
-        counts = {
-            name: sum(parameter.numel() for parameter in network.parameters())
-            for name, network in networks.items()
-        }
-        write_atomically(run_dir / "parameters.json", json.dumps(counts) + "\n")
 
 
 class Spectra:

@@ -205,3 +205,12 @@ def some(total: int, limit: int) -> Tensor:
         return torch.arange(total)
     order = torch.randperm(total, generator=torch.Generator().manual_seed(0))
     return order[:limit].sort().values
+
+
+def next_images(batches: Batches, count: int) -> tuple[Tensor, Tensor]:
+    """The next ``count`` batches as one: images (count * B, 3, R, R) and labels.
+
+    Batches are asked for one by one, so that ranks and accumulations are interchangeable.
+    """
+    drawn = [next(batches) for _ in range(count)]
+    return torch.cat([batch.images for batch in drawn]), torch.cat([b.labels for b in drawn])

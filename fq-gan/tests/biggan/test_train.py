@@ -9,7 +9,7 @@ from runs import tiny_run, weights_of
 from safetensors.torch import load_file
 
 from fqgan.biggan import step as step_module
-from fqgan.biggan.train import RunProgress, Spectra, improves, is_due, train
+from fqgan.biggan.train import Spectra, train
 from fqgan.runtime.checkpoint import Checkpoint
 from fqgan.runtime.command import Stopped
 from fqgan.runtime.logs import read_metrics
@@ -153,21 +153,6 @@ def test_inception_weights_that_are_missing_are_named_before_the_first_step(tmp_
     with pytest.raises(FileNotFoundError, match=r"absent.pth is missing.*--features random"):
         train(run)
     assert not (tmp_path / "run").exists()
-
-
-def test_improvement_is_strict_and_has_a_direction():
-    progress = RunProgress()
-    assert improves(5.0, "fid", progress)
-    progress.best_saved = 1
-    assert not improves(5.0, "fid", progress)
-    assert improves(4.0, "fid", progress)
-    assert not improves(3.0, "inception_score", progress)
-    assert improves(4.5, "inception_score", progress)
-
-
-def test_intervals_of_zero_never_come_due():
-    assert [step for step in range(1, 8) if is_due(step, 3, 7)] == [3, 6, 7]
-    assert not any(is_due(step, 0, 7) for step in range(1, 8))
 
 
 def test_rows_of_singular_values_behind_the_checkpoint_are_dropped(tmp_path):

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ..runtime import distributed
+from .runtime import distributed
 
 
 class Latent(NamedTuple):

@@ -1,6 +1,6 @@
 import torch
 
-from fqgan.biggan.latents import Latents
+from fqgan.latents import Latents
 from fqgan.runtime import distributed
 
 
