@@ -13,6 +13,14 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
+UNREADABLE = (
+    UnidentifiedImageError,
+    OSError,
+    SyntaxError,
+    ValueError,
+    Image.DecompressionBombError,
+)
+"""What Pillow and `to_rgb` raise for a file that is no image, or a damaged one."""
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 
 
@@ -27,7 +35,7 @@ class Images(Protocol):
     def __len__(self) -> int: ...
 
     def read(self, index: Tensor, crop: Tensor | None = None) -> Tensor:
-        """Pixels (B, 3, R, R), uint8, of the images at ``index`` (B,).
+        """Pixels (B, 3, R, R), uint8 or float levels 0..255, of the images at ``index`` (B,).
 
         ``crop`` (B,), in [0, 1], says where the square lies on the long edge of an image that is
         not square; None takes the centre.
@@ -39,7 +47,7 @@ class ArrayImages:
     """Images held in memory.
 
     Args:
-        pixels: (N, 3, R, R), uint8.
+        pixels: (N, 3, R, R), uint8, or float32 levels 0..255.
         labels: (N,), int64.
         class_names: one name for each label.
         name: what errors and files call this set.
@@ -48,7 +56,8 @@ class ArrayImages:
     def __init__(
         self, pixels: Tensor, labels: Tensor, class_names: Sequence[str], name: str
     ) -> None:
-        if pixels.dtype != torch.uint8 or pixels.dim() != 4 or pixels.shape[1] != 3:
+        known = pixels.dtype in (torch.uint8, torch.float32)
+        if not known or pixels.dim() != 4 or pixels.shape[1] != 3:
             raise ValueError(f"{name}: pixels must be uint8 (N, 3, R, R), got {pixels.shape}")
         if pixels.shape[2] != pixels.shape[3] or len(labels) != len(pixels):
             raise ValueError(
@@ -75,8 +84,8 @@ class ArrayImages:
 class EncodedImages:
     """Image files that are decoded when read, by a pool of threads (Pillow frees the lock).
 
-    The short edge of an image is kept, the square is cut out of the long one and resized to
-    ``resolution`` (PIL bilinear), as the authors do.
+    By default the short edge of an image is kept, the square is cut out of the long one and resized
+    to ``resolution`` (PIL bilinear), as the authors of BigGAN do.
 
     Args:
         entries: N names, relative to the folder or archive.
@@ -86,6 +95,7 @@ class EncodedImages:
         resolution: R, pixels.
         load: gives an entry's content.
         workers: threads.
+        fit: makes an RGB image, R, and a place on its long edge into (R, R, 3) levels 0..255.
     """
 
     def __init__(
@@ -98,10 +108,11 @@ class EncodedImages:
         resolution: int,
         load: Callable[[str], BinaryIO],
         workers: int = 4,
+        fit: Callable[[Image.Image, int, float], np.ndarray] | None = None,
     ) -> None:
         self.entries, self.labels = list(entries), labels
         self.class_names, self.name, self.resolution = list(class_names), name, resolution
-        self._load, self._workers = load, max(1, workers)
+        self._load, self._workers, self._fit = load, max(1, workers), fit or square
         self._pool: ThreadPoolExecutor | None = None
         check_classes(labels, self.class_names, name)
 
@@ -120,17 +131,30 @@ class EncodedImages:
         entry = self.entries[position]
         try:
             with self._load(entry) as file, Image.open(file) as image:
-                return square(image.convert("RGB"), self.resolution, offset)
-        except (
-            UnidentifiedImageError,
-            OSError,
-            SyntaxError,
-            Image.DecompressionBombError,
-        ) as error:
+                return self._fit(to_rgb(image), self.resolution, offset)
+        except UNREADABLE as error:
             raise ValueError(
                 f"{self.name}: {entry} cannot be read as an image ({error}); "
                 "replace it or move it away"
             ) from error
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """``image`` of any mode as 8-bit RGB; transparency is dropped.
+
+    Sixteen bits of grey are scaled to eight: Pillow's own conversion would cut them off at 255.
+
+    Raises:
+        ValueError: the pixels are floating-point numbers or larger than 16 bits.
+    """
+    if image.mode == "F" or image.mode.startswith("I"):
+        levels = np.asarray(image, dtype=np.float64)
+        if image.mode == "F" or levels.min() < 0 or levels.max() > 65535:
+            raise ValueError(
+                f"its pixels (mode {image.mode}) are not 8-bit or 16-bit levels; save it as PNG"
+            )
+        image = Image.fromarray((levels / 257).round().astype(np.uint8))
+    return image.convert("RGB")
 
 
 def square(image: Image.Image, resolution: int, offset: float = 0.5) -> np.ndarray:
@@ -163,7 +187,8 @@ def in_memory(images: Images, name: str | None = None, batch_size: int = 1000) -
     if isinstance(images, ArrayImages):
         return images
     order = torch.arange(len(images))
-    pixels = torch.empty(len(images), 3, images.resolution, images.resolution, dtype=torch.uint8)
+    shape = (len(images), 3, images.resolution, images.resolution)
+    pixels = torch.empty(shape, dtype=images.read(order[:1]).dtype)
     for part in order.split(batch_size):
         pixels[part] = images.read(part)
     return ArrayImages(pixels, images.labels, images.class_names, name or images.name)

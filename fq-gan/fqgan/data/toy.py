@@ -1,8 +1,9 @@
-"""Toy images made by code: ten shapes whose colours, sizes and places vary."""
+"""Toy images made by code: ten shapes whose colours, sizes, places and renderings vary."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import torch
@@ -10,6 +11,7 @@ import torch
 from .images import ArrayImages
 
 Distance = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Style = Literal["filled", "inked"]
 
 
 def _polygon(corners: int, turn: float, apothem: float) -> Distance:
@@ -88,7 +90,28 @@ def toy_images(count: int, *, seed: int = 0, resolution: int = 32, part: int = 2
     )
 
 
-def _draw(labels: np.ndarray, resolution: int, random: np.random.Generator) -> np.ndarray:
+def toy_domain(
+    count: int, style: Style, *, seed: int = 0, resolution: int = 64, part: int = 500
+) -> ArrayImages:
+    """``count`` images of the same shapes in one of two renderings.
+
+    ``filled`` is that of `toy_images`; ``inked`` shows the shape pale, with a dark outline, on
+    paper. Images of equal seed, count and resolution show the same shapes in both.
+    """
+    random = np.random.Generator(np.random.PCG64(seed))
+    labels = np.arange(count) % len(SHAPES)
+    parts = [
+        _draw(labels[start : start + part], resolution, random, style)
+        for start in range(0, count, part)
+    ]
+    pixels = torch.from_numpy(np.concatenate(parts))
+    name = f"{style} toy shapes, seed {seed}"
+    return ArrayImages(pixels, torch.zeros(count, dtype=torch.int64), [style], name)
+
+
+def _draw(
+    labels: np.ndarray, resolution: int, random: np.random.Generator, style: Style = "filled"
+) -> np.ndarray:
     def draw(low: float, high: float, *shape: int) -> np.ndarray:
         return random.uniform(low, high, (len(labels), *shape)).astype(np.float32)
 
@@ -108,7 +131,15 @@ def _draw(labels: np.ndarray, resolution: int, random: np.random.Generator) -> n
     ground = (
         ground + (slope[:, :1] * axis[:, None, :] + slope[:, 1:] * axis[:, :, None])[:, None, 0]
     )
-    image = ground + (_bright(draw(0, 1)) - ground) * cover
+    colour = _bright(draw(0, 1))
+    if style == "inked":
+        ground, colour = 0.9 + 0.25 * (ground - 0.25), 0.65 + 0.35 * colour
+        stroke = 0.02 * resolution + 0.5  # pixels to either side of the outline
+        line = np.clip(stroke - np.abs(distance) * radius * (resolution / 2), 0, 1)[:, None]
+        image = ground + (colour - ground) * cover
+        image = image + (np.float32(0.1) - image) * line
+        return np.clip(image * 255, 0, 255).astype(np.uint8)
+    image = ground + (colour - ground) * cover
     return np.clip(image * 255, 0, 255).astype(np.uint8)
 
 

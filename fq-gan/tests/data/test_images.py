@@ -15,6 +15,7 @@ from fqgan.data.images import (
     normalize,
     square,
     to_bytes,
+    to_rgb,
 )
 
 
@@ -89,6 +90,13 @@ def test_labels_without_a_class_and_classes_without_an_image_are_refused():
 
 def test_pixels_of_another_type_or_shape_are_refused():
     with pytest.raises(ValueError, match="uint8"):
-        ArrayImages(torch.zeros(2, 3, 4, 4), torch.zeros(2), ["a"], "x")
+        ArrayImages(torch.zeros(2, 3, 4, 4, dtype=torch.int64), torch.zeros(2), ["a"], "x")
     with pytest.raises(ValueError, match="square"):
         ArrayImages(torch.zeros(2, 3, 4, 5, dtype=torch.uint8), torch.zeros(2), ["a"], "x")
+
+
+def test_sixteen_bits_of_grey_become_eight():
+    image = Image.fromarray(np.array([[0, 257, 65535]], dtype=np.uint16))
+    assert np.asarray(to_rgb(image)).tolist() == [[[0] * 3, [1] * 3, [255] * 3]]
+    with pytest.raises(ValueError, match="mode F"):
+        to_rgb(Image.fromarray(np.zeros((2, 2), np.float32)))

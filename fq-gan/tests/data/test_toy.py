@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from fqgan.data.toy import SHAPES, toy_images
+from fqgan.data.toy import SHAPES, toy_domain, toy_images
 
 
 def test_a_seed_gives_the_same_images_and_another_seed_others():
@@ -42,3 +42,15 @@ def test_shapes_can_be_told_apart():
 def test_too_few_or_too_small_images_are_refused():
     with pytest.raises(ValueError, match="toy-images 9"):
         toy_images(9)
+
+
+def test_the_two_renderings_show_the_same_shapes_in_the_same_places():
+    filled, inked = (toy_domain(20, style, seed=3).pixels.float() for style in ("filled", "inked"))
+    assert filled.shape == (20, 3, 64, 64)
+    assert filled.mean() < 128 < inked.mean()
+    for dull, paper in zip(filled, inked, strict=True):
+        inside = dull.amax(0) > 140  # bright shape on dull ground
+        outline = paper.amax(0) < 60
+        assert outline.any()
+        near = torch.nn.functional.max_pool2d(inside[None].float(), 7, 1, 3)[0] > 0
+        assert near[outline].float().mean() > 0.9
