@@ -4,30 +4,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from .batches import Batches, some
 from .cifar import ARCHIVES, read_cifar
+from .digits import StackedDigits, read_mnist, read_svhn
 from .folders import read_folder, read_zip
 from .hdf5 import read_hdf5
 from .images import ArrayImages, Images, Subset, in_memory
+from .photographs import read_celeba, read_lsun, read_photographs
+from .tfrecords import read_tfrecords
 from .toy import toy_images
+
+Source = Literal[
+    "cifar10", "cifar100", "folder", "zip", "hdf5", "toy", "tfrecords", "images", "mnist",
+    "mnist-rgb", "svhn", "celeba", "lsun", "lsun-wide",
+]  # fmt: skip
+SIZES = {"cifar10": 32, "cifar100": 32, "mnist": 32, "mnist-rgb": 32, "svhn": 32, "celeba": 128}
+"""Sources whose images have one size."""
 
 
 @dataclass(frozen=True)
 class DataConfig:
     """The images of a run."""
 
-    source: Literal["cifar10", "cifar100", "folder", "zip", "hdf5", "toy"] = "cifar10"
-    """Kind of data set; "toy" is made by code."""
+    source: Source = "cifar10"
+    """Kind of data set: "folder" has CLASS/IMAGE, "images" no classes; "toy" is made by code."""
     path: str = "data/cifar"
-    """Folder or file that `fqgan prepare` wrote; a folder or zip of CLASS/IMAGE."""
+    """Folder or file that `fqgan prepare` wrote; a folder or zip of images."""
     resolution: int = 32
-    """Width and height in pixels; folders and zips are cut square and resized to it."""
+    """Width and height in pixels; image files are resized to it, TFRecords hold several."""
     split: Literal["train", "validation", "test"] = "train"
-    """Part of the data set (CIFAR, and zips with folders of these names)."""
+    """Part of the data set (CIFAR, MNIST, SVHN, and zips with folders of these names)."""
     validation_fraction: float = 0.0
     """Share of every CIFAR class that moves from "train" to "validation"."""
     augment: bool = False
@@ -54,8 +64,11 @@ class DataConfig:
             )
         if self.limit < 0:
             raise ValueError(f"--data.limit must not be negative, got {self.limit}")
-        if self.source in ARCHIVES and self.resolution != 32:
-            raise ValueError(f"--data.resolution {self.resolution}: {self.source} has 32 pixels")
+        if self.resolution != SIZES.get(self.source, self.resolution):
+            raise ValueError(
+                f"--data.resolution {self.resolution}: {self.source} has {SIZES[self.source]} "
+                "pixels"
+            )
 
 
 LEGACY_DATASETS: dict[str, DataConfig] = {
@@ -95,26 +108,39 @@ def build_images(config: DataConfig, *, seed: int = 0) -> Images:
 
 
 def _open(config: DataConfig, seed: int) -> Images:
-    if config.source == "toy":
-        return toy_images(config.toy_images, seed=seed, resolution=config.resolution)
-    if config.source == "hdf5":
-        return read_hdf5(config.path)
-    if config.source == "folder":
-        return read_folder(
-            config.path,
-            resolution=config.resolution,
-            workers=config.workers,
-            skip_other_files=config.skip_other_files,
-        )
-    if config.source == "zip":
-        return read_zip(
-            config.path,
-            resolution=config.resolution,
-            split=config.split,
-            workers=config.workers,
-            skip_other_files=config.skip_other_files,
-        )
-    return read_cifar(config.source, config.path, config.split, config.validation_fraction)
+    size, path = config.resolution, config.path
+    files: dict[str, Any] = {
+        "workers": config.workers,
+        "skip_other_files": config.skip_other_files,
+    }
+    match config.source:
+        case "toy":
+            return toy_images(config.toy_images, seed=seed, resolution=size)
+        case "hdf5":
+            return read_hdf5(path)
+        case "tfrecords":
+            return read_tfrecords(path, size)
+        case "folder":
+            return read_folder(path, resolution=size, **files)
+        case "images":
+            return read_photographs(path, resolution=size, **files)
+        case "zip":
+            return read_zip(path, resolution=size, split=config.split, **files)
+        case "mnist":
+            return read_mnist(path, config.split)
+        case "mnist-rgb":
+            return StackedDigits(read_mnist(path, config.split), config.limit or 1_000_000)
+        case "svhn":
+            return read_svhn(path, config.split)
+        case "celeba":
+            return read_celeba(path, workers=config.workers)
+        case "lsun" | "lsun-wide":
+            wide = config.source == "lsun-wide"
+            return read_lsun(
+                path, resolution=size, wide=wide, workers=config.workers, limit=config.limit
+            )
+        case "cifar10" | "cifar100":
+            return read_cifar(config.source, path, config.split, config.validation_fraction)
 
 
 def build_batches(

@@ -32,11 +32,24 @@ from ..runtime.download import download, verify
 from ..runtime.files import write_atomically
 from .batches import once
 from .cifar import ARCHIVES, read_cifar
+from .dataset_tool import (
+    CompareOptions,
+    DigitsOptions,
+    DisplayOptions,
+    ExtractOptions,
+    TfrecordsOptions,
+    prepare_compare,
+    prepare_digits,
+    prepare_display,
+    prepare_extract,
+    prepare_tfrecords,
+)
 from .datasets import DataConfig, build_images, data_name
 from .folders import read_folder
 from .hdf5 import read_hdf5, write_hdf5
 from .imagenet import unpack_imagenet
 from .images import Images
+from .prepare_unpaired import VERBS as UNPAIRED_VERBS
 from .statistics import statistics_path
 from .toy import toy_images
 
@@ -265,8 +278,15 @@ _VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "folder": (FolderOptions, prepare_folder),
     "hdf5": (Hdf5Options, prepare_hdf5),
     "toy": (ToyOptions, prepare_toy),
+    "mnist": (DigitsOptions, lambda options: prepare_digits("mnist", options)),
+    "svhn": (DigitsOptions, lambda options: prepare_digits("svhn", options)),
+    "tfrecords": (TfrecordsOptions, prepare_tfrecords),
+    "display": (DisplayOptions, prepare_display),
+    "extract": (ExtractOptions, prepare_extract),
+    "compare": (CompareOptions, prepare_compare),
     "moments": (MomentsOptions, prepare_moments),
     "inception": (InceptionOptions, prepare_inception),
+    **UNPAIRED_VERBS,
 }
 
 
@@ -274,7 +294,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run ``fqgan prepare cifar10 --data-dir data/cifar``."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in {"-h", "--help"}:
-        lines = [f"  {verb:<10} {(kind.__doc__ or '')}" for verb, (kind, _) in _VERBS.items()]
+        lines = [f"  {verb:<14} {(kind.__doc__ or '')}" for verb, (kind, _) in _VERBS.items()]
         print("usage: fqgan prepare WHAT ...\n\n" + "\n".join(lines))
         return
     if words[0] not in _VERBS:
