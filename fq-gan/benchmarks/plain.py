@@ -19,8 +19,8 @@ from fqgan.biggan.build import build_discriminator, build_generator
 from fqgan.biggan.config import BigganConfig, StepConfig
 from fqgan.biggan.layers import DiscriminatorBlock, GeneratorBlock
 from fqgan.biggan.norms import ConditionalNorm
-from fqgan.biggan.spectral_norm import SpectralNorm
 from fqgan.quantizer import FeatureQuantizer
+from fqgan.spectral_norm import SpectralNorm
 
 
 class PlainQuantizer(nn.Module):

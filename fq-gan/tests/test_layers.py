@@ -19,6 +19,7 @@ LAYERS = [
         "conversion",
         "gradients",
         "weight_files",
+        "spectral_norm",
     ),
     ("data",),
     ("scoring", "sheets", "plots", "latents", "progress"),

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear
 from .config import BigganConfig, Norm
 from .norms import ConditionalNorm
-from .spectral_norm import SpectralConv2d, SpectralEmbedding, SpectralLinear
 
 
 @dataclass(frozen=True)

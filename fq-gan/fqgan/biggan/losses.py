@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .spectral_norm import as_matrix
+from ..spectral_norm import as_matrix
 
 
 class AdversarialLoss(NamedTuple):

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fqgan.biggan.layers import LayerFactory
-from fqgan.biggan.spectral_norm import as_matrix
+from fqgan.spectral_norm import as_matrix
 
 
 def converged(layer, x, calls=200):
