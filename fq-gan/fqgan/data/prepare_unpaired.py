@@ -1,0 +1,185 @@
+"""Preparation of unpaired data sets: fetch, unpack, decode every image, count."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from PIL import Image
+
+from ..runtime.archive import extract
+from ..runtime.download import download
+from .unpaired import Split, UnpairedConfig, build_domains
+
+logger = logging.getLogger(__name__)
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+FOLDERS = ("trainA", "trainB", "testA", "testB")
+
+
+class UnpairedSet(NamedTuple):
+    """Where a data set is; images in `FOLDERS`, () where no count is published for them."""
+
+    url: str
+    mirrors: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
+
+
+def _cyclegan(name: str, *counts: int) -> UnpairedSet:
+    mirror = f"http://efrosgans.eecs.berkeley.edu/cyclegan/datasets/{name}.zip"
+    url = f"https://people.eecs.berkeley.edu/~taesung_park/CycleGAN/datasets/{name}.zip"
+    return UnpairedSet(url, (mirror,), counts)
+
+
+SETS: dict[str, UnpairedSet] = {
+    "selfie2anime": UnpairedSet(
+        "https://drive.usercontent.google.com/download?id=1xOWj1UVgp6NKMT3HbPhBbtq2A4EDkghF"
+        "&export=download&confirm=t",
+        counts=(3400, 3400, 100, 100),
+    ),
+    "horse2zebra": _cyclegan("horse2zebra", 1067, 1334, 120, 140),
+    "vangogh2photo": _cyclegan("vangogh2photo", 400, 6287, 400, 751),
+    "cat2dog": UnpairedSet("http://vllab.ucmerced.edu/hylee/DRIT/datasets/cat2dog.zip"),
+    "portrait": UnpairedSet("http://vllab.ucmerced.edu/hylee/DRIT/datasets/portrait.zip"),
+}
+
+
+@dataclass(frozen=True)
+class UnpairedSetOptions:
+    """Fetch and unpack an unpaired data set; every image is decoded once."""
+
+    data_dir: str = ""
+    """Folder that receives trainA, trainB, testA and testB; empty: data/ and the name."""
+    archive: str = ""
+    """An archive that is here already, instead of a download."""
+    workers: int = 4
+    """Threads that decode."""
+
+
+@dataclass(frozen=True)
+class UnpairedFolderOptions:
+    """Check a folder of trainA, trainB, testA, testB: every image is decoded once."""
+
+    path: str
+    """The folder."""
+    workers: int = 4
+    """Threads that decode."""
+
+
+@dataclass(frozen=True)
+class ToyDomainsOptions:
+    """Write the toy pair of domains as PNG files: shapes filled on dull ground, inked on paper."""
+
+    out: str = "data/toy-domains"
+    """The new folder."""
+    toy_images: int = 500
+    """Training images of each domain; a tenth of it for tests."""
+    resolution: int = 64
+    """Their width and height."""
+    seed: int = 0
+    """Of the drawing."""
+
+
+def prepare_unpaired_set(name: str, options: UnpairedSetOptions) -> None:
+    """Make ``data_dir`` hold the four folders of the data set ``name``.
+
+    Raises:
+        OSError, ValueError: it cannot be fetched, or is damaged; the sentence has the way by hand.
+    """
+    chosen, root = SETS[name], Path(options.data_dir or f"data/{name}")
+    if not all((root / folder).is_dir() for folder in FOLDERS):
+        archive = Path(options.archive) if options.archive else root.with_name(f"{name}.zip")
+        if options.archive and not archive.is_file():
+            raise FileNotFoundError(f"--archive {archive} does not exist")
+        if not options.archive:
+            try:
+                download(chosen.url, archive, mirrors=chosen.mirrors)
+            except OSError as error:
+                raise OSError(f"{error}, or name it with --archive") from error
+        unpack_domains(archive, root)
+    counts = check_domains(root, options.workers)
+    if chosen.counts and counts != chosen.counts:
+        logger.warning(
+            "%s has %s images in %s; %s are published",
+            root, counts, ", ".join(FOLDERS), chosen.counts,
+        )  # fmt: skip
+
+
+def unpack_domains(archive: Path, root: Path) -> None:
+    """Unpack ``archive`` and move its four folders, wherever they are in it, into ``root``.
+
+    Raises:
+        ValueError: it has no such folders, or is refused (see `extract`).
+    """
+    scratch = root.with_name(f".{root.name}.unpacked")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        extract(archive, scratch)
+        places = sorted(path.parent for path in scratch.rglob("trainA") if path.is_dir())
+        places = [place for place in places if "__MACOSX" not in place.parts]
+        lacking = [name for name in FOLDERS if not places or not (places[0] / name).is_dir()]
+        if lacking:
+            raise ValueError(
+                f"{archive} has no folder {lacking[0]}; an archive of trainA, trainB, testA and "
+                "testB is needed"
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        for name in FOLDERS:
+            shutil.rmtree(root / name, ignore_errors=True)
+            os.replace(places[0] / name, root / name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_domains(root: str | Path, workers: int = 4) -> tuple[int, ...]:
+    """Decode every image below ``root``; returns the numbers of images in `FOLDERS`.
+
+    Raises:
+        FileNotFoundError, ValueError: a folder is missing or empty, a file cannot be read.
+    """
+    config = UnpairedConfig(path=str(root), resolution=16, workers=workers)
+    counts = []
+    for images in (*build_domains(config, "train"), *build_domains(config, "test")):
+        for index in torch.arange(len(images)).split(256):
+            images.read(index)
+        logger.info("%s: %d images", images.name, len(images))
+        counts.append(len(images))
+    return tuple(counts)
+
+
+def prepare_unpaired_folder(options: UnpairedFolderOptions) -> None:
+    """Decode every image of a folder of the user's own."""
+    check_domains(options.path, options.workers)
+
+
+def prepare_toy_domains(options: ToyDomainsOptions) -> None:
+    """Draw and write the toy pair; files that are there already are written again alike."""
+    config = UnpairedConfig("toy", resolution=options.resolution, toy_images=options.toy_images)
+    for split in SPLITS:
+        for domain, images in zip(
+            "AB", build_domains(config, split, seed=options.seed), strict=True
+        ):
+            folder = Path(options.out) / f"{split}{domain}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = images.read(torch.arange(len(images)))
+            for number, levels in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
+                Image.fromarray(levels).save(folder / f"{number:05d}.png")
+            logger.info("%s: %d images", folder, len(images))
+
+
+def _verb(name: str) -> Callable[[Any], None]:
+    return lambda options: prepare_unpaired_set(name, options)
+
+
+VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    **{name: (UnpairedSetOptions, _verb(name)) for name in SETS},
+    "unpaired": (UnpairedFolderOptions, prepare_unpaired_folder),
+    "toy-domains": (ToyDomainsOptions, prepare_toy_domains),
+}
+"""Verbs of ``fqgan prepare``: options and function."""
