@@ -20,8 +20,8 @@ from .runtime import distributed
 
 
 @dataclass(frozen=True)
-class ScoringOptions:
-    """How samples are scored. Figures of different ``features`` cannot be compared."""
+class FeatureOptions:
+    """On which features images are compared."""
 
     features: FeatureName = "inception-torch"
     """inception-torch: BigGAN's protocol; inception: TensorFlow's; the others work offline."""
@@ -29,19 +29,30 @@ class ScoringOptions:
     """File with the Inception weights, or folder with the SqueezeNet weights."""
     download: bool = False
     """Download the Inception weights where no file is given and none is in the cache."""
-    num_images: int = 50_000
-    """Generated images that are scored."""
-    real_images: int = 0
-    """Images of the data set they are compared with, from the first on; 0 takes all."""
     batch_size: int = 64
     """Images in one pass."""
-    splits: int = 10
-    """Of the Inception score."""
     cache_dir: str = ""
     """Where weights and statistics of data sets are kept; empty: $FQGAN_CACHE, ~/.cache/fqgan."""
 
     def __post_init__(self) -> None:
-        for name in ("num_images", "batch_size", "splits"):
+        if self.batch_size < 1:
+            raise ValueError(f"--scoring.batch-size must be at least 1, got {self.batch_size}")
+
+
+@dataclass(frozen=True)
+class ScoringOptions(FeatureOptions):
+    """How samples are scored. Figures of different ``features`` cannot be compared."""
+
+    num_images: int = 50_000
+    """Generated images that are scored."""
+    real_images: int = 0
+    """Images of the data set they are compared with, from the first on; 0 takes all."""
+    splits: int = 10
+    """Of the Inception score."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name in ("num_images", "splits"):
             if getattr(self, name) < 1:
                 raise ValueError(
                     f"--scoring.{name.replace('_', '-')} must be at least 1, "
@@ -54,7 +65,7 @@ class ScoringOptions:
             )
 
 
-def open_extractor(options: ScoringOptions, device: torch.device | str) -> FeatureExtractor:
+def open_extractor(options: FeatureOptions, device: torch.device | str) -> FeatureExtractor:
     """The features of ``options``; raises ``FileNotFoundError`` or ``ValueError`` for weights."""
     return build_extractor(
         options.features,
