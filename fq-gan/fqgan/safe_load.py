@@ -1,8 +1,8 @@
 """Reading other people's ``.pth`` files without running what is in them.
 
-The only module that unpickles. Files are read with ``weights_only=True`` and a short list of
-further names, each replaced by an inert class or function of this module. Nothing here falls back
-to unrestricted unpickling.
+Files of torch are read with ``weights_only=True`` and a short list of further names, each replaced
+by an inert class or function of this module; other pickles of arrays with such names alone. Nothing
+here falls back to unrestricted unpickling.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from __future__ import annotations
 import collections
 import pickle
 import zipfile
+from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import torch
@@ -122,6 +123,140 @@ def _load_legacy_without_tensors(path: Path, first_error: str) -> Any:
             f"{path} is not a readable PyTorch file ({_first_line(str(error))}); "
             "fetch or copy it again"
         ) from None
+
+
+def load_record_pickle(path: str | Path, records: Collection[str]) -> Any:
+    """A pickle of plain data, numpy arrays and instances of some classes, as `Record`.
+
+    Args:
+        path: of the file.
+        records: full names of the classes whose instances come back as `Record`; their code is
+            neither looked for nor run.
+
+    Returns:
+        What was pickled. Arrays are `PickledArray` until they are asked for.
+
+    Raises:
+        FileNotFoundError: no such file.
+        ValueError: not such a file, a damaged one, or one that names anything else.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with path.open("rb") as file:
+            return _RecordUnpickler(file, records).load()
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} was not loaded, because it holds something other than plain data and arrays "
+            f"({_first_line(str(error))})"
+        ) from None
+    except Exception as error:  # a damaged pickle stream can raise nearly anything
+        raise ValueError(
+            f"{path} is not a readable pickle ({_first_line(str(error))}); fetch or copy it again"
+        ) from None
+
+
+DICTIONARIES = ("collections.OrderedDict", "dnnlib.util.EasyDict")
+
+
+def _refuse_state(owner: Any, state: Any) -> None:
+    raise pickle.UnpicklingError("a dictionary or function with attributes")
+
+
+class Record:
+    """An instance of somebody's class: its name and its state, nothing that can be called."""
+
+    def __init__(self) -> None:
+        self.state: Any = None
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state
+
+
+class PickledArray:
+    """What a pickled numpy array consists of; `numpy` puts it together."""
+
+    def __init__(self) -> None:
+        self._parts: tuple[tuple[int, ...], InertDtype, bool, Any] | None = None
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        _, shape, dtype, column_order, raw = state
+        self._parts = (shape, dtype, column_order, raw)
+
+    def numpy(self) -> np.ndarray:
+        """The array; raises ``ValueError`` where it is damaged or holds no plain numbers."""
+        if self._parts is None:
+            raise ValueError("an array without content")
+        shape, dtype, column_order, raw = self._parts
+        if not isinstance(dtype, InertDtype) or not isinstance(raw, (bytes, str)):
+            raise ValueError("an array of something other than plain numbers")
+        try:
+            kind = np.dtype(dtype.name).newbyteorder(dtype.order)
+        except TypeError:
+            raise ValueError(f"an array of the unknown type {dtype.name!r}") from None
+        if kind.kind not in PLAIN_KINDS:
+            raise ValueError(f"an array of type {dtype.name}")
+        content = raw.encode("latin1") if isinstance(raw, str) else raw
+        flat = np.frombuffer(content, kind).astype(kind.newbyteorder("="))
+        return flat.reshape(shape, order="F" if column_order else "C")
+
+
+def _from_buffer(raw: bytes, dtype: InertDtype, shape: tuple[int, ...], order: str) -> PickledArray:
+    array = PickledArray()
+    array.__setstate__((1, shape, dtype, order == "F", bytes(raw)))
+    return array
+
+
+class _Function:
+    """A function under a name of the file; a new one for every file, so that none can be altered.
+
+    A pickle can set attributes of whatever it names; an object without any refuses that.
+    """
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[..., Any]) -> None:
+        self._call = call
+
+    def __call__(self, *words: Any) -> Any:
+        return self._call(*words)
+
+    __setstate__ = _refuse_state
+
+
+class _RecordUnpickler(pickle.Unpickler):
+    """Plain data, arrays and records; any other name is an error before anything is made of it."""
+
+    def __init__(self, file: BinaryIO, records: Collection[str]) -> None:
+        super().__init__(file, encoding="latin1")
+
+        def as_latin1(text: str, codec: str = "latin1") -> bytes:
+            if codec not in ("latin1", "latin-1"):
+                raise pickle.UnpicklingError(f"the codec {codec}")
+            return text.encode("latin1")
+
+        self._known: dict[str, Any] = {
+            "_codecs.encode": _Function(as_latin1),  # bytes in protocols 0 to 2
+            "numpy.dtype": _Function(InertDtype),
+            "numpy.ndarray": _Function(PickledArray),
+        }
+        for package in ("numpy.core.multiarray", "numpy._core.multiarray"):
+            self._known[f"{package}._reconstruct"] = _Function(lambda *_: PickledArray())
+            self._known[f"{package}.scalar"] = _Function(plain_scalar)
+        for package in ("numpy.core.numeric", "numpy._core.numeric"):
+            self._known[f"{package}._frombuffer"] = _Function(_from_buffer)  # protocol 5
+        # Pickle insists on a class for instances: one of its own for every file. Its own
+        # __setstate__ is what an attempt to change the class itself would meet, and fail at.
+        for name in records:
+            self._known[name] = type("Record", (Record,), {"__setstate__": Record.__setstate__})
+        for name in DICTIONARIES:
+            self._known[name] = type("PlainDict", (dict,), {"__setstate__": _refuse_state})
+
+    def find_class(self, module: str, name: str) -> Any:
+        if f"{module}.{name}" not in self._known:
+            raise pickle.UnpicklingError(f"{module}.{name}")
+        return self._known[f"{module}.{name}"]
 
 
 def _refusal(path: Path, reason: str) -> str:
