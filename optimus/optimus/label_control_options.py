@@ -30,6 +30,11 @@ class ControlOptions:
     """Of the latent classifier."""
     text_weight: float = 1.0
     """Of the text classifier (beta_cls)."""
+    soft_weight: float = 0.0
+    """Of the text classifier's loss on softly drawn sentences with another label (Gumbel-softmax),
+    which trains encoder, decoder and label vectors; 0 leaves it out."""
+    soft_temperature: float = 0.5
+    """Of that drawing."""
     adversary: Literal["reverse", "confusion"] = "reverse"
     """reverse: 1 - cross-entropy, the authors'; confusion: cross-entropy towards equal odds."""
     start: Literal["posterior", "random"] = "posterior"
@@ -51,7 +56,11 @@ class ControlOptions:
             0 <= self.encoder_start < 1,
             f"--control.encoder-start must be in [0, 1), got {self.encoder_start}",
         )
-        weights = ("encoder", "generator", "discriminator", "classifier", "text")
+        require(
+            self.soft_temperature > 0,
+            f"--control.soft-temperature must be positive, got {self.soft_temperature}",
+        )
+        weights = ("encoder", "generator", "discriminator", "classifier", "text", "soft")
         for name in (*(f"{each}_weight" for each in weights), "hidden", "noise"):
             value, option = getattr(self, name), name.replace("_", "-")
             require(value >= 0, f"--control.{option} must not be negative, got {value}")

@@ -131,7 +131,7 @@ def _from_scratch() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
 
 
 def _own() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
-    """The quick check of every command, and the demo."""
+    """The VAE that sees GLUE's texts before its labels, the quick check, and the demo."""
     demo = TrainConfig(
         run_dir=Path("runs/demo"),
         model=ModelOptions(latent_dim=32, vocabulary="400", layers=1, hidden=128, dropout=0.0),
@@ -152,6 +152,14 @@ def _own() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
         save_every=3,
         eval_every=3,
     )
+    glue = TrainConfig(
+        run_dir=Path("runs/low_resource/glue_text"),
+        model=ModelOptions(init=(Path("runs/pretrain/wikipedia_32/model"),)),
+        objective=ObjectiveOptions(free_bits=1.0),
+        data=DataOptions(Path("data/glue-text"), block_size=256),
+        save_every=1000,
+    )
+    yield "glue-text", ("Sec. 4.4, the sentence VAE on GLUE's texts", glue)
     yield "smoke", ("a few steps on the toy corpus", smoke)
     yield "demo", ("the toy corpus of `optimus demo`", demo)
 

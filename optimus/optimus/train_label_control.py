@@ -65,6 +65,8 @@ def train(config: ControlConfig) -> LabelControl:
         )
         alternating = config.control.updates == "alternating"
         rounds = config.control.critic_steps if alternating else 0
+        drawing = alternating and config.control.soft_weight > 0
+        soft_temperature = config.control.soft_temperature if drawing else 0.0
         total_steps = config.steps(max(1, batches.batches_per_epoch // (rounds + 1)))
         model = build_control(config, tokenizers, len(data.names)).to(world.device)
         optimizers = build_optimizers(config, model)
@@ -75,7 +77,7 @@ def train(config: ControlConfig) -> LabelControl:
         # the two phases use different parameters, and the posterior head is used by neither
         network, progress = wrap(model, world, find_unused_parameters=True), Progress()
         means = RunningMeans(
-            ("loss", "rec", "encoder", "gan_g", "gan_d", "lsc", "cls"), world.device
+            ("loss", "rec", "encoder", "gan_g", "gan_d", "lsc", "cls", "soft"), world.device
         )
         state: dict[str, Any] = {"model": model, "optimizer": trained, "critics": critics}
         state |= {"amp": amp, "data": batches, "progress": progress, "means": means}
@@ -106,6 +108,7 @@ def train(config: ControlConfig) -> LabelControl:
                         labels.to(world.device),
                         phase="model",
                         adversary=config.control.adversary,
+                        soft_temperature=soft_temperature,
                     )
                     total = total_of_model(config, losses, progress.step / total_steps)
                     amp.backward(total, trained)
@@ -181,6 +184,7 @@ def total_of_model(config: ControlConfig, losses: ControlLosses, done: float = 1
         return total
     if done >= config.control.encoder_start:
         total = total + config.control.encoder_weight * losses.encoder
+    total = total + config.control.soft_weight * losses.soft
     return total + config.control.generator_weight * losses.generator
 
 
@@ -239,6 +243,7 @@ def _scalars(total: Tensor, losses: ControlLosses, judged: ControlLosses) -> dic
         "gan_d": judged.discriminator,
         "lsc": judged.classifier,
         "cls": judged.text,
+        "soft": losses.soft,
     }
 
 

@@ -77,6 +77,11 @@ def test_the_released_switch_trains_reconstruction_alone(smoke):
     assert not after.label_embedding.weight[0].any()
 
 
+def test_the_soft_term_counts_where_it_has_a_weight(smoke):
+    train(replace(smoke, control=replace(smoke.control, soft_weight=1.0), max_steps=2))
+    assert read_metrics(smoke.run_dir)[-1]["soft"] > 0
+
+
 def test_a_run_is_evaluated_and_its_texts_are_written(smoke):
     train(smoke)
     config = EvaluateControlConfig(run_dir=smoke.run_dir, max_sentences=6, device="cpu")

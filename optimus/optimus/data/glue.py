@@ -194,6 +194,15 @@ def read_task(path: Path, task: Task) -> tuple[list[list[str]], list[str]]:
     return [list(column) for column in texts], list(labels)
 
 
+def glue_text(folder: Path, name: str) -> list[str]:
+    """The training examples of a task as lines, ``a`` or ``a [SEP] b``, without labels.
+
+    A sentence VAE is trained on them before it is scored on the task.
+    """
+    columns, _ = read_task(find_file(name, folder, "train"), find_task(name))
+    return [" [SEP] ".join(cell.strip() for cell in row) for row in zip(*columns, strict=True)]
+
+
 def encode_pairs(
     tokenizers: Tokenizers, columns: Sequence[Sequence[str]], max_tokens: int
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:

@@ -19,6 +19,7 @@ from ..runtime.command import parse
 from ..runtime.download import download, verify
 from ..runtime.files import digest, write_atomically
 from .dialog import SEPARATOR
+from .glue import TASKS, glue_text
 from .labeled import read_labeled, read_labeled_lines
 from .toy import labeled_sentences, write_toy
 from .wikipedia import WikipediaConfig, prepare_wikipedia
@@ -213,6 +214,24 @@ def prepare_labeled(config: LabeledConfig) -> None:
     _split(config, (f"{label}\t{' '.join(text.split())}" for label, text in pairs if text.strip()))
 
 
+def prepare_glue_text(config: SplitConfig) -> None:
+    """The training texts of all GLUE tasks in ``--source``, a file for each and a split of all."""
+    if config.source is None or not config.source.is_dir():
+        raise FileNotFoundError(
+            f"--source must name GLUE's folder, with one folder a task, got {config.source}"
+        )
+    texts = {}
+    for name, task in TASKS.items():
+        if not task.folder and (config.source / name).is_dir():  # MNLI-mm trains on MNLI
+            texts[name] = glue_text(config.source, name)
+            config.folder.mkdir(parents=True, exist_ok=True)
+            content = "".join(f"{line}\n" for line in texts[name])
+            write_atomically(config.folder / f"{name}.txt", content)
+    if not texts:
+        raise FileNotFoundError(f"--source {config.source} has no folder named as a task of GLUE")
+    _split(config, (line for lines in texts.values() for line in lines))
+
+
 def prepare_dailydialog(config: PrepareConfig) -> None:
     """DailyDialog as ``context TAB response``, every turn but the first being a response once.
 
@@ -370,6 +389,11 @@ CORPORA: dict[str, tuple[str, Any, Callable[[Any], None]]] = {
         "labelled text of your own, such as rt-polarity, split at random",
         LabeledConfig(Path("data/labeled")),
         prepare_labeled,
+    ),
+    "glue-text": (
+        "the training texts of GLUE's tasks in --source, without labels",
+        SplitConfig(Path("data/glue-text")),
+        prepare_glue_text,
     ),
     "wikipedia": ("Wikipedia, a dump or raw text, as token shards", None, prepare_wikipedia),
 }

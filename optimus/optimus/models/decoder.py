@@ -87,16 +87,19 @@ class LatentDecoder(nn.Module):
 
     def advance(self, state: DecoderState, ids: Tensor) -> Tensor:
         """Read ``ids`` (B, T) on top of ``state``, which moves on. Returns states (B, T, H)."""
-        width = ids.shape[1]
+        return self.advance_embedded(state, self.gpt2.transformer.wte(ids))
+
+    def advance_embedded(self, state: DecoderState, embeds: Tensor) -> Tensor:
+        """``advance`` on embeddings (B, T, H), which need not be those of tokens."""
+        width = embeds.shape[1]
         if state.position + width > self.gpt2.config.n_positions:
             raise ValueError(
                 f"a sentence of more than {self.max_tokens} decoder tokens exceeds the decoder's "
                 f"{self.gpt2.config.n_positions} positions; shorten it"
             )
-        embeds = self.gpt2.transformer.wte(ids)
         if state.shift is not None:
             embeds = embeds + state.shift
-        positions = torch.arange(state.position, state.position + width, device=ids.device)[None]
+        positions = torch.arange(state.position, state.position + width, device=embeds.device)[None]
         state.position += width
         if self.checkpointing and self.training and torch.is_grad_enabled():
             return self._checkpointed(embeds, positions, state.slots)

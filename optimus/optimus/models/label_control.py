@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .soft_sampling import draw_softly
 from .storage import load_added, read_settings, save_with_vae
 from .vae import OptimusModel
 
@@ -33,6 +34,7 @@ class ControlLosses(NamedTuple):
     discriminator: Tensor  # () of D: made z against real z (lsd)
     generator: Tensor  # () of G: made z shall pass for real (lsg)
     text: Tensor  # () cross-entropy of the text classifier (cls)
+    soft: Tensor  # () of the text classifier on softly drawn sentences with another label
 
 
 class ControlAccuracies(NamedTuple):
@@ -122,11 +124,15 @@ class LabelControl(nn.Module):
         # Deviation: the embeddings are the decoder's, not a second parameter that shares its
         # storage; this classifier reads them and does not train them.
         embedded = self.vae.decoder.gpt2.transformer.wte(ids).detach()
+        return self._classify_embedded(embedded, (ids != pad).sum(dim=1))
+
+    def _classify_embedded(self, embedded: Tensor, lengths: Tensor) -> Tensor:
+        """``classify_text`` of embeddings (B, T, H), of which the first ``lengths`` (B,) count."""
         features = self.convolution(embedded.mT)  # (B, H, T - 2)
         if not self.mask_padding:
             return self.text_head(features.mean(dim=2))
-        windows = ((ids != pad).sum(dim=1) - KERNEL + 1).clamp(min=1)
-        valid = torch.arange(features.shape[2], device=ids.device) < windows[:, None]
+        windows = (lengths - KERNEL + 1).clamp(min=1)
+        valid = torch.arange(features.shape[2], device=lengths.device) < windows[:, None]
         pooled = (features * valid[:, None]).sum(dim=2) / windows[:, None]
         return self.text_head(pooled)
 
@@ -143,6 +149,7 @@ class LabelControl(nn.Module):
         phase: Phase = "all",
         noise: Tensor | None = None,
         adversary: Adversary = "reverse",
+        soft_temperature: float = 0.0,
     ) -> ControlLosses:
         """Losses of B sentences with ``labels`` (B,).
 
@@ -155,6 +162,7 @@ class LabelControl(nn.Module):
             noise: (B, Z) input of the generator; drawn where None.
             adversary: ``reverse`` is 1 - cross-entropy (the authors'), ``confusion`` the
                 cross-entropy towards equal probabilities, which has a minimum.
+            soft_temperature: of the sentences that the term ``soft`` draws; 0 leaves it out.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and phase != "critics"):
             latent = self.encode(encoder_ids)
@@ -163,7 +171,7 @@ class LabelControl(nn.Module):
         zero = latent.new_zeros(())
         if phase == "critics":
             losses = self._critic_losses(latent, made.detach(), decoder_ids, labels)
-            return ControlLosses(zero.expand(len(labels)), zero, *losses[:2], zero, losses[2])
+            return ControlLosses(zero.expand(len(labels)), zero, *losses[:2], zero, losses[2], zero)
         given = latent
         if self.noise and self.training:
             given = latent + self.noise * torch.randn_like(latent)
@@ -171,10 +179,28 @@ class LabelControl(nn.Module):
         encoder = adversarial_loss(self.classifier(latent), labels, adversary)
         verdict = self.discriminator(made)
         generator = F.binary_cross_entropy_with_logits(verdict, torch.ones_like(verdict))
+        soft = zero
+        if soft_temperature:
+            soft = self._soft_loss(latent, labels, decoder_ids.shape[1], soft_temperature)
         if phase == "model":
-            return ControlLosses(reconstruction, encoder, zero, zero, generator, zero)
+            return ControlLosses(reconstruction, encoder, zero, zero, generator, zero, soft)
         losses = self._critic_losses(latent, made, decoder_ids, labels)
-        return ControlLosses(reconstruction, encoder, *losses[:2], generator, losses[2])
+        return ControlLosses(reconstruction, encoder, *losses[:2], generator, losses[2], soft)
+
+    def _soft_loss(
+        self, latent: Tensor, labels: Tensor, num_tokens: int, temperature: float
+    ) -> Tensor:
+        """Of the text classifier on sentences with another label, drawn with gradients."""
+        config = self.vae.config
+        wanted = (labels + torch.randint_like(labels, 1, self.num_labels)) % self.num_labels
+        drawn = draw_softly(
+            self.vae.decoder,
+            self.condition(latent, wanted),
+            (config.bos_token_id, config.eos_token_id),
+            num_tokens=max(num_tokens, KERNEL),
+            temperature=temperature,
+        )
+        return label_loss(self._classify_embedded(*drawn), wanted)
 
     def _critic_losses(
         self, latent: Tensor, made: Tensor, decoder_ids: Tensor, labels: Tensor

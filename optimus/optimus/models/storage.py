@@ -21,7 +21,7 @@ PREFIX = "vae."
 
 @contextmanager
 def without_bars() -> Iterator[None]:
-    """Load and save models without transformers' progress bars, which would mix with a command's output."""
+    """Load and save models without the progress bars of transformers."""
     enabled = logging.is_progress_bar_enabled()
     logging.disable_progress_bar()
     try:

@@ -200,3 +200,23 @@ def test_labelled_text_is_split_with_its_labels(tmp_path):
     }
     with pytest.raises(ValueError, match="--classes"):
         main(["labeled", "--folder", str(tmp_path / "c")])
+
+
+def test_texts_of_glue_lose_their_labels_and_keep_their_pairs(tmp_path):
+    for name, lines in {
+        "SST-2": ["sentence\tlabel", "a good film \t1", "a bad film\t0"],
+        "RTE": ["index\tsentence1\tsentence2\tlabel", "0\ta dog\tno dog\tnot_entailment"],
+    }.items():
+        (tmp_path / "glue" / name).mkdir(parents=True)
+        (tmp_path / "glue" / name / "train.tsv").write_text("\n".join(lines) + "\n")
+    words = ["--folder", str(tmp_path / "out"), "--source", str(tmp_path / "glue")]
+    main(["glue-text", *words, "--valid", "1", "--test", "1"])
+    files = read(tmp_path / "out")
+    assert files["SST-2.txt"] == "a good film\na bad film\n"
+    assert files["RTE.txt"] == "a dog [SEP] no dog\n"
+    parts = [files[f"{split}.txt"] for split in ("train", "valid", "test")]
+    assert sorted("".join(parts).split("\n")) == sorted(
+        (files["SST-2.txt"] + files["RTE.txt"]).split("\n")
+    )
+    with pytest.raises(FileNotFoundError, match="no folder named as a task"):
+        main(["glue-text", "--folder", str(tmp_path / "no"), "--source", str(tmp_path / "out")])

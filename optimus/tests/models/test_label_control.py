@@ -174,3 +174,15 @@ def test_the_module_is_saved_whole(tmp_path):
     torch.testing.assert_close(again.encode(ids), model.encode(ids))
     torch.testing.assert_close(again.classify_text(decoder_ids), model.classify_text(decoder_ids))
     assert again.noise == 0.5
+
+
+def test_the_soft_term_reaches_labels_and_encoder():
+    vae = tiny_model()
+    model, batch = LabelControl(vae, 3), tiny_batch(vae)
+    labels = torch.arange(len(batch[0])) % 3
+    losses = model(*batch, labels, phase="model", soft_temperature=0.5)
+    losses.soft.backward()
+    assert losses.soft > 0
+    assert model.label_embedding.weight.grad.abs().sum() > 0
+    assert model.latent_head.weight.grad.abs().sum() > 0
+    assert model(*batch, labels, phase="model").soft == 0
