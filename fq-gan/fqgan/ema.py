@@ -13,16 +13,26 @@ from torch import Tensor, nn
 class ModelAverage:
     """A copy of ``model`` that follows it; parameters and buffers alike (u, sv, norm statistics).
 
+    ``decay`` may be changed between updates.
+
     Args:
         model: what is averaged.
         decay: share of the old average that each update keeps.
         start: until this step the copy simply equals the model.
+        average_buffers: False takes the model's buffers as they are.
     """
 
-    def __init__(self, model: nn.Module, decay: float = 0.9999, start: int = 0) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        decay: float = 0.9999,
+        start: int = 0,
+        *,
+        average_buffers: bool = True,
+    ) -> None:
         if not 0.0 <= decay <= 1.0:
             raise ValueError(f"the decay of the model average must be in [0, 1], got {decay}")
-        self.decay, self.start = decay, start
+        self.decay, self.start, self.average_buffers = decay, start, average_buffers
         self.module = copy.deepcopy(model).requires_grad_(False).eval()
 
     @torch.no_grad()
@@ -33,8 +43,9 @@ class ModelAverage:
         """
         decay = 0.0 if 0 < step < self.start else self.decay
         targets, sources = _tensors(self.module), _tensors(model)
-        averaged = [i for i, target in enumerate(targets) if target.is_floating_point()]
-        copied = [i for i, target in enumerate(targets) if not target.is_floating_point()]
+        end = len(targets) if self.average_buffers else len(list(model.parameters()))
+        averaged = [i for i in range(end) if targets[i].is_floating_point()]
+        copied = sorted(set(range(len(targets))) - set(averaged))
         if averaged:
             ends = [sources[i] for i in averaged]
             torch._foreach_lerp_([targets[i] for i in averaged], ends, 1.0 - decay)

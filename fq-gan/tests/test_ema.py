@@ -22,6 +22,17 @@ def test_parameters_and_buffers_follow_by_the_decay():
     assert average.module.num_batches_tracked == 7
 
 
+def test_buffers_may_be_taken_as_they_are():
+    model = nn.BatchNorm1d(3)
+    average = ModelAverage(model, decay=0.75, average_buffers=False)
+    with torch.no_grad():
+        model.weight.fill_(5.0)
+        model.running_mean.fill_(4.0)
+    average.update(model, step=1)
+    assert average.module.weight.tolist() == [2.0] * 3
+    assert average.module.running_mean.tolist() == [4.0] * 3
+
+
 def test_before_the_start_the_copy_equals_the_model():
     model = nn.Linear(2, 2)
     average = ModelAverage(model, decay=0.9, start=3)

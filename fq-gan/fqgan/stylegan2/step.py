@@ -1,0 +1,328 @@
+"""One training iteration of StyleGAN2: G, its regularizer, D, its regularizer, the average.
+
+Regularizers run every few iterations in updates of their own ("lazy", Sec. 3.1), always in fp32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ..ema import ModelAverage
+from ..gradients import average_in_place, require_grad, send_from_first_rank
+from ..runtime.distributed import reduce_mean, world_size
+from ..runtime.precision import MixedPrecision
+from .config import StepConfig
+from .discriminator import Judged
+from .generator import Generator
+from .losses import (
+    DISCRIMINATOR_LOSSES,
+    GENERATOR_LOSSES,
+    gradient_penalty,
+    path_lengths,
+    squared_gradient,
+)
+
+Labels = Tensor | None
+Draw = Callable[[int], tuple[Tensor, Labels]]
+
+
+class StepLosses(NamedTuple):
+    """Means over the last batches and over the ranks; regularizers as last computed.
+
+    Tensors () on the device; whoever reads them waits for them.
+    """
+
+    generator: Tensor
+    generator_quantization: Tensor
+    real: Tensor
+    real_quantization: Tensor
+    fake: Tensor
+    fake_quantization: Tensor
+    codebook_perplexity: Tensor  # mean of D's passes on real and generated images
+    r1: Tensor  # penalty with its weight
+    path_length: Tensor  # mean length, without weight
+    skipped: Tensor  # updates of this iteration left out for gradients that are not finite
+
+
+class GanStep:
+    """Owns both optimizers, the average of G and the mean path length; one call per iteration.
+
+    With ``torch.distributed`` running, gradients are averaged over the ranks by one reduction per
+    update, so every rank passes its bare networks. Networks start equal and stay equal.
+
+    Args:
+        generator, discriminator: networks on their device.
+        config: sizes, learning rates, losses.
+        precision: fp32 where absent.
+        draw: number -> (latents (number, Z), labels (number,), label vectors (number, S) or None);
+            standard normal and uniform classes where absent.
+    """
+
+    def __init__(
+        self,
+        generator: Generator,
+        discriminator: nn.Module,
+        config: StepConfig,
+        *,
+        precision: MixedPrecision | None = None,
+        draw: Draw | None = None,
+    ) -> None:
+        self.generator, self.discriminator, self.config = generator, discriminator, config
+        self.device = next(generator.parameters()).device
+        self.draw = draw or self._draw
+        send_from_first_rank(generator, discriminator)
+        regularize_d = max(config.r1_weight, config.r2_weight, config.gradient_penalty_weight) > 0
+        self.discriminator_every = config.discriminator_every if regularize_d else 0
+        self.generator_every = config.generator_every if config.path_length_weight > 0 else 0
+        self.generator_optimizer = self._adam(generator, self.generator_every)
+        self.discriminator_optimizer = self._adam(discriminator, self.discriminator_every)
+        self.set_phase(config.batch_size, config.num_accumulations)
+        self.precision = precision or MixedPrecision("fp32", self.device)
+        self.precision.prepare(
+            [generator, discriminator], [self.generator_optimizer, self.discriminator_optimizer]
+        )
+        self.average = ModelAverage(generator, 0.0, average_buffers=False)
+        self.path_length_mean = torch.zeros((), device=self.device)
+        self.last_r1 = torch.zeros((), device=self.device)
+        self.last_path_length = torch.zeros((), device=self.device)
+        self.skipped = torch.zeros((), device=self.device)
+
+    def _adam(self, network: nn.Module, every: int) -> torch.optim.Optimizer:
+        """Adam, corrected for lazy regularization: ``every`` losses count as ``every + 1``."""
+        share = every / (every + 1) if every else 1.0
+        beta1, beta2 = (beta**share for beta in self.config.betas)
+        return torch.optim.Adam(
+            network.parameters(), 1e-3, (beta1, beta2), self.config.adam_eps, fused=True
+        )
+
+    def set_phase(self, batch_size: int, num_accumulations: int, lr: float | None = None) -> None:
+        """Set what a schedule changes.
+
+        Args:
+            batch_size: images per forward pass and process.
+            num_accumulations: forward passes per update.
+            lr: learning rate of both networks; that of the configuration where absent.
+        """
+        self.batch_size, self.num_accumulations = batch_size, num_accumulations
+        config = self.config
+        for optimizer, every, own in (
+            (self.generator_optimizer, self.generator_every, config.generator_lr),
+            (self.discriminator_optimizer, self.discriminator_every, config.discriminator_lr),
+        ):
+            share = every / (every + 1) if every else 1.0
+            for group in optimizer.param_groups:
+                group["lr"] = (own if lr is None else lr) * share
+
+    def reset_optimizers(self) -> None:
+        """Forget Adam's moments, as when the resolution doubles."""
+        self.generator_optimizer.state.clear()
+        self.discriminator_optimizer.state.clear()
+
+    def __call__(
+        self, images: Tensor, labels: Labels, step: int, *, lod: float = 0.0
+    ) -> StepLosses:
+        """Run iteration number ``step`` (from 1).
+
+        Args:
+            images: (batch_size * num_accumulations, C, R, R) real ones in [-1, 1].
+            labels: (same number,) classes or (same number, S) label vectors; networks without
+                labels take no notice.
+            step: decides which regularizers are due; all are in the first iteration.
+            lod: halvings of the resolution, for networks that grow.
+        """
+        expected = self.batch_size * self.num_accumulations
+        if len(images) != expected:
+            raise ValueError(
+                f"an iteration takes {expected} real images (batch size x accumulations), "
+                f"got {len(images)}"
+            )
+        self.generator.train()
+        self.discriminator.train()
+        self.skipped.zero_()
+        require_grad(self.discriminator, False)
+        require_grad(self.generator, True)
+        rounds = range(self.num_accumulations)
+        played = self._update(
+            self.generator, self.generator_optimizer, (self._play(lod) for _ in rounds)
+        )
+        if _due(self.generator_every, step):
+            self._update(
+                self.generator, self.generator_optimizer,
+                (self._stretch(lod, self.generator_every) for _ in rounds),
+            )  # fmt: skip
+        require_grad(self.discriminator, True)
+        require_grad(self.generator, False)
+        batches = list(self._batches(images, labels))
+        judged = self._update(
+            self.discriminator, self.discriminator_optimizer,
+            (self._judge(*batch, lod) for batch in batches),
+        )  # fmt: skip
+        total = expected * world_size()
+        half_life = 1000.0 * self.config.average_kimg
+        self.average.decay = 0.5 ** (total / half_life) if half_life > 0 else 0.0
+        self._share_average_style()
+        self.average.update(self.generator, step)
+        if _due(self.discriminator_every, step):
+            self._update(
+                self.discriminator, self.discriminator_optimizer,
+                (self._flatten(*batch, lod, self.discriminator_every) for batch in batches),
+            )  # fmt: skip
+        means = [*played, *judged, self.last_r1, self.last_path_length]
+        return StepLosses(*reduce_mean(torch.stack(means)).unbind(), self.skipped.clone())
+
+    def _update(
+        self,
+        network: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        losses: Iterator[tuple[Tensor, list[Tensor]]],
+    ) -> list[Tensor]:
+        """Step along the mean of ``losses``; returns the values that came with the last one."""
+        optimizer.zero_grad(set_to_none=True)
+        values: list[Tensor] = []
+        for loss, values in losses:
+            self.precision.backward(loss / self.num_accumulations, optimizer)
+        parameters = list(network.parameters())
+        for parameter in parameters:
+            # Adam's moments decay without a gradient too, as those of the authors do.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        if world_size() > 1:
+            average_in_place(gradients)
+        if self.config.skip_nonfinite and not self.precision.scaler.is_enabled():
+            norms = torch.stack(torch._foreach_norm(gradients))
+            bad = (~torch.isfinite(norms).all()).float()
+            self.skipped += bad
+            optimizer.found_inf = bad  # type: ignore[attr-defined]  # fused Adam heeds it
+        self.precision.step(optimizer)
+        return values
+
+    def _play(self, lod: float) -> tuple[Tensor, list[Tensor]]:
+        """G's loss on one batch, with its parts."""
+        latents, labels = self.draw(self.batch_size)
+        with self.precision.autocast():
+            styles = self.generator.training_styles(latents, labels, lod=lod)
+            images = self.generator.synthesis(styles, "random", lod)
+            judged = self.discriminator(images, labels, lod=lod)
+            loss = GENERATOR_LOSSES[self.config.generator_loss](judged.logits).mean()
+            quantization = judged.quantization_loss.mean()
+        total = loss + quantization
+        if self.config.path_length_weight > 0 and not self.generator_every:
+            total = total + self._stretch(lod, 1)[0]
+        return total, [loss.detach(), quantization.detach()]
+
+    @torch.enable_grad()
+    def _stretch(self, lod: float, factor: int) -> tuple[Tensor, list[Tensor]]:
+        """Path length regularization on a smaller batch (Sec. 3.2), in fp32."""
+        config = self.config
+        latents, labels = self.draw(max(self.batch_size // config.path_length_shrink, 1))
+        with torch.autocast(self.device.type, enabled=False):
+            styles = self.generator.training_styles(latents, labels, lod=lod)
+            # One leaf for all layers of a sample, so that gradients are per layer.
+            styles = styles.contiguous()
+            images = self.generator.synthesis(styles, "random", lod)
+            lengths = path_lengths(images, styles, torch.randn_like(images))
+            length = reduce_mean(lengths.detach().mean())
+            self.path_length_mean.lerp_(length, config.path_length_decay)
+            penalty = (lengths - self.path_length_mean.clone()).square().mean()
+        self.last_path_length = length
+        return penalty * (config.path_length_weight * factor), []
+
+    def _judge(self, real: Tensor, labels: Labels, lod: float) -> tuple[Tensor, list[Tensor]]:
+        """D's loss on one batch, with its parts; real images before generated ones."""
+        config = self.config
+        latents, fake_labels = self.draw(len(real))
+        with self.precision.autocast():
+            with torch.no_grad():
+                styles = self.generator.training_styles(latents, fake_labels, lod=lod)
+                fake = self.generator.synthesis(styles, "random", lod)
+            seen: Judged = self.discriminator(real, labels, lod=lod)
+            made: Judged = self.discriminator(fake, fake_labels, lod=lod)
+            loss = DISCRIMINATOR_LOSSES[config.discriminator_loss](seen.logits, made.logits)
+            parts = [
+                loss.real.mean(), seen.quantization_loss.mean(),
+                loss.fake.mean(), made.quantization_loss.mean(),
+            ]  # fmt: skip
+        total = torch.stack(parts).sum()
+        if config.drift_weight > 0:
+            total = total + config.drift_weight * seen.logits.square().mean()
+        if not self.discriminator_every and self._regularizes_d:
+            total = total + self._flatten(real, labels, lod, 1)[0]
+        perplexity = (seen.codebook_perplexity + made.codebook_perplexity) / 2
+        return total, [*(part.detach() for part in parts), perplexity]
+
+    @property
+    def _regularizes_d(self) -> bool:
+        config = self.config
+        return max(config.r1_weight, config.r2_weight, config.gradient_penalty_weight) > 0
+
+    def _flatten(
+        self, real: Tensor, labels: Labels, lod: float, factor: int
+    ) -> tuple[Tensor, list[Tensor]]:
+        """R1 and, where asked for, R2 and the gradient penalty, in fp32; no dictionary moves."""
+        config = self.config
+        penalty = torch.zeros((), device=self.device)
+        with torch.autocast(self.device.type, enabled=False):
+            if config.r1_weight > 0:
+                penalty = penalty + self._slope(real, labels, lod) * (config.r1_weight / 2)
+            self.last_r1 = penalty.detach()
+            if config.r2_weight > 0 or config.gradient_penalty_weight > 0:
+                latents, fake_labels = self.draw(len(real))
+                with torch.no_grad():
+                    styles = self.generator.training_styles(latents, fake_labels, lod=lod)
+                    fake = self.generator.synthesis(styles, "random", lod)
+                if config.r2_weight > 0:
+                    slope = self._slope(fake, fake_labels, lod)
+                    penalty = penalty + slope * (config.r2_weight / 2)
+                if config.gradient_penalty_weight > 0:
+                    excess = gradient_penalty(
+                        lambda x: self._scores(x, fake_labels, lod), real.float(), fake.float()
+                    )
+                    penalty = penalty + excess.mean() * config.gradient_penalty_weight
+        return penalty * factor, []
+
+    def _slope(self, images: Tensor, labels: Labels, lod: float) -> Tensor:
+        images = images.detach().float().requires_grad_()
+        return squared_gradient(self._scores(images, labels, lod), images).mean()
+
+    def _scores(self, images: Tensor, labels: Labels, lod: float) -> Tensor:
+        return self.discriminator(images, labels, lod=lod, quantize=False).logits
+
+    def _batches(self, images: Tensor, labels: Labels) -> Iterator[tuple[Tensor, Labels]]:
+        for start in range(0, len(images), self.batch_size):
+            part = slice(start, start + self.batch_size)
+            yield images[part], None if labels is None else labels[part]
+
+    def _draw(self, number: int) -> tuple[Tensor, Labels]:
+        latents = torch.randn(number, self.generator.latent_dim, device=self.device)
+        size = self.generator.label_size
+        return latents, torch.randint(size, (number,), device=self.device) if size else None
+
+    def _share_average_style(self) -> None:
+        """Every rank saw other latents; the mean keeps the ranks equal."""
+        if world_size() > 1:
+            self.generator.style_average.copy_(reduce_mean(self.generator.style_average))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Optimizers and running values; networks and their average are parts of their own."""
+        return {
+            "generator_optimizer": self.generator_optimizer.state_dict(),
+            "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "path_length_mean": self.path_length_mean,
+            "last_r1": self.last_r1,
+            "last_path_length": self.last_path_length,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.generator_optimizer.load_state_dict(state["generator_optimizer"])
+        self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        for name in ("path_length_mean", "last_r1", "last_path_length"):
+            setattr(self, name, state[name].to(self.device))
+
+
+def _due(every: int, step: int) -> bool:
+    return every > 0 and (step - 1) % every == 0
