@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import tyro
+from safetensors.torch import save_file
 
 from .biggan.build import build_generator
 from .biggan.released import build_released, read_released_set
@@ -20,6 +21,7 @@ from .biggan.tfhub import read_tfhub_arrays, state_from_tfhub, tfhub_config
 from .biggan.weights import save_weights
 from .conversion import Report, load_with_report, require_complete, write_report
 from .runtime.command import parse
+from .ugatit import released as ugatit, weights as ugatit_weights
 
 
 @dataclass(frozen=True)
@@ -46,24 +48,42 @@ class ConvertTfhub:
     """128, 256 or 512."""
 
 
+@dataclass(frozen=True)
+class ConvertUgatit:
+    """A TensorFlow checkpoint of FQ-U-GAT-IT or U-GAT-IT."""
+
+    source: tyro.conf.Positional[Path]
+    """Folder with a file "checkpoint", or the path of an index without .index."""
+    out: tyro.conf.Positional[Path]
+    """Folder to write."""
+    image_size: int = 256
+    """Side of the training images; a full network tells itself."""
+    moments: bool = False
+    """Write Adam's moments too, to continue the training."""
+    check: bool = True
+    """Compare checksums; some seconds per 100 MB."""
+
+
 Options = (
     Annotated[ConvertBiggan, tyro.conf.subcommand("biggan")]
     | Annotated[ConvertTfhub, tyro.conf.subcommand("tfhub")]
+    | Annotated[ConvertUgatit, tyro.conf.subcommand("ugatit")]
 )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``fqgan convert biggan weights/EXPERIMENT OUT --suffix best0``."""
-    options: ConvertBiggan | ConvertTfhub = parse(
+    options: ConvertBiggan | ConvertTfhub | ConvertUgatit = parse(
         Options,  # type: ignore[arg-type]  # tyro takes unions of subcommands
         argv or [],
         "fqgan convert",
     )
-    reports = (
-        convert_biggan(options.folder, options.out, options.suffix)
-        if isinstance(options, ConvertBiggan)
-        else convert_tfhub(options.source, options.out, options.resolution)
-    )
+    if isinstance(options, ConvertBiggan):
+        reports = convert_biggan(options.folder, options.out, options.suffix)
+    elif isinstance(options, ConvertTfhub):
+        reports = convert_tfhub(options.source, options.out, options.resolution)
+    else:
+        reports = convert_ugatit(options)
     for report in reports:
         print(report.summary())
     print(f"wrote {options.out}")
@@ -96,4 +116,22 @@ def convert_tfhub(source: Path, out: Path, resolution: int) -> list[Report]:
     require_complete(reports, source)
     save_weights(out, config, generator)
     write_report(out, reports)
+    return reports
+
+
+def convert_ugatit(options: ConvertUgatit) -> list[Report]:
+    """Convert one checkpoint of four networks, or of the two generators."""
+    released = ugatit.read_released(
+        options.source, image_size=options.image_size, moments=options.moments,
+        check=options.check,
+    )  # fmt: skip
+    networks, reports = ugatit.build_released(released)
+    require_complete(reports, released.prefix)
+    moments = ugatit.moments_by_name(released) if options.moments else None
+    ugatit_weights.save_weights(
+        options.out, networks, discriminators=released.has_discriminators, step=released.step
+    )
+    if moments is not None:
+        save_file(moments, options.out / "moments.safetensors")
+    write_report(options.out, reports)
     return reports

@@ -7,7 +7,7 @@ where a tensor lies in the data files. Both are parsed here; no code of the file
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,12 +35,15 @@ class _Entry(NamedTuple):
     sliced: bool
 
 
-def read_tensor_bundle(prefix: str | Path, *, check: bool = True) -> dict[str, np.ndarray]:
-    """All tensors of a checkpoint by name.
+def read_tensor_bundle(
+    prefix: str | Path, *, check: bool = True, wanted: Callable[[str], bool] | None = None
+) -> dict[str, np.ndarray]:
+    """The tensors of a checkpoint by name.
 
     Args:
         prefix: path without ``.index``; the index file itself is accepted too.
         check: compare checksums (some seconds per 100 MB).
+        wanted: which names to read; all where absent.
 
     Raises:
         FileNotFoundError: index or data are missing.
@@ -58,6 +61,8 @@ def read_tensor_bundle(prefix: str | Path, *, check: bool = True) -> dict[str, n
         raise ValueError(f"{index} is not the index of a TensorFlow checkpoint: {error}") from None
     tensors = {}
     for name, entry in entries.items():
+        if wanted is not None and not wanted(name):
+            continue
         if entry.dtype not in DTYPES or entry.sliced:
             raise ValueError(f"{prefix}: {name} has a type or a slicing that is not supported")
         path = Path(f"{prefix}.data-{entry.shard:05d}-of-{shards:05d}")

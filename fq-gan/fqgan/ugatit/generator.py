@@ -1,0 +1,138 @@
+"""U-GAT-IT's generator (Kim et al., ICLR 2020), full and light."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import UgatitConfig
+from .layers import (
+    AdaptiveLayerInstanceNorm,
+    ClassActivation,
+    InstanceNorm,
+    LayerInstanceNorm,
+    ReflectConv2d,
+    initialize,
+)
+
+
+class Translated(NamedTuple):
+    """What a generator makes of a batch."""
+
+    images: Tensor  # (B, C, H, W) in [-1, 1]
+    cam_logits: Tensor  # (B, 2) high for images of the domain it translates from
+    heatmap: Tensor  # (B, H/4, W/4) where it looks: sum of the weighted features
+
+
+class ResidualBlock(nn.Module):
+    """conv-norm-relu-conv-norm plus the input."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = ReflectConv2d(channels, channels, 3, 1, 1)
+        self.norm1 = InstanceNorm(channels)
+        self.conv2 = ReflectConv2d(channels, channels, 3, 1, 1)
+        self.norm2 = InstanceNorm(channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        hidden = F.relu_(self.norm1(self.conv1(features)))
+        return self.norm2(self.conv2(hidden)) + features
+
+
+class AdaptiveBlock(nn.Module):
+    """The same with AdaLIN, whose gain and bias (B, C) come from outside."""
+
+    def __init__(self, channels: int, *, smoothing: bool) -> None:
+        super().__init__()
+        self.conv1 = ReflectConv2d(channels, channels, 3, 1, 1)
+        self.norm1 = AdaptiveLayerInstanceNorm(channels, smoothing=smoothing)
+        self.conv2 = ReflectConv2d(channels, channels, 3, 1, 1)
+        self.norm2 = AdaptiveLayerInstanceNorm(channels, smoothing=smoothing)
+
+    def forward(self, features: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+        hidden = F.relu_(self.norm1(self.conv1(features), gain, bias))
+        return self.norm2(self.conv2(hidden), gain, bias) + features
+
+
+class Generator(nn.Module):
+    """Translates images of one domain into the other.
+
+    The full one takes images of exactly ``config.image_size``, because its style comes from every
+    position; the light one takes any height and width that are multiples of 4.
+    """
+
+    def __init__(self, config: UgatitConfig) -> None:
+        super().__init__()
+        own = config.generator
+        first, middle = own.channels, 4 * own.channels
+        self.image_size, self.light = config.image_size, own.light
+        self.first = ReflectConv2d(config.image_channels, first, 7, 1, 3)
+        self.first_norm = InstanceNorm(first)
+        self.down = nn.ModuleList(
+            ReflectConv2d(first * 2**i, first * 2 ** (i + 1), 3, 2, 1) for i in range(2)
+        )
+        self.down_norms = nn.ModuleList(InstanceNorm(first * 2 ** (i + 1)) for i in range(2))
+        self.blocks = nn.ModuleList(ResidualBlock(middle) for _ in range(own.num_blocks))
+        self.cam = ClassActivation(middle, spectral=False)
+        positions = 1 if own.light else (config.image_size // 4) ** 2
+        self.style = nn.ModuleList(
+            [nn.Linear(positions * middle, middle), nn.Linear(middle, middle)]
+        )
+        self.gain, self.bias = nn.Linear(middle, middle), nn.Linear(middle, middle)
+        self.adaptive_blocks = nn.ModuleList(
+            AdaptiveBlock(middle, smoothing=own.smoothing) for _ in range(own.num_blocks)
+        )
+        self.up = nn.ModuleList(
+            ReflectConv2d(middle // 2**i, middle // 2 ** (i + 1), 3, 1, 1) for i in range(2)
+        )
+        self.up_norms = nn.ModuleList(LayerInstanceNorm(middle // 2 ** (i + 1)) for i in range(2))
+        self.last = ReflectConv2d(first, config.image_channels, 7, 1, 3)
+        initialize(self)
+
+    def forward(self, images: Tensor) -> Translated:
+        """Translate ``images`` (B, C, H, W) in [-1, 1]."""
+        self._check(images)
+        hidden = F.relu_(self.first_norm(self.first(images)))
+        for conv, norm in zip(self.down, self.down_norms, strict=True):
+            hidden = F.relu_(norm(conv(hidden)))
+        for block in self.blocks:
+            hidden = block(hidden)
+        activation = self.cam(hidden)
+        hidden = F.relu_(activation.features)
+        heatmap = hidden.sum(dim=1)
+        gain, bias = self._style(hidden)
+        for block in self.adaptive_blocks:
+            hidden = block(hidden, gain, bias)
+        for conv, norm in zip(self.up, self.up_norms, strict=True):
+            hidden = F.relu_(norm(conv(F.interpolate(hidden, scale_factor=2.0))))
+        return Translated(self.last(hidden).float().tanh(), activation.logits, heatmap)
+
+    def _style(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        """Gain and bias (B, 4 channels) of all AdaLIN layers."""
+        # Position by position, channels fastest: the order of the rows in the released files.
+        style = hidden.mean(dim=(2, 3)) if self.light else hidden.movedim(1, -1).flatten(1)
+        for linear in self.style:
+            style = F.relu_(linear(style))
+        return self.gain(style), self.bias(style)
+
+    def _check(self, images: Tensor) -> None:
+        height, width = images.shape[2:]
+        if not self.light and (height, width) != (self.image_size, self.image_size):
+            raise ValueError(
+                f"this generator translates images of {self.image_size}x{self.image_size} pixels, "
+                f"got {height}x{width}; resize them, or train with --generator.light"
+            )
+        if height % 4 or width % 4 or min(height, width) < 8:
+            raise ValueError(
+                f"height and width must be multiples of 4 from 8, got {height}x{width}"
+            )
+
+    @torch.no_grad()
+    def clip_rho(self) -> None:
+        """Put the mixing factors of AdaLIN and LIN back into [0, 1]; after every update."""
+        factors: list[Tensor] = [p for name, p in self.named_parameters() if name.endswith(".rho")]
+        torch._foreach_clamp_min_(factors, 0.0)
+        torch._foreach_clamp_max_(factors, 1.0)

@@ -1,0 +1,182 @@
+"""Layers of U-GAT-IT (Kim et al., ICLR 2020): adaptive normalization, class activation maps."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..spectral_norm import SpectralConv2d, SpectralLinear
+
+NORM_EPS = 1e-5
+SN_EPS = 1e-6  # root of the smallest squared norm in TensorFlow's l2_normalize
+SMOOTHING = 0.1  # taken from AdaLIN's rho
+LEAK = 0.2
+Padding = tuple[int, int, int, int]  # left, right, top, bottom
+
+
+def reflection(kernel: int, stride: int, padding: int) -> Padding:
+    """Pixels to be mirrored; asymmetric where ``kernel - stride`` is odd, as the authors pad.
+
+    Their rule gives (1, 0) for kernel 3, stride 2 and (1, 2) for kernel 4, stride 1.
+    """
+    before = padding
+    after = padding if (kernel - stride) % 2 == 0 else kernel - stride - padding
+    return before, after, before, after
+
+
+class ReflectConv2d(nn.Conv2d):
+    """Convolution of an image that is mirrored at its borders."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> None:
+        super().__init__(inputs, outputs, kernel, stride)
+        self.border = reflection(kernel, stride, padding)
+
+    def forward(self, features: Tensor) -> Tensor:
+        padded = F.pad(features, self.border, mode="reflect")
+        return F.conv2d(padded, self.weight, self.bias, self.stride)
+
+
+class SpectralReflectConv2d(SpectralConv2d):
+    """The same with a spectrally normalized kernel."""
+
+    def __init__(self, inputs: int, outputs: int, kernel: int, stride: int, padding: int) -> None:
+        super().__init__(inputs, outputs, kernel, stride, vectors=1, iterations=1, eps=SN_EPS)
+        self.border = reflection(kernel, stride, padding)
+
+    def forward(self, features: Tensor) -> Tensor:
+        padded = F.pad(features, self.border, mode="reflect")
+        return F.conv2d(padded, self.normalized_weight(), self.bias, self.stride)
+
+
+def channel_moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and biased variance (B, C, 1, 1) over the positions of (B, C, H, W), in fp32."""
+    variance, mean = torch.var_mean(features.float(), dim=(2, 3), correction=0, keepdim=True)
+    return mean, variance
+
+
+def scale_shift(features: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    """``features * scale + shift`` in fp32, in the precision of ``features``."""
+    return torch.addcmul(shift, features.float(), scale).to(features.dtype)
+
+
+class InstanceNorm(nn.InstanceNorm2d):
+    """Normalization of every channel of every image, with weight and bias (C,)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=NORM_EPS, affine=True)
+
+
+def mix_norms(features: Tensor, rho: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+    """rho * instance norm + (1 - rho) * layer norm, times ``gain`` plus ``bias`` (Eq. 1 of AdaLIN).
+
+    Both norms are affine in the features of one channel of one image, so is their mixture: the
+    image is read once for the moments and once for the result.
+
+    Args:
+        features: (B, C, H, W).
+        rho: (C,), 1 is instance norm, 0 layer norm.
+        gain, bias: (C,) or (B, C).
+    """
+    with torch.autocast(features.device.type, enabled=False):
+        mean, variance = channel_moments(features)
+        all_mean = mean.mean(dim=1, keepdim=True)
+        all_variance = variance.mean(dim=1, keepdim=True) + (mean - all_mean).square().mean(
+            dim=1, keepdim=True
+        )
+        rho, gain, bias = (t.float()[..., None, None] for t in (rho, gain, bias))
+        within = rho * torch.rsqrt(variance + NORM_EPS)
+        across = (1.0 - rho) * torch.rsqrt(all_variance + NORM_EPS)
+        scale = gain * (within + across)
+        shift = bias - gain * (within * mean + across * all_mean)
+        return scale_shift(features, scale, shift)
+
+
+class LayerInstanceNorm(nn.Module):
+    """Instance and layer norm in a learned mixture, with weight and bias (LIN)."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.rho = nn.Parameter(torch.zeros(channels))
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return mix_norms(features, self.rho, self.weight, self.bias)
+
+
+class AdaptiveLayerInstanceNorm(nn.Module):
+    """The mixture with gain and bias (B, C) from outside (AdaLIN).
+
+    Args:
+        channels: C.
+        smoothing: use rho less 0.1, but not below 0.
+    """
+
+    def __init__(self, channels: int, *, smoothing: bool) -> None:
+        super().__init__()
+        self.rho = nn.Parameter(torch.ones(channels))
+        self.smoothing = smoothing
+
+    def forward(self, features: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
+        rho = (self.rho - SMOOTHING).clamp(0.0, 1.0) if self.smoothing else self.rho
+        return mix_norms(features, rho, gain, bias)
+
+
+class Activation(NamedTuple):
+    """What the attention head returns."""
+
+    features: Tensor  # (B, C, H, W) weighted and mixed, before the nonlinearity
+    logits: Tensor  # (B, 2) of the averaged and of the largest features
+
+
+class ClassActivation(nn.Module):
+    """Attention by a class activation map (CAM) with the average and the maximum pooled.
+
+    One linear layer judges both; the features are multiplied by its weight *plus its bias*, as the
+    authors do, twice the same way, concatenated and mixed by a 1x1 convolution. As both halves are
+    equal, that is one convolution with the sum of the halves of its kernel.
+
+    Args:
+        channels: C.
+        spectral: normalize the linear layer (in discriminators).
+    """
+
+    def __init__(self, channels: int, *, spectral: bool) -> None:
+        super().__init__()
+        options: dict[str, Any] = {"vectors": 1, "iterations": 1, "eps": SN_EPS}
+        self.judge: nn.Linear = (
+            SpectralLinear(channels, 1, **options) if spectral else nn.Linear(channels, 1)
+        )
+        self.mix = nn.Conv2d(2 * channels, channels, 1)
+
+    def forward(self, features: Tensor) -> Activation:
+        """Weigh ``features`` (B, C, H, W)."""
+        with torch.autocast(features.device.type, enabled=False):
+            weight = self.judge.weight
+            if isinstance(self.judge, SpectralLinear):
+                weight = self.judge.normalized_weight()
+            average = features.mean(dim=(2, 3), dtype=torch.float32)
+            largest = features.amax(dim=(2, 3)).float()
+            logits = F.linear(torch.stack([average, largest], dim=1), weight, self.judge.bias)
+            both = self.mix.weight[:, :, 0, 0].unflatten(1, (2, -1)).sum(dim=1)  # (C, C)
+            kernel = (both * (weight + self.judge.bias))[..., None, None]
+        return Activation(F.conv2d(features, kernel, self.mix.bias), logits.squeeze(2))
+
+
+def initialize(network: nn.Module) -> None:
+    """Normal weights with deviation 0.02 and zero biases in convolutions and linear layers."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.Linear):
+            nn.init.normal_(module.weight, std=0.02)
+            if module.bias is not None:
+                nn.init.zeros_(module.bias)
+
+
+def kernels(network: nn.Module) -> list[Tensor]:
+    """The weights under L2 regularization: of convolutions and linear layers, not of norms."""
+    return [
+        module.weight for module in network.modules() if isinstance(module, nn.Conv2d | nn.Linear)
+    ]
