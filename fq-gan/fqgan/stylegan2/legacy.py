@@ -1,0 +1,327 @@
+"""Networks that grow with their images: StyleGAN (config a) and its revision (configs b to d).
+
+Karras et al., CVPR 2019 and CVPR 2020; what ``lod`` means is said in `growing`.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import MappingConfig, Stylegan2Config, channels_at
+from .discriminator import DiscriminatorBlock, DiscriminatorHead, Judged
+from .growing import enlarge, grow_image, shrink, shrink_features
+from .layers import EqualConv2d, EqualLinear, ModulatedConv2d
+from .mapping import LabelConcat
+from .ops import filter2d, fir_kernel, minibatch_deviation
+from .synthesis import Noise, NoiseInputs, SynthesisBlock
+
+BLUR = (1, 2, 1)
+FLIPPED_FROM = 128  # pixels
+"""From this resolution the authors' upsampling convolution has its filters the other way round."""
+
+
+class GrowingSynthesis(NoiseInputs):
+    """Styles (B, L, W) to images (B, C, R, R): modulated convolutions, RGB at every resolution."""
+
+    def __init__(self, config: Stylegan2Config) -> None:
+        super().__init__()
+        own, style_dim = config.generator, config.mapping.style_dim
+        self.levels, self.num_layers = config.levels, config.num_layers
+        self.blocks = nn.ModuleDict(
+            {
+                str(2**level): SynthesisBlock(config, level, to_rgb=False, residual=False)
+                for level in range(2, self.levels + 1)
+            }
+        )
+        for level in range(2, self.levels + 1):
+            rgb = ModulatedConv2d(
+                channels_at(own, level - 1), config.num_channels, 1, style_dim,
+                demodulate=False, noise=False, activation="linear",
+            )  # fmt: skip
+            self.add_module(f"to_rgb_lod{self.levels - level}", rgb)
+        self.add_noise_buffers([2 ** ((i + 5) // 2) for i in range(2 * self.levels - 3)])
+
+    def forward(self, styles: Tensor, noise: Noise = "random", lod: float = 0.0) -> Tensor:
+        """Images of ``styles`` at ``lod``."""
+        maps = self.choose_noise(noise, styles.shape[0])
+
+        def features(level: int, x: Tensor | None) -> Tensor:
+            layers = slice(max(2 * level - 5, 0), 2 * level - 3)
+            return self.blocks[str(2**level)](x, styles[:, layers], maps[layers])
+
+        def to_rgb(level: int, x: Tensor) -> Tensor:
+            rgb = self.get_submodule(f"to_rgb_lod{self.levels - level}")
+            return rgb(x, styles[:, 2 * level - 3]).float()
+
+        return grow_image(self.levels, lod, features, to_rgb)
+
+
+class GrowingDiscriminator(nn.Module):
+    """Images (B, C, R, R) to scores: StyleGAN2's plain blocks, RGB read at every resolution."""
+
+    def __init__(self, config: Stylegan2Config) -> None:
+        super().__init__()
+        own = config.discriminator
+        self.resolution, self.levels = config.resolution, config.levels
+        self.label_size = config.label_size
+        blocks: dict[str, nn.Module] = {
+            str(2**level): DiscriminatorBlock(config, level, residual=False)
+            for level in range(self.levels, 2, -1)
+        }
+        blocks["4"] = DiscriminatorHead(config)
+        self.blocks = nn.ModuleDict(blocks)
+        for level in range(2, self.levels + 1):
+            rgb = EqualConv2d(
+                config.num_channels, channels_at(own, level - 1), 1, activation="lrelu"
+            )
+            self.add_module(f"from_rgb_lod{self.levels - level}", rgb)
+        self.output = EqualLinear(channels_at(own, 0), max(config.label_size, 1))
+
+    def forward(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        *,
+        lod: float = 0.0,
+        quantize: bool = True,
+    ) -> Judged:
+        """Score ``images`` in [-1, 1] at ``lod``; ``quantize`` has no effect, for nothing is."""
+        x = shrink_features(images, lod, self._from_rgb, lambda n, x: self.blocks[str(2**n)](x))
+        with torch.autocast(x.device.type, enabled=False):
+            return judge(self.output(self.blocks["4"](x.float())), labels, self.label_size)
+
+    def _from_rgb(self, level: int, images: Tensor) -> Tensor:
+        return self.get_submodule(f"from_rgb_lod{self.levels - level}")(images)
+
+
+def judge(scores: Tensor, labels: Tensor | None, label_size: int) -> Judged:
+    """Scores (B, 1 or S) as those of the ``labels`` (B, S); nothing is quantized."""
+    if label_size and labels is None:
+        raise ValueError(f"this discriminator needs label vectors (B, {label_size})")
+    logits = scores.squeeze(1) if labels is None or not label_size else (scores * labels).sum(1)
+    return Judged(logits, torch.zeros_like(logits), logits.new_ones(()))
+
+
+class HeConv2d(nn.Module):
+    """Convolution with an equalized learning rate, He's gain on the weights but not on the bias."""
+
+    def __init__(self, inputs: int, outputs: int, size: int, *, bias: bool = True) -> None:
+        super().__init__()
+        self.scale = math.sqrt(2 / (inputs * size * size))
+        self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size))
+        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, I, H, W) to (B, O, H, W)."""
+        return F.conv2d(x, self.weight * self.scale, self.bias, padding=self.weight.shape[-1] // 2)
+
+
+class HeLinear(nn.Module):
+    """Dense layer (B, I) to (B, O), likewise."""
+
+    def __init__(self, inputs: int, outputs: int, lr_multiplier: float = 1.0) -> None:
+        super().__init__()
+        self.lr_multiplier = lr_multiplier
+        self.scale = math.sqrt(2 / inputs) * lr_multiplier
+        self.weight = nn.Parameter(torch.randn(outputs, inputs) / lr_multiplier)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(x, self.weight * self.scale, self.bias * self.lr_multiplier)
+
+
+class StyleGan1Mapping(nn.Module):
+    """z (B, Z) and, with labels, a label vector (B, S) to the style w (B, W)."""
+
+    def __init__(self, config: MappingConfig, label_size: int = 0) -> None:
+        super().__init__()
+        self.label_size, self.num_layers = label_size, config.num_layers
+        if label_size:
+            self.label_concat = LabelConcat(label_size, config.latent_dim)
+        first = config.latent_dim * (2 if label_size else 1)
+        sizes = [first, *[config.hidden_dim] * (config.num_layers - 1), config.style_dim]
+        for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+            self.add_module(f"dense{i}", HeLinear(a, b, config.lr_multiplier))
+
+    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Styles (B, W) of ``latents`` (B, Z), in fp32 under any autocast."""
+        with torch.autocast(latents.device.type, enabled=False):
+            x = latents.float()
+            if self.label_size:
+                if labels is None:
+                    raise ValueError(f"this generator needs label vectors (B, {self.label_size})")
+                x = self.label_concat(x, labels.float())
+            x = x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
+            for i in range(self.num_layers):
+                x = F.leaky_relu(self.get_submodule(f"dense{i}")(x), 0.2)
+        return x
+
+
+class NoiseScale(nn.Module):
+    """Noise (B or 1, 1, H, W), scaled for every channel."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(channels))
+
+    def forward(self, x: Tensor, noise: Tensor | None) -> Tensor:
+        return x if noise is None else x + noise.to(x.dtype) * self.weight[:, None, None]
+
+
+class StyledLayer(nn.Module):
+    """Constant or convolution, then noise, bias, leaky ReLU, instance norm, style (Fig. 1b).
+
+    Args:
+        inputs: I; None makes it the learned constant of 4 x 4 pixels.
+        outputs: O.
+        style_dim: W.
+        up: double the resolution first.
+        flipped: turn the filters by 180 degrees.
+    """
+
+    def __init__(
+        self,
+        inputs: int | None,
+        outputs: int,
+        style_dim: int,
+        *,
+        up: bool = False,
+        flipped: bool = False,
+    ) -> None:
+        super().__init__()
+        self.up, self.flipped = up, flipped
+        if inputs is None:
+            self.const = nn.Parameter(torch.ones(1, outputs, 4, 4))
+        else:
+            self.scale = math.sqrt(2 / (inputs * 9))
+            self.weight = nn.Parameter(torch.randn(outputs, inputs, 3, 3))
+        self.noise = NoiseScale(outputs)
+        self.bias = nn.Parameter(torch.zeros(outputs))
+        self.style_mod = EqualLinear(style_dim, 2 * outputs)
+        self.register_buffer("blur", fir_kernel(BLUR) if up else None, persistent=False)
+
+    def forward(self, x: Tensor | None, style: Tensor, noise: Tensor | None) -> Tensor:
+        """``x`` (B, I, H, W), ``style`` (B, W) and ``noise`` (B or 1, 1, H', W')."""
+        if x is None:
+            x = self.const.expand(len(style), -1, -1, -1)
+        else:
+            weight = self.weight * self.scale
+            weight = weight.flip(2, 3) if self.flipped else weight
+            x = F.conv2d(enlarge(x, 2) if self.up else x, weight, padding=1)
+            x = filter2d(x, self.blur) if self.up else x
+        x = F.leaky_relu(self.noise(x, noise) + self.bias[:, None, None], 0.2)
+        with torch.autocast(x.device.type, enabled=False):  # statistics and styles in fp32
+            x = F.instance_norm(x.float(), eps=1e-8)
+            scale, shift = self.style_mod(style.float())[:, :, None, None].chunk(2, dim=1)
+            return x * (scale + 1) + shift
+
+
+class StyleGan1Synthesis(NoiseInputs):
+    """Styles (B, L, W) to images (B, C, R, R)."""
+
+    def __init__(self, config: Stylegan2Config) -> None:
+        super().__init__()
+        own, style_dim = config.generator, config.mapping.style_dim
+        self.levels, self.num_layers = config.levels, config.num_layers
+        first = channels_at(own, 1)
+        layers: dict[str, nn.Module] = {
+            "4": nn.ModuleDict(
+                {
+                    "const": StyledLayer(None, first, style_dim),
+                    "conv": StyledLayer(first, first, style_dim),
+                }
+            )
+        }
+        for level in range(3, self.levels + 1):
+            inputs, outputs = channels_at(own, level - 2), channels_at(own, level - 1)
+            flipped = 2**level >= FLIPPED_FROM
+            layers[str(2**level)] = nn.ModuleDict(
+                {
+                    "conv0_up": StyledLayer(inputs, outputs, style_dim, up=True, flipped=flipped),
+                    "conv1": StyledLayer(outputs, outputs, style_dim),
+                }
+            )
+        self.blocks = nn.ModuleDict(layers)
+        for level in range(2, self.levels + 1):
+            rgb = EqualConv2d(channels_at(own, level - 1), config.num_channels, 1)
+            self.add_module(f"to_rgb_lod{self.levels - level}", rgb)
+        self.add_noise_buffers([2 ** (i // 2 + 2) for i in range(2 * self.levels - 2)])
+
+    def forward(self, styles: Tensor, noise: Noise = "random", lod: float = 0.0) -> Tensor:
+        """Images of ``styles`` at ``lod``."""
+        maps = self.choose_noise(noise, styles.shape[0])
+
+        def features(level: int, x: Tensor | None) -> Tensor:
+            first = 2 * level - 4
+            for i, layer in enumerate(self.blocks[str(2**level)].values(), start=first):
+                x = layer(x, styles[:, i], maps[i])
+            assert x is not None
+            return x
+
+        def to_rgb(level: int, x: Tensor) -> Tensor:
+            return self.get_submodule(f"to_rgb_lod{self.levels - level}")(x).float()
+
+        return grow_image(self.levels, lod, features, to_rgb)
+
+
+class StyleGan1Discriminator(nn.Module):
+    """Images (B, C, R, R) to scores; the CelebA classifiers of linear separability are such too."""
+
+    def __init__(self, config: Stylegan2Config) -> None:
+        super().__init__()
+        own = config.discriminator
+        self.resolution, self.levels = config.resolution, config.levels
+        self.label_size, self.group_size = config.label_size, own.group_size
+        self.group_features = own.group_features
+        self.blocks = nn.ModuleDict()
+        for level in range(self.levels, 2, -1):
+            inputs, outputs = channels_at(own, level - 1), channels_at(own, level - 2)
+            parts = {
+                "conv0": HeConv2d(inputs, inputs, 3),
+                "conv1_down": HeConv2d(inputs, outputs, 3),
+            }
+            self.blocks[str(2**level)] = nn.ModuleDict(parts)
+        channels, extra = channels_at(own, 1), own.group_features if own.group_size > 1 else 0
+        self.blocks["4"] = nn.ModuleDict(
+            {
+                "conv": HeConv2d(channels + extra, channels, 3),
+                "dense0": HeLinear(channels * 16, channels_at(own, 0)),
+                "dense1": EqualLinear(channels_at(own, 0), max(config.label_size, 1)),
+            }
+        )
+        for level in range(2, self.levels + 1):
+            rgb = HeConv2d(config.num_channels, channels_at(own, level - 1), 1)
+            self.add_module(f"from_rgb_lod{self.levels - level}", rgb)
+        self.register_buffer("blur", fir_kernel(BLUR), persistent=False)
+
+    def forward(
+        self,
+        images: Tensor,
+        labels: Tensor | None = None,
+        *,
+        lod: float = 0.0,
+        quantize: bool = True,
+    ) -> Judged:
+        """Score ``images`` in [-1, 1] at ``lod``; ``quantize`` has no effect, for nothing is."""
+        x = shrink_features(images, lod, self._from_rgb, self._block)
+        with torch.autocast(x.device.type, enabled=False):
+            head, x = self.blocks["4"], x.float()
+            if self.group_size > 1:
+                x = minibatch_deviation(x, self.group_size, self.group_features)
+            x = F.leaky_relu(head["conv"](x), 0.2).flatten(1)
+            x = F.leaky_relu(head["dense0"](x), 0.2)
+            return judge(head["dense1"](x), labels, self.label_size)
+
+    def _from_rgb(self, level: int, images: Tensor) -> Tensor:
+        rgb = self.get_submodule(f"from_rgb_lod{self.levels - level}")
+        return F.leaky_relu(rgb(images), 0.2)
+
+    def _block(self, level: int, x: Tensor) -> Tensor:
+        block = self.blocks[str(2**level)]
+        x = F.leaky_relu(block["conv0"](x), 0.2)
+        # The authors average before they add the bias, which is the same.
+        return F.leaky_relu(shrink(block["conv1_down"](filter2d(x, self.blur)), 2), 0.2)
