@@ -13,14 +13,18 @@ from .runtime.files import write_atomically
 
 
 class RunProgress(Progress):
-    """What a run knows of itself: its step, its best score, and how many were the best so far."""
+    """What a run knows of itself: its step, its best score, and how many were the best so far.
+
+    Args:
+        numbers: further ones, with their first values.
+    """
 
     step: int
+    best: float
+    best_saved: int
 
-    def __init__(self) -> None:
-        super().__init__(best=0.0, best_saved=0)
-        self.best: float
-        self.best_saved: int
+    def __init__(self, **numbers: float) -> None:
+        super().__init__(best=0.0, best_saved=0, **numbers)
 
 
 def is_due(step: int, every: int, last: int = 0) -> bool:

@@ -57,3 +57,25 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); make it again") from error
+
+
+def weights_of_run(run_dir: str | Path, *, best: bool = False) -> Path:
+    """The folder of weights inside a run: the newest, or the newest of the ``best``.
+
+    Raises:
+        FileNotFoundError: the run has none yet.
+    """
+    run_dir = Path(run_dir)
+    if not best:
+        if (run_dir / "model").exists():
+            return run_dir / "model"
+        raise FileNotFoundError(
+            f"--run-dir {run_dir}: there is no model folder; train it until its first save"
+        )
+    folders = [path.parent for path in run_dir.glob("best*/config.json")]
+    if not folders:
+        raise FileNotFoundError(
+            f"--best: {run_dir} has no best weights yet; train it until its first score "
+            "(--evaluate-every)"
+        )
+    return max(folders, key=lambda folder: json.loads((folder / "config.json").read_text())["step"])

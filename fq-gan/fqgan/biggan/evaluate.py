@@ -17,9 +17,10 @@ from ..latents import Latents
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import Scorer, ScoringOptions, open_extractor, record_evaluation
+from ..weight_files import weights_of_run
 from .options import SampleStatistics, run_of
 from .sampling import Sampler
-from .weights import load_weights, weights_of_run
+from .weights import load_weights
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,10 @@ from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import Scorer, ScoringOptions
 from ..sheets import save_image
+from ..weight_files import weights_of_run
 from .options import SampleStatistics, run_of
 from .sampling import Sampler, class_sheet, interpolation_sheets, random_sheet
-from .weights import Weights, load_weights, weights_of_run
+from .weights import Weights, load_weights
 
 
 @dataclass(frozen=True)

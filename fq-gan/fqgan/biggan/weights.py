@@ -122,25 +122,3 @@ def start_from(
             raise ValueError(
                 f"--initial-weights {path} belongs to another network: {error}"
             ) from error
-
-
-def weights_of_run(run_dir: str | Path, *, best: bool = False) -> Path:
-    """The folder of weights inside a run: the newest, or the newest of the ``best``.
-
-    Raises:
-        FileNotFoundError: the run has none yet.
-    """
-    run_dir = Path(run_dir)
-    if not best:
-        if (run_dir / "model").exists():
-            return run_dir / "model"
-        raise FileNotFoundError(
-            f"--run-dir {run_dir}: there is no model folder; train it until its first save"
-        )
-    folders = [path.parent for path in run_dir.glob("best*/config.json")]
-    if not folders:
-        raise FileNotFoundError(
-            f"--best: {run_dir} has no best weights yet; train it until its first score "
-            "(--evaluate-every)"
-        )
-    return max(folders, key=lambda folder: json.loads((folder / "config.json").read_text())["step"])

@@ -22,6 +22,7 @@ class Weights(NamedTuple):
     generator: Generator  # in eval mode
     class_names: list[str]
     step: int
+    lod: float  # halvings of the resolution that the networks have yet to grow by
 
 
 def save_weights(
@@ -33,6 +34,7 @@ def save_weights(
     discriminator: nn.Module | None = None,
     class_names: Sequence[str] = (),
     step: int = 0,
+    lod: float = 0.0,
 ) -> Path:
     """Write a folder that `load_weights` reads, in place of an older one and in one move.
 
@@ -43,10 +45,11 @@ def save_weights(
         raw: the generator without the average.
         discriminator: for fine-tuning.
         class_names: in the order of the labels.
-        step: iterations behind these weights.
+        step: images behind these weights.
+        lod: halvings of the resolution that the networks have yet to grow by.
     """
     networks = {"model": generator, "raw": raw, "discriminator": discriminator}
-    return save_folder(folder, networks, config, class_names=list(class_names), step=step)
+    return save_folder(folder, networks, config, class_names=list(class_names), step=step, lod=lod)
 
 
 def load_weights(
@@ -76,7 +79,8 @@ def load_weights(
     generator = build_generator(config)
     load_into(generator, path)
     generator.to(device).eval()
-    return Weights(config, generator, extra.get("class_names", []), extra.get("step", 0))
+    names, step = extra.get("class_names", []), extra.get("step", 0)
+    return Weights(config, generator, names, step, extra.get("lod", 0.0))
 
 
 def start_from(folder: str | Path, generator: nn.Module, discriminator: nn.Module) -> None:
