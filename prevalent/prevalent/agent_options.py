@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from .agent_config import FollowerConfig, OptimizerConfig, RolloutConfig, SpeakerConfig
+from .agent_config import (
+    FollowerConfig,
+    OptimizerConfig,
+    RolloutConfig,
+    SpeakerConfig,
+    WalkReward,
+)
 from .config import ModelConfig, Precision, default_data_dir
 
-Teaching = Literal["teacher", "student", "sample"]
+Teaching = Literal["teacher", "student", "sample", "self-critical"]
 
 
 @dataclass(frozen=True)
 class AgentRun:
-    """What training a speaker and training a follower have in common."""
+    """What the commands that train an agent have in common."""
+
+    shortest_text: ClassVar[int] = 3
 
     run_dir: Path = Path("runs/r2r")
     """Folder of checkpoints, logs and snapshots; the same command continues there."""
@@ -66,8 +74,10 @@ class AgentRun:
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} must be at least 1, got {getattr(self, name)}")
-        if self.max_length < 3:
-            raise ValueError(f"--max-length must be at least 3, got {self.max_length}")
+        if self.max_length < self.shortest_text:
+            raise ValueError(
+                f"--max-length must be at least {self.shortest_text}, got {self.max_length}"
+            )
         if not self.train:
             raise ValueError("--train needs at least one split, for example train")
 
@@ -98,7 +108,11 @@ class R2RRun(AgentRun):
     """Speaker for back-translation: a run, a snapshot, or a file of the authors' code."""
     feedback: Teaching = "sample"
     """``teacher``: imitation; ``student``: imitation along sampled walks; ``sample``: imitation of
-    one batch and reinforcement on the next (A2C)."""
+    one batch and reinforcement on the next (A2C); ``self-critical``: sampled walks against the
+    agent's own greedy ones."""
+    walk_reward: WalkReward = "spl_sc"
+    """self-critical: success (``sr``) or SPL of a walk, less that of the greedy walk (``_sc``),
+    credited to all actions or to the last one (``_last``)."""
     imitation_weight: float = 0.2
     """Weight of the imitation loss on true instructions."""
     aug_weight: float = 0.6

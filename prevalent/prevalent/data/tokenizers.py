@@ -60,7 +60,7 @@ class WordPieceTokenizer:
         vocab_path: one piece a line (``bert-base-uncased-vocab.txt``).
         max_length: L, length of every encoding.
         truncate: ``right`` keeps the start and forces [SEP] at the end; ``left`` keeps the end
-            (dialogs), which loses [CLS].
+            (dialogs), which loses [CLS]; ``left-keep-cls`` keeps both.
         extra_tokens: added behind the vocabulary, matched before the text is split.
 
     Raises:
@@ -72,7 +72,7 @@ class WordPieceTokenizer:
         vocab_path: str | Path,
         max_length: int = 80,
         *,
-        truncate: Literal["left", "right"] = "right",
+        truncate: Literal["left", "left-keep-cls", "right"] = "right",
         extra_tokens: Sequence[str] = (),
     ) -> None:
         from transformers import BertTokenizer
@@ -111,8 +111,11 @@ class WordPieceTokenizer:
     def encode(self, text: str) -> NDArray[np.int64]:
         """(L,) ids of ``[CLS] text [SEP]``."""
         ids = self.pieces([f"[CLS] {text} [SEP]"])[0]
-        if self.truncate == "left":
-            return _fit(ids[-self.max_length :], self.max_length)
+        if self.truncate != "right":
+            kept = ids[-self.max_length :]
+            if self.truncate == "left-keep-cls" and len(ids) > self.max_length:
+                kept[0] = ids[0]
+            return _fit(kept, self.max_length)
         encoded = _fit(ids, self.max_length)
         if len(ids) > self.max_length:
             encoded[-1] = self.sep
