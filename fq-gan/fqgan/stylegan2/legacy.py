@@ -6,6 +6,7 @@ Karras et al., CVPR 2019 and CVPR 2020; what ``lod`` means is said in `growing`.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -144,7 +145,7 @@ class StyleGan1Mapping(nn.Module):
             self.label_concat = LabelConcat(label_size, config.latent_dim)
         first = config.latent_dim * (2 if label_size else 1)
         sizes = [first, *[config.hidden_dim] * (config.num_layers - 1), config.style_dim]
-        for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(sizes)):
             self.add_module(f"dense{i}", HeLinear(a, b, config.lr_multiplier))
 
     def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:

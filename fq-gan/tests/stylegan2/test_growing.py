@@ -27,9 +27,9 @@ def test_shrinking_undoes_enlarging():
 
 
 def test_reals_fade_to_half_the_resolution():
-    images = torch.tensor([[0.0, 4.0, 8.0, 8.0], [0.0, 4.0, 8.0, 8.0]] * 2).view(1, 1, 4, 4)
-    assert fade_reals(images, 0.25)[0, 0, 0].tolist() == [0.5, 3.5, 8.0, 8.0]
-    assert fade_reals(images, 1.0)[0, 0, 0].tolist() == [2.0, 2.0, 8.0, 8.0]
+    images = torch.tensor([0.0, 4.0, 8.0, 8.0, 0.0, 0.0, 0.0, 0.0]).expand(1, 1, 8, 8)
+    assert fade_reals(images, 0.25)[0, 0, 0, :4].tolist() == [0.5, 3.5, 8.0, 8.0]
+    assert fade_reals(images, 1.0)[0, 0, 0, :4].tolist() == [2.0, 2.0, 8.0, 8.0]
     assert torch.equal(fade_reals(images, 0.0), images)
 
 
