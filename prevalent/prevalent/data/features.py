@@ -148,6 +148,34 @@ def synthetic_features(names: Sequence[str], width: int) -> FeatureStore:
     return FeatureStore(names, array, source=f"synthetic features of width {width}")
 
 
+def open_store(
+    data_dir: Path, features: Path | None, graphs: Graphs, scans: Sequence[str], standin_dim: int
+) -> FeatureStore:
+    """The features of ``scans``, checked to be complete.
+
+    Args:
+        data_dir: the data folder.
+        features: the file, relative to it; None makes stand-ins.
+        graphs: hold the scans.
+        scans: names.
+        standin_dim: width of stand-ins.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` naming the file or viewpoint that is missing.
+    """
+    if features is None:
+        names = [graphs.long_id(node) for scan in scans for node in graphs.connected(scan)]
+        return synthetic_features(names, standin_dim)
+    path = data_dir / features
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"--features {path} does not exist; fetch it with `prevalent prepare features`, "
+            "give another file, or --features None for random stand-ins"
+        )
+    store = FeatureStore.open(path)
+    store.check(graphs, scans)
+    return store
+
+
 def expand_angles(four: Tensor, size: int, layout: AngleLayout = "interleaved") -> Tensor:
     """Repeat (sin h, cos h, sin e, cos e) (..., 4) to (..., size) in one of the two layouts."""
     if layout == "block":
