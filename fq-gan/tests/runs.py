@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,8 @@ from torch import Tensor
 
 from fqgan.biggan.options import BigganTrain
 from fqgan.biggan.presets import SMOKE
+from fqgan.stylegan2.options import Stylegan2Train
+from fqgan.stylegan2.presets import SMOKE as STYLEGAN2_SMOKE
 
 TINY = replace(
     SMOKE,
@@ -71,3 +75,30 @@ def finish(process: subprocess.Popen[str], status: int = 0) -> str:
     output = process.communicate(timeout=200)[0]
     assert process.returncode == status, output
     return output
+
+
+def free_ports(count: int) -> list[str]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for free in sockets:
+            free.bind(("127.0.0.1", 0))
+        return [str(free.getsockname()[1]) for free in sockets]
+
+
+TINY_STYLEGAN2 = replace(
+    STYLEGAN2_SMOKE,
+    device="cpu",
+    evaluate_kimg=0,
+    sample_kimg=0,
+    data=replace(STYLEGAN2_SMOKE.data, toy_images=40, resolution=8),
+    mapping=replace(STYLEGAN2_SMOKE.mapping, latent_dim=4, style_dim=4, hidden_dim=4),
+    generator=replace(STYLEGAN2_SMOKE.generator, channel_max=4),
+    discriminator=replace(STYLEGAN2_SMOKE.discriminator, channel_max=4),
+    quantizer=replace(STYLEGAN2_SMOKE.quantizer, layers=(3,)),
+    schedule=replace(STYLEGAN2_SMOKE.schedule, total_kimg=0.008, batch_size=4, device_batch_size=4),
+)
+
+
+def tiny_stylegan2(run_dir: Path, **changes: Any) -> Stylegan2Train:
+    """A run of a few images of 8 x 8 pixels."""
+    return replace(TINY_STYLEGAN2, run_dir=str(run_dir), **changes)

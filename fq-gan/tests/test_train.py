@@ -2,16 +2,14 @@
 
 import os
 import signal
-import socket
 import sys
 import time
-from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from runs import command, finish, start, tiny_run, weights_of
+from runs import command, finish, free_ports, start, tiny_run, weights_of
 
 from fqgan.biggan.train import train
 from fqgan.runtime.checkpoint import Checkpoint
@@ -87,14 +85,6 @@ for run_dir, port in zip(("killed", "whole"), ports):  # a group of processes ea
     os.environ["MASTER_PORT"] = port
     train(replace(run, run_dir=str(Path(folder) / run_dir)))
 """
-
-
-def free_ports(count: int) -> list[str]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for free in sockets:
-            free.bind(("127.0.0.1", 0))
-        return [str(free.getsockname()[1]) for free in sockets]
 
 
 def two_processes(folder: Path, die_at: int, count: int) -> list:

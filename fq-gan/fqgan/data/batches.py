@@ -122,6 +122,11 @@ class Batches:
         self.sampler.load_state_dict(state)
         self._position = self.sampler.position
 
+    def resize(self, batch_size: int) -> None:
+        """Go on with batches of another size, behind what was handed out so far."""
+        self.close()
+        self.sampler.batch_size = batch_size
+
     def close(self) -> None:
         """Forget what was read ahead and stop the thread."""
         for _, future in self._ahead:

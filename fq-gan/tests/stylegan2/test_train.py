@@ -1,0 +1,194 @@
+"""Training runs of StyleGAN2: resuming, growing, labels, files, mistakes of the user."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from runs import finish, free_ports, start, tiny_stylegan2, weights_of
+
+from fqgan.runtime.checkpoint import Checkpoint
+from fqgan.runtime.command import Stopped
+from fqgan.runtime.logs import read_metrics
+from fqgan.runtime.signals import StopSignal
+from fqgan.stylegan2 import step as step_module
+from fqgan.stylegan2.config import QuantizerConfig, ScheduleConfig
+from fqgan.stylegan2.schedule import Phase
+from fqgan.stylegan2.train import ImageProgress, enter_phase, passes, sheet_columns, train
+from fqgan.stylegan2.weights import load_weights
+
+GROWING = ScheduleConfig(
+    total_kimg=0.032,
+    growing=True,
+    training_kimg=0.008,
+    transition_kimg=0.016,
+    batch_size=4,
+    batch_size_at=((8, 8),),
+    device_batch_size=4,
+    device_batch_size_at=((8, 8),),
+)
+
+
+def growing_run(run_dir, architecture, **changes):
+    run = tiny_stylegan2(run_dir, **changes)
+    return replace(
+        run,
+        data=replace(run.data, resolution=16),
+        generator=replace(run.generator, architecture=architecture),
+        discriminator=replace(run.discriminator, architecture=architecture),
+        quantizer=QuantizerConfig(layers=()),
+        schedule=GROWING,
+    )
+
+
+def same(one, two):
+    first, second = weights_of(one), weights_of(two)
+    assert first
+    assert first.keys() == second.keys()
+    return [name for name, value in first.items() if not torch.equal(value, second[name])]
+
+
+def total(run, kimg):
+    return replace(run, schedule=replace(run.schedule, total_kimg=kimg))
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path):
+    options = {"save_kimg": 0.012, "log_kimg": 0.004}
+    train(total(tiny_stylegan2(tmp_path / "whole", **options), 0.020))
+    train(total(tiny_stylegan2(tmp_path / "halves", **options), 0.012))
+    train(total(tiny_stylegan2(tmp_path / "halves", **options), 0.020))
+    assert same(tmp_path / "whole", tmp_path / "halves") == []
+    metrics = [(tmp_path / name / "metrics.jsonl").read_bytes() for name in ("whole", "halves")]
+    assert metrics[0] == metrics[1]
+    for part in ("optimizers", "latents", "data", "average", "progress"):
+        whole, halves = (
+            torch.load(tmp_path / name / "checkpoints/00000020" / f"{part}.pt", weights_only=True)
+            for name in ("whole", "halves")
+        )
+        torch.testing.assert_close(whole, halves, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("architecture", ["growing", "stylegan1"])
+def test_a_run_that_grows_resumes_within_a_transition(tmp_path, architecture):
+    options = {"save_kimg": 0.012, "log_kimg": 0.004}
+    train(growing_run(tmp_path / "whole", architecture, **options))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StopSignal, "requested", lambda self, step: step == 3)
+        with pytest.raises(Stopped, match="after step 20"):
+            train(growing_run(tmp_path / "stopped", architecture, **options))
+    assert load_weights(tmp_path / "stopped/model").lod == 0.5
+    train(growing_run(tmp_path / "stopped", architecture, **options))
+    assert same(tmp_path / "whole", tmp_path / "stopped") == []
+    lods = [row["lod"] for row in read_metrics(tmp_path / "whole")]
+    assert lods == [1.0, 1.0, 0.5, 0.25, 0.0, 0.0]
+    sizes = [row["batch_size"] for row in read_metrics(tmp_path / "whole")]
+    assert sizes[0] == 8
+    assert sizes[-1] == 4
+
+
+def test_the_optimizers_start_anew_where_growing_starts_or_ends():
+    class Recorder:
+        resets = 0
+
+        def set_phase(self, **_):
+            pass
+
+        def reset_optimizers(self):
+            self.resets += 1
+
+    class Data:
+        sampler = type("Sampler", (), {"batch_size": 4})
+
+    step, progress = Recorder(), ImageProgress()
+    for iteration, lod in enumerate([2.0, 2.0, 1.9, 1.2, 1.0, 1.0, 0.7, 0.0]):
+        progress.iteration = iteration
+        enter_phase(Phase(0.0, lod, 8, 4, 4, 0.002, 1.0), step, Data, progress)
+        assert progress.lod == lod
+    assert step.resets == 4
+
+
+TWO_PROCESSES = """
+import os, sys
+from dataclasses import replace
+from pathlib import Path
+
+sys.path.insert(0, sys.argv[1])
+from fqgan.stylegan2.train import train
+from runs import tiny_stylegan2
+
+for port, name, kimg in zip(sys.argv[3:], ("halves", "halves", "whole"), (0.008, 0.016, 0.016)):
+    os.environ["MASTER_PORT"] = port
+    run = tiny_stylegan2(Path(sys.argv[2]) / name, save_kimg=0.008)
+    train(replace(run, schedule=replace(run.schedule, total_kimg=kimg, batch_size=8)))
+"""
+
+
+def test_two_processes_share_the_batch_and_resume_with_the_same_bits(tmp_path):
+    words = [sys.executable, "-c", TWO_PROCESSES, str(Path(__file__).parents[1]), str(tmp_path)]
+    words += free_ports(3)
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1"}
+    for process in [start(words, RANK=str(rank), **group) for rank in (0, 1)]:
+        finish(process)
+    assert same(tmp_path / "halves", tmp_path / "whole") == []
+    assert [row["batch_size"] for row in read_metrics(tmp_path / "whole")] == [8, 8]
+
+
+def test_classes_reach_both_networks(tmp_path):
+    run = tiny_stylegan2(tmp_path, conditional=True)
+    generator = train(run)
+    assert generator.label_size > 1
+    assert load_weights(tmp_path / "model").generator.label_size == generator.label_size
+
+
+def test_scores_sheets_best_weights_and_sizes_are_written(tmp_path):
+    options = {"save_kimg": 0.008, "evaluate_kimg": 0.008, "sample_kimg": 0.008, "keep": 1}
+    train(total(tiny_stylegan2(tmp_path, **options), 0.016))
+    assert sum("fid" in row for row in read_metrics(tmp_path)) == 2
+    assert {path.name for path in (tmp_path / "samples").iterdir()} == {
+        "reals.png", "fixed_00000000.png", "fixed_00000008.png", "fixed_00000016.png",
+    }  # fmt: skip
+    assert (tmp_path / "best0/model.safetensors").is_file()
+    assert Checkpoint(tmp_path).steps() == [16]
+    assert json.loads((tmp_path / "parameters.json").read_text())["generator"] > 0
+    assert json.loads((tmp_path / "model/config.json").read_text())["step"] == 16
+
+
+def test_scoring_leaves_training_as_it_is(tmp_path):
+    train(total(tiny_stylegan2(tmp_path / "one"), 0.012))
+    train(total(tiny_stylegan2(tmp_path / "two", evaluate_kimg=0.004, sample_kimg=0.004), 0.012))
+    assert same(tmp_path / "one", tmp_path / "two") == []
+
+
+def test_a_loss_that_is_not_a_number_stops_before_anything_is_saved(tmp_path, monkeypatch):
+    whole = step_module.GanStep.__call__
+
+    def spoiled(self, images, labels, step, **options):
+        losses = whole(self, images, labels, step, **options)
+        return losses._replace(real=losses.real * float("nan")) if step == 3 else losses
+
+    monkeypatch.setattr(step_module.GanStep, "__call__", spoiled)
+    with pytest.raises(FloatingPointError, match=r"real is not finite at step 12.*run the same"):
+        train(total(tiny_stylegan2(tmp_path, save_kimg=0.004, log_kimg=0.004), 0.016))
+    assert Checkpoint(tmp_path).steps() == [4, 8]
+
+
+def test_a_run_goes_on_from_weights_and_their_number_of_images(tmp_path):
+    train(total(tiny_stylegan2(tmp_path / "first"), 0.008))
+    run = tiny_stylegan2(
+        tmp_path / "second", initial_weights=str(tmp_path / "first/model"), initial_kimg=0.008
+    )
+    train(total(run, 0.012))
+    assert [row["step"] for row in read_metrics(tmp_path / "second")] == [12]
+    assert read_metrics(tmp_path / "second")[0]["iteration"] == 1
+
+
+def test_intervals_are_passed_once_whatever_the_batch():
+    assert [now for now in range(8, 80, 8) if passes(now - 8, now, 0.020)] == [24, 40, 64]
+    assert not passes(0, 1000, 0.0, ended=True)
+    assert passes(0, 1, 40.0, ended=True)
+
+
+def test_a_sheet_is_about_square():
+    assert [sheet_columns(count) for count in (1, 4, 60)] == [1, 2, 8]
