@@ -11,6 +11,10 @@ VERBS = {
     "prepare": ("fqgan.data.prepare:main", "download, check and convert data sets"),
     "train": ("fqgan.train:main", "train a preset; run it again to continue"),
     "sample": ("fqgan.families:sample", "sheets, interpolations, image files, truncation curves"),
+    "translate": (
+        "fqgan.ugatit.translate:main",
+        "pictures of one domain into the other, heat maps, comparisons",
+    ),
     "evaluate": (
         "fqgan.families:evaluate",
         "FID, KID, IS, precision and recall of a run or of files",

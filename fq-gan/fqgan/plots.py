@@ -1,4 +1,4 @@
-"""Curves of a run: losses, FID and codebook perplexity. Needs matplotlib, an optional extra."""
+"""Curves of a run: losses, scores and codebook perplexity. Needs matplotlib, an optional extra."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 
 from .runtime.command import parse
@@ -17,7 +18,11 @@ from .runtime.logs import read_metrics
 logger = logging.getLogger(__name__)
 
 MISSING = "curves were not drawn: matplotlib is not installed; `pip install 'fq-gan[plots]'` has it"
-LOSSES = ("loss_generator", "loss_real", "loss_fake")
+# Losses that share a scale stand together; a panel without a curve is left out.
+ADVERSARIAL = ("loss_generator", "loss_real", "loss_fake", "loss_discriminator")
+RECONSTRUCTION = ("loss_cycle", "loss_identity", "loss_cam")
+PERPLEXITY, KID = "/codebook_perplexity", "kid_x100/"
+SMOOTH_FROM = 100  # points of a noisy curve, from which on a running mean is drawn over it
 
 
 @dataclass(frozen=True)
@@ -67,31 +72,62 @@ def plot_run(run_dir: str | Path) -> Path:
         raise ImportError(MISSING) from error
 
     run_dir = Path(run_dir)
-    if not (run_dir / "metrics.jsonl").exists() or not (rows := read_metrics(run_dir)):
+    rows = read_metrics(run_dir) if (run_dir / "metrics.jsonl").exists() else []
+    panels = [(title, curves) for title, curves in panels_of(rows) if curves]
+    if not panels:
         raise FileNotFoundError(f"{run_dir} has no rows in metrics.jsonl, so there are no curves")
-    figure = Figure(figsize=(12, 3.6), layout="constrained")
+    figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
-    losses, fid, perplexity = figure.subplots(1, 3)
-    draw(losses, rows, {name: name.removeprefix("loss_") for name in LOSSES}, "loss")
-    draw(fid, rows, {"fid": "FID"}, "FID", marker="o")
-    ending = "/codebook_perplexity"
-    layers = sorted({name for row in rows for name in row if name.endswith(ending)})
-    named = {name: name.removesuffix(ending) for name in layers}
-    draw(perplexity, rows, named or {"codebook_perplexity": ""}, "codebook perplexity")
+    for axes, (title, curves) in zip(
+        figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True
+    ):
+        draw(axes, rows, curves, title)
     path = run_dir / "curves.png"
     figure.savefig(path, dpi=110)
     return path
 
 
-def draw(
-    axes: Any, rows: list[dict[str, float]], curves: dict[str, str], title: str, marker: str = ""
-) -> None:
+def panels_of(rows: list[dict[str, float]]) -> list[tuple[str, dict[str, str]]]:
+    """Titles and curves (column -> label) of all panels."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+
+    def losses(names: Sequence[str]) -> dict[str, str]:
+        return {name: name.removeprefix("loss_") for name in names if name in columns}
+
+    layers = sorted(name for name in columns if name.endswith(PERPLEXITY))
+    perplexity = {name: name.removesuffix(PERPLEXITY) for name in layers}
+    if not perplexity and "codebook_perplexity" in columns:
+        perplexity = {"codebook_perplexity": ""}
+    return [
+        ("loss", losses(ADVERSARIAL)),
+        ("reconstruction and attention", losses(RECONSTRUCTION)),
+        ("FID", {"fid": "FID"} if "fid" in columns else {}),
+        ("KID x 100", {n: n.removeprefix(KID) for n in columns if n.startswith(KID)}),
+        ("codebook perplexity", perplexity),
+    ]
+
+
+def draw(axes: Any, rows: list[dict[str, float]], curves: dict[str, str], title: str) -> None:
     """Draw the columns named in ``curves`` (column -> label) over the step."""
     for column, label in curves.items():
         points = [(row["step"], row[column]) for row in rows if column in row]
-        if points:
-            axes.plot(*zip(*points, strict=True), label=label, marker=marker, linewidth=1)
+        steps, values = zip(*points, strict=True)
+        marker = "o" if len(points) <= 30 else ""
+        if len(points) < SMOOTH_FROM:
+            axes.plot(steps, values, label=label, marker=marker, linewidth=1)
+            continue
+        (line,) = axes.plot(steps, values, linewidth=0.5, alpha=0.3)
+        axes.plot(steps, running_mean(values), label=label, color=line.get_color(), linewidth=1.2)
     axes.set(xlabel="iteration", title=title)
     axes.grid(alpha=0.3)
-    if len(axes.lines) > 1:
+    if len(curves) > 1:
         axes.legend(fontsize=8)
+
+
+def running_mean(values: Sequence[float]) -> np.ndarray:
+    """Mean over a fiftieth of the curve around every point; less of it at the ends."""
+    half = max(1, len(values) // 100)
+    sums = np.concatenate([[0.0], np.cumsum(values)])
+    place = np.arange(len(values))
+    first, last = np.maximum(place - half, 0), np.minimum(place + half + 1, len(values))
+    return (sums[last] - sums[first]) / (last - first)

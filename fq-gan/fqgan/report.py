@@ -88,6 +88,8 @@ def our_value(figure: Figure, runs: Path) -> str:
         return NOT_RUN
     features = "inception-torch" if "torch-inception" in figure.protocol else "inception"
     same = [row for row in evaluations if row.get("features") == features]
+    # A run that translates both ways has two rows, which the figure's data set tells apart.
+    same = [row for row in same if row.get("data") == figure.dataset] or same
     if not same:
         return f"scored only with {evaluations[-1].get('features')} features: not comparable"
     value = same[-1].get(METRICS[figure.metric])
@@ -98,7 +100,7 @@ def evaluation_rows(runs: Path) -> list[tuple[str, ...]]:
     """The newest evaluation of every run and protocol below ``runs``."""
     rows: list[tuple[str, ...]] = []
     for path in sorted(runs.rglob("evaluations.jsonl")):
-        newest = {row.get("protocol"): row for row in read_evaluations(path)}
+        newest = {(row.get("protocol"), row.get("data")): row for row in read_evaluations(path)}
         for row in newest.values():
             rows.append(
                 (

@@ -38,3 +38,24 @@ def test_a_folder_without_metrics_is_named(tmp_path):
     pytest.importorskip("matplotlib")
     with pytest.raises(FileNotFoundError, match="no rows in metrics"):
         plots.plot_run(tmp_path)
+
+
+def test_every_kind_of_curve_that_a_run_logged_has_a_panel(tmp_path):
+    pytest.importorskip("matplotlib")
+    losses = {"loss_discriminator": 2.0, "loss_cycle": 0.5, "loss_cam": 1.4}
+    rows = [{"step": step, **losses} for step in range(1, 150)]
+    rows += [{"step": 150, "kid_x100/a2b": 12.0, "judge_a.1/codebook_perplexity": 3.0}]
+    panels = {title: list(curves) for title, curves in plots.panels_of(rows)}
+    assert panels == {
+        "loss": ["loss_discriminator"],
+        "reconstruction and attention": ["loss_cycle", "loss_cam"],
+        "FID": [],
+        "KID x 100": ["kid_x100/a2b"],
+        "codebook perplexity": ["judge_a.1/codebook_perplexity"],
+    }
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert plots.plot_run(tmp_path).stat().st_size > 1000
+
+
+def test_a_running_mean_uses_what_there_is_at_the_ends():
+    assert plots.running_mean([0.0, 3.0, 6.0, 3.0]).tolist() == [1.5, 3.0, 4.0, 4.5]

@@ -59,6 +59,16 @@ def test_our_value_stands_beside_a_published_one_of_the_same_features_only(tmp_p
     assert our_value(entry, tmp_path) == "5.70"
 
 
+def test_each_direction_of_a_translation_has_its_own_value(tmp_path):
+    for name, value in (("selfie2anime", 12.3), ("anime2selfie", 11.1)):
+        write_evaluation(
+            tmp_path, "ugatit/selfie2anime", features="inception", data=name, kid_x100=value
+        )
+    for name, value in (("selfie2anime", "12.30"), ("anime2selfie", "11.10")):
+        entry = figure(row="FQ-U-GAT-IT", dataset=name)
+        assert our_value(entry, tmp_path) == value
+
+
 def test_the_report_names_rows_that_were_not_run_and_lists_our_runs(tmp_path, capsys):
     write_evaluation(tmp_path, "mine", features="random", protocol="offline", fid=1.25, step=7)
     main(["--runs", str(tmp_path)])

@@ -12,6 +12,7 @@ from fqgan.runtime.published import read_published
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
+SMALL = ("ugatit-demo", "ugatit-smoke")
 RECORDER = (
     '#!/usr/bin/env bash\nprintf "%s\\t" "$(basename "$0")" "$@" >> "$RECORD"; echo >> "$RECORD"\n'
 )
@@ -73,6 +74,11 @@ def test_every_row_and_its_twin_without_quantizer_has_a_script(tmp_path):
     assert {name for name in PRESETS if name.startswith("biggan-")} - named == {
         "biggan-i128-upstream"
     }
+    assert {
+        name
+        for name in PRESETS
+        if name.startswith("ugatit-") and "light" not in name and name not in SMALL
+    } <= named
     for folder in ("cifar10", "cifar100", "imagenet64", "imagenet128"):
         assert {"biggan", "fq-biggan"} <= {
             path.stem for path in (ROOT / "scripts" / folder).iterdir()
