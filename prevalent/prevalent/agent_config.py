@@ -7,6 +7,8 @@ from typing import Literal
 
 EncoderKind = Literal["lstm", "dic", "bert", "bert-projected"]
 Normalize = Literal["total", "batch", "none"]
+Merge = Literal["mean", "max", "sum", "cat"]
+WalkReward = Literal["sr_sc", "spl", "spl_sc", "spl_last", "spl_last_sc"]
 
 
 @dataclass(frozen=True)
@@ -46,13 +48,17 @@ class FollowerConfig:
     """False: transformer encoders read the text alone, once an episode."""
     encoder_sees_noise: bool = True
     """The encoder sees the dropped features of back-translation too."""
+    num_texts: int = 1
+    """M, instructions of a path that are read side by side; a path with fewer repeats them."""
+    merge_texts: Merge = "mean"
+    """How a step merges what it recalls of M instructions."""
     update_language: bool = False
     """Train the text layers of the transformer."""
     update_cross: bool = False
     """Train its image fusion; False is the feature-based agent."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "word_size", "action_size", "encoder_size"):
+        for name in ("hidden_size", "word_size", "action_size", "encoder_size", "num_texts"):
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
                 raise ValueError(f"--model.{option} must be at least 1, got {getattr(self, name)}")

@@ -49,6 +49,15 @@ STAGE_2 = replace(
     optimizer=OptimizerConfig(lr=2e-6),
     model=replace(STAGE_1.model, update_cross=True),
 )
+MULTI = replace(
+    PREVALENT,
+    run_dir=RUNS / "prevalent-multi",
+    batch_size=10,
+    max_steps=70_000,
+    optimizer=OptimizerConfig("adamax", lr=5e-5, weight_decay=5e-4),
+    model=replace(PREVALENT.model, num_texts=3, dropout=0.4, update_cross=True),
+    rollout=RolloutConfig(max_actions=8),
+)
 SMALL_AGENT = FollowerConfig(
     encoder="dic",
     hidden_size=128,
@@ -147,6 +156,21 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
     ),
     "prevalent-stage1": ("Table 2, PREVALENT, feature-based: the encoder is frozen", STAGE_1),
     "prevalent-stage2": ("Table 2, PREVALENT: then fine-tuned with batch 10, rate 2e-6", STAGE_2),
+    "prevalent-multi": (
+        "Table 2 (M), PREVALENT: three instructions of a path read side by side",
+        MULTI,
+    ),
+    "prevalent-multi-critical": (
+        "Table 2 (M): then self-critical with the SPL of whole walks, rate 2e-5",
+        replace(
+            MULTI,
+            run_dir=RUNS / "prevalent-multi-critical",
+            start_from=RUNS / "prevalent-multi",
+            feedback="self-critical",
+            max_steps=65_000,
+            optimizer=OptimizerConfig("adamax", lr=2e-5, weight_decay=5e-4),
+        ),
+    ),
     "prevalent-feature-based": (
         "ablation: the steps of stage 2 with the encoder still frozen",
         replace(STAGE_2, run_dir=RUNS / "prevalent-feature-based", model=STAGE_1.model),

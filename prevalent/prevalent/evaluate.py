@@ -53,6 +53,8 @@ class EvaluateConfig:
     """Share of the speaker's score."""
     tune_alpha: bool = False
     """Try 101 shares and four ways of averaging and keep the one with the most successes."""
+    one_text: bool = False
+    """An agent that reads several instructions of a path reads one of them only."""
     batch_size: int = 32
     """Episodes that walk together."""
     device: str = "auto"
@@ -110,6 +112,7 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, float]:
         snapshot=config.snapshot,
         data_dir=config.data_dir,
         device=config.device,
+        alone=config.one_text,
     )
     how = Walking(
         config.batch_size,

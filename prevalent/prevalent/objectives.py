@@ -111,3 +111,44 @@ def actor_critic_loss(
         actions=actions,
         returns=returns,
     )
+
+
+def walk_rewards(
+    left: NDArray[np.float64],
+    walked: NDArray[np.float64],
+    shortest: NDArray[np.float64],
+    *,
+    by_length: bool,
+) -> NDArray[np.float32]:
+    """Rewards (B,) of whole walks: success, or success weighted by path length (SPL).
+
+    Args:
+        left: meters to the goal at the end.
+        walked: meters gone.
+        shortest: meters of the shortest path.
+        by_length: SPL instead of success.
+    """
+    success = (left < SUCCESS_RADIUS).astype(np.float32)
+    if not by_length:
+        return success
+    return (success * shortest / np.maximum(np.maximum(shortest, walked), 0.01)).astype(np.float32)
+
+
+def self_critical_loss(
+    log_probs: Tensor, masks: Tensor, advantage: Tensor, *, last: bool = False
+) -> Tensor:
+    """Policy gradient with the reward of the whole walk (Rennie et al., CVPR 2017), a scalar.
+
+    Args:
+        log_probs: (T, B) of the sampled actions, nats.
+        masks: (T, B) 1 while an agent had not ended.
+        advantage: (B,) reward of the sampled walk, less that of the greedy one.
+        last: credit the last action of each walk alone.
+    """
+    credited = masks
+    if last:
+        after = torch.cat([masks[1:], torch.zeros_like(masks[:1])])
+        credited = masks - after
+    # An action that is masked may have been impossible: its log-probability is then infinite.
+    counted = log_probs.masked_fill(credited == 0, 0.0)
+    return -(counted * advantage.to(log_probs.dtype)).sum() / masks.shape[1]

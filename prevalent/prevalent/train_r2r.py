@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
+from .agent_config import FollowerConfig
 from .agent_options import R2RRun
 from .agent_presets import R2R_PRESETS
 from .agents.build import (
@@ -25,6 +25,7 @@ from .agents.build import (
 )
 from .agents.episodes import EpisodeBatches, Episodes, Tokenizer
 from .agents.follower import Follower, add_losses
+from .agents.means import Means
 from .agents.rollout import Batch
 from .agents.speaker import Speaker, back_translate, feature_noise
 from .agents.validation import score_walks, walk_split
@@ -32,7 +33,7 @@ from .curves import draw_scores
 from .data.instructions import SHUFFLE_SEED
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.command import parse_preset
-from .runtime.distributed import World, barrier, reduce_sum, start
+from .runtime.distributed import World, barrier, start
 from .runtime.logs import Logs
 from .runtime.precision import check_finite
 from .runtime.rundir import open_run
@@ -51,6 +52,8 @@ LOSSES = (
     "actions",
     "encoder_norm",
     "decoder_norm",
+    "reward",
+    "greedy_reward",
 )
 
 
@@ -89,7 +92,7 @@ def train_r2r(config: R2RRun) -> Follower:
             more = open_batches(config, data, tokenizer, config.aug, world)
             lessons.append((describe(config, data, tokenizer, more), config.aug_weight))
             parts["aug_order"] = more
-        progress, means = Progress(), Means(world.device)
+        progress, means = Progress(), Means(world.device, LOSSES)
         checkpoint = Checkpoint(run_dir, **parts, progress=progress, means=means)
         checkpoint.load_latest()
 
@@ -133,7 +136,8 @@ def open_batches(
     """Endless batches of ``splits``, shuffled once as the authors do."""
     instructions = data.instructions(splits)
     random.Random(SHUFFLE_SEED).shuffle(instructions)
-    episodes = Episodes.encode(instructions, tokenizer, " ".join(splits))
+    num_texts = config.model.num_texts
+    episodes = Episodes.encode(instructions, tokenizer, " ".join(splits), num_texts=num_texts)
     return EpisodeBatches(episodes, config.batch_size, world)
 
 
@@ -141,7 +145,8 @@ def open_held_out(config: R2RRun, data: AgentWorld, tokenizer: Tokenizer) -> dic
     """The splits to evaluate; of those that are also trained on, 20 batches."""
     held_out = {}
     for name in config.held_out:
-        episodes = Episodes.encode(data.splits[name], tokenizer, name)
+        num_texts = config.model.num_texts
+        episodes = Episodes.encode(data.splits[name], tokenizer, name, num_texts=num_texts)
         if name in config.train:
             episodes = episodes.first(TRAIN_EVALUATION_BATCHES * config.batch_size)
         held_out[name] = episodes
@@ -156,16 +161,22 @@ def describe(
         return lambda: (next(batches), None)
     words = config.data_dir / config.words
     speaker = load_speaker(config.speaker, data, words, max_length=config.max_length)
-    return lambda: retell(speaker, next(batches), tokenizer, config.model.feature_dropout)
+    return lambda: retell(speaker, next(batches), tokenizer, config.model)
 
 
 def retell(
-    speaker: Speaker, batch: Batch, tokenizer: Tokenizer, probability: float
+    speaker: Speaker, batch: Batch, tokenizer: Tokenizer, model: FollowerConfig
 ) -> tuple[Batch, Tensor]:
-    """``batch`` with the speaker's words, and the environment dropout they were found under."""
+    """``batch`` with the speaker's words, and the environment dropout they were found under.
+
+    An agent that reads M texts gets the speaker's M times.
+    """
     features = speaker.features
-    noise = feature_noise(features.image_width, probability, features.device)
-    return back_translate(speaker, batch.tasks, tokenizer, noise), noise
+    noise = feature_noise(features.image_width, model.feature_dropout, features.device)
+    told = back_translate(speaker, batch.tasks, tokenizer, noise)
+    if model.num_texts > 1:
+        told = told._replace(tokens=told.tokens[:, None].repeat(model.num_texts, axis=1))
+    return told, noise
 
 
 def train_step(
@@ -189,6 +200,9 @@ def learn(
     if config.feedback == "student":
         batch, noise = source()
         return imitate_on_own_walk(follower, batch, weight, noise)
+    if config.feedback == "self-critical":
+        batch, noise = source()
+        return follower.criticize(batch, config.walk_reward, noise=noise)
     imitates, reinforces = True, config.feedback == "sample"
     if config.schedule_ratio >= 0:
         # Drawn from the step alone, so that all processes agree and a resumed run does too.
@@ -243,33 +257,6 @@ def update_best(progress: Progress, scores: Mapping[str, float]) -> list[str]:
     for name in beaten:
         setattr(progress, name, marks[name])
     return beaten
-
-
-class Means:
-    """Mean losses since the last record; part of the checkpoint, so that records repeat exactly."""
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(2, len(LOSSES), device=device)
-
-    def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Add the losses of a step (no synchronisation)."""
-        for i, name in enumerate(LOSSES):
-            if name in losses:
-                self.sums[0, i] += losses[name].detach()
-                self.sums[1, i] += 1
-
-    def take(self) -> dict[str, float]:
-        """The means over all ranks of what occurred; starts anew."""
-        totals, counts = reduce_sum(self.sums.clone()).tolist()
-        self.sums.zero_()
-        pairs = zip(LOSSES, totals, counts, strict=True)
-        return {name: total / count for name, total, count in pairs if count}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sums": self.sums.cpu()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums.copy_(state["sums"])
 
 
 def summarize(

@@ -19,6 +19,7 @@ from .agents.runs import open_agent
 from .environments.walk import Task
 from .maps import draw_map
 from .metrics.navigation import SUCCESS_RADIUS
+from .models.encoders import Words
 from .runtime.command import parse
 from .runtime.files import write_atomically
 from .simulator.graph import Graphs
@@ -122,22 +123,24 @@ def trace(follower: Follower, batch: Batch, tokenizer: Tokenizer) -> list[Trace]
     )
     probabilities = [step.logits.softmax(dim=1).cpu().numpy() for step in recorded.steps]
     attentions = [step.words.float().cpu().numpy() for step in recorded.steps]
+    ids = Words.of(batch.tokens).ids.numpy()  # (B M, T)
+    texts = ids.reshape(len(batch.tasks), -1, ids.shape[1])
     backwards = follower.config.encoder == "dic" and follower.config.reverse_input
     traces = []
     for i, task in enumerate(batch.tasks):
-        length = int((batch.tokens[i] != 0).sum())
-        words = [tokenizer.decode([token]) for token in batch.tokens[i, :length]]
+        lengths = (texts[i] != 0).sum(axis=1).tolist()
+        words = [tokenizer.decode([token]) for token in texts[i][texts[i] != 0]]
         node, steps, nodes = int(starts[i]), [], [int(starts[i])]
         for t in range(len(recorded.steps)):
             count, action = int(found.count[node]), int(recorded.actions[t, i])
-            attention = attentions[t][i, :length]
+            attention = _reading_order(attentions[t][i], lengths, backwards)
             steps.append(
                 Step(
                     node,
                     found.target[node, :count].tolist(),
                     probabilities[t][i, : count + 1].tolist(),
                     action,
-                    attention[::-1] if backwards else attention,
+                    attention,
                 )
             )
             if action >= count:
@@ -146,6 +149,15 @@ def trace(follower: Follower, batch: Batch, tokenizer: Tokenizer) -> list[Trace]
             nodes.append(node)
         traces.append(Trace(task, getattr(task, "text", ""), words, steps, nodes))
     return traces
+
+
+def _reading_order(
+    weights: NDArray[np.float32], lengths: Sequence[int], backwards: bool
+) -> NDArray[np.float32]:
+    """Weights (M T) over M padded texts as weights over their words, read from the start."""
+    texts = weights.reshape(len(lengths), -1)
+    parts = [text[:length] for text, length in zip(texts, lengths, strict=True)]
+    return np.concatenate([part[::-1] if backwards else part for part in parts])
 
 
 def save_trace(path: Path, graphs: Graphs, one: Trace) -> None:

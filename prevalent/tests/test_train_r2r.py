@@ -139,12 +139,28 @@ def test_two_processes_equal_one(toy_world, tmp_path):
         {"aug": ("val_seen",), "accumulate": False, "model": LSTM},
         {"schedule_ratio": 0.5, "model": LSTM},
         {"precision": "bf16"},
+        {"feedback": "self-critical", "model": replace(LSTM, num_texts=2)},
     ],
-    ids=["student", "in turn", "schedule", "bf16"],
+    ids=["student", "in turn", "schedule", "bf16", "self-critical, two texts"],
 )
 def test_variants_take_steps(toy_world, tmp_path, changes):
     train_r2r(follower_run(toy_world, tmp_path, max_steps=2, held_out=(), **changes))
     assert "loss" in read_metrics(tmp_path)[-1]
+
+
+def test_an_agent_that_reads_three_texts_is_trained_evaluated_and_drawn(
+    toy_world, speaker, tmp_path, capsys
+):
+    model = replace(R2R_PRESETS["smoke"][1].model, num_texts=3)
+    changes = {"max_steps": 1, "model": model, "speaker": speaker, "aug": ("train",)}
+    train_r2r(follower_run(toy_world, tmp_path, **changes))
+    words = ["--run-dir", str(tmp_path), "--device", "cpu", "--split", "val_unseen@1"]
+    for more in ([], ["--one-text"], ["--beam", "2"]):
+        with pytest.raises(SystemExit, match="0"):
+            main(["evaluate", *words, *more])
+    with pytest.raises(SystemExit, match="0"):
+        main(["trajectories", *words, "--count", "1"])
+    capsys.readouterr()
 
 
 def test_a_pre_trained_encoder_is_taken_over_and_a_foreign_vocabulary_refused(toy_world, tmp_path):

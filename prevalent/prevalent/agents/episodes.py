@@ -21,16 +21,30 @@ Tokenizer = WordTokenizer | WordPieceTokenizer
 
 @dataclass(frozen=True)
 class Episodes:
-    """Instructions of a split; ``tokens`` is (N, L), 0-padded."""
+    """Instructions of a split; ``tokens`` is (N, L), 0-padded, or (N, M, L) with M texts each."""
 
     instructions: Sequence[Instruction]
     tokens: NDArray[np.int64]
 
     @classmethod
     def encode(
-        cls, instructions: Sequence[Instruction], tokenizer: Tokenizer, origin: str = "the split"
+        cls,
+        instructions: Sequence[Instruction],
+        tokenizer: Tokenizer,
+        origin: str = "the split",
+        *,
+        num_texts: int = 1,
+        alone: bool = False,
     ) -> Episodes:
         """Encode all texts; those without a word are left out, as the authors do.
+
+        Args:
+            instructions: of the split.
+            tokenizer: of the agent.
+            origin: for the message.
+            num_texts: M; above 1 an episode has the first M instructions of its path, in their
+                order, again from the first where there are fewer.
+            alone: with M texts, M times the episode's own.
 
         Raises ``ValueError`` naming ``origin`` where nothing remains.
         """
@@ -38,7 +52,11 @@ class Episodes:
         kept = [(one, tokens) for one, tokens in encoded if tokens is not None]
         if not kept:
             raise ValueError(f"{origin} has no instruction with a word in it")
-        return cls([one for one, _ in kept], np.stack([tokens for _, tokens in kept]))
+        rows = np.stack([tokens for _, tokens in kept])
+        if num_texts > 1:
+            own = [[i] for i in range(len(kept))] if alone else _same_path([one for one, _ in kept])
+            rows = rows[[[row[j % len(row)] for j in range(num_texts)] for row in own]]
+        return cls([one for one, _ in kept], rows)
 
     def __len__(self) -> int:
         return len(self.instructions)
@@ -57,7 +75,8 @@ class Episodes:
 
     def batches(self, batch_size: int) -> Iterator[Batch]:
         """All episodes once, texts of like length together."""
-        order = np.argsort((self.tokens != 0).sum(axis=1), kind="stable").tolist()
+        words = (self.tokens != 0).reshape(len(self), -1).sum(axis=1)
+        order = np.argsort(words, kind="stable").tolist()
         for start in range(0, len(order), batch_size):
             yield self.batch(order[start : start + batch_size])
 
@@ -67,6 +86,16 @@ class Episodes:
             Reference(one.id, one.scan, one.path[0], {"path": one.path})
             for one in self.instructions
         ]
+
+
+def _same_path(instructions: Sequence[Instruction]) -> list[list[int]]:
+    """For each instruction the places of all of its path, in their order by name."""
+    groups: dict[tuple, list[int]] = {}
+    for i, one in enumerate(instructions):
+        groups.setdefault((one.path_id, one.scan, one.path), []).append(i)
+    for group in groups.values():
+        group.sort(key=lambda i: instructions[i].id)
+    return [groups[one.path_id, one.scan, one.path] for one in instructions]
 
 
 class EpisodeBatches:

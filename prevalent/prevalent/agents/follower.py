@@ -10,13 +10,13 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..agent_config import FollowerConfig, OptimizerConfig, RolloutConfig
+from ..agent_config import FollowerConfig, OptimizerConfig, RolloutConfig, WalkReward
 from ..data.features import DeviceFeatures
 from ..environments.navigation import NavigationEnvironment
 from ..models.decoder import AttentionDecoder, Critic
 from ..models.encoders import BertEncoder, DicEncoder, Encoder, WordEncoder
 from ..models.prevalent import PrevalentModel
-from ..objectives import Experience, actor_critic_loss
+from ..objectives import Experience, actor_critic_loss, self_critical_loss, walk_rewards
 from ..runtime.distributed import reduce_mean
 from ..runtime.precision import Precision
 from .rollout import Batch, Feedback, Policy, Rollout, rollout
@@ -142,6 +142,56 @@ class Follower:
             "actions": result.actions,
         }
 
+    def criticize(
+        self,
+        batch: Batch,
+        reward: WalkReward,
+        *,
+        noise: Tensor | None = None,
+        draws: ArrayLike | None = None,
+    ) -> dict[str, Tensor]:
+        """Sample walks and add the gradients of the self-critical loss.
+
+        The walk to beat is the agent's own greedy one, in eval mode (Rennie et al., CVPR 2017).
+
+        Args:
+            batch: episodes and instructions.
+            reward: of a whole walk, see `objectives.walk_rewards`.
+            noise: (D,) environment dropout of a back-translated batch.
+            draws: (T, B) actions in place of sampled ones.
+
+        Returns:
+            Detached scalars: loss, reward (mean of the sampled walks), greedy_reward.
+        """
+        greedy = None
+        if reward.endswith("_sc"):
+            self.train(False)
+            with torch.no_grad():
+                self.rollout(batch, "argmax", noise=noise)
+            greedy = self.score(reward)
+            self.train()
+        recorded = self.rollout(batch, "sample", noise=noise, draws=draws)
+        rewards = self.score(reward)
+        advantage = rewards if greedy is None else rewards - greedy
+        loss = self_critical_loss(
+            recorded.log_probs, recorded.masks, advantage, last="last" in reward
+        )
+        self.updater.backward(loss)
+        losses = {"loss": loss.detach(), "reward": rewards.mean()}
+        return losses if greedy is None else {**losses, "greedy_reward": greedy.mean()}
+
+    def score(self, reward: WalkReward) -> Tensor:
+        """Rewards (B,) of the walks that the environment holds."""
+        environment = self.environment
+        graphs, goal = environment.graphs, environment.goal
+        rewards = walk_rewards(
+            graphs.distance(environment.node, goal),
+            environment.walked(),
+            graphs.distance(environment.starts(), goal),
+            by_length=reward.startswith("spl"),
+        )
+        return torch.from_numpy(rewards).to(self.features.device)
+
     def judge(self, recorded: Rollout) -> Experience:
         """Values of a sampled roll-out; no gradient reaches the value behind the last step."""
         assert recorded.last_hidden is not None
@@ -206,6 +256,17 @@ def build_encoder(
     bert: PrevalentModel | None = None,
 ) -> Encoder:
     """The encoder that ``config`` names; raises ``ValueError`` where its source is missing."""
+    encoder = _build_encoder(config, features, vocab_size, bert)
+    encoder.num_texts = config.num_texts
+    return encoder
+
+
+def _build_encoder(
+    config: FollowerConfig,
+    features: DeviceFeatures,
+    vocab_size: int | None,
+    bert: PrevalentModel | None,
+) -> Encoder:
     options: dict[str, Any] = {"bidirectional": config.bidirectional}
     above = {
         **options,
@@ -261,4 +322,6 @@ def build_decoder(
         action_size=config.action_size,
         dropout=config.dropout,
         feature_dropout=config.feature_dropout,
+        num_texts=config.num_texts,
+        merge_texts=config.merge_texts,
     )

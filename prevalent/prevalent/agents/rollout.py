@@ -32,7 +32,7 @@ class Batch(NamedTuple):
     """B episodes and their encoded instructions."""
 
     tasks: Sequence[Task]
-    tokens: NDArray[np.int64]  # (B, L), 0-padded
+    tokens: NDArray[np.int64]  # (B, L), 0-padded; (B, M, L) for agents that read M texts
 
 
 class Policy(NamedTuple):
@@ -161,7 +161,7 @@ class _Walker:
             panorama = sight.panorama
             if self.noise is not None and not self.encoder_sees_noise:
                 panorama = self.features.panorama(observation.row, observation.view)
-        return self.encoder(self.words, panorama, self.text)
+        return self.encoder.read(self.words, panorama, self.text)
 
     def step(self, observation: Observation) -> DecoderStep:
         """One step at ``observation``; advances the decoder's state."""

@@ -45,10 +45,12 @@ def open_agent(
     snapshot: str = "best_val_unseen",
     data_dir: Path | None = None,
     device: str = "auto",
+    alone: bool = False,
 ) -> TrainedAgent:
     """The follower of a run's snapshot and the episodes of ``split``.
 
-    ``data_dir`` takes the place of the run's own data folder.
+    ``data_dir`` takes the place of the run's own data folder; ``alone`` has an agent that reads
+    several instructions of a path read one of them only.
 
     Raises ``FileNotFoundError`` or ``ValueError`` where the run, the snapshot or data is missing.
     """
@@ -58,7 +60,13 @@ def open_agent(
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
     follower, world, tokenizer = load_follower(folder, config, [split], chosen)
-    episodes = Episodes.encode(world.splits[split], tokenizer, f"the split {split!r}")
+    episodes = Episodes.encode(
+        world.splits[split],
+        tokenizer,
+        f"the split {split!r}",
+        num_texts=follower.config.num_texts,
+        alone=alone,
+    )
     return TrainedAgent(follower, world, episodes, tokenizer, config)
 
 

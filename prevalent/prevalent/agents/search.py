@@ -83,7 +83,7 @@ class _Searcher:
         with follower.updater.precision.autocast():
             self.text = self.encoder.encode_text(self.words)
             sight = see(self.features, observation)
-            self.encoding = self.encoder(self.words, self._panorama(sight), self.text)
+            self.encoding = self.encoder.read(self.words, self._panorama(sight), self.text)
         start = DecoderState(self.encoding.hidden, self.encoding.cell)
         graphs, node, view = self.environment.graphs, observation.node, observation.view
         self.frontiers = [
@@ -117,15 +117,15 @@ class _Searcher:
     def _decode(
         self, items: list[int], states: list[State], observation: Observation
     ) -> DecoderStep:
-        index = torch.tensor(items, device=self.features.device)
-        words = Words(
-            self.words.ids[index], self.words.padding[index], self.words.lengths[index.cpu()]
-        )
+        num_texts = self.encoder.num_texts
+        index = torch.tensor([i * num_texts + j for i in items for j in range(num_texts)])
+        index = index.to(self.features.device)  # rows of the texts
+        words = self.words.pick(index)
         sight = see(self.features, observation)
         with self.follower.updater.precision.autocast():
             if self.encoder.sees_images:
                 text = None if self.text is None else self.text[index]
-                context = self.encoder(words, self._panorama(sight), text).context
+                context = self.encoder.read(words, self._panorama(sight), text).context
             else:
                 context = self.encoding.context[index]
             state = DecoderState(

@@ -101,6 +101,15 @@ class Walk:
             )
         self._unchecked.discard(scan)
 
+    def starts(self) -> IntArray:
+        """Nodes (B,) where the agents began."""
+        return self._log[0][0]
+
+    def walked(self) -> FloatArray:
+        """Meters (B,) that the agents have gone since they began."""
+        nodes = np.stack([node for node, _ in self._log])  # (steps + 1, B)
+        return self.graphs.distance(nodes[:-1], nodes[1:]).sum(axis=0)
+
     @property
     def row(self) -> IntArray:
         """Rows (B,) of the current viewpoints in the feature table."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -57,3 +57,46 @@ class SoftDotAttention(nn.Module):
         """tanh(W [context; query]) of the shape of ``query``, and the weights."""
         context, weights = self.attend(query, memory, padding)
         return torch.tanh(self.linear_out(torch.cat([context, query], dim=-1))), weights
+
+
+class MergedAttention(SoftDotAttention):
+    """Queries attend to M memories each, and what they find is merged before ``linear_out``.
+
+    Args:
+        query_size: q.
+        context_size: k.
+        num_memories: M; the rows of a memory are those of its M items, one after the other.
+        merge: ``cat`` makes ``linear_out`` M times as wide.
+    """
+
+    def __init__(
+        self,
+        query_size: int,
+        context_size: int,
+        num_memories: int,
+        merge: Literal["mean", "max", "sum", "cat"] = "mean",
+    ) -> None:
+        super().__init__(query_size, context_size)
+        self.num_memories, self.merge = num_memories, merge
+        if merge == "cat":
+            width = query_size + num_memories * context_size
+            self.linear_out = nn.Linear(width, query_size, bias=False)
+
+    def forward(
+        self, query: Tensor, memory: Tensor, padding: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """tanh(W [merged; query]) (B, q) of ``query`` (B, q) and ``memory`` (B M, N, k).
+
+        The weights (B, M N) are those of all memories, one after the other.
+        """
+        repeated = query.repeat_interleave(self.num_memories, dim=0)
+        found = self.attend(repeated, memory, padding)
+        contexts = found.context.unflatten(0, (len(query), self.num_memories))  # (B, M, k)
+        merged = {
+            "mean": lambda: contexts.mean(dim=1),
+            "max": lambda: contexts.amax(dim=1),
+            "sum": lambda: contexts.sum(dim=1),
+            "cat": lambda: contexts.flatten(1),
+        }[self.merge]()
+        recalled = torch.tanh(self.linear_out(torch.cat([merged, query], dim=-1)))
+        return recalled, found.weights.reshape(len(query), -1)

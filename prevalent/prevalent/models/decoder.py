@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from .attention import SoftDotAttention
+from .attention import MergedAttention, SoftDotAttention
 from .dropout import FeatureDropout, drop_images
 
 
@@ -35,7 +35,7 @@ class DecoderStep(NamedTuple):
     state: DecoderState
     hidden: Tensor  # (B, H) output of the LSTM cell; the critic's input
     logits: Tensor  # (B, K), minus infinity outside ``Sight.mask``; STOP scores exactly 0
-    words: Tensor  # (B, T) attention over the text
+    words: Tensor  # (B, T) attention over the text, (B, M T) over M texts
 
 
 class AttentionDecoder(nn.Module):
@@ -52,6 +52,8 @@ class AttentionDecoder(nn.Module):
         action_size: width of the embedded pose.
         dropout: of states and pose.
         feature_dropout: of image features, never of angles.
+        num_texts: M, texts of an episode.
+        merge_texts: how what is recalled of them is merged.
     """
 
     def __init__(
@@ -64,6 +66,8 @@ class AttentionDecoder(nn.Module):
         action_size: int = 64,
         dropout: float = 0.5,
         feature_dropout: float = 0.3,
+        num_texts: int = 1,
+        merge_texts: Literal["mean", "max", "sum", "cat"] = "mean",
     ) -> None:
         super().__init__()
         feature_size = image_size + angle_size
@@ -72,7 +76,11 @@ class AttentionDecoder(nn.Module):
         self.drop_env = FeatureDropout(feature_dropout)
         self.lstm = nn.LSTMCell(action_size + feature_size, hidden_size)
         self.feat_att_layer = SoftDotAttention(hidden_size, feature_size)
-        self.attention_layer = SoftDotAttention(hidden_size, context_size)
+        self.attention_layer = (
+            SoftDotAttention(hidden_size, context_size)
+            if num_texts == 1
+            else MergedAttention(hidden_size, context_size, num_texts, merge_texts)
+        )
         self.candidate_att_layer = SoftDotAttention(hidden_size, feature_size)
         self.angle_size = angle_size
 
@@ -90,8 +98,8 @@ class AttentionDecoder(nn.Module):
         Args:
             sight: features of the step; they are not changed.
             state: of the last step, or the encoder's.
-            context: (B, T, K) encoded text.
-            padding: (B, T) True for padding.
+            context: (B, T, K) encoded text; (B M, T, K) of M texts.
+            padding: (B, T) or (B M, T), True for padding.
             dropped: the image features carry the noise of back-translation already.
         """
         pose = self.drop(self.embedding(sight.pose))

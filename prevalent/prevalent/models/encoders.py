@@ -26,12 +26,17 @@ class Words(NamedTuple):
 
     @classmethod
     def of(cls, tokens: NDArray[np.int64], device: torch.device | str = "cpu") -> Words:
-        """From 0-padded ids (B, L); a text ends at its first 0."""
+        """From 0-padded ids (B, L), or (B, M, L) of M texts each; a text ends at its first 0."""
+        tokens = tokens.reshape(-1, tokens.shape[-1])
         empty = tokens == 0
         lengths = np.where(empty.any(axis=1), empty.argmax(axis=1), tokens.shape[1])
         cut = np.ascontiguousarray(tokens[:, : max(int(lengths.max(initial=0)), 1)])
         ids = torch.from_numpy(cut).to(device, non_blocking=True)
         return cls(ids, ids == 0, torch.from_numpy(lengths).clamp(min=1))
+
+    def pick(self, rows: Tensor) -> Words:
+        """The texts ``rows``."""
+        return Words(self.ids[rows], self.padding[rows], self.lengths[rows.cpu()])
 
 
 class Encoding(NamedTuple):
@@ -43,11 +48,35 @@ class Encoding(NamedTuple):
 class Encoder(nn.Module):
     """What a roll-out asks of an encoder.
 
-    ``sees_images``: run it at every step, with the panorama. ``context_size``: K.
+    ``sees_images``: run it at every step, with the panorama. ``context_size``: K. ``num_texts``: M,
+    texts of an episode.
     """
 
     sees_images: bool = False
     context_size: int
+    num_texts: int = 1
+
+    def read(self, words: Words, panorama: Tensor | None, text: Tensor | None = None) -> Encoding:
+        """Encode M texts of B episodes.
+
+        Args:
+            words: B M texts, those of an episode one after the other.
+            panorama: (B, 36, F), which all texts of an episode are read with, or None.
+            text: from `encode_text`, or None.
+
+        Returns:
+            A context for each text; the first state of an episode is the mean over its texts.
+        """
+        if self.num_texts == 1:
+            return self(words, panorama, text)
+        if panorama is not None:
+            panorama = panorama.repeat_interleave(self.num_texts, dim=0)
+        encoding: Encoding = self(words, panorama, text)
+        hidden, cell = (
+            states.unflatten(0, (-1, self.num_texts)).mean(dim=1)
+            for states in (encoding.hidden, encoding.cell)
+        )
+        return Encoding(encoding.context, hidden, cell)
 
     def encode_text(self, words: Words) -> Tensor | None:
         """The part that depends on the words alone and may serve a whole episode, if any."""
