@@ -6,7 +6,6 @@ Karras et al., CVPR 2019 and CVPR 2020; what ``lod`` means is said in `growing`.
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import torch
 import torch.nn.functional as F
@@ -16,11 +15,12 @@ from .config import MappingConfig, Stylegan2Config, channels_at
 from .discriminator import DiscriminatorBlock, DiscriminatorHead, Judged
 from .growing import enlarge, grow_image, shrink, shrink_features
 from .layers import EqualConv2d, EqualLinear, ModulatedConv2d
-from .mapping import LabelConcat
+from .mapping import MappingNetwork, label_vectors
 from .ops import filter2d, fir_kernel, minibatch_deviation
 from .synthesis import Noise, NoiseInputs, SynthesisBlock
 
 BLUR = (1, 2, 1)
+SLOPE = 0.2  # of leaky ReLU below zero
 FLIPPED_FROM = 128  # pixels
 """From this resolution the authors' upsampling convolution has its filters the other way round."""
 
@@ -100,10 +100,10 @@ class GrowingDiscriminator(nn.Module):
 
 
 def judge(scores: Tensor, labels: Tensor | None, label_size: int) -> Judged:
-    """Scores (B, 1 or S) as those of the ``labels`` (B, S); nothing is quantized."""
-    if label_size and labels is None:
-        raise ValueError(f"this discriminator needs label vectors (B, {label_size})")
-    logits = scores.squeeze(1) if labels is None or not label_size else (scores * labels).sum(1)
+    """Scores (B, 1 or S) as those of the ``labels``; nothing is quantized."""
+    if label_size:
+        scores = scores * label_vectors(labels, label_size)
+    logits = scores.sum(dim=1)
     return Judged(logits, torch.zeros_like(logits), logits.new_ones(()))
 
 
@@ -122,7 +122,7 @@ class HeConv2d(nn.Module):
 
 
 class HeLinear(nn.Module):
-    """Dense layer (B, I) to (B, O), likewise."""
+    """Dense layer (B, I) to (B, O) of the same kind, with its leaky ReLU."""
 
     def __init__(self, inputs: int, outputs: int, lr_multiplier: float = 1.0) -> None:
         super().__init__()
@@ -132,34 +132,18 @@ class HeLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.linear(x, self.weight * self.scale, self.bias * self.lr_multiplier)
+        x = F.linear(x, self.weight * self.scale, self.bias * self.lr_multiplier)
+        return F.leaky_relu(x, SLOPE)
 
 
-class StyleGan1Mapping(nn.Module):
-    """z (B, Z) and, with labels, a label vector (B, S) to the style w (B, W)."""
+class StyleGan1Mapping(MappingNetwork):
+    """The mapping network with He's gain on its weights only."""
 
     def __init__(self, config: MappingConfig, label_size: int = 0) -> None:
-        super().__init__()
-        self.label_size, self.num_layers = label_size, config.num_layers
-        if label_size:
-            self.label_concat = LabelConcat(label_size, config.latent_dim)
-        first = config.latent_dim * (2 if label_size else 1)
-        sizes = [first, *[config.hidden_dim] * (config.num_layers - 1), config.style_dim]
-        for i, (a, b) in enumerate(pairwise(sizes)):
-            self.add_module(f"dense{i}", HeLinear(a, b, config.lr_multiplier))
-
-    def forward(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Styles (B, W) of ``latents`` (B, Z), in fp32 under any autocast."""
-        with torch.autocast(latents.device.type, enabled=False):
-            x = latents.float()
-            if self.label_size:
-                if labels is None:
-                    raise ValueError(f"this generator needs label vectors (B, {self.label_size})")
-                x = self.label_concat(x, labels.float())
-            x = x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-8)
-            for i in range(self.num_layers):
-                x = F.leaky_relu(self.get_submodule(f"dense{i}")(x), 0.2)
-        return x
+        super().__init__(config, label_size)
+        for i in range(config.num_layers):
+            outputs, inputs = self.get_submodule(f"dense{i}").get_parameter("weight").shape
+            self.add_module(f"dense{i}", HeLinear(inputs, outputs, config.lr_multiplier))
 
 
 class NoiseScale(nn.Module):
@@ -183,6 +167,8 @@ class StyledLayer(nn.Module):
         up: double the resolution first.
         flipped: turn the filters by 180 degrees.
     """
+
+    blur: Tensor
 
     def __init__(
         self,
@@ -214,11 +200,32 @@ class StyledLayer(nn.Module):
             weight = weight.flip(2, 3) if self.flipped else weight
             x = F.conv2d(enlarge(x, 2) if self.up else x, weight, padding=1)
             x = filter2d(x, self.blur) if self.up else x
-        x = F.leaky_relu(self.noise(x, noise) + self.bias[:, None, None], 0.2)
+        x = F.leaky_relu(self.noise(x, noise) + self.bias[:, None, None], SLOPE)
         with torch.autocast(x.device.type, enabled=False):  # statistics and styles in fp32
             x = F.instance_norm(x.float(), eps=1e-8)
             scale, shift = self.style_mod(style.float())[:, :, None, None].chunk(2, dim=1)
             return x * (scale + 1) + shift
+
+
+class StyledBlock(nn.Module):
+    """One resolution: two styled layers."""
+
+    def __init__(self, config: Stylegan2Config, level: int) -> None:
+        super().__init__()
+        style_dim, outputs = config.mapping.style_dim, channels_at(config.generator, level - 1)
+        if level == 2:
+            self.const = StyledLayer(None, outputs, style_dim)
+            self.conv = StyledLayer(outputs, outputs, style_dim)
+        else:
+            inputs = channels_at(config.generator, level - 2)
+            flipped = 2**level >= FLIPPED_FROM
+            self.conv0_up = StyledLayer(inputs, outputs, style_dim, up=True, flipped=flipped)
+            self.conv1 = StyledLayer(outputs, outputs, style_dim)
+
+    def forward(self, x: Tensor | None, styles: Tensor, noise: list[Tensor | None]) -> Tensor:
+        """Features from those of the last resolution, ``styles`` (B, 2, W) and two noise maps."""
+        first, second = (self.const, self.conv) if x is None else (self.conv0_up, self.conv1)
+        return second(first(x, styles[:, 0], noise[0]), styles[:, 1], noise[1])
 
 
 class StyleGan1Synthesis(NoiseInputs):
@@ -226,29 +233,12 @@ class StyleGan1Synthesis(NoiseInputs):
 
     def __init__(self, config: Stylegan2Config) -> None:
         super().__init__()
-        own, style_dim = config.generator, config.mapping.style_dim
         self.levels, self.num_layers = config.levels, config.num_layers
-        first = channels_at(own, 1)
-        layers: dict[str, nn.Module] = {
-            "4": nn.ModuleDict(
-                {
-                    "const": StyledLayer(None, first, style_dim),
-                    "conv": StyledLayer(first, first, style_dim),
-                }
-            )
-        }
-        for level in range(3, self.levels + 1):
-            inputs, outputs = channels_at(own, level - 2), channels_at(own, level - 1)
-            flipped = 2**level >= FLIPPED_FROM
-            layers[str(2**level)] = nn.ModuleDict(
-                {
-                    "conv0_up": StyledLayer(inputs, outputs, style_dim, up=True, flipped=flipped),
-                    "conv1": StyledLayer(outputs, outputs, style_dim),
-                }
-            )
-        self.blocks = nn.ModuleDict(layers)
-        for level in range(2, self.levels + 1):
-            rgb = EqualConv2d(channels_at(own, level - 1), config.num_channels, 1)
+        levels = range(2, self.levels + 1)
+        self.blocks = nn.ModuleDict({str(2**level): StyledBlock(config, level) for level in levels})
+        for level in levels:
+            channels = channels_at(config.generator, level - 1)
+            rgb = EqualConv2d(channels, config.num_channels, 1)
             self.add_module(f"to_rgb_lod{self.levels - level}", rgb)
         self.add_noise_buffers([2 ** (i // 2 + 2) for i in range(2 * self.levels - 2)])
 
@@ -257,16 +247,52 @@ class StyleGan1Synthesis(NoiseInputs):
         maps = self.choose_noise(noise, styles.shape[0])
 
         def features(level: int, x: Tensor | None) -> Tensor:
-            first = 2 * level - 4
-            for i, layer in enumerate(self.blocks[str(2**level)].values(), start=first):
-                x = layer(x, styles[:, i], maps[i])
-            assert x is not None
-            return x
+            layers = slice(2 * level - 4, 2 * level - 2)
+            return self.blocks[str(2**level)](x, styles[:, layers], maps[layers])
 
         def to_rgb(level: int, x: Tensor) -> Tensor:
             return self.get_submodule(f"to_rgb_lod{self.levels - level}")(x).float()
 
         return grow_image(self.levels, lod, features, to_rgb)
+
+
+class StyleGan1Block(nn.Module):
+    """One resolution of the discriminator: two convolutions, the second halving it."""
+
+    blur: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__()
+        self.conv0 = HeConv2d(inputs, inputs, 3)
+        self.conv1_down = HeConv2d(inputs, outputs, 3)
+        self.register_buffer("blur", fir_kernel(BLUR), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, I, H, W) to (B, O, H / 2, W / 2)."""
+        x = filter2d(F.leaky_relu(self.conv0(x), SLOPE), self.blur)
+        # The authors add the bias after averaging, which is the same.
+        return F.leaky_relu(shrink(self.conv1_down(x), 2), SLOPE)
+
+
+class StyleGan1Head(nn.Module):
+    """The block at 4 x 4: minibatch deviation, convolution, two dense layers."""
+
+    def __init__(self, config: Stylegan2Config) -> None:
+        super().__init__()
+        own = config.discriminator
+        channels, hidden = channels_at(own, 1), channels_at(own, 0)
+        self.group_size, self.group_features = own.group_size, own.group_features
+        extra = own.group_features if own.group_size > 1 else 0
+        self.conv = HeConv2d(channels + extra, channels, 3)
+        self.dense0 = HeLinear(channels * 16, hidden)
+        self.dense1 = EqualLinear(hidden, max(config.label_size, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, 4, 4) to scores (B, 1 or S)."""
+        if self.group_size > 1:
+            x = minibatch_deviation(x, self.group_size, self.group_features)
+        x = F.leaky_relu(self.conv(x), SLOPE)
+        return self.dense1(self.dense0(x.flatten(1)))
 
 
 class StyleGan1Discriminator(nn.Module):
@@ -276,28 +302,16 @@ class StyleGan1Discriminator(nn.Module):
         super().__init__()
         own = config.discriminator
         self.resolution, self.levels = config.resolution, config.levels
-        self.label_size, self.group_size = config.label_size, own.group_size
-        self.group_features = own.group_features
-        self.blocks = nn.ModuleDict()
-        for level in range(self.levels, 2, -1):
-            inputs, outputs = channels_at(own, level - 1), channels_at(own, level - 2)
-            parts = {
-                "conv0": HeConv2d(inputs, inputs, 3),
-                "conv1_down": HeConv2d(inputs, outputs, 3),
-            }
-            self.blocks[str(2**level)] = nn.ModuleDict(parts)
-        channels, extra = channels_at(own, 1), own.group_features if own.group_size > 1 else 0
-        self.blocks["4"] = nn.ModuleDict(
-            {
-                "conv": HeConv2d(channels + extra, channels, 3),
-                "dense0": HeLinear(channels * 16, channels_at(own, 0)),
-                "dense1": EqualLinear(channels_at(own, 0), max(config.label_size, 1)),
-            }
-        )
+        self.label_size = config.label_size
+        widths = {level: channels_at(own, level - 1) for level in range(1, self.levels + 1)}
+        blocks: dict[str, nn.Module] = {
+            str(2**level): StyleGan1Block(widths[level], widths[level - 1])
+            for level in range(self.levels, 2, -1)
+        }
+        self.blocks = nn.ModuleDict({**blocks, "4": StyleGan1Head(config)})
         for level in range(2, self.levels + 1):
-            rgb = HeConv2d(config.num_channels, channels_at(own, level - 1), 1)
+            rgb = HeConv2d(config.num_channels, widths[level], 1)
             self.add_module(f"from_rgb_lod{self.levels - level}", rgb)
-        self.register_buffer("blur", fir_kernel(BLUR), persistent=False)
 
     def forward(
         self,
@@ -308,21 +322,10 @@ class StyleGan1Discriminator(nn.Module):
         quantize: bool = True,
     ) -> Judged:
         """Score ``images`` in [-1, 1] at ``lod``; ``quantize`` has no effect, for nothing is."""
-        x = shrink_features(images, lod, self._from_rgb, self._block)
-        with torch.autocast(x.device.type, enabled=False):
-            head, x = self.blocks["4"], x.float()
-            if self.group_size > 1:
-                x = minibatch_deviation(x, self.group_size, self.group_features)
-            x = F.leaky_relu(head["conv"](x), 0.2).flatten(1)
-            x = F.leaky_relu(head["dense0"](x), 0.2)
-            return judge(head["dense1"](x), labels, self.label_size)
+        x = shrink_features(images, lod, self._from_rgb, lambda n, x: self.blocks[str(2**n)](x))
+        with torch.autocast(x.device.type, enabled=False):  # scores in fp32
+            return judge(self.blocks["4"](x.float()), labels, self.label_size)
 
     def _from_rgb(self, level: int, images: Tensor) -> Tensor:
         rgb = self.get_submodule(f"from_rgb_lod{self.levels - level}")
-        return F.leaky_relu(rgb(images), 0.2)
-
-    def _block(self, level: int, x: Tensor) -> Tensor:
-        block = self.blocks[str(2**level)]
-        x = F.leaky_relu(block["conv0"](x), 0.2)
-        # The authors average before they add the bias, which is the same.
-        return F.leaky_relu(shrink(block["conv1_down"](filter2d(x, self.blur)), 2), 0.2)
+        return F.leaky_relu(rgb(images), SLOPE)
