@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,6 +73,8 @@ class Discriminator(nn.Module):
     the network, from high to low resolution.
     """
 
+    fir: Tensor
+
     def __init__(self, config: Stylegan2Config) -> None:
         super().__init__()
         own = config.discriminator
@@ -129,7 +131,7 @@ class Discriminator(nn.Module):
             if self.skip_images:
                 images = downsample2d(images, self.fir)
             if str(level) in self.quantizers:
-                quantizer = self.quantizers[str(level)]
+                quantizer = cast(FeatureQuantizer, self.quantizers[str(level)])
                 if quantize:
                     quantized = quantizer(x)
                     losses.append(quantized.loss)

@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from ..runtime.distributed import reduce_mean
 from .config import Stylegan2Config
 from .mapping import MappingNetwork, broadcast_styles, mix_styles, truncate_styles
 from .synthesis import Noise
@@ -85,7 +86,8 @@ class Generator(nn.Module):
         style = self.mapping(latents, labels)
         decay = self.config.generator.average_decay
         with torch.no_grad():
-            self.style_average.lerp_(style.detach().mean(dim=0), 1.0 - decay)
+            mean = reduce_mean(style.detach().mean(dim=0))  # over the ranks, which stay equal
+            self.style_average.lerp_(mean, 1.0 - decay)
         probability = self.config.generator.style_mixing
         if probability <= 0.0 or float(torch.rand(())) >= probability:
             return broadcast_styles(style, self.num_layers)

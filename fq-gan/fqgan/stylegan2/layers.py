@@ -33,8 +33,8 @@ class EqualLinear(nn.Module):
         inputs: I.
         outputs: O.
         activation: a name that `ops.bias_act` knows.
-        bias: whether there is one; it starts at ``bias_offset``, which is no part of it.
-        bias_offset: constant added to the outputs.
+        bias: whether there is one, zero at first.
+        bias_offset: constant added to the bias, no part of it.
         lr_multiplier: learning rate relative to the other layers.
     """
 
@@ -57,11 +57,11 @@ class EqualLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
 
     def forward(self, x: Tensor) -> Tensor:
-        bias = self.bias
+        bias: Tensor | None = self.bias
         if bias is not None and self.lr_multiplier != 1.0:
             bias = bias * self.lr_multiplier
-        if self.bias_offset:
-            bias = self.bias_offset if bias is None else bias + self.bias_offset
+        if bias is not None and self.bias_offset:
+            bias = bias + self.bias_offset
         return bias_act(F.linear(x, self.weight * self.scale, bias), None, self.activation)
 
 
@@ -80,6 +80,8 @@ class EqualConv2d(nn.Module):
         gain: of weights and bias; further factor of the output where the activation allows it.
         lr_multiplier: learning rate relative to the other layers.
     """
+
+    fir: Tensor
 
     def __init__(
         self,
@@ -101,7 +103,7 @@ class EqualConv2d(nn.Module):
         self.lr_multiplier, self.gain = lr_multiplier, gain
         self.weight = nn.Parameter(torch.randn(outputs, inputs, size, size) / lr_multiplier)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.register_buffer("fir", fir_kernel(fir) if up or down else None, persistent=False)
+        self.register_buffer("fir", fir_kernel(fir), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         # The activation's gain goes into weights and bias: one pass over the features less.
@@ -109,7 +111,7 @@ class EqualConv2d(nn.Module):
         gain = GAINS.get(self.activation, 1.0) * self.gain
         before = gain if inside else 1.0
         weight = self.weight * (self.scale * before)
-        bias = self.bias
+        bias: Tensor | None = self.bias
         if bias is not None and self.lr_multiplier * before != 1.0:
             bias = bias * (self.lr_multiplier * before)
         if self.up:
@@ -139,6 +141,8 @@ class ModulatedConv2d(nn.Module):
         fir: filter of the resampling.
     """
 
+    fir: Tensor
+
     def __init__(
         self,
         inputs: int,
@@ -163,7 +167,7 @@ class ModulatedConv2d(nn.Module):
         self.modulation = EqualLinear(style_dim, inputs, bias_offset=1.0)
         self.noise_strength = nn.Parameter(torch.zeros(())) if noise else None
         self.bias = nn.Parameter(torch.zeros(outputs))
-        self.register_buffer("fir", fir_kernel(fir) if up or down else None, persistent=False)
+        self.register_buffer("fir", fir_kernel(fir), persistent=False)
 
     def forward(self, x: Tensor, style: Tensor, noise: Tensor | None = None) -> Tensor:
         """Convolve ``x`` (B, I, H, W) with filters for ``style`` (B, W).

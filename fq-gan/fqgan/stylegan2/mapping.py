@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class MappingNetwork(nn.Module):
         hidden = [config.hidden_dim] * (config.num_layers - 1)
         sizes = [inputs, *hidden, config.style_dim]
         self.num_layers = config.num_layers
-        for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False)):
+        for i, (a, b) in enumerate(pairwise(sizes)):
             layer = EqualLinear(a, b, activation="lrelu", lr_multiplier=config.lr_multiplier)
             self.add_module(f"dense{i}", layer)
 

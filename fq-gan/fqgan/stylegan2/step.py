@@ -5,6 +5,7 @@ Regularizers run every few iterations in updates of their own ("lazy", Sec. 3.1)
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -80,6 +81,7 @@ class GanStep:
         self.generator_every = config.generator_every if config.path_length_weight > 0 else 0
         self.generator_optimizer = self._adam(generator, self.generator_every)
         self.discriminator_optimizer = self._adam(discriminator, self.discriminator_every)
+        self.updates = {self.generator_optimizer: 0, self.discriminator_optimizer: 0}
         self.set_phase(config.batch_size, config.num_accumulations)
         self.precision = precision or MixedPrecision("fp32", self.device)
         self.precision.prepare(
@@ -119,8 +121,9 @@ class GanStep:
 
     def reset_optimizers(self) -> None:
         """Forget Adam's moments, as when the resolution doubles."""
-        self.generator_optimizer.state.clear()
-        self.discriminator_optimizer.state.clear()
+        for optimizer in self.updates:
+            optimizer.state.clear()
+            self.updates[optimizer] = 0
 
     def __call__(
         self, images: Tensor, labels: Labels, step: int, *, lod: float = 0.0
@@ -154,6 +157,7 @@ class GanStep:
                 self.generator, self.generator_optimizer,
                 (self._stretch(lod, self.generator_every) for _ in rounds),
             )  # fmt: skip
+        self._average(expected * world_size(), step)
         require_grad(self.discriminator, True)
         require_grad(self.generator, False)
         batches = list(self._batches(images, labels))
@@ -161,18 +165,14 @@ class GanStep:
             self.discriminator, self.discriminator_optimizer,
             (self._judge(*batch, lod) for batch in batches),
         )  # fmt: skip
-        total = expected * world_size()
-        half_life = 1000.0 * self.config.average_kimg
-        self.average.decay = 0.5 ** (total / half_life) if half_life > 0 else 0.0
-        self._share_average_style()
-        self.average.update(self.generator, step)
         if _due(self.discriminator_every, step):
             self._update(
                 self.discriminator, self.discriminator_optimizer,
                 (self._flatten(*batch, lod, self.discriminator_every) for batch in batches),
             )  # fmt: skip
         means = [*played, *judged, self.last_r1, self.last_path_length]
-        return StepLosses(*reduce_mean(torch.stack(means)).unbind(), self.skipped.clone())
+        shared = reduce_mean(torch.stack(means)).unbind()
+        return StepLosses._make([*shared, self.skipped.clone()])
 
     def _update(
         self,
@@ -183,8 +183,9 @@ class GanStep:
         """Step along the mean of ``losses``; returns the values that came with the last one."""
         optimizer.zero_grad(set_to_none=True)
         values: list[Tensor] = []
-        for loss, values in losses:
+        for loss, parts in losses:
             self.precision.backward(loss / self.num_accumulations, optimizer)
+            values = parts
         parameters = list(network.parameters())
         for parameter in parameters:
             # Adam's moments decay without a gradient too, as those of the authors do.
@@ -198,6 +199,11 @@ class GanStep:
             bad = (~torch.isfinite(norms).all()).float()
             self.skipped += bad
             optimizer.found_inf = bad  # type: ignore[attr-defined]  # fused Adam heeds it
+        for group in optimizer.param_groups:
+            # TensorFlow adds epsilon before the correction of the second moment, not after.
+            self.updates[optimizer] += 1
+            correction = 1.0 - group["betas"][1] ** self.updates[optimizer]
+            group["eps"] = self.config.adam_eps / math.sqrt(correction)
         self.precision.step(optimizer)
         return values
 
@@ -226,9 +232,12 @@ class GanStep:
             styles = styles.contiguous()
             images = self.generator.synthesis(styles, "random", lod)
             lengths = path_lengths(images, styles, torch.randn_like(images))
-            length = reduce_mean(lengths.detach().mean())
+            own = lengths.mean()
+            length = reduce_mean(own.detach())
             self.path_length_mean.lerp_(length, config.path_length_decay)
-            penalty = (lengths - self.path_length_mean.clone()).square().mean()
+            # The mean of this batch is part of the average, and so of the gradient.
+            center = self.path_length_mean + config.path_length_decay * (own - own.detach())
+            penalty = (lengths - center).square().mean()
         self.last_path_length = length
         return penalty * (config.path_length_weight * factor), []
 
@@ -302,16 +311,19 @@ class GanStep:
         size = self.generator.label_size
         return latents, torch.randint(size, (number,), device=self.device) if size else None
 
-    def _share_average_style(self) -> None:
-        """Every rank saw other latents; the mean keeps the ranks equal."""
-        if world_size() > 1:
-            self.generator.style_average.copy_(reduce_mean(self.generator.style_average))
+    @torch.no_grad()
+    def _average(self, images: int, step: int) -> None:
+        """Move the average of G by an iteration of ``images``, before D's passes move the style."""
+        half_life = 1000.0 * self.config.average_kimg
+        self.average.decay = 0.5 ** (images / half_life) if half_life > 0 else 0.0
+        self.average.update(self.generator, step)
 
     def state_dict(self) -> dict[str, Any]:
         """Optimizers and running values; networks and their average are parts of their own."""
         return {
             "generator_optimizer": self.generator_optimizer.state_dict(),
             "discriminator_optimizer": self.discriminator_optimizer.state_dict(),
+            "updates": list(self.updates.values()),
             "path_length_mean": self.path_length_mean,
             "last_r1": self.last_r1,
             "last_path_length": self.last_path_length,
@@ -320,6 +332,7 @@ class GanStep:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator_optimizer.load_state_dict(state["generator_optimizer"])
         self.discriminator_optimizer.load_state_dict(state["discriminator_optimizer"])
+        self.updates = dict(zip(self.updates, state["updates"], strict=True))
         for name in ("path_length_mean", "last_r1", "last_path_length"):
             setattr(self, name, state[name].to(self.device))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -116,6 +116,8 @@ class SynthesisNetwork(NoiseInputs):
     has residual blocks.
     """
 
+    fir: Tensor
+
     def __init__(self, config: Stylegan2Config) -> None:
         super().__init__()
         self.levels, self.num_layers = config.levels, config.num_layers
@@ -143,7 +145,7 @@ class SynthesisNetwork(NoiseInputs):
         x: Tensor | None = None
         image: Tensor | None = None
         for level in range(2, self.levels + 1):
-            block = self.blocks[str(2**level)]
+            block = cast(SynthesisBlock, self.blocks[str(2**level)])
             # Layer 0 is at 4x4, then two layers for every resolution; RGB takes the next style.
             start = max(2 * level - 5, 0)
             end = 2 * level - 3

@@ -137,11 +137,12 @@ def test_scaling_features_equals_filters_per_sample(kind, demodulate):
         if demodulate:
             own = own / own.square().sum(dim=(1, 2, 3), keepdim=True).add(1e-8).sqrt()
         one = x[i : i + 1]
-        expected = {
-            "plain": lambda: F.conv2d(one, own, padding=1),
-            "up": lambda: ops.upsample_conv2d(one, own, kernel),
-            "down": lambda: ops.conv_downsample2d(one, own, kernel),
-        }[kind]()
+        if kind == "plain":
+            expected = F.conv2d(one, own, padding=1)
+        elif kind == "up":
+            expected = ops.upsample_conv2d(one, own, kernel)
+        else:
+            expected = ops.conv_downsample2d(one, own, kernel)
         torch.testing.assert_close(ours[i : i + 1], expected, rtol=1e-4, atol=1e-5)
 
 
