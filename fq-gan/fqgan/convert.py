@@ -7,6 +7,7 @@ tensor. Nothing in the source is executed.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from .biggan.tfhub import read_tfhub_arrays, state_from_tfhub, tfhub_config
 from .biggan.weights import save_weights
 from .conversion import Report, load_with_report, require_complete, write_report
 from .runtime.command import parse
+from .stylegan2 import pickles as stylegan2, weights as stylegan2_weights
 from .ugatit import released as ugatit, weights as ugatit_weights
 
 
@@ -64,16 +66,27 @@ class ConvertUgatit:
     """Compare checksums; some seconds per 100 MB."""
 
 
+@dataclass(frozen=True)
+class ConvertStylegan2:
+    """A network pickle of StyleGAN, StyleGAN2 or FQ-StyleGAN."""
+
+    source: tyro.conf.Positional[Path]
+    """The .pkl file."""
+    out: tyro.conf.Positional[Path]
+    """Folder to write."""
+
+
 Options = (
     Annotated[ConvertBiggan, tyro.conf.subcommand("biggan")]
     | Annotated[ConvertTfhub, tyro.conf.subcommand("tfhub")]
     | Annotated[ConvertUgatit, tyro.conf.subcommand("ugatit")]
+    | Annotated[ConvertStylegan2, tyro.conf.subcommand("stylegan2")]
 )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``fqgan convert biggan weights/EXPERIMENT OUT --suffix best0``."""
-    options: ConvertBiggan | ConvertTfhub | ConvertUgatit = parse(
+    options: ConvertBiggan | ConvertTfhub | ConvertUgatit | ConvertStylegan2 = parse(
         Options,  # type: ignore[arg-type]  # tyro takes unions of subcommands
         argv or [],
         "fqgan convert",
@@ -82,8 +95,10 @@ def main(argv: Sequence[str] | None = None) -> None:
         reports = convert_biggan(options.folder, options.out, options.suffix)
     elif isinstance(options, ConvertTfhub):
         reports = convert_tfhub(options.source, options.out, options.resolution)
-    else:
+    elif isinstance(options, ConvertUgatit):
         reports = convert_ugatit(options)
+    else:
+        reports = convert_stylegan2(options.source, options.out)
     for report in reports:
         print(report.summary())
     print(f"wrote {options.out}")
@@ -135,3 +150,21 @@ def convert_ugatit(options: ConvertUgatit) -> list[Report]:
         save_file(moments, options.out / "moments.safetensors")
     write_report(options.out, reports)
     return reports
+
+
+def convert_stylegan2(source: Path, out: Path) -> list[Report]:
+    """Convert one pickle; the average, where there is one, becomes the generator for use."""
+    snapshot = stylegan2.load_snapshot(source)
+    require_complete(snapshot.reports, source)
+    generator = snapshot.average or snapshot.generator
+    if generator is None:
+        raise ValueError(f"{source} has a discriminator only; a folder for use needs a generator")
+    kimg = re.fullmatch(r"network-snapshot-(\d+)", source.stem)
+    stylegan2_weights.save_weights(
+        out, snapshot.config, generator,
+        raw=snapshot.generator if snapshot.average is not None else None,
+        discriminator=snapshot.discriminator, step=int(kimg[1]) * 1000 if kimg else 0,
+        lod=snapshot.lod,
+    )  # fmt: skip
+    write_report(out, snapshot.reports)
+    return snapshot.reports

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -14,6 +15,8 @@ from fqgan import convert
 from fqgan.biggan import QuantizerConfig, build_generator
 from fqgan.biggan.tfhub import tfhub_config
 from fqgan.biggan.weights import load_weights
+from fqgan.stylegan2 import weights as stylegan2_weights
+from fqgan.stylegan2.pickles import load_snapshot
 
 FLAGS = {"resolution": 32, "n_classes": 3, "G_ch": 4, "D_ch": 4, "dim_z": 8, "G_attn": "0",
          "D_attn": "0"}  # fmt: skip
@@ -58,3 +61,26 @@ def test_a_dump_of_tf_hub_is_converted(tmp_path, monkeypatch):
     torch.testing.assert_close(loaded(z, y), network(z, y), atol=1e-5, rtol=1e-4)
     assert "filled" in (out / "report.txt").read_text()
     assert json.loads((out / "config.json").read_text())["bn_eps"] == 1e-4
+
+
+@pytest.mark.golden
+@pytest.mark.cases("stylegan/network-snapshot-*.pkl")
+def test_a_recorded_stylegan_pickle_becomes_a_folder_that_samples_the_same_images(
+    case, tmp_path, capsys
+):
+    convert.main(["stylegan2", str(case), str(tmp_path / "out")])
+    assert capsys.readouterr().out.count("0 missing, 0 unexpected, 0 of another shape") == 3
+    weights = stylegan2_weights.load_weights(tmp_path / "out")
+    latents = torch.randn(2, weights.config.mapping.latent_dim)
+    with torch.no_grad():
+        expected = load_snapshot(case).average(latents, noise="fixed")
+        assert torch.equal(weights.generator(latents, noise="fixed"), expected)
+    assert len((tmp_path / "out" / "report.txt").read_text().splitlines()) > 100
+
+
+def test_a_stylegan_pickle_that_holds_code_is_refused(tmp_path):
+    path = tmp_path / "network-final.pkl"
+    path.write_bytes(pickle.dumps(print))
+    with pytest.raises(ValueError, match=r"network-final\.pkl was not loaded.*builtins\.print"):
+        convert.main(["stylegan2", str(path), str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
