@@ -6,7 +6,10 @@ each agent and step, features copied row by row, choices and moves one agent aft
 whole transformer in train mode with a graph at every step, losses added up in Python. Both ways
 use the same weights, and their greedy walks are compared before the clock starts.
 
-    python benchmarks/agent_iteration.py [--agents lstm dic --dic-actions 20 --json out.json]
+    python benchmarks/agent_iteration.py [--agents lstm dic --json out.json]
+
+The defaults are a reduced size for about three minutes of one core; the published one is
+``--batch 20 --lstm-actions 20 --dic-actions 20``.
 """
 
 import argparse
@@ -42,6 +45,7 @@ from prevalent.simulator import Graphs
 from prevalent.simulator.geometry import angle_features, nearest_view
 
 FLOOR, WORDS, ANGLES = 2.0, 992, 128
+Places = tuple[list[int], list[int], list[int]]  # nodes, views, goals of all agents
 
 
 class Walked(NamedTuple):
@@ -120,38 +124,52 @@ def plain_walk(
         imitation = imitation + F.cross_entropy(
             logits, teacher, ignore_index=IGNORE, reduction="sum"
         )
-        if feedback == "teacher":
-            action = teacher
-        elif feedback == "argmax":
-            action = logits.argmax(dim=1)
-        else:
-            policy = torch.distributions.Categorical(logits=logits)
-            action = policy.sample()
-            out.log_probs.append(policy.log_prob(action))
-            out.entropies.append(policy.entropy())
         out.hidden.append(hidden)
-        chosen, before = action.tolist(), [one["distance"] for one in seen]
-        rewards, masks = np.zeros(size, dtype=np.float32), np.ones(size, dtype=np.float32)
-        stops = [out.ended[i] or chosen[i] in (IGNORE, counts[i]) for i in range(size)]
-        for i in range(size):
-            if not stops[i]:
-                candidate = seen[i]["candidate"][chosen[i]]
-                nodes[i], views[i] = candidate["target"], candidate["pointId"]
-        seen = [plain.observe(*one) for one in zip(nodes, views, goals, strict=True)]
-        for i in range(size):
-            if out.ended[i]:
-                masks[i] = 0.0
-            elif stops[i]:
-                rewards[i] = 2.0 if seen[i]["distance"] < 3.0 else -2.0
-            else:
-                rewards[i] = np.sign(before[i] - seen[i]["distance"])
-            out.ended[i] |= stops[i]
-        out.rewards.append(rewards)
-        out.masks.append(masks)
-        out.nodes.append(nodes.copy())
+        chosen = plain_choice(out, logits, teacher, feedback)
+        seen = plain_move(out, plain, seen, chosen, (nodes, views, goals))
         if out.ended.all():
             break
     return out._replace(imitation=imitation)
+
+
+def plain_choice(out: Walked, logits: Tensor, teacher: Tensor, feedback: str) -> list[int]:
+    """The action of every agent."""
+    if feedback == "teacher":
+        return teacher.tolist()
+    if feedback == "argmax":
+        return logits.argmax(dim=1).tolist()
+    policy = torch.distributions.Categorical(logits=logits)
+    action = policy.sample()
+    out.log_probs.append(policy.log_prob(action))
+    out.entropies.append(policy.entropy())
+    return action.tolist()
+
+
+def plain_move(
+    out: Walked, plain: PlainEnvironment, seen: list[dict], chosen: list[int], places: Places
+) -> list[dict]:
+    """Move, observe and reward one agent after the other; returns what they see then."""
+    nodes, views, goals = places
+    size, before = len(seen), [one["distance"] for one in seen]
+    rewards, masks = np.zeros(size, dtype=np.float32), np.ones(size, dtype=np.float32)
+    stops = [out.ended[i] or chosen[i] in (IGNORE, len(seen[i]["candidate"])) for i in range(size)]
+    for i in range(size):
+        if not stops[i]:
+            candidate = seen[i]["candidate"][chosen[i]]
+            nodes[i], views[i] = candidate["target"], candidate["pointId"]
+    seen = [plain.observe(*one) for one in zip(nodes, views, goals, strict=True)]
+    for i in range(size):
+        if out.ended[i]:
+            masks[i] = 0.0
+        elif stops[i]:
+            rewards[i] = 2.0 if seen[i]["distance"] < 3.0 else -2.0
+        else:
+            rewards[i] = np.sign(before[i] - seen[i]["distance"])
+        out.ended[i] |= stops[i]
+    out.rewards.append(rewards)
+    out.masks.append(masks)
+    out.nodes.append(nodes.copy())
+    return seen
 
 
 def plain_iteration(
@@ -256,7 +274,19 @@ def measure(kind: str, graphs: Graphs, store: FeatureStore, steps: int, args) ->
             seconds = time_cpu(work)
             if round_ or not args.warm_up:
                 times.setdefault(name, []).append(seconds)
-    return {"agent": kind, "max_actions": steps, "seconds": times}
+    profiles = {
+        name.partition(",")[0]: profile(work) for name, work in ways.items() if "ours" in name
+    }
+    return {"agent": kind, "max_actions": steps, "seconds": times, "profile": profiles}
+
+
+def profile(work: Callable[[], Any], rows: int = 8) -> list[tuple[str, float]]:
+    """The operations with the largest shares of the CPU time of ``work``, Python left out."""
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as recorded:
+        work()
+    found = sorted(recorded.key_averages(), key=lambda one: -one.self_cpu_time_total)
+    total = sum(one.self_cpu_time_total for one in found)
+    return [(one.key, one.self_cpu_time_total / total) for one in found[:rows]]
 
 
 def once(follower: Follower, batches: list[Batch]) -> None:
@@ -283,15 +313,18 @@ def show(row: dict[str, Any], batch: int) -> None:
         row["ratio"][name] = plain / middle
         print(f"| {name} | {middle:.3f} | {min(own):.3f} | {max(own):.3f} | {plain / middle:.2f} |")
     print(f"held against a ratio of {FLOOR:g}")
+    for name, shares in row["profile"].items():
+        listed = ", ".join(f"{operation} {share:.0%}" for operation, share in shares)
+        print(f"{name}, ours, where the time goes: {listed}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--connectivity", type=Path)
     parser.add_argument("--agents", nargs="+", choices=["lstm", "dic"], default=["lstm", "dic"])
-    parser.add_argument("--batch", type=int, default=20)
-    parser.add_argument("--lstm-actions", type=int, default=20)
-    parser.add_argument("--dic-actions", type=int, default=3)
+    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--lstm-actions", type=int, default=10)
+    parser.add_argument("--dic-actions", type=int, default=2)
     parser.add_argument("--width", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--warm-up", action=argparse.BooleanOptionalAction, default=True)
