@@ -17,6 +17,7 @@ from fqgan.biggan.tfhub import tfhub_config
 from fqgan.biggan.weights import load_weights
 from fqgan.stylegan2 import weights as stylegan2_weights
 from fqgan.stylegan2.pickles import load_snapshot
+from fqgan.ugatit.weights import load_weights as load_translators
 
 FLAGS = {"resolution": 32, "n_classes": 3, "G_ch": 4, "D_ch": 4, "dim_z": 8, "G_attn": "0",
          "D_attn": "0"}  # fmt: skip
@@ -84,3 +85,25 @@ def test_a_stylegan_pickle_that_holds_code_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"network-final\.pkl was not loaded.*builtins\.print"):
         convert.main(["stylegan2", str(path), str(tmp_path / "out")])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.golden
+@pytest.mark.cases("ugatit/ckpt_*/*/*.index")
+def test_a_tensorflow_checkpoint_becomes_a_folder_that_translates_the_same(case, tmp_path, capsys):
+    out = tmp_path / "out"
+    convert.main(["ugatit", str(case.parent), str(out), "--moments"])
+    assert capsys.readouterr().out.count("0 missing, 0 unexpected, 0 of another shape") == 4
+    weights = load_translators(out)
+    recorded = Recorded(
+        case.parents[2] / f"ugatit_small_{case.parents[1].name.removeprefix('ckpt_')}.npz"
+    )
+    with torch.no_grad():
+        images = weights.a_to_b(recorded["domain_A"].movedim(-1, 1)).images
+    assert (images - recorded["ckpt_out/x_ab"].movedim(-1, 1)).abs().max() < 1e-3
+    assert (out / "moments.safetensors").exists()
+    assert "  loaded      first.weight" in (out / "report.txt").read_text()
+
+
+def test_a_folder_without_a_tensorflow_checkpoint_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no checkpoint was found in"):
+        convert.main(["ugatit", str(tmp_path), str(tmp_path / "out")])

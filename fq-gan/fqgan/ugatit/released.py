@@ -145,7 +145,9 @@ def _networks_of(arrays: Arrays, words: Mapping[str, Any], image_size: int) -> U
     middle = 4 * first[3]
     rows = arrays["generator_B/MLP/linear_0/dense/kernel"].shape[0]
     light = rows == middle
-    judges: dict[str, Any] = {}
+    size = image_size if light else 4 * round((rows / middle) ** 0.5)
+    deepest = DiscriminatorConfig().depth  # or what small images allow, where there are none
+    judges: dict[str, Any] = {"depth": min(deepest, max(4, (size // 3).bit_length()))}
     if "discriminator_A/global/CAM_logit/kernel" in arrays:
         judges = {
             "channels": arrays[_conv(arrays, "discriminator_A/global/conv_0")].shape[3],
@@ -153,7 +155,7 @@ def _networks_of(arrays: Arrays, words: Mapping[str, Any], image_size: int) -> U
             "spectral_norm": "discriminator_A/global/CAM_logit/u" in arrays,
         }
     return UgatitConfig(
-        image_size if light else 4 * round((rows / middle) ** 0.5),
+        size,
         first[2],
         GeneratorConfig(
             first[3], _count(arrays, r"generator_B/resblock_(\d+)/.*"), light,
