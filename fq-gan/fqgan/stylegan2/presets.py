@@ -62,17 +62,18 @@ ROWS = {size: recipe("config-e", size, FQ, f"stylegan2-ffhq{size}") for size in 
 FULL = recipe("config-f", 1024, FQ, "stylegan2-ffhq1024-f")
 SMALL = Stylegan2Train(
     name="stylegan2-cifar-small",
+    channels_last=True,
     log_kimg=1,
-    save_kimg=10,
-    evaluate_kimg=20,
-    sample_kimg=10,
+    save_kimg=8,
+    evaluate_kimg=16,
+    sample_kimg=8,
     data=DataConfig("hdf5", "data/cifar10_jpeg.hdf5", augment=True, in_memory=True),
     mapping=MappingConfig(latent_dim=64, style_dim=64, hidden_dim=64, num_layers=4),
     generator=GeneratorConfig(channel_base=512, channel_max=48),
     discriminator=DiscriminatorConfig(channel_base=512, channel_max=48),
     quantizer=replace(FQ, codebook_size=128),
-    step=StepConfig(r1_weight=1.0, average_kimg=2.0),
-    schedule=ScheduleConfig(total_kimg=100, batch_size=32, device_batch_size=32),
+    step=StepConfig(r1_weight=0.1, average_kimg=2.0),
+    schedule=ScheduleConfig(total_kimg=64, batch_size=32, device_batch_size=32),
     scoring=ScoringOptions(features="random", num_images=5000),
 )
 DEMO = replace(

@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from ..metrics.features import FeatureExtractor
 from .generator import Generator
+from .sampling import noise_inputs
 
 # Images (B, 3, H, W) in [-1, 1], generated and wanted -> (B,), 0 where they are alike.
 Distance = Callable[[Tensor, Tensor], Tensor]
@@ -98,7 +99,7 @@ def project(
     style = mean.expand(len(target), 1, -1).clone().requires_grad_()
     noise = [
         normal(len(target), *buffer.shape[1:]).requires_grad_()
-        for buffer in generator.synthesis.noise_buffers()
+        for buffer in noise_inputs(generator)
     ]
     optimizer = torch.optim.Adam([style, *noise], lr=config.lr)
     for step in range(config.num_steps):

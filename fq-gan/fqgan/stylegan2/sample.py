@@ -114,9 +114,13 @@ def sample(config: SampleConfig) -> list[Path]:
             written += write_mixtures(config, weights, (rows, columns), out)
         if truncations:
             path = out / "truncation.png"
-            of = {"label": config.label, "lod": weights.lod}
             shown = seeds[:8] or range(8)
-            written.append(truncation_sheet(weights.generator, shown, truncations, path, **of))
+            written.append(
+                truncation_sheet(
+                    weights.generator, shown, truncations, path,
+                    label=config.label, lod=weights.lod,
+                )
+            )  # fmt: skip
         sampler = build_sampler(config, weights)
         if sheet:
             written.append(save_sheet(sampler(sheet), out / "sheet.png", max(1, round(sheet**0.5))))
@@ -166,11 +170,11 @@ def write_mixtures(
         for layer in numbers(config.mixing_layers, "mixing-layers")
         if layer < generator.num_layers
     ]
-    styles = (
+    of_rows, of_columns = (
         seeded_styles(generator, part, truncation=config.truncation, label=config.label)
         for part in seeds
     )
-    images = style_mixing_images(generator, *styles, layers, weights.lod)
+    images = style_mixing_images(generator, of_rows, of_columns, layers, weights.lod)
     folder = out / "mixing"
     folder.mkdir(parents=True, exist_ok=True)
     written = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 import torch
@@ -15,6 +15,7 @@ from ..latents import Latents
 from ..runtime import distributed
 from ..sheets import save_sheet
 from .generator import Generator, truncate_styles
+from .synthesis import NoiseInputs
 
 Noise = Literal["random", "fixed", "none"]
 
@@ -116,6 +117,11 @@ def labels_for(classes: Tensor, label_size: int) -> Tensor | None:
     return classes if label_size else None
 
 
+def noise_inputs(generator: Generator) -> list[Tensor]:
+    """The fixed noise maps (1, 1, h, w) of the layers, in order."""
+    return cast(NoiseInputs, generator.synthesis).noise_buffers()
+
+
 def seeded_inputs(
     generator: Generator, seed: int, device: torch.device | str = "cpu"
 ) -> tuple[Tensor, list[Tensor]]:
@@ -127,7 +133,7 @@ def seeded_inputs(
     latent = torch.from_numpy(state.randn(1, generator.latent_dim)).float()
     noise = [
         torch.from_numpy(state.randn(*buffer.shape)).float().to(device)
-        for buffer in generator.synthesis.noise_buffers()
+        for buffer in noise_inputs(generator)
     ]
     return latent.to(device), noise
 

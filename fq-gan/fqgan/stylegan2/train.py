@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -82,6 +83,7 @@ def train(config: Stylegan2Train) -> Generator:
 
         precision = MixedPrecision(config.precision, world.device)
         step = GanStep(generator, discriminator, config.step, precision=precision, draw=draw)
+        average = cast(Generator, step.average.module)
         phase = phase_at(round(config.initial_kimg * 1000), config.schedule, resolution)
         batches = build_batches(
             config.data, images, share_phase(phase, world.size)[0], seed=config.seed,
@@ -106,14 +108,14 @@ def train(config: Stylegan2Train) -> Generator:
             if progress.iteration == 0:
                 write_parameter_counts(run_dir, generator=generator, discriminator=discriminator)
                 write_reals(images, config.sheet_images, run_dir)
-                write_fixed_sheet(config, step.average.module, run_dir, progress, phase.lod)
+                write_fixed_sheet(config, average, run_dir, progress, phase.lod)
 
             def save(folder: str) -> None:
                 if world.is_main:
                     save_weights(
                         run_dir / folder,
                         networks,
-                        step.average.module,
+                        average,
                         raw=generator,
                         discriminator=discriminator,
                         class_names=images.class_names,
@@ -145,7 +147,7 @@ def train(config: Stylegan2Train) -> Generator:
                         row = row_of(losses._asdict(), phase, progress, batches)
                         row |= quantizer_statistics(discriminator)
                     if scored and scorer:
-                        row |= scores(config, scorer, step.average.module, phase.lod)
+                        row |= scores(config, scorer, average, phase.lod)
                         if improves(float(row[config.best_metric]), config.best_metric, progress):
                             save(f"best{progress.best_saved % config.keep_best}")
                             progress.best_saved += 1
@@ -153,13 +155,13 @@ def train(config: Stylegan2Train) -> Generator:
                         logs.log(progress.step, **row)
                     logs.advance(progress.step)
                     if passes(before, progress.step, config.sample_kimg, ended):
-                        write_fixed_sheet(config, step.average.module, run_dir, progress, phase.lod)
+                        write_fixed_sheet(config, average, run_dir, progress, phase.lod)
                     if saved:
                         checkpoint.save(progress.step)
                         save("model")
                     if last and not ended:
                         stop.leave(progress.step)
-        return step.average.module
+        return average
 
 
 def enter_phase(phase: Phase, step: GanStep, batches: Batches, progress: ImageProgress) -> None:
