@@ -21,8 +21,9 @@ from ..runtime.download import download, verify
 from .cache import default_cache_dir
 from .inception import InceptionV3, Variant
 from .resize import resize_like_tf1
+from .vgg import MEAN, STD, URL as VGG_URL, VGG16, load_vgg16
 
-FeatureName = Literal["inception", "inception-torch", "squeezenet", "random"]
+FeatureName = Literal["inception", "inception-torch", "vgg16", "squeezenet", "random"]
 
 NOT_COMPARABLE = "not comparable with published figures"
 
@@ -115,14 +116,37 @@ class TorchInception(FeatureExtractor):
         super().__init__()
         self.network = network
         self.key = f"inception-torch-{weights_key}"
-        self.register_buffer("mean", torch.tensor([0.485, 0.456, 0.406]).view(1, 3, 1, 1))
-        self.register_buffer("std", torch.tensor([0.229, 0.224, 0.225]).view(1, 3, 1, 1))
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
 
     def extract(self, images: Tensor) -> Features:
         normalized = ((images + 1) / 2 - self.mean) / self.std
         if normalized.shape[2:] != (299, 299):
             normalized = F.interpolate(normalized, (299, 299), mode="bilinear", align_corners=True)
         return Features(*self.network(normalized))
+
+
+class VGG16Features(FeatureExtractor):
+    """4096 features of VGG-16's second dense layer, for precision and recall (pr50k3)."""
+
+    name = "vgg16"
+    dim = 4096
+    comparable = False
+    protocol = f"VGG-16 of torchvision, bilinear resize to 224, {NOT_COMPARABLE}"
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, network: VGG16, weights_key: str) -> None:
+        super().__init__()
+        self.network = network
+        self.key = f"vgg16-{weights_key}"
+        self.register_buffer("mean", torch.tensor(MEAN).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
+
+    def extract(self, images: Tensor) -> Features:
+        shrinks = images.shape[2] > 224
+        x = F.interpolate(images, (224, 224), mode="bilinear", antialias=shrinks)
+        return Features(self.network(((x + 1) / 2 - self.mean) / self.std), None)
 
 
 class SqueezeNetFeatures(FeatureExtractor):
@@ -218,8 +242,8 @@ def build_extractor(
 
     Args:
         name: which one.
-        weights: the file of the Inception weights, or the file or folder of SqueezeNet's ``.npz``;
-            "random" needs none.
+        weights: the file of the Inception or VGG weights, or the file or folder of SqueezeNet's
+            ``.npz``; "random" needs none.
         fetch: download missing Inception weights into ``cache_dir``.
         cache_dir: where downloaded weights are kept and looked for (`default_cache_dir`).
         device: where it runs.
@@ -231,6 +255,10 @@ def build_extractor(
     extractor: FeatureExtractor
     if name == "random":
         extractor = RandomFeatures()
+    elif name == "vgg16":
+        if not weights:
+            raise FileNotFoundError(f"--features vgg16 needs --weights FILE; fetch {VGG_URL}")
+        extractor = VGG16Features(load_vgg16(weights), _digest(Path(weights)))
     elif name == "squeezenet":
         extractor = _squeezenet(weights)
     else:
