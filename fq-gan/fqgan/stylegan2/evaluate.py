@@ -1,0 +1,256 @@
+"""``fqgan evaluate`` of StyleGAN2: the authors' fid50k, is50k, pr50k3, path lengths and ls."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from ..data.datasets import DataConfig, build_images, data_name
+from ..data.images import Images
+from ..metrics.linear_separability import separability
+from ..metrics.lpips import LPIPS, load_lpips, random_lpips
+from ..metrics.path_length import VARIANTS, path_length
+from ..runtime import distributed
+from ..runtime.command import parse
+from ..scoring import Scorer, ScoringOptions, open_extractor, record_evaluation
+from ..weight_files import weights_of_run
+from .generator import Generator
+from .options import run_of
+from .pickles import Snapshot, load_snapshot
+from .projection import at_most_256
+from .sampling import Sampler, labels_for
+from .weights import Weights, load_weights
+
+Metric = Literal[
+    "fid50k", "is50k", "pr50k3", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend", "ppl2_wend", "ls"
+]  # fmt: skip
+SCORES = {
+    "fid50k": ("fid", "kid_x100", "kid_x100_std", "precision", "recall"),
+    "is50k": ("inception_score", "inception_score_std"),
+}
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Score a run or a folder of weights of StyleGAN2. A run brings its own settings."""
+
+    run_dir: str = ""
+    """Folder of a run."""
+    best: bool = False
+    """Of a run: the weights with the best score instead of the newest."""
+    weights: str = ""
+    """Folder of weights, from a run or from `fqgan convert`."""
+    metrics: tuple[Metric, ...] = ("fid50k",)
+    """What is computed; fid50k also gives KID, precision and recall on the same features."""
+    use_average: bool = True
+    """Score the moving average of G; False scores G itself."""
+    truncation: float = 1.0
+    """psi of the styles; the authors score without truncation."""
+    vgg_weights: str = ""
+    """File of VGG-16, for pr50k3 and path lengths."""
+    lpips_heads: str = ""
+    """File of LPIPS' linear layers, for path lengths."""
+    random_lpips: bool = False
+    """Path lengths by a network with random weights: offline, not comparable."""
+    path_pairs: int = 50_000
+    """Pairs of images behind a path length."""
+    classifiers: str = ""
+    """Folder of the 40 attribute classifiers (NVlabs' pickles), for ls."""
+    separability_images: int = 200_000
+    """Images behind ls; the half that the classifiers are surest of counts."""
+    seed: int = 0
+    """Of latents and labels."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    data: DataConfig = field(default_factory=DataConfig)
+    scoring: ScoringOptions = field(default_factory=lambda: ScoringOptions(features="inception"))
+
+    def __post_init__(self) -> None:
+        if self.run_dir and self.weights:
+            raise ValueError("give only one of --run-dir and --weights")
+        if not self.metrics:
+            raise ValueError("--metrics is empty; give some, such as fid50k ppl2_wend")
+        for name in ("path_pairs", "separability_images"):
+            if getattr(self, name) < 2:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must be at least 2, got {getattr(self, name)}")
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run ``fqgan evaluate --run-dir RUN --metrics fid50k ppl2_wend``."""
+    default = EvaluateConfig()
+    run = run_of(argv)
+    if run is not None:
+        default = EvaluateConfig(data=run.data, scoring=run.scoring)
+    result = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
+    if os.environ.get("RANK", "0") == "0":  # the group of processes is gone by now
+        print(json.dumps(result, indent=2))
+
+
+def evaluate(config: EvaluateConfig) -> dict[str, Any]:
+    """Score what ``config`` names and add a line to ``evaluations.jsonl`` beside it.
+
+    Returns:
+        The scores, and what they depend on: features and protocol, data, sample count, weights.
+    """
+    if not (config.run_dir or config.weights):
+        raise ValueError("nothing to score: give --run-dir or --weights")
+    source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
+    with distributed.start(config.device, seed=config.seed) as world:
+        weights = load_weights(source, use_average=config.use_average, device=world.device)
+        weights.generator.requires_grad_(False)
+        scoring = config.scoring
+        extractor = open_extractor(scoring, world.device)
+        lengths = [name for name in config.metrics if name in VARIANTS]
+        lpips = build_lpips(config, world.device) if lengths else None
+        row: dict[str, Any] = {}
+        if {"fid50k", "is50k", "pr50k3"} & set(config.metrics):
+            row |= image_scores(config, weights, build_images(config.data), world.device)
+        for name in lengths:
+            assert lpips is not None
+            row[name] = measured_path_length(name, config, weights, lpips)
+        if lengths:
+            row["lpips"] = "random weights, not comparable" if config.random_lpips else "VGG-16"
+        if "ls" in config.metrics:
+            row |= measured_separability(config, weights)
+        row |= {
+            "metrics": list(config.metrics),
+            "weights": str(source),
+            "step": weights.step,
+            "data": data_name(config.data),
+            "num_images": scoring.num_images,
+            "truncation": config.truncation,
+            "seed": config.seed,
+        }
+        return record_evaluation(Path(config.run_dir or config.weights), row, extractor)
+
+
+def image_scores(
+    config: EvaluateConfig, weights: Weights, images: Images, device: torch.device
+) -> dict[str, float]:
+    """``fid50k`` and ``is50k`` on the features of ``config.scoring``, ``pr50k3`` on VGG-16's."""
+    row: dict[str, float] = {}
+    if {"fid50k", "is50k"} & set(config.metrics):
+        found = Scorer(config.scoring, images, device)(build_sampler(config, weights))
+        if "is50k" in config.metrics and "inception_score" not in found:
+            raise ValueError(
+                f"is50k needs features that classify; --scoring.features {config.scoring.features} "
+                "do not: give inception"
+            )
+        kept = [name for metric in SCORES if metric in config.metrics for name in SCORES[metric]]
+        row |= {name: found[name] for name in kept}
+    if "pr50k3" in config.metrics:
+        options = replace(config.scoring, features="vgg16", weights=config.vgg_weights)
+        found = Scorer(options, images, device)(build_sampler(config, weights))
+        row |= {f"pr50k3_{name}": found[name] for name in ("precision", "recall")}
+    return row
+
+
+def build_sampler(config: EvaluateConfig, weights: Weights) -> Sampler:
+    """The same latents for every metric."""
+    return Sampler(
+        weights.generator,
+        seed=config.seed,
+        truncation=config.truncation,
+        lod=weights.lod,
+        batch_size=config.scoring.batch_size,
+    )
+
+
+def build_lpips(config: EvaluateConfig, device: torch.device) -> LPIPS:
+    """LPIPS from local files; raises ``FileNotFoundError`` where they are not named."""
+    if config.random_lpips:
+        return random_lpips(config.seed).to(device)
+    if not (config.vgg_weights and config.lpips_heads):
+        raise FileNotFoundError(
+            "path lengths need --vgg-weights and --lpips-heads, files that docs/data.md names; "
+            "--random-lpips compares our own runs without them"
+        )
+    return load_lpips(config.vgg_weights, config.lpips_heads).to(device)
+
+
+def measured_path_length(
+    name: str,
+    config: EvaluateConfig,
+    weights: Weights,
+    distance: Callable[[Tensor, Tensor], Tensor],
+) -> float:
+    """One of the five path lengths, in the network's own noise."""
+    generator = weights.generator
+    latents = build_sampler(config, weights).latents
+
+    def styles(z: Tensor) -> Tensor:
+        return generator.styles(z, spread_labels(generator, len(z)), truncation=config.truncation)
+
+    found = path_length(
+        VARIANTS[name],
+        draw_latents=lambda count: latents(count).z,
+        map_latents=styles,
+        synthesize=lambda w: generator.synthesis(w, noise="fixed", lod=weights.lod).float(),
+        distance=distance,
+        num_pairs=config.path_pairs,
+        batch_size=max(1, config.scoring.batch_size // 2),
+    )
+    return float(found.mean)
+
+
+@torch.no_grad()
+def measured_separability(config: EvaluateConfig, weights: Weights) -> dict[str, float]:
+    """``ls_z`` and ``ls_w``: how far attributes are from being separable by a plane."""
+    generator = weights.generator
+    classifiers = read_classifiers(config.classifiers, generator.style_average.device)
+    draw = build_sampler(config, weights).latents
+    share = -(-config.separability_images // distributed.world_size())
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    for first in range(0, share, config.scoring.batch_size):
+        latents = draw(min(config.scoring.batch_size, share - first)).z
+        styles = generator.styles(
+            latents, spread_labels(generator, len(latents)), truncation=config.truncation
+        )
+        images = at_most_256(generator.synthesis(styles, "random", weights.lod).float())
+        logits = [classify(classifier, images) for classifier in classifiers]
+        parts.append((latents.cpu(), styles[:, 0].cpu(), torch.stack(logits, dim=1).cpu()))
+    own = tuple(torch.cat(column) for column in zip(*parts, strict=True))
+    ranks = distributed.gather_objects(own)
+    z, w, said = (torch.cat(column) for column in zip(*ranks, strict=True))
+    return {"ls_z": separability(z, said).score, "ls_w": separability(w, said).score}
+
+
+def read_classifiers(folder: str, device: torch.device) -> list[Snapshot]:
+    """The attribute classifiers of ``folder``; raises ``FileNotFoundError`` where it has none."""
+    paths = sorted(Path(folder).glob("*.pkl")) if folder else []
+    if not paths:
+        raise FileNotFoundError(
+            f"ls needs --classifiers, a folder with the attribute classifiers of the StyleGAN "
+            f"authors (celebahq-classifier-NN-NAME.pkl); {folder or 'none'} holds no .pkl"
+        )
+    found = [load_snapshot(path) for path in paths]
+    for path, snapshot in zip(paths, found, strict=True):
+        if snapshot.discriminator is None:
+            raise ValueError(f"{path} holds no classifier, which has the form of a discriminator")
+        snapshot.discriminator.to(device)
+    return found
+
+
+def classify(classifier: Snapshot, images: Tensor) -> Tensor:
+    """What one classifier says about images (B, 3, R, R): (B,), positive for the attribute."""
+    assert classifier.discriminator is not None
+    if images.shape[-1] != classifier.config.resolution:
+        raise ValueError(
+            f"the attribute classifiers look at {classifier.config.resolution} pixels, these "
+            f"images have {images.shape[-1]}; ls is for generators of 256 pixels and more"
+        )
+    return classifier.discriminator(images, lod=classifier.lod, quantize=False).logits
+
+
+def spread_labels(generator: Generator, count: int) -> Tensor | None:
+    """Classes 0, 1, ... in turn for ``count`` images; None without classes."""
+    classes = torch.arange(count, device=generator.style_average.device)
+    return labels_for(classes % max(1, generator.label_size), generator.label_size)
