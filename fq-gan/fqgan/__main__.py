@@ -15,6 +15,7 @@ VERBS = {
         "fqgan.ugatit.translate:main",
         "pictures of one domain into the other, heat maps, comparisons",
     ),
+    "project": ("fqgan.stylegan2.project:main", "styles and noise of StyleGAN2 for an image"),
     "evaluate": (
         "fqgan.families:evaluate",
         "FID, KID, IS, precision and recall of a run or of files",
