@@ -12,11 +12,12 @@ import numpy as np
 
 from .agents.simple import SimpleAgent, hanna_results, ndh_results, r2r_results
 from .config import default_data_dir
+from .data.dialogs import path_of
 from .data.instructions import expand, read_paths
 from .data.results import ID_FIELDS, Reference, Task, read_references
 from .data.scores import score_results
 from .environments.walk import Episode
-from .metrics.dialog import PathType, reference_path
+from .metrics.dialog import PathType
 from .runtime.command import parse
 from .runtime.files import write_atomically
 from .simulator.connectivity import load_graphs
@@ -101,6 +102,6 @@ def run_baseline(
 
 def dialog_episode(reference: Reference, path_type: PathType) -> Episode:
     """The walk that an NDH item asks for; its start elevation is unusable and taken as 0."""
-    path = tuple(reference_path(reference.item, path_type))
     heading = float(reference.item["start_pano"]["heading"])
+    path = path_of(reference.item, path_type)
     return Episode(reference.scan, path, heading, reference.id)

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import get_args
 
+from .agents.dialog_runs import open_dialog_agent, score_dialog_walks, walk_dialog_split
 from .agents.runs import Walking, open_agent, walk_agent
 from .agents.validation import Mixture, score_walks
 from .config import default_data_dir
 from .data.results import Task, check_results, read_references, read_results
 from .data.scores import score_results
+from .dialog_options import NDHRun
 from .metrics.dialog import PathType
 from .runtime.command import parse
 from .runtime.files import write_atomically
+from .runtime.rundir import read_config
 from .simulator.connectivity import load_graphs
+
+PATH_TYPE_SCORES = ("success_rate", "oracle success_rate", "spl", "nav_error")
+"""What depends on whose path is right; goal progress does not."""
 
 
 @dataclass(frozen=True)
@@ -25,15 +32,17 @@ class EvaluateConfig:
     results: Path | None = None
     """JSON list of results, as the task's leaderboard takes it."""
     run_dir: Path | None = None
-    """Run of `prevalent train-r2r` whose agent shall walk; leaves ``results_SPLIT.json`` there."""
+    """Run of `prevalent train-r2r`, or with --task ndh of `prevalent train-ndh`, whose agent shall
+    walk; leaves ``results_SPLIT.json`` there."""
     split: str = "val_unseen"
     """Split that the results answer or the agent walks."""
     task: Task = "r2r"
     """Room-to-Room, Navigation from Dialog History, or HANNA."""
     data_dir: Path | None = None
     """Folder with connectivity/ and r2r/, ndh/ or hanna/ (default: the run's, $PREVALENT_DATA)."""
-    path_type: PathType = "trusted_path"
-    """NDH: whose path is right (planner = Oracle, player = Navigator, trusted = Mixed)."""
+    path_type: PathType | None = None
+    """NDH: whose path is right (planner = Oracle, player = Navigator, trusted = Mixed); if not
+    given, the one that the run has learned, and ``trusted_path`` for a file."""
     allow_missing: bool = False
     """Score a part of the split."""
     allow_jumps: bool = False
@@ -72,6 +81,8 @@ class EvaluateConfig:
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent evaluate --run-dir runs/r2r/envdrop --split val_seen --beam 20``."""
     config = parse(EvaluateConfig, argv, "prevalent evaluate")
+    if config.task == "ndh":
+        config = replace(config, path_type=path_type_of(config))
     scores = evaluate(config)
     width = max(map(len, scores))
     print("\n".join(f"{name:<{width}}  {value:.4f}" for name, value in scores.items()))
@@ -100,12 +111,22 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         allow_missing=config.allow_missing,
         allow_jumps=config.allow_jumps,
     )
-    return score_results(results, references, graphs, config.task, path_type=config.path_type)
+    path_type = path_type_of(config)
+    return score_results(results, references, graphs, config.task, path_type=path_type)
+
+
+def path_type_of(config: EvaluateConfig) -> PathType:
+    """``--path-type``, or what the run has learned."""
+    if config.path_type is None and config.run_dir is not None and config.task == "ndh":
+        return read_config(NDHRun, config.run_dir).path_type
+    return config.path_type or "trusted_path"
 
 
 def evaluate_run(config: EvaluateConfig) -> dict[str, float]:
     """Walk ``split`` with the agent of ``run_dir``, keep the walks, score them."""
     assert config.run_dir is not None
+    if config.task == "ndh":
+        return evaluate_dialog_run(config)
     agent = open_agent(
         config.run_dir,
         config.split,
@@ -127,6 +148,29 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, float]:
     path = config.run_dir / f"results_{suffix(config)}.json"
     write_atomically(path, json.dumps(list(results.values())) + "\n")
     return score_walks(results, agent.episodes, agent.world.graphs)
+
+
+def evaluate_dialog_run(config: EvaluateConfig) -> dict[str, float]:
+    """The same with an agent of NDH; prints its scores under every path type."""
+    assert config.run_dir is not None
+    agent, world, episodes, _ = open_dialog_agent(
+        config.run_dir,
+        config.split,
+        snapshot=config.snapshot,
+        data_dir=config.data_dir,
+        device=config.device,
+    )
+    results = walk_dialog_split(agent, episodes, config.batch_size)
+    path = config.run_dir / f"results_{suffix(config)}.json"
+    write_atomically(path, json.dumps(list(results.values())) + "\n")
+    scores = {
+        path_type: score_dialog_walks(results, episodes, world.graphs, path_type)
+        for path_type in get_args(PathType)
+    }
+    for path_type, row in scores.items():
+        cells = (f"{name} {row[name]:.4f}" for name in PATH_TYPE_SCORES)
+        print(f"{path_type:<13} " + "  ".join(cells))
+    return scores[path_type_of(config)]
 
 
 def suffix(config: EvaluateConfig) -> str:

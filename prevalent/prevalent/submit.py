@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .agents.dialog_runs import open_dialog_agent, walk_dialog_split
 from .agents.runs import Walking, open_agent, walk_agent
 from .agents.validation import Mixture, Results
 from .config import default_data_dir
@@ -22,7 +23,8 @@ class SubmitConfig:
     results: Path | None = None
     """JSON list of results."""
     run_dir: Path | None = None
-    """Run of `prevalent train-r2r` whose agent shall walk the split."""
+    """Run of `prevalent train-r2r`, or with --task ndh of `prevalent train-ndh`, whose agent shall
+    walk the split."""
     split: str = "test"
     """Split that the leaderboard asks for."""
     task: Literal["r2r", "ndh"] = "r2r"
@@ -35,7 +37,7 @@ class SubmitConfig:
     snapshot: str = "best_val_unseen"
     """Which agent of the run."""
     forbid_revisits: bool = True
-    """Greedy walks do not return to a place, as the authors' submissions."""
+    """Greedy walks of Room-to-Room do not return to a place, as the authors' submissions."""
     beam: int = 0
     """Paths that a state-factored search collects before one is chosen; 0 walks greedily."""
     speaker: Path | None = None
@@ -50,8 +52,8 @@ class SubmitConfig:
     def __post_init__(self) -> None:
         if (self.results is None) == (self.run_dir is None):
             raise ValueError("give either --results FILE or --run-dir RUN")
-        if self.run_dir is not None and self.task != "r2r":
-            raise ValueError("--run-dir walks Room-to-Room; give --results FILE for --task ndh")
+        if self.task == "ndh" and self.beam:
+            raise ValueError("--beam searches for --task r2r only; drop it for --task ndh")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -83,6 +85,8 @@ def submit(config: SubmitConfig) -> Path:
 def walk_run(config: SubmitConfig) -> tuple[Results, Path]:
     """Results of the run's agent, and its data folder."""
     assert config.run_dir is not None
+    if config.task == "ndh":
+        return walk_dialog_run(config)
     agent = open_agent(
         config.run_dir,
         config.split,
@@ -98,3 +102,16 @@ def walk_run(config: SubmitConfig) -> tuple[Results, Path]:
         forbid_revisits=config.forbid_revisits,
     )
     return walk_agent(agent, how)[0], agent.config.data_dir
+
+
+def walk_dialog_run(config: SubmitConfig) -> tuple[Results, Path]:
+    """The same with an agent of NDH."""
+    assert config.run_dir is not None
+    agent, _, episodes, run = open_dialog_agent(
+        config.run_dir,
+        config.split,
+        snapshot=config.snapshot,
+        data_dir=config.data_dir,
+        device=config.device,
+    )
+    return walk_dialog_split(agent, episodes, config.batch_size), run.data_dir

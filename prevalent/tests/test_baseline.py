@@ -46,6 +46,15 @@ def test_every_agent_walks_every_task(world, task, agent, capsys):
         assert scores["success_rate"] == 0
 
 
+def test_a_test_split_of_dialogs_is_walked_without_scores(toy_world, tmp_path, capsys):
+    output = tmp_path / "random.json"
+    options = ["--data-dir", str(toy_world), "--task", "ndh", "--split", "test"]
+    main([*options, "--agent", "random", "--output", str(output)])
+    assert "walks a seed" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="has no goals to score against"):
+        evaluate(EvaluateConfig(results=output, split="test", task="ndh", data_dir=toy_world))
+
+
 def test_real_shortest_paths_reach_every_goal(data_dir, tmp_path):
     output = tmp_path / "shortest.json"
     main(["--data-dir", str(data_dir), "--split", "val_seen", "--agent", "shortest",

@@ -20,7 +20,7 @@ from ..data.dialogs import (
 )
 from ..data.features import DeviceFeatures, open_store
 from ..data.snapshots import check_fit, load_agent, save_agent
-from ..data.weights import load_model, normalize_names, read_weights
+from ..data.weights import load_model, read_weights
 from ..dialog_options import DialogConfig, DialogWalk, NDHRun
 from ..environments.dialog import DialogEnvironment
 from ..environments.low_level import LowLevelEnvironment
@@ -190,7 +190,7 @@ def load_dialog_weights(
             raise FileNotFoundError(
                 f"{part} does not exist; put the {name} of {path.name} beside it under this name"
             )
-        state = normalize_names(read_weights(part))
+        state = {k.removeprefix("module."): v for k, v in read_weights(part).items()}
         check_fit(name, module, state, part)
         module.load_state_dict(state)
 

@@ -98,18 +98,22 @@ def to_dialog(item: Mapping[str, Any], path_type: PathType, origin: str = "item"
     absent = [key for key in KEYS if key not in item]
     if absent:
         raise ValueError(f"{origin} has no {absent[0]!r}")
-    start = item["start_pano"]
-    walked = "planner_path" in item and "player_path" in item
-    path = reference_path(item, path_type) if walked else [start["pano"]]
     return Dialog(
         id=str(item["inst_idx"]),
         scan=item["scan"],
-        path=tuple(path),
-        heading=float(start["heading"]),
+        path=path_of(item, path_type),
+        heading=float(item["start_pano"]["heading"]),
         target=item["target"],
         turns=tuple(item["dialog_history"]),
         item=item,
     )
+
+
+def path_of(item: Mapping[str, Any], path_type: PathType) -> tuple[str, ...]:
+    """The path that is called right; the start alone where the record holds no paths."""
+    if "planner_path" in item and "player_path" in item:
+        return tuple(reference_path(item, path_type))
+    return (item["start_pano"]["pano"],)
 
 
 def encode_dialogs(

@@ -20,7 +20,10 @@ def score_results(
     *,
     path_type: PathType = "trusted_path",
 ) -> dict[str, float]:
-    """Mean scores of checked results under the task's metric names."""
+    """Mean scores of checked results under the task's metric names.
+
+    Raises ``ValueError`` where a dialog of NDH has no goals (test split).
+    """
     views = {scan: graphs.by_name(scan) for scan in {reference.scan for reference in references}}
     present = [reference for reference in references if reference.id in results]
 
@@ -32,6 +35,12 @@ def score_results(
             score_path(walk(one), one.item["path"], views[one.scan].distance) for one in present
         )
     if task == "ndh":
+        hidden = next((one.id for one in present if "end_panos" not in one.item), None)
+        if hidden is not None:
+            raise ValueError(
+                f"dialog {hidden} has no goals to score against (a test split); write the "
+                "leaderboard's file with `prevalent submit --task ndh`"
+            )
         return mean_dialog_scores(
             score_dialog(walk(one), one.item, views[one.scan].distance, path_type)
             for one in present

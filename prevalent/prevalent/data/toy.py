@@ -234,6 +234,11 @@ def _write_ndh(folder: Path, guide: _Guide, seen: tuple[str, ...], unseen: tuple
         for i, walk in enumerate(walks):
             split = "val_unseen" if scan in unseen else "train" if i < cut else "val_seen"
             splits[split] += _ndh_items(guide, scan, walk)
+    hidden = ("player_path", "planner_path", "end_panos")
+    splits["test"] = [
+        {key: value for key, value in item.items() if key not in hidden}
+        for item in splits["val_unseen"]
+    ]
     for name, items in splits.items():
         _write(folder / f"{name}.json", items)
 

@@ -116,6 +116,12 @@ def test_dialogs_have_the_fields_of_ndh(world):
             assert {turn["role"] for turn in item["dialog_history"]} <= {"navigator", "oracle"}
 
 
+def test_the_test_split_of_dialogs_keeps_its_paths_and_goals_to_itself(world):
+    items = read(world, "ndh/test.json")
+    assert items
+    assert all(not {"player_path", "planner_path", "end_panos"} & set(item) for item in items)
+
+
 def test_object_tasks_and_routes_have_the_fields_of_hanna(world):
     routes = read(world, "hanna/routes.json")
     splits = {route["split"] for own in routes.values() for route in own}
