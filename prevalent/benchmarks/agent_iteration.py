@@ -37,6 +37,7 @@ from prevalent.agents.rollout import Batch
 from prevalent.config import ModelConfig
 from prevalent.data.features import DeviceFeatures, FeatureStore
 from prevalent.environments.navigation import NavigationEnvironment
+from prevalent.models.deferred import DeferredLinear, DeferredLSTMCell
 from prevalent.models.encoders import DicEncoder, Encoding, Words, reverse_words, run_lstm
 from prevalent.models.prevalent import PrevalentModel
 from prevalent.models.transformer import Attention
@@ -45,6 +46,7 @@ from prevalent.simulator import Graphs
 from prevalent.simulator.geometry import angle_features, nearest_view
 
 FLOOR, WORDS, ANGLES = 2.0, 992, 128
+PLAIN = {Attention: PlainAttention, DeferredLinear: nn.Linear, DeferredLSTMCell: nn.LSTMCell}
 Places = tuple[list[int], list[int], list[int]]  # nodes, views, goals of all agents
 
 
@@ -219,9 +221,11 @@ def build(kind: str, graphs: Graphs, store: FeatureStore, max_actions: int, plai
         walk=RolloutConfig(max_actions=max_actions),
     ).train()
     if plain:
-        for part in follower.modules["encoder"].modules():
-            if isinstance(part, Attention):
-                part.__class__ = PlainAttention
+        for module in follower.modules.values():
+            for part in module.modules():
+                for kind_, ordinary in PLAIN.items():
+                    if isinstance(part, kind_):
+                        part.__class__ = ordinary
     return follower
 
 
@@ -322,7 +326,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--connectivity", type=Path)
     parser.add_argument("--agents", nargs="+", choices=["lstm", "dic"], default=["lstm", "dic"])
-    parser.add_argument("--batch", type=int, default=10)
+    parser.add_argument("--batch", type=int, default=20)
     parser.add_argument("--lstm-actions", type=int, default=10)
     parser.add_argument("--dic-actions", type=int, default=2)
     parser.add_argument("--width", type=int, default=2048)

@@ -7,6 +7,8 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from .deferred import DeferredLinear
+
 
 class Attended(NamedTuple):
     context: Tensor  # (B, k) or (B, Q, k) weighted sum of the memory
@@ -26,8 +28,8 @@ class SoftDotAttention(nn.Module):
 
     def __init__(self, query_size: int, context_size: int) -> None:
         super().__init__()
-        self.linear_in = nn.Linear(query_size, context_size, bias=False)
-        self.linear_out = nn.Linear(query_size + context_size, query_size, bias=False)
+        self.linear_in = DeferredLinear(query_size, context_size, bias=False)
+        self.linear_out = DeferredLinear(query_size + context_size, query_size, bias=False)
 
     def scores(self, query: Tensor, memory: Tensor, padding: Tensor | None = None) -> Tensor:
         """Dot products (B, N) of queries (B, q), or (B, Q, N) of (B, Q, q), with ``memory``.
@@ -80,7 +82,7 @@ class MergedAttention(SoftDotAttention):
         self.num_memories, self.merge = num_memories, merge
         if merge == "cat":
             width = query_size + num_memories * context_size
-            self.linear_out = nn.Linear(width, query_size, bias=False)
+            self.linear_out = DeferredLinear(width, query_size, bias=False)
 
     def forward(
         self, query: Tensor, memory: Tensor, padding: Tensor | None = None

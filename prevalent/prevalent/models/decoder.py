@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .attention import MergedAttention, SoftDotAttention
+from .deferred import DeferredLSTMCell
 from .dropout import FeatureDropout, drop_images
 
 
@@ -74,7 +75,7 @@ class AttentionDecoder(nn.Module):
         self.embedding = nn.Sequential(nn.Linear(angle_size, action_size), nn.Tanh())
         self.drop = nn.Dropout(dropout)
         self.drop_env = FeatureDropout(feature_dropout)
-        self.lstm = nn.LSTMCell(action_size + feature_size, hidden_size)
+        self.lstm = DeferredLSTMCell(action_size + feature_size, hidden_size)
         self.feat_att_layer = SoftDotAttention(hidden_size, feature_size)
         self.attention_layer = (
             SoftDotAttention(hidden_size, context_size)

@@ -1,5 +1,7 @@
 """A run's agent is opened from its folder and walks a split greedily, by search or with limits."""
 
+from itertools import pairwise
+
 import pytest
 
 from prevalent.agents.runs import Walking, open_agent, walk_agent
