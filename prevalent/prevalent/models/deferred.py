@@ -15,14 +15,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 Steps = list[tuple[Tensor, Tensor]]
-_pending: dict[int, tuple[nn.Parameter, Steps]] = {}
+_pending: dict[int, tuple[Tensor, Steps]] = {}
 
 
 class _DeferredProduct(torch.autograd.Function):
     """``inputs`` (..., i) times the transpose of ``weight`` (o, i)."""
 
     @staticmethod
-    def forward(ctx: Any, inputs: Tensor, weight: nn.Parameter) -> Tensor:
+    def forward(ctx: Any, inputs: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(inputs)
         ctx.weight = weight
         return inputs @ weight.t()
@@ -47,7 +47,7 @@ def _add_up() -> None:
         weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
 
 
-def linear(inputs: Tensor, weight: nn.Parameter, bias: Tensor | None = None) -> Tensor:
+def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """`torch.nn.functional.linear`, with the weight's gradient deferred on a CPU in fp32.
 
     It is then added to ``weight.grad`` as `backward` ends; `torch.autograd.grad` does not see it.
