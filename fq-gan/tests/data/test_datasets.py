@@ -14,6 +14,7 @@ from fqgan.data.datasets import (
 )
 from fqgan.data.hdf5 import write_hdf5
 from fqgan.data.images import ArrayImages
+from fqgan.data.tfrecords import write_tfrecords
 from fqgan.data.toy import toy_images
 
 TOY = DataConfig("toy", toy_images=40)
@@ -21,7 +22,10 @@ TOY = DataConfig("toy", toy_images=40)
 
 def test_every_source_gives_images_of_the_asked_size(image_folder, image_zip, tmp_path):
     file = write_hdf5(toy_images(20, resolution=16), tmp_path / "toy.hdf5")
+    records = write_tfrecords(toy_images(20, resolution=32), tmp_path / "records")
     for config in (
+        DataConfig("images", str(image_folder), resolution=16),
+        DataConfig("tfrecords", str(records), resolution=16),
         DataConfig("folder", str(image_folder), resolution=16),
         DataConfig("zip", str(image_zip), resolution=16),
         DataConfig("hdf5", str(file), resolution=16),
@@ -53,8 +57,15 @@ def test_options_out_of_range_are_refused():
     for wrong in ({"resolution": 0}, {"validation_fraction": 1.0}, {"limit": -1}, {"workers": 0}):
         with pytest.raises(ValueError, match="--data"):
             replace(TOY, **wrong)
-    with pytest.raises(ValueError, match="cifar10 has 32 pixels"):
-        DataConfig("cifar10", resolution=64)
+    for source, size in (("cifar10", 32), ("mnist", 32), ("celeba", 128)):
+        with pytest.raises(ValueError, match=f"{source} has {size} pixels"):
+            DataConfig(source, resolution=64)
+
+
+def test_sources_of_digits_are_opened(tmp_path):
+    for source in ("mnist", "mnist-rgb", "svhn"):
+        with pytest.raises(FileNotFoundError, match="fqgan prepare"):
+            build_images(DataConfig(source, str(tmp_path)))
 
 
 def test_the_authors_names_are_known():

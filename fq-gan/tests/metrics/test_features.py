@@ -14,10 +14,12 @@ from fqgan.metrics.features import (
     Source,
     SqueezeNetFeatures,
     TorchInception,
+    VGG16Features,
     build_extractor,
     load_inception,
 )
 from fqgan.metrics.inception import InceptionV3
+from fqgan.metrics.vgg import VGG16
 from fqgan.runtime.files import digest
 
 
@@ -156,6 +158,20 @@ def test_an_auxiliary_classifier_is_left_out_and_other_weights_are_refused(tmp_p
     (tmp_path / "junk.pth").write_bytes(b"junk")
     with pytest.raises(ValueError, match="holds no Inception weights"):
         load_inception("fid", tmp_path / "junk.pth")
+
+
+def test_vgg_features_are_those_of_normalized_images_of_224_pixels():
+    network = VGG16(width=0.02).eval()
+    extractor = VGG16Features(network, "key").eval()
+    images = torch.rand(2, 3, 224, 224) * 2 - 1
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    expected = network(((images + 1) / 2 - mean[:, None, None]) / std[:, None, None])
+    pool, logits = extractor(images)
+    torch.testing.assert_close(pool, expected)
+    assert logits is None
+    assert extractor(images[..., ::4, ::4]).pool.shape == pool.shape
+    with pytest.raises(FileNotFoundError, match="--features vgg16 needs --weights"):
+        build_extractor("vgg16")
 
 
 def test_missing_squeezenet_weights_are_named(tmp_path):
