@@ -15,6 +15,7 @@ from .layers import (
     InstanceNorm,
     LayerInstanceNorm,
     ReflectConv2d,
+    UpsampledConv2d,
     initialize,
 )
 
@@ -86,7 +87,7 @@ class Generator(nn.Module):
             AdaptiveBlock(middle, smoothing=own.smoothing) for _ in range(own.num_blocks)
         )
         self.up = nn.ModuleList(
-            ReflectConv2d(middle // 2**i, middle // 2 ** (i + 1), 3, 1, 1) for i in range(2)
+            UpsampledConv2d(middle // 2**i, middle // 2 ** (i + 1)) for i in range(2)
         )
         self.up_norms = nn.ModuleList(LayerInstanceNorm(middle // 2 ** (i + 1)) for i in range(2))
         self.last = ReflectConv2d(first, config.image_channels, 7, 1, 3)
@@ -107,7 +108,7 @@ class Generator(nn.Module):
         for block in self.adaptive_blocks:
             hidden = block(hidden, gain, bias)
         for conv, norm in zip(self.up, self.up_norms, strict=True):
-            hidden = F.relu_(norm(conv(F.interpolate(hidden, scale_factor=2.0))))
+            hidden = F.relu_(norm(conv(hidden)))
         return Translated(self.last(hidden).float().tanh(), activation.logits, heatmap)
 
     def _style(self, hidden: Tensor) -> tuple[Tensor, Tensor]:

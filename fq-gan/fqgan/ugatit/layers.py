@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from ..spectral_norm import SpectralConv2d, SpectralLinear
 
@@ -14,6 +15,7 @@ NORM_EPS = 1e-5
 SN_EPS = 1e-6  # root of the smallest squared norm in TensorFlow's l2_normalize
 SMOOTHING = 0.1  # taken from AdaLIN's rho
 LEAK = 0.2
+PHASES = ((0, 0), (0, 1), (1, 0), (1, 1))  # rows and columns in a 2x2 block
 Padding = tuple[int, int, int, int]  # left, right, top, bottom
 
 
@@ -49,6 +51,57 @@ class SpectralReflectConv2d(SpectralConv2d):
     def forward(self, features: Tensor) -> Tensor:
         padded = F.pad(features, self.border, mode="reflect")
         return F.conv2d(padded, self.normalized_weight(), self.bias, self.stride)
+
+
+class _Interleave(torch.autograd.Function):
+    """Images of every other pixel, in both directions, put together.
+
+    (B, 2, 2, O, H + 1, W + 1) -> (B, O, 2 H, 2 W): part (r, s) gives rows r, r + 2, ... and columns
+    s, s + 2, ..., beginning with its own row r and column s.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, parts: Tensor) -> Tensor:
+        ctx.shape = parts.shape
+        batch, _, _, channels, height, width = parts.shape
+        out = parts.new_empty(batch, channels, 2 * height - 2, 2 * width - 2)
+        for r, s in PHASES:
+            out[:, :, r::2, s::2] = parts[:, r, s, :, r : height - 1 + r, s : width - 1 + s]
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        parts = gradient.new_zeros(ctx.shape)
+        height, width = ctx.shape[-2:]
+        for r, s in PHASES:
+            parts[:, r, s, :, r : height - 1 + r, s : width - 1 + s] = gradient[:, :, r::2, s::2]
+        return parts
+
+
+class UpsampledConv2d(ReflectConv2d):
+    """Nearest neighbour twice as high and wide, then the 3x3 convolution with mirrored borders.
+
+    A 3x3 kernel meets each pixel of the small image up to nine times; summed beforehand, four 2x2
+    kernels, one per position in the 2x2 blocks, do the same with 16 products instead of 36 and
+    without the large image in between. Mirrored, the large image repeats the small one's border.
+    """
+
+    sums: Tensor
+
+    def __init__(self, inputs: int, outputs: int) -> None:
+        super().__init__(inputs, outputs, 3, 1, 1)
+        sums = [[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]]
+        self.register_buffer("sums", torch.tensor(sums), persistent=False)  # position, tap, of 3
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, I, H, W) -> (B, O, 2 H, 2 W)."""
+        with torch.autocast(features.device.type, enabled=False):
+            kernels = torch.einsum("rik,sjl,ockl->rsocij", self.sums, self.sums, self.weight)
+        assert self.bias is not None
+        padded = F.pad(features, (1, 1, 1, 1), mode="replicate")
+        parts = F.conv2d(padded, kernels.flatten(0, 2), self.bias.repeat(len(PHASES)))
+        return _Interleave.apply(parts.unflatten(1, (2, 2, -1)))
 
 
 def channel_moments(features: Tensor) -> tuple[Tensor, Tensor]:

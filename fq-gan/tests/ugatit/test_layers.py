@@ -17,6 +17,7 @@ from fqgan.ugatit.layers import (
     LayerInstanceNorm,
     ReflectConv2d,
     SpectralReflectConv2d,
+    UpsampledConv2d,
     kernels,
     reflection,
 )
@@ -125,6 +126,23 @@ def test_padding_is_asymmetric_where_the_authors_pad_so():
     assert reflection(4, 2, 1) == (1, 1, 1, 1)
     assert reflection(4, 1, 1) == (1, 2, 1, 2)
     assert reflection(7, 1, 3) == (3, 3, 3, 3)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_summed_kernels_do_what_upsampling_and_the_convolution_do(layout):
+    images = torch.randn(2, 3, 5, 4).contiguous(memory_format=layout).requires_grad_()
+    conv = UpsampledConv2d(3, 2)
+    large = F.pad(F.interpolate(images, scale_factor=2.0), (1, 1, 1, 1), mode="reflect")
+    plain, ours = F.conv2d(large, conv.weight, conv.bias), conv(images)
+    torch.testing.assert_close(ours, plain, atol=1e-5, rtol=1e-4)
+    learned = [images, conv.weight, conv.bias]
+    for one, other in zip(
+        torch.autograd.grad(ours.sin().sum(), learned),
+        torch.autograd.grad(plain.sin().sum(), learned),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other, atol=1e-4, rtol=1e-4)
+    assert list(conv.state_dict()) == ["weight", "bias"]
 
 
 def test_the_mixture_is_between_instance_norm_and_layer_norm():
