@@ -1,4 +1,4 @@
-"""``fqgan migrate``: a command line of the authors' BigGAN code into ours."""
+"""``fqgan migrate``: a command line of the authors' code into ours."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ from .biggan.options import BigganTrain
 from .biggan.presets import PRESETS
 from .data.datasets import LEGACY_DATASETS, DataConfig
 from .scoring import ScoringOptions
+from .stylegan2 import flags as stylegan2
+from .ugatit import flags as ugatit_flags
+from .ugatit.presets import PRESETS as UGATIT_PRESETS
 
 # Flags of the authors' train and sample scripts, with their defaults. A flag whose default is
 # False or True takes no value.
@@ -61,7 +64,7 @@ class Translation(NamedTuple):
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan migrate 'python train.py --dataset C10 ...'``; prints our command line."""
     if not argv or argv[0] in {"-h", "--help"}:
-        print("usage: fqgan migrate 'python train.py --dataset C10 ...'   (or sample.py)")
+        print("usage: fqgan migrate 'python train.py --dataset C10 ...'   (or sample.py, main.py)")
         return
     words = [word for argument in argv for word in shlex.split(argument)]
     for command, notes in translate(words):
@@ -73,23 +76,56 @@ def translate(words: Sequence[str]) -> list[Translation]:
     """Our commands for the ``words`` of one command of the authors.
 
     Args:
-        words: flags, after an optional ``python train.py`` or ``python sample.py``.
+        words: flags, after an optional ``python train.py`` or ``python sample.py`` (FQ-BigGAN), or
+            after ``python main.py`` (FQ-U-GAT-IT).
 
     Raises:
         ValueError: a flag or value that the authors' scripts do not have, or that we do not.
     """
     words = [word for word in words if word == "" or word.strip()]  # continued lines
+    for number, word in enumerate(words):
+        if Path(word).name in stylegan2.SCRIPTS:
+            return stylegan2_commands(Path(word).name, words[number + 1 :])
     start = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
-    before, flags = words[:start], read_flags(words[start:])
+    before = words[:start]
+    if any(word.endswith("main.py") for word in before):
+        return translate_ugatit(words[start:])
+    flags = read_flags(words[start:])
     notes: list[str] = []
     config = train_config(flags, notes)
     if any(word.endswith("sample.py") for word in before):
         return sample_commands(flags, config)
-    name, preset = min(
-        ((name, preset) for name, (_, preset) in PRESETS.items() if name.startswith("biggan-")),
-        key=lambda item: len(differences(item[1], config)),
-    )
-    return [Translation(["train", name, *differences(preset, config)], notes)]
+    return [Translation(nearest_preset(PRESETS, "biggan-", config), notes)]
+
+
+def nearest_preset(presets: Mapping[str, tuple[str, Any]], start: str, config: Any) -> list[str]:
+    """``train``, the preset named ``start...`` that is nearest to ``config``, and what differs."""
+    near = {
+        name: differences(preset, config)
+        for name, (_, preset) in presets.items()
+        if name.startswith(start)
+    }
+    name = min(near, key=lambda name: len(near[name]))
+    return ["train", name, *near[name]]
+
+
+def translate_ugatit(words: Sequence[str]) -> list[Translation]:
+    """Our command for the flags of FQ-U-GAT-IT's ``main.py``."""
+    notes: list[str] = []
+    flags = ugatit_flags.read_flags(words)
+    config = ugatit_flags.train_config(flags, notes)
+    if flags["phase"] == "train":
+        return [Translation(nearest_preset(UGATIT_PRESETS, "ugatit-", config), notes)]
+    place = f"{flags['checkpoint_dir']}{'_quant' if flags['quant'] else ''}/{config.folder.name}"
+    note = f"theirs first: fqgan convert ugatit {place} runs/released"
+    inputs = [f"dataset/{flags['dataset']}/test{domain}" for domain in "AB"]
+    return [
+        Translation(
+            ["translate", "--weights", "runs/released", "--input", path, "--direction", direction],
+            [note],
+        )
+        for path, direction in zip(inputs, ("a2b", "b2a"), strict=True)
+    ]
 
 
 def read_flags(words: Sequence[str]) -> dict[str, Any]:

@@ -7,6 +7,7 @@ import pytest
 
 from fqgan.__main__ import VERBS
 from fqgan.biggan.presets import PRESETS
+from fqgan.config import PRESETS as ALL_PRESETS
 from fqgan.migrate import FLAGS, SWITCHED_OFF_BY, differences, main, read_flags, translate
 from fqgan.runtime.command import parse_preset
 
@@ -127,3 +128,22 @@ def test_flags_that_mean_nothing_here_are_explained(capsys):
     printed = capsys.readouterr().out
     assert "# --resume: running the same command again continues the run" in printed
     assert printed.splitlines()[-1].startswith("fqgan train biggan-c10")
+
+
+def test_training_of_ugatit_becomes_its_nearest_preset(capsys):
+    main(["python main.py --phase train --dataset cat2dog --light true --quant false --lr 0.001"])
+    printed = capsys.readouterr().out.splitlines()
+    words = shlex.split(printed[-1])[1:]
+    assert words[:2] == ["train", "ugatit-cat2dog-light-baseline"]
+    config = parse_preset(ALL_PRESETS, words[1:], "test")
+    assert (config.step.lr, config.data.path) == (0.001, "dataset/cat2dog")
+    assert printed[0].startswith("# theirs moves the generators on images of their own")
+
+
+def test_testing_ugatit_becomes_two_translations_of_converted_weights():
+    translations = translate(["python", "main.py", "--dataset", "selfie2anime"])
+    inputs = [command[command.index("--input") + 1] for command, _ in translations]
+    assert inputs == ["dataset/selfie2anime/testA", "dataset/selfie2anime/testB"]
+    assert [command[-1] for command, _ in translations] == ["a2b", "b2a"]
+    name = "UGATIT_q_selfie2anime_lsgan_4resblock_6dis_1_1_10_10_1000_sn_smoothing_123_2.0_0.85"
+    assert f"fqgan convert ugatit checkpoint_quant/{name}" in translations[0].notes[0]
