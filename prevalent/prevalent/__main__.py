@@ -12,6 +12,7 @@ VERBS = {
     "train-speaker": ("prevalent.train_speaker:main", "train the agent that describes paths"),
     "train-r2r": ("prevalent.train_r2r:main", "train an agent that follows R2R instructions"),
     "train-ndh": ("prevalent.train_ndh:main", "train an agent that follows a dialog"),
+    "train-hanna": ("prevalent.train_hanna:main", "train an agent that asks for help"),
     "evaluate": ("prevalent.evaluate:main", "score an agent or a result file"),
     "baseline": ("prevalent.baseline:main", "run the random, stop, forward or shortest agent"),
     "submit": ("prevalent.submit:main", "check results and write them for a leaderboard"),

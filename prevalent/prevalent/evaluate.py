@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import get_args
 
+from .agents.assistance_runs import open_assistance_agent, score_searches, search_tasks
 from .agents.dialog_runs import open_dialog_agent, score_dialog_walks, walk_dialog_split
 from .agents.runs import Walking, open_agent, walk_agent
 from .agents.validation import Mixture, score_walks
@@ -32,8 +33,8 @@ class EvaluateConfig:
     results: Path | None = None
     """JSON list of results, as the task's leaderboard takes it."""
     run_dir: Path | None = None
-    """Run of `prevalent train-r2r`, or with --task ndh of `prevalent train-ndh`, whose agent shall
-    walk; leaves ``results_SPLIT.json`` there."""
+    """Run of `prevalent train-r2r`, or with --task ndh or hanna of `prevalent train-ndh` or
+    `train-hanna`, whose agent shall walk; leaves ``results_SPLIT.json`` there."""
     split: str = "val_unseen"
     """Split that the results answer or the agent walks."""
     task: Task = "r2r"
@@ -127,6 +128,8 @@ def evaluate_run(config: EvaluateConfig) -> dict[str, float]:
     assert config.run_dir is not None
     if config.task == "ndh":
         return evaluate_dialog_run(config)
+    if config.task == "hanna":
+        return evaluate_assistance_run(config)
     agent = open_agent(
         config.run_dir,
         config.split,
@@ -171,6 +174,22 @@ def evaluate_dialog_run(config: EvaluateConfig) -> dict[str, float]:
         cells = (f"{name} {row[name]:.4f}" for name in PATH_TYPE_SCORES)
         print(f"{path_type:<13} " + "  ".join(cells))
     return scores[path_type_of(config)]
+
+
+def evaluate_assistance_run(config: EvaluateConfig) -> dict[str, float]:
+    """The same with an agent of HANNA."""
+    assert config.run_dir is not None
+    agent, world, tasks, _ = open_assistance_agent(
+        config.run_dir,
+        config.split,
+        snapshot=config.snapshot,
+        data_dir=config.data_dir,
+        device=config.device,
+    )
+    results = search_tasks(agent, tasks, config.split, config.batch_size)
+    path = config.run_dir / f"results_{suffix(config)}.json"
+    write_atomically(path, json.dumps(list(results.values())) + "\n")
+    return score_searches(results, tasks, world.graphs)
 
 
 def suffix(config: EvaluateConfig) -> str:

@@ -164,7 +164,7 @@ class _Walker:
         self._read(seen)
         likeness = goal_likeness(sight.views, sight.goal)
         logits = self.policy.navigation(self.navigating, sight, self.last_action, likeness)
-        chances = scatter_chances(logits, sight.slot)
+        chances = scatter_chances(logits.detach(), sight.slot)
         action = self._choose(logits, feedback)
         asked, ask_logits, reasons = self._ask(seen, sight, likeness, chances, feedback)
         teacher = np.where(seen.ended | asked, IGNORE, seen.scene.teacher)
@@ -186,23 +186,26 @@ class _Walker:
             asked,
             [None] * batch,
         )
-        return step, chances.detach().double().cpu().numpy()
+        return step, chances.double().cpu().numpy()
 
     def _read(self, seen: AssistanceObservation) -> None:
         """Hand new instructions to the networks."""
-        new = np.flatnonzero(seen.begins)
-        if not len(new):
+        if not seen.begins.any():
             return
+        new = np.flatnonzero(seen.begins)
+        # Where padding is seen, texts must be padded to the longest of all.
+        whole = self.policy.navigation.encoder.sees_padding
+        rows = np.arange(len(seen.texts)) if whole else new
         hide = self.config.vision_only
-        texts = ["" if hide and seen.modes[i] == "on_route" else seen.texts[i] for i in new]
+        texts = ["" if hide and seen.modes[i] == "on_route" else seen.texts[i] for i in rows]
         tokens = np.stack([self.encode(text) for text in texts])
         used = max(1, int((tokens != 0).sum(axis=1).max()))
         device = self.features.device
         ids = torch.from_numpy(np.ascontiguousarray(tokens[:, :used])).to(device)
-        rows = torch.from_numpy(new).to(device)
-        self.policy.navigation.read(self.navigating, ids, rows)
+        where = torch.from_numpy(rows).to(device), torch.from_numpy(new).to(device)
+        self.policy.navigation.read(self.navigating, ids, *where)
         if self.policy.ask is not None:
-            self.policy.ask.read(self.asking, ids, rows)
+            self.policy.ask.read(self.asking, ids, *where)
 
     def _ask(
         self,

@@ -18,7 +18,7 @@ from .feature_files import write_tsv
 from .features import FeatureStore
 from .toy_houses import build_house, landmark_embeddings, view_features, write_house
 from .toy_language import LANDMARKS, STYLES, Step, tell_answer, tell_question, tell_walk
-from .vocabulary import build_vocabulary, write_vocabulary
+from .vocabulary import build_vocabulary, split_words, write_vocabulary
 
 PLAN_STEPS = 5  # how far an oracle's answer reaches
 HANNA_GOAL_STEPS = 3  # least distance to an object that is to be found
@@ -259,22 +259,35 @@ def _hanna_items(guide: _Guide, scan: str, count: int) -> list[dict[str, Any]]:
     return items
 
 
+def _hanna_route(guide: _Guide, walk: list[int], split: str) -> dict[str, Any]:
+    """A way that ANNA tells, its words apart as in the official file."""
+    heading = _bearing(guide, walk, 1)
+    text = tell_walk(guide.steps(walk, heading), "landmarks", guide.rng)
+    return {
+        "path_id": guide.number(),
+        "path": guide.names(walk),
+        "view_id": int(nearest_view(heading, 0.0)),
+        "split": split,
+        "instruction": " ".join(split_words(text)),
+    }
+
+
 def _write_hanna(
     folder: Path, guide: _Guide, seen: tuple[str, ...], unseen: tuple[str, ...]
 ) -> None:
     routes: dict[str, list[dict[str, Any]]] = {}
+    texts: list[str] = []
     for scan in (*seen, *unseen):
         splits = ["train_seen", "train_unseen"] if scan in seen else ["val", "test"]
-        routes[scan] = []
-        for i, walk in enumerate(guide.walks(scan, 4 * guide.config.dialogs)):
-            heading = _bearing(guide, walk, 1)
-            text = tell_walk(guide.steps(walk, heading), "landmarks", guide.rng)
-            number, view = guide.number(), int(nearest_view(heading, 0.0))
-            route = {"path_id": number, "path": guide.names(walk), "view_id": view}
-            routes[scan].append(route | {"split": splits[i % 2], "instruction": text.lower()})
+        walks = guide.walks(scan, 2 * guide.config.dialogs)
+        routes[scan] = [_hanna_route(guide, walk, split) for walk in walks for split in splits]
+        texts += [one["instruction"] for one in routes[scan] if one["split"] == "train_seen"]
     _write(folder / "routes.json", routes)
     places = {"train": seen, "val_seen": seen, "test_seen": seen}
     for name, scans in (places | {"val_unseen": unseen, "test_unseen": unseen}).items():
         count = guide.config.dialogs if name == "train" else max(1, guide.config.dialogs // 4)
         items = [item for scan in scans for item in _hanna_items(guide, scan, count)]
         _write(folder / f"hanna_{name}.json", items)
+        if name == "train":
+            texts += [text for item in items for text in item["instructions"]]
+    write_vocabulary(folder / "vocab.txt", build_vocabulary(texts, min_count=1))

@@ -52,6 +52,8 @@ class AskStep(NamedTuple):
 class WordEncoder(nn.Module):
     """Word embeddings below attention layers."""
 
+    sees_padding = False
+
     def __init__(self, config: AssistanceConfig, vocab_size: int, max_length: int) -> None:
         super().__init__()
         width = config.hidden_size
@@ -76,8 +78,10 @@ class DicEncoder(nn.Module):
     """The pre-trained text layers, frozen, below attention layers that do not mask padding.
 
     As in the authors' code no panorama is given to the pre-trained model, and its dropout is on
-    while the agent is trained.
+    while the agent is trained. A text therefore depends on the longest one it is encoded with.
     """
+
+    sees_padding = True
 
     def __init__(self, config: AssistanceConfig, bert: PrevalentModel, max_length: int) -> None:
         super().__init__()
@@ -156,10 +160,17 @@ class SearchNetwork(nn.Module):
             unlike=[unknown],
         )
 
-    def read(self, recall: Recall, ids: Tensor, new: Tensor) -> None:
-        """Take new instructions ``ids`` (N, T) for the agents ``new`` (N,) and begin subtasks."""
+    def read(self, recall: Recall, ids: Tensor, rows: Tensor, new: Tensor) -> None:
+        """Take instructions and begin subtasks.
+
+        Args:
+            recall: changed in place.
+            ids: (N, T) words.
+            rows: (N,) agents that they are for.
+            new: (M,) agents whose instruction is another one than before.
+        """
         text = self.encoder(ids)
-        recall.text = text if recall.text is None else _replace_rows(recall.text, text, new)
+        recall.text = text if recall.text is None else _replace_rows(recall.text, text, rows)
         if self.reset == "never":
             return
         batch = len(recall.output)
@@ -251,7 +262,10 @@ class AskNetwork(SearchNetwork):
     def __init__(self, config: AssistanceConfig, encoder: nn.Module, image_width: int) -> None:
         extra = (SLOTS * REPEATS, 2 * SLOTS * REPEATS)
         super().__init__(config, encoder, image_width, config.ask_size, extra)
-        self.action_embedding = nn.Embedding(NUM_DECISIONS + 1, config.ask_size)
+        # As in the authors' code, what stands for no decision is not learned.
+        self.action_embedding = nn.Embedding(
+            NUM_DECISIONS + 1, config.ask_size, padding_idx=START_DECISION
+        )
         width = config.hidden_size
         self.reason_predictor = nn.Linear(width, NUM_REASONS)
         self.uses_reasons = config.reasons
