@@ -1,4 +1,7 @@
-"""HDF5 files of images, in the authors' layout: ``imgs`` (N, 3, R, R) uint8, ``labels`` (N,)."""
+"""HDF5 files of images, in the authors' layout: ``imgs`` (N, 3, R, R) uint8, ``labels`` (N,).
+
+Files with one array ``data`` instead, as StyleGAN's dataset tool takes them, are read too.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,7 @@ import torch
 from torch import Tensor
 
 from .images import Images, check_classes, in_memory, normalize, to_bytes
+from .tfrecords import classes_of
 
 
 def write_hdf5(
@@ -94,11 +98,16 @@ class HDF5Images:
             raise FileNotFoundError(
                 f"--data.path {path} does not exist; make it with: fqgan prepare hdf5 --out {path}"
             )
+        names: object = None
         try:
             self._file = h5py.File(path, "r", rdcc_nbytes=1 << 26)
-            self._pixels, labels = self._file["imgs"], self._file["labels"]
-            self.labels = torch.from_numpy(np.asarray(labels[:], dtype=np.int64))
-            names = labels.attrs.get("class_names")
+            if "data" in self._file and "imgs" not in self._file:  # StyleGAN's dataset tool
+                self._pixels = self._file["data"]
+                self.labels, names = _labels_beside(Path(path), len(self._pixels))
+            else:
+                self._pixels, labels = self._file["imgs"], self._file["labels"]
+                self.labels = torch.from_numpy(np.asarray(labels[:], dtype=np.int64))
+                names = labels.attrs.get("class_names")
         except KeyError as error:
             raise ValueError(
                 f"{path} lacks the data sets 'imgs' and 'labels'; write it with fqgan prepare hdf5"
@@ -140,6 +149,15 @@ def _runs(places: Sequence[int]) -> list[tuple[int, int]]:
         else:
             runs.append((place, place + 1))
     return runs
+
+
+def _labels_beside(path: Path, count: int) -> tuple[Tensor, str]:
+    """Classes and their names as JSON, from the one-hot ``NAME-labels.npy`` beside a file."""
+    vectors, file = None, path.with_name(f"{path.stem}-labels.npy")
+    if file.is_file():
+        vectors = torch.from_numpy(np.load(file, allow_pickle=False).astype(np.float32))
+    labels, names = classes_of(vectors, count)
+    return labels, json.dumps(names)
 
 
 def _class_names(names: object, labels: Tensor) -> list[str]:

@@ -97,7 +97,7 @@ class TfrecordImages:
             raise ValueError(f"{path}: images are {shape}, (1 or 3, R, R) is needed")
         self.channels, self.resolution = shape[0], shape[1]
         self.label_vectors = _read_labels(path, len(self.records))
-        self.labels, self.class_names = _classes(self.label_vectors, len(self.records))
+        self.labels, self.class_names = classes_of(self.label_vectors, len(self.records))
 
     def __len__(self) -> int:
         return len(self.records)
@@ -140,7 +140,7 @@ def _read_labels(path: Path, count: int) -> Tensor | None:
     return torch.from_numpy(labels[:count].copy())
 
 
-def _classes(vectors: Tensor | None, count: int) -> tuple[Tensor, list[str]]:
+def classes_of(vectors: Tensor | None, count: int) -> tuple[Tensor, list[str]]:
     """Class of each image and names of all; one class where labels are absent or not one-hot."""
     if vectors is not None and vectors.shape[1] > 0:
         one_hot = ((vectors == 0) | (vectors == 1)).all() and (vectors.sum(dim=1) == 1).all()

@@ -114,3 +114,14 @@ def test_files_of_another_layout_are_named(tmp_path):
     write_raw(path, np.zeros((2, 3, 4, 4), "u1"), np.array([0, 2]))
     with pytest.raises(ValueError, match="class '1' holds no image"):
         read_hdf5(path)
+
+
+def test_files_for_stylegans_tool_are_read_with_and_without_labels(tmp_path):
+    path, pixels = tmp_path / "faces.h5", np.random.randint(0, 256, (4, 3, 8, 8), dtype=np.uint8)
+    with h5py.File(path, "w") as file:
+        file["data"] = pixels
+    images = read_hdf5(path)
+    np.testing.assert_array_equal(images.read(torch.arange(4)), pixels)
+    assert images.labels.tolist() == [0, 0, 0, 0]
+    np.save(tmp_path / "faces-labels.npy", np.eye(2, dtype=np.float32)[[0, 1, 1, 0]])
+    assert read_hdf5(path).labels.tolist() == [0, 1, 1, 0]
