@@ -17,7 +17,8 @@ from .biggan.options import BigganTrain
 from .biggan.presets import PRESETS
 from .data.datasets import LEGACY_DATASETS, DataConfig
 from .scoring import ScoringOptions
-from .stylegan2 import flags as stylegan2
+from .stylegan2 import flags as stylegan2_flags
+from .stylegan2.presets import PRESETS as STYLEGAN2_PRESETS
 from .ugatit import flags as ugatit_flags
 from .ugatit.presets import PRESETS as UGATIT_PRESETS
 
@@ -64,7 +65,8 @@ class Translation(NamedTuple):
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan migrate 'python train.py --dataset C10 ...'``; prints our command line."""
     if not argv or argv[0] in {"-h", "--help"}:
-        print("usage: fqgan migrate 'python train.py --dataset C10 ...'   (or sample.py, main.py)")
+        print("usage: fqgan migrate 'python train.py --dataset C10 ...'")
+        print("       (or sample.py, main.py, run_training.py and the other run_*.py)")
         return
     words = [word for argument in argv for word in shlex.split(argument)]
     for command, notes in translate(words):
@@ -77,15 +79,15 @@ def translate(words: Sequence[str]) -> list[Translation]:
 
     Args:
         words: flags, after an optional ``python train.py`` or ``python sample.py`` (FQ-BigGAN), or
-            after ``python main.py`` (FQ-U-GAT-IT).
+            after ``python main.py`` (FQ-U-GAT-IT) or ``python run_training.py`` (FQ-StyleGAN).
 
     Raises:
         ValueError: a flag or value that the authors' scripts do not have, or that we do not.
     """
     words = [word for word in words if word == "" or word.strip()]  # continued lines
     for number, word in enumerate(words):
-        if Path(word).name in stylegan2.SCRIPTS:
-            return stylegan2_commands(Path(word).name, words[number + 1 :])
+        if Path(word).name in stylegan2_flags.SCRIPTS:
+            return translate_stylegan2(Path(word).name, words[number + 1 :])
     start = next((i for i, word in enumerate(words) if word.startswith("--")), len(words))
     before = words[:start]
     if any(word.endswith("main.py") for word in before):
@@ -107,6 +109,20 @@ def nearest_preset(presets: Mapping[str, tuple[str, Any]], start: str, config: A
     }
     name = min(near, key=lambda name: len(near[name]))
     return ["train", name, *near[name]]
+
+
+def translate_stylegan2(script: str, words: Sequence[str]) -> list[Translation]:
+    """Our commands for one of the scripts of the authors' StyleGAN2 code."""
+    if script != "run_training.py":
+        return [Translation(*command) for command in stylegan2_flags.tool_commands(script, words)]
+    notes: list[str] = []
+    config = stylegan2_flags.train_config(words, notes)
+    presets = {
+        name: (text, replace(preset, name=config.name))
+        for name, (text, preset) in STYLEGAN2_PRESETS.items()
+        if preset.data.source == "tfrecords"
+    }
+    return [Translation(nearest_preset(presets, "stylegan2-", config), notes)]
 
 
 def translate_ugatit(words: Sequence[str]) -> list[Translation]:
