@@ -45,6 +45,7 @@ MAKERS: dict[DiscriminatorArchitecture, GeneratorArchitecture] = {
     "growing": "growing",
     "stylegan1": "stylegan1",
 }
+MAX_RESOLUTION = 4096
 STYLEGAN1_BASE, STYLEGAN2_BASE = 8 << 10, 16 << 10  # widths where the arguments do not say
 
 
@@ -168,7 +169,10 @@ def _check(function: str, arguments: Arguments) -> None:
 def _image(arguments: Arguments) -> tuple[int, int, int]:
     if "resolution" not in arguments:
         raise ValueError("the resolution of a network is not in its arguments")
-    return arguments["resolution"], arguments.get("num_channels", 3), arguments.get("label_size", 0)
+    resolution = arguments["resolution"]
+    if resolution > MAX_RESOLUTION:
+        raise ValueError(f"a network for {resolution} pixels is larger than any that was published")
+    return resolution, arguments.get("num_channels", 3), arguments.get("label_size", 0)
 
 
 def _width(arguments: Arguments, first_version: bool) -> tuple[int, int]:

@@ -43,6 +43,7 @@ def test_dictionaries_become_layers():
     [
         ("G_other", {"resolution": 64}, "G_other builds no generator"),
         ("G_main", {}, "resolution of a network is not in its arguments"),
+        ("G_main", {"resolution": 2**30}, "larger than any that was published"),
         ("G_main", {"resolution": 64, "nonlinearity": "relu"}, "only nonlinearity='lrelu'"),
         ("G_main", {"resolution": 64, "synthesis_func": "mine"}, "synthesis_func 'mine'"),
     ],
