@@ -79,6 +79,7 @@ def test_every_row_and_its_twin_without_quantizer_has_a_script(tmp_path):
         for name in PRESETS
         if name.startswith("ugatit-") and "light" not in name and name not in SMALL
     } <= named
+    assert {name for name in PRESETS if name.startswith("stylegan2-ffhq")} <= named
     for folder in ("cifar10", "cifar100", "imagenet64", "imagenet128"):
         assert {"biggan", "fq-biggan"} <= {
             path.stem for path in (ROOT / "scripts" / folder).iterdir()

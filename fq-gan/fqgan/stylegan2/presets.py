@@ -40,7 +40,7 @@ def recipe(
         save_kimg=10 * tick,
         evaluate_kimg=10 * tick,
         sample_kimg=10 * tick,
-        data=DataConfig("tfrecords", "data/ffhq", resolution=resolution, augment=True),
+        data=DataConfig("tfrecords", "data/tfrecords/ffhq", resolution=resolution, augment=True),
         mapping=built.networks.mapping,
         generator=built.networks.generator,
         discriminator=built.networks.discriminator,
