@@ -19,7 +19,7 @@ class AssistanceScores:
     """Scores of one episode; lengths and errors in meters."""
 
     error: float
-    oracle_error: float  # nearest approach to the goal that is nearest at the end
+    oracle_error: float  # nearest approach to any goal
     steps: int
     length: float
     oracle_length: float  # travelled up to the nearest approach
@@ -42,7 +42,8 @@ def score_assistance(
     """Score one HANNA result.
 
     Args:
-        result: ``agent_pose`` and, of agents that ask, ``agent_ask`` and ``target_viewpoints``.
+        result: ``agent_pose`` and, of agents that ask, ``agent_ask``, ``agent_nav`` and
+            ``target_viewpoints``.
         goals: the goal viewpoints; of two equally near the later one counts.
         distance: shortest-path length of two viewpoints of the scan.
     """
@@ -50,12 +51,13 @@ def score_assistance(
     final = [distance(viewpoints[-1], goal) for goal in goals]
     nearest_goal = goals[len(goals) - 1 - int(np.argmin(final[::-1]))]
     moves = [distance(a, b) if a != b else 0.0 for a, b in pairwise(viewpoints)]
-    approach = [distance(viewpoint, nearest_goal) for viewpoint in viewpoints]
-    closest = int(np.argmin(approach))  # the first visit counts
+    approach = np.array([[distance(viewpoint, goal) for viewpoint in viewpoints] for goal in goals])
+    closest = int(approach.argmin()) % len(viewpoints)  # of equal ones the first goal, then visit
+    closest = viewpoints.index(viewpoints[closest])
     asks = list(result.get("agent_ask", ()))
     return AssistanceScores(
         error=min(final),
-        oracle_error=approach[closest],
+        oracle_error=float(approach.min()),
         steps=len(viewpoints) - 1,
         length=float(sum(moves)),
         oracle_length=float(sum(moves[:closest])),
@@ -68,19 +70,20 @@ def score_assistance(
 def _subtask_errors(
     viewpoints: Sequence[str], result: Mapping[str, Any], distance: Distance
 ) -> Iterable[float]:
-    """Error where each subtask ends: at the next request, a departure, or the last step."""
+    """Error where each subtask ends: by a departure, by the next request, or with the episode.
+
+    As in the authors' code a request ends it where the new route begins.
+    """
     asks, targets = list(result.get("agent_ask", ())), result.get("target_viewpoints", ())
-    for step, ask in enumerate(asks):
-        if ask != 1:
-            continue
-        last = step + 1
-        while (
-            last + 1 < len(targets)
-            and not (last < len(asks) and asks[last] == 1)
-            and targets[last + 1] == targets[step + 1]
-        ):
-            last += 1
-        yield min(distance(viewpoints[last], target) for target in targets[step + 1])
+    actions = result.get("agent_nav", ())
+    asked = False
+    for step, (ask, action) in enumerate(zip(asks, actions, strict=bool(asks))):
+        if asked and action <= 0:
+            yield distance(viewpoints[step + 1], targets[step][0])
+            asked = False
+        asked |= ask == 1
+    if asked:
+        yield distance(viewpoints[-1], targets[-1][0])
 
 
 def mean_assistance_scores(

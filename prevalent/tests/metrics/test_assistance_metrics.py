@@ -16,6 +16,7 @@ def test_an_episode_by_hand():
     result = {
         "agent_pose": [["a", 0, 0], ["b", 0, 0], ["c", 0, 0]],
         "agent_ask": [1, 0],
+        "agent_nav": [-1, 1],
         "target_viewpoints": [["d"], ["c"], ["c"]],
     }
     scores = score_assistance(result, ["d"], lambda a, b: abs(line[a] - line[b]))
@@ -25,6 +26,25 @@ def test_an_episode_by_hand():
     assert means["success_rate"] == 1
     assert means["spl"] == 1
     assert means["queries_per_ep"] == 1
+
+
+def test_the_oracle_stops_nearest_to_any_goal():
+    line = {name: 2.0 * i for i, name in enumerate("abcdefg")}
+    result = {"agent_pose": [[name, 0, 0] for name in "dcde"]}
+    scores = score_assistance(result, ["b", "g"], lambda a, b: abs(line[a] - line[b]))
+    assert (scores.error, scores.oracle_error, scores.oracle_length) == (4, 2, 2)
+
+
+def test_a_subtask_ends_where_the_next_route_begins():
+    line = {name: 2.0 * i for i, name in enumerate("abcd")}
+    result = {
+        "agent_pose": [[name, 0, 0] for name in "aabb"],
+        "agent_ask": [1, 1, 0],
+        "agent_nav": [-1, -1, 0],
+        "target_viewpoints": [["d"], ["c"], ["d"], ["d"]],
+    }
+    scores = score_assistance(result, ["d"], lambda a, b: abs(line[a] - line[b]))
+    assert scores.target_errors == (2.0, 4.0)
 
 
 def test_without_requests_the_target_rate_is_minus_one():
