@@ -101,6 +101,8 @@ def panels_of(rows: list[dict[str, float]]) -> list[tuple[str, dict[str, str]]]:
     return [
         ("loss", losses(ADVERSARIAL)),
         ("reconstruction and attention", losses(RECONSTRUCTION)),
+        ("R1", losses(("loss_r1",))),
+        ("path length", losses(("loss_path_length",))),
         ("FID", {"fid": "FID"} if "fid" in columns else {}),
         ("KID x 100", {n: n.removeprefix(KID) for n in columns if n.startswith(KID)}),
         ("codebook perplexity", perplexity),
@@ -118,7 +120,8 @@ def draw(axes: Any, rows: list[dict[str, float]], curves: dict[str, str], title:
             continue
         (line,) = axes.plot(steps, values, linewidth=0.5, alpha=0.3)
         axes.plot(steps, running_mean(values), label=label, color=line.get_color(), linewidth=1.2)
-    axes.set(xlabel="iteration", title=title)
+    # Runs whose unit of progress is the image have their iterations in a column of its own.
+    axes.set(xlabel="images" if "iteration" in rows[0] else "iteration", title=title)
     axes.grid(alpha=0.3)
     if len(curves) > 1:
         axes.legend(fontsize=8)

@@ -49,6 +49,8 @@ def test_every_kind_of_curve_that_a_run_logged_has_a_panel(tmp_path):
     assert panels == {
         "loss": ["loss_discriminator"],
         "reconstruction and attention": ["loss_cycle", "loss_cam"],
+        "R1": [],
+        "path length": [],
         "FID": [],
         "KID x 100": ["kid_x100/a2b"],
         "codebook perplexity": ["judge_a.1/codebook_perplexity"],
@@ -59,3 +61,16 @@ def test_every_kind_of_curve_that_a_run_logged_has_a_panel(tmp_path):
 
 def test_a_running_mean_uses_what_there_is_at_the_ends():
     assert plots.running_mean([0.0, 3.0, 6.0, 3.0]).tolist() == [1.5, 3.0, 4.0, 4.5]
+
+
+def test_regularizers_have_panels_and_runs_counted_in_images_say_so(tmp_path):
+    pytest.importorskip("matplotlib")
+    rows = [
+        {"step": 32 * step, "iteration": step, "loss_r1": 0.1, "loss_path_length": 2.0}
+        for step in (1, 2)
+    ]
+    panels = dict(plots.panels_of(rows))
+    assert panels["R1"] == {"loss_r1": "r1"}
+    assert panels["path length"] == {"loss_path_length": "path_length"}
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert plots.plot_run(tmp_path).stat().st_size > 1000
