@@ -13,11 +13,13 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 
-from .agents.simple import r2r_results
+from .agents.simple import ndh_results, r2r_results
+from .data.dialogs import read_dialogs
 from .data.instructions import read_instructions
 from .data.results import Reference
 from .data.scores import score_results
@@ -29,9 +31,33 @@ from .runtime.files import write_atomically
 from .runtime.logs import read_metrics
 from .simulator.connectivity import load_graphs
 
-METRIC = "success_rate"
 SPLIT = "val_unseen"
 ROWS = ("random", "from scratch", "pre-trained")
+
+
+class DemoTask(NamedTuple):
+    """What is compared."""
+
+    verb: str  # its training command, which has a preset "demo"
+    metric: str  # of its records
+    title: str
+    lesson: str  # what a step of training is
+    factor: float  # from the metric to the unit
+    unit: str
+    difference: str  # the unit of a difference
+    digits: int
+
+
+TASKS = {
+    "r2r": DemoTask(
+        *("train-r2r", "success_rate", "Success rate", "imitation and reinforcement"),
+        *(100.0, "%", "points", 1),
+    ),
+    "ndh": DemoTask(
+        *("train-ndh", "dist_to_end_reduction", "Goal progress", "imitation"),
+        *(1.0, "m", "m", 2),
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +66,8 @@ class DemoConfig:
 
     run_dir: Path = Path("runs/demo")
     """Folder of everything that the demo makes; the same command continues there."""
+    task: Literal["r2r", "ndh"] = "r2r"
+    """Agents follow instructions, or (``ndh``) the oracle's answer in a dialog."""
     smallest: bool = False
     """A few steps in two houses: does everything run (half a minute)."""
     seeds: int = 3
@@ -64,7 +92,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def demo(config: DemoConfig) -> dict[str, list[float]]:
-    """Success rates in unseen houses by row, one a seed; also written to ``demo.md``.
+    """Scores in unseen houses by row, one a seed; also written to ``demo.md``.
 
     Pre-training, training and drawing are the commands a user would type, and are printed.
     """
@@ -72,9 +100,9 @@ def demo(config: DemoConfig) -> dict[str, list[float]]:
     began = time.monotonic()
     if config.smallest:
         config = DemoConfig(
-            config.run_dir, smallest=True, seeds=1, pretrain_steps=4, agent_steps=2, houses=1
+            config.run_dir, config.task, True, seeds=1, pretrain_steps=4, agent_steps=2, houses=1
         )
-    world = config.run_dir / "world"
+    task, world = TASKS[config.task], config.run_dir / "world"
     make_world(world, config)
     data = ["--world", "matterport", "--data-dir", str(world), "--features", "features.npy"]
     data += ["--device", "cpu"]
@@ -87,28 +115,26 @@ def demo(config: DemoConfig) -> dict[str, list[float]]:
         *("--model.num-cross-layers", "1"),
     )
     scores: dict[str, list[float]] = {name: [] for name in ROWS}
+    prefix = "" if config.task == "r2r" else f"{config.task}-"
     agent = pretrained
     for seed in range(config.seeds):
-        scores["random"].append(score_random(world, seed))
+        scores["random"].append(score_random(world, seed, config.task))
         for row in ROWS[1:]:
-            agent = config.run_dir / f"{row.replace(' ', '-')}-{seed}"
+            agent = config.run_dir / f"{prefix}{row.replace(' ', '-')}-{seed}"
             start = ["--pretrained", str(pretrained / "model")] if row == "pre-trained" else []
             steps = str(config.agent_steps)
             _run(
-                *("train-r2r", "demo", "--run-dir", str(agent), *data, *start, "--wordpieces"),
+                *(task.verb, "demo", "--run-dir", str(agent), *data, *start, "--wordpieces"),
                 *("wordpiece.txt", "--held-out", SPLIT, "--seed", str(seed), "--max-steps", steps),
                 *("--eval-every", steps, "--save-every", steps),
             )
-            scores[row].append(read_metrics(agent)[-1][f"{SPLIT}/{METRIC}"])
-    try:
-        _run("trajectories", "--run-dir", str(agent), "--split", SPLIT, "--snapshot", "last",
-             "--count", "4")  # fmt: skip
-    except subprocess.CalledProcessError:
-        print("no trajectory page (see the message above)")
-    text = describe(scores, config)
-    write_atomically(config.run_dir / "demo.md", text)
-    write_atomically(config.run_dir / "demo.json", json.dumps(scores, indent=2) + "\n")
-    print(f"{text}\n{time.monotonic() - began:.0f} s; written: {config.run_dir / 'demo.md'}")
+            scores[row].append(read_metrics(agent)[-1][f"{SPLIT}/{task.metric}"])
+    if config.task == "r2r":
+        _draw(agent)
+    text, page = describe(scores, config), config.run_dir / f"{prefix}demo.md"
+    write_atomically(page, text)
+    write_atomically(page.with_suffix(".json"), json.dumps(scores, indent=2) + "\n")
+    print(f"{text}\n{time.monotonic() - began:.0f} s; written: {page}")
     return scores
 
 
@@ -128,36 +154,59 @@ def make_world(folder: Path, config: DemoConfig) -> None:
     vocabulary.write_text("\n".join(words) + "\n")
 
 
-def score_random(world: Path, seed: int) -> float:
-    """Success rate of the random agent in unseen houses."""
+def score_random(world: Path, seed: int, task: str = "r2r") -> float:
+    """Score of the random agent in unseen houses."""
+    if task == "ndh":
+        return _score_random_dialogs(world, seed)
     tasks = read_instructions(world, [SPLIT], shuffle_seed=None)
     graphs = load_graphs(world / "connectivity", sorted({task.scan for task in tasks}))
     results = {one["instr_id"]: one for one in r2r_results("random", graphs, tasks, seed=seed)}
     references = [Reference(one.id, one.scan, one.path[0], {"path": one.path}) for one in tasks]
-    return score_results(results, references, graphs)[METRIC]
+    return score_results(results, references, graphs)[TASKS["r2r"].metric]
+
+
+def _score_random_dialogs(world: Path, seed: int) -> float:
+    dialogs = read_dialogs(world, SPLIT)
+    graphs = load_graphs(world / "connectivity", sorted({dialog.scan for dialog in dialogs}))
+    walked = ndh_results("random", graphs, dialogs, seed=seed)
+    results = {str(one["inst_idx"]): one for one in walked}
+    references = [dialog.reference for dialog in dialogs]
+    return score_results(results, references, graphs, "ndh")[TASKS["ndh"].metric]
 
 
 def describe(scores: Mapping[str, Sequence[float]], config: DemoConfig) -> str:
     """The comparison as Markdown, with a verdict that the numbers decide."""
+    task = TASKS[config.task]
     lines = [
-        f"Success rate in unseen toy houses, {config.seeds} seeds, {config.agent_steps} steps of "
-        f"imitation and reinforcement each (pre-training: {config.pretrain_steps} steps)",
+        f"{task.title} in unseen toy houses, {config.seeds} seeds, {config.agent_steps} steps of "
+        f"{task.lesson} each (pre-training: {config.pretrain_steps} steps)",
         "",
         "| agent | mean | least | greatest |",
         "|---|---|---|---|",
     ]
     for name, values in scores.items():
         cells = [sum(values) / len(values), min(values), max(values)]
-        lines.append(f"| {name} | " + " | ".join(f"{100 * value:.1f} %" for value in cells) + " |")
-    gain = 100 * (np.mean(scores["pre-trained"]) - np.mean(scores["from scratch"]))
+        shown = (f"{task.factor * value:.{task.digits}f} {task.unit}" for value in cells)
+        lines.append(f"| {name} | " + " | ".join(shown) + " |")
+    gain = task.factor * (np.mean(scores["pre-trained"]) - np.mean(scores["from scratch"]))
     apart = min(scores["pre-trained"]) > max(scores["from scratch"])
+    amount = f"{gain:+.{task.digits}f} {task.difference}"
     if gain <= 0:
-        verdict = f"Pre-training does not help here ({gain:+.1f} points)."
+        verdict = f"Pre-training does not help here ({amount})."
     elif apart:
-        verdict = f"Pre-training helps: {gain:+.1f} points, every seed above every seed without it."
+        verdict = f"Pre-training helps: {amount}, every seed above every seed without it."
     else:
-        verdict = f"Pre-training is ahead by {gain:.1f} points, within the spread of the seeds."
+        verdict = f"Pre-training is ahead by {amount[1:]}, within the spread of the seeds."
     return "\n".join([*lines, "", verdict, ""])
+
+
+def _draw(agent: Path) -> None:
+    """A page of trajectories, where matplotlib is there."""
+    try:
+        _run("trajectories", "--run-dir", str(agent), "--split", SPLIT, "--snapshot", "last",
+             "--count", "4")  # fmt: skip
+    except subprocess.CalledProcessError:
+        print("no trajectory page (see the message above)")
 
 
 def _run(*words: str) -> None:

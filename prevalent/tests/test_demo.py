@@ -2,7 +2,7 @@
 
 import pytest
 
-from prevalent.demo import DemoConfig, describe
+from prevalent.demo import DemoConfig, describe, score_random
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,18 @@ def test_the_verdict_is_decided_by_the_numbers(scratch, pretrained, verdict):
     text = describe(scores, DemoConfig(seeds=2))
     assert verdict in text
     assert "| random | 10.0 % | 10.0 % | 10.0 % |" in text
+
+
+def test_dialogs_are_compared_in_meters():
+    scores = {"random": [0.5, 0.7], "from scratch": [1.0, 1.2], "pre-trained": [1.5, 1.9]}
+    text = describe(scores, DemoConfig(task="ndh", seeds=2))
+    assert "| pre-trained | 1.70 m | 1.50 m | 1.90 m |" in text
+    assert "Pre-training helps: +0.60 m" in text
+
+
+def test_the_random_agent_is_scored_on_both_tasks(toy_world):
+    assert 0 <= score_random(toy_world, 0) <= 1
+    assert -20 < score_random(toy_world, 0, "ndh") < 20
 
 
 def test_an_impossible_size_is_refused():

@@ -74,9 +74,7 @@ def test_a_run_is_evaluated_under_every_path_type(trained, capsys):
     assert all(f"{name}_path" in printed for name in ("planner", "player", "trusted"))
     record = json.loads((trained / "evaluation_val_unseen.json").read_text())
     assert record["path_type"] == "trusted_path"
-    assert record["scores"] == pytest.approx(
-        {name.removeprefix("val_unseen/"): value for name, value in record["scores"].items()}
-    )
+    assert {"dist_to_end_reduction", "spl"} <= record["scores"].keys()
     with pytest.raises(SystemExit, match="2"):
         main([*words, "--split", "test"])
     assert "has no goals to score against" in capsys.readouterr().err
