@@ -6,6 +6,7 @@ Karras et al., CVPR 2019 and CVPR 2020; what ``lod`` means is said in `growing`.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -48,15 +49,15 @@ class GrowingSynthesis(NoiseInputs):
 
     def forward(self, styles: Tensor, noise: Noise = "random", lod: float = 0.0) -> Tensor:
         """Images of ``styles`` at ``lod``."""
-        maps = self.choose_noise(noise, styles.shape[0])
+        maps, own = self.choose_noise(noise, styles.shape[0]), styles.unbind(dim=1)
 
         def features(level: int, x: Tensor | None) -> Tensor:
             layers = slice(max(2 * level - 5, 0), 2 * level - 3)
-            return self.blocks[str(2**level)](x, styles[:, layers], maps[layers])
+            return self.blocks[str(2**level)](x, own[layers], maps[layers])
 
         def to_rgb(level: int, x: Tensor) -> Tensor:
             rgb = self.get_submodule(f"to_rgb_lod{self.levels - level}")
-            return rgb(x, styles[:, 2 * level - 3]).float()
+            return rgb(x, own[2 * level - 3]).float()
 
         return grow_image(self.levels, lod, features, to_rgb)
 
@@ -222,10 +223,12 @@ class StyledBlock(nn.Module):
             self.conv0_up = StyledLayer(inputs, outputs, style_dim, up=True, flipped=flipped)
             self.conv1 = StyledLayer(outputs, outputs, style_dim)
 
-    def forward(self, x: Tensor | None, styles: Tensor, noise: list[Tensor | None]) -> Tensor:
-        """Features from those of the last resolution, ``styles`` (B, 2, W) and two noise maps."""
+    def forward(
+        self, x: Tensor | None, styles: Sequence[Tensor], noise: Sequence[Tensor | None]
+    ) -> Tensor:
+        """Features from those of the last resolution, two styles (B, W) and two noise maps."""
         first, second = (self.const, self.conv) if x is None else (self.conv0_up, self.conv1)
-        return second(first(x, styles[:, 0], noise[0]), styles[:, 1], noise[1])
+        return second(first(x, styles[0], noise[0]), styles[1], noise[1])
 
 
 class StyleGan1Synthesis(NoiseInputs):
@@ -244,11 +247,11 @@ class StyleGan1Synthesis(NoiseInputs):
 
     def forward(self, styles: Tensor, noise: Noise = "random", lod: float = 0.0) -> Tensor:
         """Images of ``styles`` at ``lod``."""
-        maps = self.choose_noise(noise, styles.shape[0])
+        maps, own = self.choose_noise(noise, styles.shape[0]), styles.unbind(dim=1)
 
         def features(level: int, x: Tensor | None) -> Tensor:
             layers = slice(2 * level - 4, 2 * level - 2)
-            return self.blocks[str(2**level)](x, styles[:, layers], maps[layers])
+            return self.blocks[str(2**level)](x, own[layers], maps[layers])
 
         def to_rgb(level: int, x: Tensor) -> Tensor:
             return self.get_submodule(f"to_rgb_lod{self.levels - level}")(x).float()
