@@ -144,8 +144,9 @@ def convert_ugatit(options: ConvertUgatit) -> list[Report]:
     require_complete(reports, released.prefix)
     moments = ugatit.moments_by_name(released) if options.moments else None
     ugatit_weights.save_weights(
-        options.out, networks, discriminators=released.has_discriminators, step=released.step
-    )
+        options.out, networks, domain_names=released.domain_names,
+        discriminators=released.has_discriminators, step=released.step,
+    )  # fmt: skip
     if moments is not None:
         save_file(moments, options.out / "moments.safetensors")
     write_report(options.out, reports)

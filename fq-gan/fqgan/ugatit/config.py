@@ -99,7 +99,7 @@ class UgatitConfig:
     def __post_init__(self) -> None:
         if self.image_size < 8 or self.image_size % 4:
             raise ValueError(
-                f"the size of the images must be a multiple of 4 from 8, got {self.image_size}"
+                f"--data.resolution must be a multiple of 4 from 8, got {self.image_size}"
             )
         if self.image_channels < 1:
             raise ValueError(f"images need at least one channel, got {self.image_channels}")

@@ -47,6 +47,7 @@ class Released:
     config: UgatitConfig
     step_config: StepConfig
     step: int  # iterations behind it
+    domain_names: tuple[str, str]  # from the name of the data set, such as selfie2anime
     arrays: Arrays
 
     @property
@@ -106,7 +107,9 @@ def read_released(
         config = _networks_of(arrays, words, image_size)
     except KeyError as error:
         raise ValueError(f"{prefix} is incomplete: the variable {error} is missing") from None
-    return Released(prefix, config, _step_of(words), max(_number_of(prefix) - 1, 0), arrays)
+    # Theirs counts from 1 and is one ahead.
+    step = max(_number_of(prefix) - 1, 0)
+    return Released(prefix, config, _step_of(words), step, _domains_of(words), arrays)
 
 
 def build_released(released: Released) -> tuple[UgatitNetworks, list[Report]]:
@@ -194,6 +197,11 @@ def _step_of(words: Mapping[str, Any]) -> StepConfig:
         cam_weight=float(words["cam"]),
         generator_every=int(words["critic"]),
     )
+
+
+def _domains_of(words: Mapping[str, Any]) -> tuple[str, str]:
+    first, _, second = words.get("dataset", "").partition("2")
+    return (first, second) if first and second else ("A", "B")
 
 
 def _conv(arrays: Arrays, scope: str) -> str:

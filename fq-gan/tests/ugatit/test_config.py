@@ -19,7 +19,7 @@ from fqgan.ugatit.config import StepConfig
         (lambda: StepConfig(lr=0.0), "--step.lr must be positive"),
         (lambda: StepConfig(generator_every=0), "--step.generator-every must be at least 1"),
         (lambda: ScheduleConfig(epochs=0), "--schedule.epochs must be at least 1"),
-        (lambda: tiny_ugatit(image_size=30), "multiple of 4"),
+        (lambda: tiny_ugatit(image_size=30), "--data.resolution must be a multiple of 4"),
         (lambda: tiny_ugatit(image_size=16), "--discriminator.depth 4 halves images of 16"),
         (lambda: tiny_ugatit(quantizer=QuantizerConfig(layers=(3,))), "the layers are 1 to 2"),
     ],

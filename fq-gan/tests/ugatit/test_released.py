@@ -161,6 +161,7 @@ def test_plain_light_networks_are_recognized(upstream):
     released = read_released(folder, image_size=64)
     assert released.config == networks.config
     assert released.step == 30
+    assert released.domain_names == ("selfie", "anime")
     assert released.step_config.generator_every == 2
     assert released.step_config.cycle_weight == 5.0
     found, reports = build_released(released)
