@@ -83,15 +83,18 @@ class Generator(nn.Module):
         other latents, the same one for the whole batch. Random numbers are the CPU's for the
         decision, so that nothing waits, and the device's for the latents.
         """
-        style = self.mapping(latents, labels)
+        number, probability = len(latents), self.config.generator.style_mixing
+        mix = probability > 0.0 and float(torch.rand(())) < probability
+        if mix:  # one pass for both
+            latents = torch.cat([latents, torch.randn_like(latents)])
+            labels = None if labels is None else torch.cat([labels, labels])
+        style, *second = self.mapping(latents, labels).split(number)
         decay = self.config.generator.average_decay
         with torch.no_grad():
             mean = reduce_mean(style.detach().mean(dim=0))  # over the ranks, which stay equal
             self.style_average.lerp_(mean, 1.0 - decay)
-        probability = self.config.generator.style_mixing
-        if probability <= 0.0 or float(torch.rand(())) >= probability:
+        if not mix:
             return broadcast_styles(style, self.num_layers)
         in_use = self.num_layers - 2 * math.floor(lod)
         cutoff = int(torch.randint(1, in_use, ()))
-        second = self.mapping(torch.randn_like(latents), labels)
-        return mix_styles(style, second, cutoff, self.num_layers)
+        return mix_styles(style, second[0], cutoff, self.num_layers)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from .ops import (
     GAINS,
     bias_act,
+    conv1x1,
     conv_downsample2d,
     fir_kernel,
     modulated_conv2d,
@@ -120,8 +121,12 @@ class EqualConv2d(nn.Module):
                 x = x + bias.to(x.dtype)[:, None, None]
         elif self.down:
             x = conv_downsample2d(x, weight, self.fir, bias)
+        elif weight.shape[-1] == 1:
+            x = conv1x1(x, weight, bias)
         else:
             x = F.conv2d(x, weight, bias, padding=weight.shape[-1] // 2)
+        if self.activation == "lrelu":
+            return _leaky(x)
         return bias_act(x, None, self.activation, gain=1.0 if inside else gain)
 
 
@@ -186,7 +191,12 @@ class ModulatedConv2d(nn.Module):
             strength = self.noise_strength * self.gain
             added = (noise * strength).to(x.dtype)
             x = torch.addcmul(added, x, factor) if factor is not None else x + added
-            x = x + bias
+            x = x.add_(bias)
         else:
             x = torch.addcmul(bias, x, factor) if factor is not None else x + bias
-        return bias_act(x, None, self.activation, gain=1.0)
+        return _leaky(x) if self.activation == "lrelu" else x
+
+
+def _leaky(x: Tensor) -> Tensor:
+    """lrelu in the memory of ``x``, which its layer made and nobody else needs."""
+    return F.leaky_relu(x, 0.2) if x._is_view() else F.leaky_relu_(x, 0.2)

@@ -97,13 +97,21 @@ def downsample2d(x: Tensor, kernel: Tensor) -> Tensor:
     return _pad_and_filter(x, kernel, ((rest + 1) // 2, rest // 2), stride=2)
 
 
+def conv1x1(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve with ``weight`` (O, I, 1, 1)."""
+    if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
+        # A matrix product on the memory as it lies; PyTorch's own way would copy it first.
+        rows = x.permute(0, 2, 3, 1)
+        return F.linear(rows, weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return F.conv2d(x, weight, bias)
+
+
 def upsample_conv2d(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
     """Upsample by 2 and convolve with ``weight`` (O, I, k, k), k odd, without its bias."""
     size = weight.shape[-1]
     if size == 1:
-        return upsample2d(F.conv2d(x, weight), kernel)
+        return upsample2d(conv1x1(x, weight), kernel)
     rest = kernel.shape[0] - 2 - (size - 1)
-    # Scaled weights are cheaper than a scaled filter's rounding is exact: 4 is a power of two.
     x = F.conv_transpose2d(x, weight.flip(2, 3).transpose(0, 1), stride=2)
     return _pad_and_filter(x, kernel * 4.0, ((rest + 1) // 2 + 1, rest // 2 + 1))
 
@@ -114,7 +122,7 @@ def conv_downsample2d(
     """Convolve with ``weight`` (O, I, k, k), k odd, and downsample by 2."""
     size = weight.shape[-1]
     if size == 1:
-        return F.conv2d(downsample2d(x, kernel), weight, bias)
+        return conv1x1(downsample2d(x, kernel), weight, bias)
     rest = kernel.shape[0] - 2 + size - 1
     x = _pad_and_filter(x, kernel, ((rest + 1) // 2, rest // 2))
     return F.conv2d(x, weight, bias, stride=2)
@@ -195,6 +203,10 @@ def modulated_conv2d(
         factor = (factor * gain if gain != 1.0 else factor)[:, :, None, None]
     elif gain != 1.0:
         scales = scales * gain
+    if weight.shape[-1] == 1 and not (up or down or demodulate):
+        # Few outputs (RGB): scaling filters is cheaper than scaling features.
+        own = (weight.flatten(1) * scales.unsqueeze(1)).to(x.dtype)  # (B, O, I)
+        return torch.einsum("boi,bihw->bohw", own, x), None
     x = x * scales.to(x.dtype)[:, :, None, None]
     if up:
         assert kernel is not None

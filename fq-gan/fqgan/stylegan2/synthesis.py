@@ -91,21 +91,23 @@ class SynthesisBlock(nn.Module):
             else None
         )  # fmt: skip
 
-    def forward(self, x: Tensor | None, styles: Tensor, noise: list[Tensor | None]) -> Tensor:
+    def forward(
+        self, x: Tensor | None, styles: Sequence[Tensor], noise: Sequence[Tensor | None]
+    ) -> Tensor:
         """Features of this resolution from those of the last.
 
         Args:
             x: (B, I, H / 2, W / 2); None in the first block.
-            styles: (B, 1 or 2, W), one per convolution.
+            styles: (B, W), one per convolution.
             noise: one map per convolution.
         """
         if self.first:
-            x = self.const(styles.shape[0])
-            return self.conv(x, styles[:, 0], noise[0])
+            x = self.const(len(styles[0]))
+            return self.conv(x, styles[0], noise[0])
         assert x is not None
         skipped = None if self.skip is None else self.skip(x)
-        x = self.conv0_up(x, styles[:, 0], noise[0])
-        x = self.conv1(x, styles[:, 1], noise[1])
+        x = self.conv0_up(x, styles[0], noise[0])
+        x = self.conv1(x, styles[1], noise[1])
         return x if skipped is None else torch.add(skipped, x, alpha=math.sqrt(0.5))
 
 
@@ -142,6 +144,7 @@ class SynthesisNetwork(NoiseInputs):
     def forward(self, styles: Tensor, noise: Noise = "random", lod: float = 0.0) -> Tensor:
         """Images of ``styles``; ``lod`` has no effect, for these networks do not grow."""
         maps = self.choose_noise(noise, styles.shape[0])
+        own = styles.unbind(dim=1)
         x: Tensor | None = None
         image: Tensor | None = None
         for level in range(2, self.levels + 1):
@@ -149,9 +152,9 @@ class SynthesisNetwork(NoiseInputs):
             # Layer 0 is at 4x4, then two layers for every resolution; RGB takes the next style.
             start = max(2 * level - 5, 0)
             end = 2 * level - 3
-            x = block(x, styles[:, start:end], maps[start:end])
+            x = block(x, own[start:end], maps[start:end])
             if block.to_rgb is not None:
-                rgb = block.to_rgb(x, styles[:, end])
+                rgb = block.to_rgb(x, own[end])
                 with torch.autocast(rgb.device.type, enabled=False):  # the image is fp32
                     rgb = rgb.float()
                     image = rgb if image is None else upsample2d(image, self.fir) + rgb

@@ -49,7 +49,9 @@ def test_mixing_takes_two_styles_and_keeps_the_first_layer():
     assert styles.shape == (4, network.num_layers, 5)
     first = network.mapping(z)
     same = [torch.equal(styles[:, i], first) for i in range(network.num_layers)]
-    assert same[0] and not same[-1] and sorted(same, reverse=True) == same
+    assert same[0]
+    assert not same[-1]
+    assert sorted(same, reverse=True) == same
 
 
 def test_fixed_noise_makes_images_repeatable_and_random_noise_does_not():
