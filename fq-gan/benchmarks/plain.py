@@ -67,7 +67,7 @@ def build_plain(config: BigganConfig) -> tuple[nn.Module, nn.Module]:
     for network in (generator, discriminator):
         for part in network.modules():
             if isinstance(part, SpectralNorm):
-                part.normalized_weight = MethodType(_plain_weight, part)
+                part.normalized_weight = MethodType(plain_weight, part)
             for kind, forward in PLAIN_FORWARDS.items():
                 if isinstance(part, kind):
                     part.forward = MethodType(forward, part)
@@ -137,7 +137,7 @@ def _toggle(network: nn.Module, on: bool) -> None:
         parameter.requires_grad = on
 
 
-def _plain_weight(self: Any) -> Tensor:
+def plain_weight(self: Any) -> Tensor:
     matrix = self.weight.view(self.weight.size(0), -1)
     with torch.no_grad():
         v = F.normalize(torch.matmul(self.u0, matrix), eps=self.sn_eps)
