@@ -20,6 +20,7 @@ VERBS = {
     "convert": ("prevalent.convert:main", "the authors' checkpoints and agents to ours and back"),
     "report": ("prevalent.report:main", "published figures beside ours"),
     "demo": ("prevalent.demo:main", "pre-train in toy houses, compare agents in unseen ones"),
+    "demo-hanna": ("prevalent.demo_hanna:main", "compare toy agents that ask and do not"),
 }
 
 

@@ -16,8 +16,10 @@ class AssistanceConfig:
     """The two networks of the agent that can ask (Nguyen & Daumé III, EMNLP 2019, Sec. 5)."""
 
     encoder: Literal["words", "dic"] = "words"
-    """``words``: embeddings (the base agent); ``dic``: the pre-trained text layers, frozen
-    (PREVALENT's agent)."""
+    """``words``: embeddings (the base agent); ``dic``: the pre-trained text layers (PREVALENT's
+    agent)."""
+    update_language: bool = False
+    """``dic``: train the text layers; the authors keep them frozen."""
     hidden_size: int = 256
     """d, width of words, states and attention."""
     num_heads: int = 8

@@ -75,7 +75,7 @@ class WordEncoder(nn.Module):
 
 
 class DicEncoder(nn.Module):
-    """The pre-trained text layers, frozen, below attention layers that do not mask padding.
+    """The pre-trained text layers below attention layers that do not mask padding.
 
     As in the authors' code no panorama is given to the pre-trained model, and its dropout is on
     while the agent is trained. A text therefore depends on the longest one it is encoded with.
@@ -86,7 +86,7 @@ class DicEncoder(nn.Module):
     def __init__(self, config: AssistanceConfig, bert: PrevalentModel, max_length: int) -> None:
         super().__init__()
         width = config.hidden_size
-        self.bert = bert.requires_grad_(False)
+        self.bert, self.trained = bert, config.update_language
         self.zero_layer = nn.Linear(bert.config.hidden_size, width)
         self.positional_encoding = Positions(max_length, width)
         self.drop = nn.Dropout(config.dropout)
@@ -97,7 +97,7 @@ class DicEncoder(nn.Module):
     def forward(self, ids: Tensor) -> Text:
         """(B, T) word pieces, 0 for padding."""
         padding = ids == 0
-        with torch.no_grad():
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.trained):
             words = self.bert.encode_text(ids, ~padding)
         words = self.zero_layer(words)
         words = self.drop(self.positional_encoding(words * words.shape[-1] ** 0.5))
