@@ -1,8 +1,6 @@
 """The verbs of ``fqgan prepare`` for TFRecords."""
 
 import logging
-import os
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -92,15 +90,3 @@ def test_digits_are_fetched_and_checked(tmp_path, monkeypatch):
     (tmp_path / "train_32x32.mat").write_bytes(b"a login page")
     with pytest.raises(OSError, match="has md5"):
         prepare.main(["svhn", "--data-dir", str(tmp_path / "data")])
-
-
-def test_real_images_become_tfrecords(tmp_path):
-    archive = Path(os.environ.get("FQGAN_DATA", "none")) / "images" / "cifar10_jpeg.zip"
-    if not archive.is_file():
-        pytest.skip("FQGAN_DATA/images/cifar10_jpeg.zip is not there")
-    words = ["--data.source", "zip", "--data.path", str(archive), "--data.limit", "200"]
-    prepare.main(["tfrecords", "--out", str(tmp_path / "cifar"), *words])
-    images = read_tfrecords(tmp_path / "cifar", 16)
-    assert len(images) == 200
-    assert len(images.class_names) == 10
-    assert 90 < images.read(torch.arange(200)).float().mean() < 150
