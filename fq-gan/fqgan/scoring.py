@@ -126,16 +126,17 @@ class Scorer:
 
 
 def record_evaluation(
-    folder: str | Path, row: Mapping[str, Any], extractor: FeatureExtractor
+    folder: str | Path, row: Mapping[str, Any], extractor: FeatureExtractor | None
 ) -> dict[str, Any]:
-    """Add ``row``, with what its features are, to ``evaluations.jsonl`` in ``folder``."""
-    row = {
-        **row,
-        "features": extractor.name,
-        "protocol": extractor.protocol,
-        "comparable": extractor.comparable,
-        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
-    }
+    """Add ``row``, with what its features are, if it has any, to ``evaluations.jsonl``."""
+    row = dict(row)
+    if extractor is not None:
+        row |= {
+            "features": extractor.name,
+            "protocol": extractor.protocol,
+            "comparable": extractor.comparable,
+        }
+    row["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
     if distributed.is_main():
         with (Path(folder) / "evaluations.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")

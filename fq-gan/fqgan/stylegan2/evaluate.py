@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from ..data.batches import once
 from ..data.datasets import DataConfig, build_images, data_name
 from ..data.images import Images
+from ..metrics.features import FeatureExtractor, build_extractor
 from ..metrics.linear_separability import separability
 from ..metrics.lpips import LPIPS, load_lpips, random_lpips
 from ..metrics.path_length import VARIANTS, path_length
+from ..metrics.precision_recall import precision_recall
+from ..metrics.statistics import collect
 from ..runtime import distributed
 from ..runtime.command import parse
-from ..scoring import Scorer, ScoringOptions, open_extractor, record_evaluation
+from ..scoring import Scorer, ScoringOptions, record_evaluation
 from ..weight_files import weights_of_run
 from .generator import Generator
 from .options import run_of
@@ -103,23 +108,32 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     if not (config.run_dir or config.weights):
         raise ValueError("nothing to score: give --run-dir or --weights")
     source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
+    scoring, wanted = config.scoring, set(config.metrics)
     with distributed.start(config.device, seed=config.seed) as world:
-        weights = load_weights(source, use_average=config.use_average, device=world.device)
+        device = world.device
+        weights = load_weights(source, use_average=config.use_average, device=device)
         weights.generator.requires_grad_(False)
-        scoring = config.scoring
-        extractor = open_extractor(scoring, world.device)
+        # What is missing is said before anything is computed.
+        images = build_images(config.data) if {"fid50k", "is50k", "pr50k3"} & wanted else None
+        scorer = vgg = lpips = None
+        if images and {"fid50k", "is50k"} & wanted:
+            scorer = Scorer(scoring, images, device)
+        if "pr50k3" in wanted:
+            vgg = build_extractor("vgg16", weights=config.vgg_weights, device=device)
         lengths = [name for name in config.metrics if name in VARIANTS]
-        lpips = build_lpips(config, world.device) if lengths else None
+        lpips = build_lpips(config, device) if lengths else None
+        classifiers = read_classifiers(config.classifiers, device) if "ls" in wanted else []
+
         row: dict[str, Any] = {}
-        if {"fid50k", "is50k", "pr50k3"} & set(config.metrics):
-            row |= image_scores(config, weights, build_images(config.data), world.device)
-        for name in lengths:
-            assert lpips is not None
-            row[name] = measured_path_length(name, config, weights, lpips)
-        if lengths:
+        if scorer:
+            row |= feature_scores(config, weights, scorer)
+        if vgg and images:
+            row |= manifold_scores(config, weights, images, vgg)
+        if lpips:
+            row |= {name: measured_path_length(name, config, weights, lpips) for name in lengths}
             row["lpips"] = "random weights, not comparable" if config.random_lpips else "VGG-16"
-        if "ls" in config.metrics:
-            row |= measured_separability(config, weights)
+        if classifiers:
+            row |= measured_separability(config, weights, classifiers)
         row |= {
             "metrics": list(config.metrics),
             "weights": str(source),
@@ -129,28 +143,38 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             "truncation": config.truncation,
             "seed": config.seed,
         }
+        extractor = scorer.extractor if scorer else vgg
         return record_evaluation(Path(config.run_dir or config.weights), row, extractor)
 
 
-def image_scores(
-    config: EvaluateConfig, weights: Weights, images: Images, device: torch.device
+def feature_scores(config: EvaluateConfig, weights: Weights, scorer: Scorer) -> dict[str, float]:
+    """``fid50k`` and ``is50k`` on the features of ``config.scoring``."""
+    found = scorer(build_sampler(config, weights))
+    if "is50k" in config.metrics and "inception_score" not in found:
+        raise ValueError(
+            f"is50k needs features that classify; --scoring.features {config.scoring.features} "
+            "do not: give inception"
+        )
+    kept = [name for metric in SCORES if metric in config.metrics for name in SCORES[metric]]
+    return {name: found[name] for name in kept}
+
+
+def manifold_scores(
+    config: EvaluateConfig, weights: Weights, images: Images, extractor: FeatureExtractor
 ) -> dict[str, float]:
-    """``fid50k`` and ``is50k`` on the features of ``config.scoring``, ``pr50k3`` on VGG-16's."""
-    row: dict[str, float] = {}
-    if {"fid50k", "is50k"} & set(config.metrics):
-        found = Scorer(config.scoring, images, device)(build_sampler(config, weights))
-        if "is50k" in config.metrics and "inception_score" not in found:
-            raise ValueError(
-                f"is50k needs features that classify; --scoring.features {config.scoring.features} "
-                "do not: give inception"
-            )
-        kept = [name for metric in SCORES if metric in config.metrics for name in SCORES[metric]]
-        row |= {name: found[name] for name in kept}
-    if "pr50k3" in config.metrics:
-        options = replace(config.scoring, features="vgg16", weights=config.vgg_weights)
-        found = Scorer(options, images, device)(build_sampler(config, weights))
-        row |= {f"pr50k3_{name}": found[name] for name in ("precision", "recall")}
-    return row
+    """``pr50k3``: precision and recall of VGG-16 features, of all images (Kynkaanniemi 2019)."""
+    batch_size, count = config.scoring.batch_size, config.scoring.num_images
+    device, sampler = weights.generator.style_average.device, build_sampler(config, weights)
+    total = min(count, len(images))
+    real, fake = (
+        collect(extractor, batches, number, max_features=number, keep_logits=False).features
+        for batches, number in (
+            ((b.images for b in once(images, batch_size, device=device, limit=total)), total),
+            ((sampler(batch_size) for _ in itertools.count()), count),
+        )
+    )
+    found = precision_recall(real, fake)
+    return {"pr50k3_precision": found.precision, "pr50k3_recall": found.recall}
 
 
 def build_sampler(config: EvaluateConfig, weights: Weights) -> Sampler:
@@ -202,10 +226,11 @@ def measured_path_length(
 
 
 @torch.no_grad()
-def measured_separability(config: EvaluateConfig, weights: Weights) -> dict[str, float]:
+def measured_separability(
+    config: EvaluateConfig, weights: Weights, classifiers: Sequence[Snapshot]
+) -> dict[str, float]:
     """``ls_z`` and ``ls_w``: how far attributes are from being separable by a plane."""
     generator = weights.generator
-    classifiers = read_classifiers(config.classifiers, generator.style_average.device)
     draw = build_sampler(config, weights).latents
     share = -(-config.separability_images // distributed.world_size())
     parts: list[tuple[Tensor, Tensor, Tensor]] = []

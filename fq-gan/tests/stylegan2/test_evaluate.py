@@ -8,6 +8,7 @@ from runs import tiny_stylegan2
 
 from fqgan.conversion import Report
 from fqgan.families import evaluate as dispatched
+from fqgan.metrics.features import build_extractor
 from fqgan.report import read_evaluations
 from fqgan.scoring import ScoringOptions
 from fqgan.stylegan2 import evaluate as module
@@ -81,6 +82,29 @@ def test_separability_asks_every_classifier(run_dir, monkeypatch, tmp_path):
     assert asked == ["celebahq-classifier-00-male.pkl", "celebahq-classifier-01-smiling.pkl"]
     assert found["ls_z"] >= 1
     assert found["ls_w"] >= 1
+
+
+def test_precision_and_recall_take_all_images_of_vgg(run_dir, monkeypatch):
+    asked = []
+
+    def build(name, *, weights, device):
+        asked.append((name, weights))
+        return build_extractor("random", device=device)
+
+    monkeypatch.setattr(module, "build_extractor", build)
+    run = tiny_stylegan2(run_dir)
+    config = EvaluateConfig(
+        run_dir=str(run_dir),
+        metrics=("pr50k3",),
+        vgg_weights="vgg.pth",
+        device="cpu",
+        data=run.data,
+        scoring=OFFLINE,
+    )
+    found = evaluate(config)
+    assert asked == [("vgg16", "vgg.pth")]
+    assert 0 <= found["pr50k3_precision"] <= 1
+    assert 0 <= found["pr50k3_recall"] <= 1
 
 
 def test_weights_that_are_missing_are_named(run_dir, tmp_path):
