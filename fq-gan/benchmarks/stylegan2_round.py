@@ -130,8 +130,8 @@ def main() -> None:
         print(json.dumps(worker(args)))
         return
     clock = "wall" if args.device == "cuda" else "cpu"
-    passed = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in
-              ("device", "precision", "channel_base", "channel_max", "batch", "repeats")]  # fmt: skip
+    names = ("device", "precision", "channel_base", "channel_max", "batch", "repeats")
+    passed = [f"--{name.replace('_', '-')}={getattr(args, name)}" for name in names]
     print(
         f"{args.device}, {args.precision}, batch {args.batch}, widths {args.channel_base} / "
         f"{args.channel_max}; {clock} seconds of one update of each part, median\n"

@@ -19,7 +19,7 @@ CASES = "stylegan/networks_losses*.npz"
 @pytest.mark.cases(CASES)
 def test_scores_agree_with_recorded_ones(case):
     recorded = Recorded(case)
-    networks = RecordedNetworks(recorded)
+    networks = RecordedNetworks(recorded, "images", "out/D")
     for name, quantized in (("out/Dplain", False), ("out/D_scores", True)):
         if name in recorded.names:
             network = networks.discriminator(quantized=quantized)
@@ -31,7 +31,7 @@ def test_scores_agree_with_recorded_ones(case):
 @pytest.mark.cases(CASES)
 def test_dictionaries_follow_recorded_passes(case):
     recorded = Recorded(case)
-    networks = RecordedNetworks(recorded)
+    networks = RecordedNetworks(recorded, "D/", "vq/")
     network = networks.discriminator(quantized=True)
     passes = sorted({n.split("/")[1] for n in recorded.names if n.startswith("vq/")})
     assert passes
@@ -50,7 +50,7 @@ def test_dictionaries_follow_recorded_passes(case):
 @pytest.mark.cases(CASES)
 def test_gradients_of_the_quantization_loss_agree_with_recorded_ones(case):
     recorded = Recorded(case)
-    network = RecordedNetworks(recorded).discriminator(quantized=True)
+    network = RecordedNetworks(recorded, "D/", "grad/quant_loss").discriminator(quantized=True)
     images = recorded["images"].requires_grad_()
     network(images).quantization_loss.mean().backward()
     theirs = recorded["grad/quant_loss/images"]

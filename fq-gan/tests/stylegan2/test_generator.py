@@ -17,7 +17,7 @@ CASES = "stylegan/networks_losses*.npz"
 @pytest.mark.cases(CASES)
 def test_images_and_truncation_agree_with_recorded_ones(case):
     recorded = Recorded(case)
-    network = RecordedNetworks(recorded).generator()
+    network = RecordedNetworks(recorded, "G/", "out/G_").generator()
     z = recorded["z"]
     names = [n for n in recorded.names if n.startswith("out/G_")]
     assert names

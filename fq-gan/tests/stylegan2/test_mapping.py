@@ -21,7 +21,7 @@ from fqgan.stylegan2.mapping import (
 @pytest.mark.cases("stylegan/networks_losses*.npz")
 def test_styles_agree_with_recorded_ones(case):
     recorded = Recorded(case)
-    network = RecordedNetworks(recorded).generator()
+    network = RecordedNetworks(recorded, "G/", "out/mapping").generator()
     ours = network.styles(recorded["z"])
     assert relative_error(ours, recorded["out/mapping"]) < 1e-5
 

@@ -42,6 +42,8 @@ def test_full_size_networks_have_the_recorded_variables(case):
 def test_every_recorded_variable_has_a_key_or_follows_from_others(case):
     recorded = Recorded(case)
     for kind, names in recorded.json("names").items():
+        if f"{kind}/{next(iter(names))}" not in recorded.names:
+            continue  # a smaller file has some of the networks
         variables = {name: recorded[f"{kind}/{name}"] for name in names}
         back = to_tf(from_tf(variables))
         for name, value in variables.items():

@@ -92,7 +92,9 @@ class RecordedStep(GanStep):
 @pytest.mark.cases(CASES)
 def test_losses_and_gradients_agree_with_recorded_ones(case):
     recorded = Recorded(case)
-    step = RecordedStep(RecordedNetworks(recorded), quantized=False)
+    step = RecordedStep(
+        RecordedNetworks(recorded, "Dplain/", "loss/D_r1", "grad/G/"), quantized=False
+    )
     generator, discriminator = step.generator, step.discriminator
     parts = {
         "G": (lambda: step._play(0.0), generator, 1),
@@ -123,7 +125,7 @@ def test_losses_and_gradients_agree_with_recorded_ones(case):
 @pytest.mark.cases(CASES)
 def test_losses_with_quantization_agree_with_recorded_ones(case):
     recorded = Recorded(case)
-    networks = RecordedNetworks(recorded)
+    networks = RecordedNetworks(recorded, "D/", "loss/Gq", "grad/Gq")
     step = RecordedStep(networks, quantized=True)
     loss, _ = step._play(0.0)
     # The recorded losses are (N, N) by accident; their mean is that of the parts.
@@ -145,7 +147,7 @@ def test_losses_with_quantization_agree_with_recorded_ones(case):
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_recorded_iterations_are_reproduced(case, layout):
     recorded = Recorded(case)
-    step = RecordedStep(RecordedNetworks(recorded), quantized=False)
+    step = RecordedStep(RecordedNetworks(recorded, "Dplain/", "train/"), quantized=False)
     step.generator.to(memory_format=layout)
     step.discriminator.to(memory_format=layout)
     compared = set()

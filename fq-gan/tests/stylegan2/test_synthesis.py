@@ -15,7 +15,7 @@ from fqgan.stylegan2.synthesis import SynthesisNetwork
 @pytest.mark.cases("stylegan/networks_losses*.npz")
 def test_images_of_given_styles_agree_with_recorded_ones(case):
     recorded = Recorded(case)
-    network = RecordedNetworks(recorded).generator().synthesis
+    network = RecordedNetworks(recorded, "G/", "out/synthesis").generator().synthesis
     ours = network(recorded["out/mapping"], "fixed")
     assert relative_error(ours, recorded["out/synthesis_fixed_noise"]) < 1e-4
 
