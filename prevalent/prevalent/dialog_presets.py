@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from .agent_config import OptimizerConfig
-from .config import SMALL_MODEL, TINY_MODEL, TOY_MODEL
+from .config import TINY_MODEL, TOY_MODEL
 from .dialog_options import DialogConfig, DialogWalk, NDHRun
 
 RUNS = Path("runs/ndh")
@@ -43,8 +43,8 @@ SEQ2SEQ = NDHRun(
 )
 SMALL_AGENT = DialogConfig(
     hidden_size=128,
-    encoder_size=64,
     attention_size=64,
+    top_lstm=False,
     dropout=0.3,
     encoder_dropout=0.3,
     update_language=True,
@@ -104,18 +104,19 @@ NDH_PRESETS: dict[str, tuple[str, NDHRun]] = {
         NDHRun(
             run_dir=RUNS / "small",
             features=None,
+            standin_dim=16,
             train=("val_seen",),
             held_out=("val_unseen",),
             max_length=80,
             batch_size=16,
-            max_steps=400,
-            log_every=20,
-            eval_every=200,
-            save_every=100,
+            max_steps=1200,
+            log_every=40,
+            eval_every=400,
+            save_every=200,
             optimizer=OptimizerConfig("adam", lr=1e-3),
             walk=DialogWalk(max_actions=10, reuse_text=True),
             model=SMALL_AGENT,
-            bert=replace(SMALL_MODEL, num_language_layers=1, num_cross_layers=1),
+            bert=replace(TOY_MODEL, num_language_layers=1, num_cross_layers=1),
         ),
     ),
     "demo": (

@@ -102,6 +102,10 @@ class WordPieceTokenizer:
     def __len__(self) -> int:
         return self.codes.vocab_size
 
+    def number_of(self, piece: str) -> int:
+        """The id of one word piece; that of [UNK] where there is no such piece."""
+        return int(self._tokenizer.convert_tokens_to_ids(piece))
+
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text as it is; bracketed special words are recognized, none are added."""
         if not texts:

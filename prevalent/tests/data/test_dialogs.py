@@ -1,5 +1,6 @@
 """Dialog files, path types and texts."""
 
+import gzip
 import json
 
 import numpy as np
@@ -13,7 +14,11 @@ from prevalent.data.dialogs import (
     tell,
     to_dialog,
 )
-from prevalent.data.tokenizers import DIALOG_TOKENS, build_wordpiece_vocabulary
+from prevalent.data.tokenizers import (
+    DIALOG_LENGTHS,
+    DIALOG_TOKENS,
+    build_wordpiece_vocabulary,
+)
 from tests.small_dialogs import make_item
 
 
@@ -126,3 +131,30 @@ def test_the_official_word_file_equals_the_room_to_room_one_with_tags(data_dir):
         pytest.skip("no NDH vocabulary in the data folder")
     a = open_dialog_words(data_dir / "ndh/train_vocab.txt", 9)
     assert a.words == open_dialog_words(data_dir / "r2r/train_vocab.txt", 9).words
+
+
+@pytest.mark.golden
+def test_recorded_texts_paths_and_special_ids_are_reproduced(golden, data_dir):
+    path = golden / "ndh/ndh_agent.json.gz"
+    if not path.exists():
+        pytest.skip("this golden folder has no ndh/ndh_agent")
+    case = json.loads(gzip.decompress(path.read_bytes()))
+    dialogs = {str(i["inst_idx"]): to_dialog(i, "trusted_path") for i in case["items"]}
+    pieces = data_dir / "vocab/bert/bert-base-uncased-vocab.txt"
+    words = data_dir / "r2r/train_vocab.txt"
+    for kind, recorded in case["encodings"].items():
+        history, tokenizer, length = kind.split("/")
+        assert DIALOG_LENGTHS[history] == int(length)
+        opened = (
+            open_dialog_pieces(pieces, int(length))
+            if tokenizer == "BTokenizer"
+            else open_dialog_words(words, int(length))
+        )
+        ours = encode_dialogs([dialogs[name] for name in recorded], opened, history)
+        for row, (name, theirs) in zip(ours, recorded.items(), strict=True):
+            assert row.tolist() == theirs["ids"]
+            assert list(dialogs[name].path) == theirs["trusted_path"]
+            assert tell(dialogs[name], history) == theirs["instructions"]
+    tokenizer = open_dialog_pieces(pieces, 9)
+    for word, number in case["special_ids"].items():
+        assert tokenizer.number_of(word) == number
