@@ -36,8 +36,9 @@ class BigganTrain:
     """auto, cpu or cuda."""
     precision: Precision = "fp32"
     """The quantizer's dictionary is fp32 in all of them."""
-    channels_last: bool = False
-    """Memory order that tensor cores prefer."""
+    channels_last: bool = True
+    """Keep the channels of a pixel together: 8 to 20 % faster on a CPU, and what tensor cores
+    prefer; False is the other order."""
     deterministic: bool = False
     """Only kernels that give the same bits every time (CUDA); slower."""
     initial_weights: str = ""

@@ -115,7 +115,6 @@ DEMO = replace(
     SMALL,
     max_steps=2000,
     init="ortho",
-    channels_last=True,
     standing_batches=8,
     log_every=20,
     save_every=600,
