@@ -1,6 +1,9 @@
+import pytest
+
 from fqgan.biggan.presets import PRESETS, SMOKE
-from fqgan.demo import main
+from fqgan.demo import DemoConfig, main
 from fqgan.runtime.logs import read_metrics
+from fqgan.ugatit.presets import PRESETS as UGATIT_PRESETS, SMOKE as UGATIT_SMOKE
 
 
 def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeypatch):
@@ -12,3 +15,20 @@ def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeyp
     assert "curves" in curves
     assert "not comparable" in scores
     assert "fid" in read_metrics(tmp_path)[-1]
+
+
+def test_the_demo_of_ugatit_ends_with_two_sheets_and_two_scores(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(UGATIT_PRESETS, "ugatit-demo", ("in miniature", UGATIT_SMOKE))
+    main(["--family", "ugatit", "--run-dir", str(tmp_path), "--max-steps", "2", "--baseline"])
+    sheets, curves, there, back = capsys.readouterr().out.splitlines()
+    for way, line in (("filled2inked", there), ("inked2filled", back)):
+        assert str(tmp_path / "samples" / f"{way}_000002.png") in sheets
+        assert (tmp_path / "samples" / f"{way}_000002.png").exists()
+        assert f"KID x 100 of {way}" in line
+        assert "at 0, " in line
+    assert "curves" in curves
+
+
+def test_a_negative_number_of_iterations_is_named():
+    with pytest.raises(ValueError, match="--max-steps must not be negative"):
+        DemoConfig(max_steps=-1)
