@@ -1,7 +1,8 @@
 """Compare the files that must be the same in the three projects.
 
-`PACKAGE/runtime/*.py`, `ruff.toml` and `LICENSE` are byte-identical; the tests of the runtime may
-differ in the package's name alone. `--write` copies those of the first project over the others.
+`PACKAGE/runtime/*.py`, `ruff.toml` and `LICENSE` are byte-identical; the tests of the runtime and
+those of the faults that every project has may differ in the package's name alone. `--write` copies
+the files of the first project over the others.
 """
 
 from __future__ import annotations
@@ -13,6 +14,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"optimus": "optimus", "fq-gan": "fqgan", "prevalent": "prevalent"}
 MAX_LINES = 120
+FAULTS = (
+    "jobs",
+    "test_archives",
+    "test_damaged_checkpoints",
+    "test_downloads",
+    "test_full_disk",
+    "test_kills",
+    "test_ranks",
+    "test_seeds_and_locks",
+    "test_signals",
+    "test_surroundings",
+)
 
 
 def twins(project: str) -> dict[str, str]:
@@ -21,9 +34,12 @@ def twins(project: str) -> dict[str, str]:
     texts = {name: (folder / name).read_text() for name in ("ruff.toml", "LICENSE")}
     for path in sorted((folder / package / "runtime").glob("*.py")):
         texts[f"runtime/{path.name}"] = path.read_text()
-    for path in sorted((folder / "tests" / "runtime").glob("*.py")):
-        text = path.read_text().replace(f"{package}.runtime", "PACKAGE.runtime")
-        texts[f"tests/runtime/{path.name}"] = text
+    tests = sorted((folder / "tests" / "runtime").glob("*.py"))
+    tests += [folder / "tests" / "faults" / f"{name}.py" for name in FAULTS]
+    for path in tests:
+        if path.exists():
+            text = path.read_text().replace(f"{package}.runtime", "PACKAGE.runtime")
+            texts[str(path.relative_to(folder))] = text
     return texts
 
 

@@ -16,6 +16,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from .random_state import seed_all
 
+_left_groups: list[Any] = []  # they live as long as the process
+
 
 @dataclass(frozen=True)
 class World:
@@ -49,8 +51,7 @@ def start(device: str = "auto", *, seed: int = 0, deterministic: bool = False) -
     how long a rank waits for a peer that died.
     """
     chosen = choose_device(device)
-    size = int(os.environ.get("WORLD_SIZE", "1"))
-    rank = int(os.environ.get("RANK", "0"))
+    rank, size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     if size > 1:
@@ -65,6 +66,8 @@ def start(device: str = "auto", *, seed: int = 0, deterministic: bool = False) -
         yield World(rank, size, chosen)
     finally:
         if dist.is_initialized():
+            # Freed while one of its threads drops a tensor, gloo's group could wait for ever.
+            _left_groups.append(dist.group.WORLD)
             dist.destroy_process_group()
 
 
@@ -99,11 +102,10 @@ def reduce_mean(value: Tensor) -> Tensor:
 
 def gather_objects(value: Any) -> list[Any]:
     """``value`` of every rank, in rank order (plain Python objects of our own processes)."""
-    gathered: list[Any] = [None] * world_size()
+    gathered: list[Any] = [value] * world_size()
     if dist.is_initialized():
         dist.all_gather_object(gathered, value)
-        return gathered
-    return [value]
+    return gathered
 
 
 def wrap(model: nn.Module, world: World, **options: Any) -> nn.Module:

@@ -9,14 +9,13 @@ from __future__ import annotations
 import json
 import logging
 import pickle
-import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from .distributed import barrier, gather_objects, is_main, rank, unwrap
-from .files import digest, find_damage, flushed, replace_folder
+from .files import digest, find_damage, flushed, remove_folder, remove_leftovers, replace_folder
 from .random_state import get_random_state, set_random_state
 
 logger = logging.getLogger(__name__)
@@ -59,16 +58,16 @@ class Checkpoint:
             states["random"] = {"ranks": random_states}
             partial = self.folder / f".{step:08d}.partial"
             try:
-                shutil.rmtree(partial, ignore_errors=True)
+                remove_leftovers(self.folder)
                 partial.mkdir(parents=True)
                 digests = {name: _write(partial / f"{name}.pt", states[name]) for name in states}
                 with flushed(partial / "digest.json") as file:
                     file.write(json.dumps(digests, indent=1).encode())
                 replace_folder(partial, self.folder / f"{step:08d}")
                 for old in self.steps()[: -self.keep]:
-                    shutil.rmtree(self.folder / f"{old:08d}", ignore_errors=True)
+                    remove_folder(self.folder / f"{old:08d}")
             except (OSError, RuntimeError) as error:
-                shutil.rmtree(partial, ignore_errors=True)
+                remove_leftovers(self.folder)
                 kept = max(self.steps(), default=None)
                 raise OSError(
                     f"could not save step {step} in {self.folder} ({error}); newest checkpoint "

@@ -53,6 +53,19 @@ def replace_folder(source: Path, target: Path) -> None:
         os.close(descriptor)
 
 
+def remove_folder(path: Path) -> None:
+    """Take the name away first: a kill leaves no half of a folder under its name."""
+    aside = path.with_name(f".{path.name}.removed")
+    os.replace(path, aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the hidden folders that killed saves left in ``folder``."""
+    for path in folder.glob(".*"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
 def find_damage(folder: Path, names: list[str]) -> str | None:
     """What is wrong with the ``NAME.pt`` of ``folder`` against its ``digest.json``, or None."""
     try:

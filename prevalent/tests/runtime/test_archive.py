@@ -37,30 +37,6 @@ def test_both_kinds_unpack(tmp_path):
     assert (extract(made, tmp_path / "tar") / "x" / "1.txt").read_text() == "ok"
 
 
-@pytest.mark.parametrize("name", ["../out.txt", "/abs.txt", "a/../../out.txt", "..\\out.txt"])
-def test_a_path_that_leaves_the_folder_is_refused(tmp_path, name):
-    made = make_zip(tmp_path / "a.zip", {"fine.txt": "", name: "bad"})
-    with pytest.raises(ValueError, match="leaves the folder"):
-        extract(made, tmp_path / "inner" / "out")
-    assert not (tmp_path / "inner" / "out").exists()
-
-
-@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE])
-def test_links_and_devices_are_refused(tmp_path, kind):
-    made = make_tar(tmp_path / "a.tar.gz", member("link", kind, "/etc/passwd"))
-    with pytest.raises(ValueError, match="a link or a path that leaves"):
-        extract(made, tmp_path / "out")
-
-
-def test_bombs_are_refused(tmp_path):
-    made = make_zip(tmp_path / "a.zip", {"zeros": bytes(1 << 25)})
-    with pytest.raises(ValueError, match="refused"):
-        extract(made, tmp_path / "out")
-    made = make_zip(tmp_path / "b.zip", {str(i): "" for i in range(20)})
-    with pytest.raises(ValueError, match="20 files"):
-        extract(made, tmp_path / "out", max_files=10)
-
-
 def test_what_is_no_archive_is_named(tmp_path):
     (tmp_path / "a.zip").write_text("<html>quota exceeded</html>")
     with pytest.raises(ValueError, match="no zip or tar archive"):

@@ -1,0 +1,20 @@
+"""The smallest run of FQ-GAN, for the tests of faults."""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import fqgan.biggan.train  # noqa: F401 (or every forked command would import it anew)
+from fqgan.__main__ import main
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+from jobs import Job
+from runs import TINY, options_of
+
+
+@pytest.fixture(scope="session")
+def job() -> Job:
+    options = options_of(replace(TINY, log_every=1))
+    return Job(main, ("train", *options, "--step.num-d-accumulations", "2"))
