@@ -9,7 +9,7 @@ use the same weights, and their greedy walks are compared before the clock start
     python benchmarks/agent_iteration.py [--agents lstm dic --json out.json]
 
 The defaults are a reduced size for about three minutes of one core; the published one is
-``--batch 20 --lstm-actions 20 --dic-actions 20``.
+``--dic-batch 20 --lstm-actions 20 --dic-actions 20``.
 """
 
 import argparse
@@ -262,7 +262,8 @@ def measure(kind: str, graphs: Graphs, store: FeatureStore, steps: int, args) ->
     """CPU seconds of both ways, taking turns."""
     plain = PlainEnvironment(graphs, store, ANGLES)
     ours, theirs = (build(kind, graphs, store, steps, way) for way in (False, True))
-    batches = [make_batch(graphs, args.batch, seed) for seed in (1, 2)]
+    size = args.batch if kind == "lstm" else args.dic_batch
+    batches = [make_batch(graphs, size, seed) for seed in (1, 2)]
     check_same_walks(ours, theirs, plain, batches[0], steps)
     times: dict[str, list[float]] = {}
     ways: dict[str, Callable[[], Any]] = {
@@ -281,7 +282,8 @@ def measure(kind: str, graphs: Graphs, store: FeatureStore, steps: int, args) ->
     profiles = {
         name.partition(",")[0]: profile(work) for name, work in ways.items() if "ours" in name
     }
-    return {"agent": kind, "max_actions": steps, "seconds": times, "profile": profiles}
+    sizes = {"agent": kind, "batch": size, "max_actions": steps}
+    return {**sizes, "seconds": times, "profile": profiles}
 
 
 def profile(work: Callable[[], Any], rows: int = 8) -> list[tuple[str, float]]:
@@ -307,8 +309,8 @@ def evaluate_plain(follower: Follower, plain: PlainEnvironment, batch: Batch, st
     follower.train()
 
 
-def show(row: dict[str, Any], batch: int) -> None:
-    print(f"{row['agent']}, B = {batch}, {row['max_actions']} moves at most")
+def show(row: dict[str, Any]) -> None:
+    print(f"{row['agent']}, B = {row['batch']}, {row['max_actions']} moves at most")
     print("| what | median CPU s | min | max | ratio |\n|---|---|---|---|---|")
     row["ratio"] = {}
     for name, own in row["seconds"].items():
@@ -316,7 +318,7 @@ def show(row: dict[str, Any], batch: int) -> None:
         middle = statistics.median(own)
         row["ratio"][name] = plain / middle
         print(f"| {name} | {middle:.3f} | {min(own):.3f} | {max(own):.3f} | {plain / middle:.2f} |")
-    print(f"held against a ratio of {FLOOR:g}")
+    print(f"held against a ratio of {FLOOR:g}", flush=True)
     for name, shares in row["profile"].items():
         listed = ", ".join(f"{operation} {share:.0%}" for operation, share in shares)
         print(f"{name}, ours, where the time goes: {listed}")
@@ -327,6 +329,7 @@ def main() -> None:
     parser.add_argument("--connectivity", type=Path)
     parser.add_argument("--agents", nargs="+", choices=["lstm", "dic"], default=["lstm", "dic"])
     parser.add_argument("--batch", type=int, default=20)
+    parser.add_argument("--dic-batch", type=int, default=8)
     parser.add_argument("--lstm-actions", type=int, default=10)
     parser.add_argument("--dic-actions", type=int, default=2)
     parser.add_argument("--width", type=int, default=2048)
@@ -344,10 +347,10 @@ def main() -> None:
     for kind in args.agents:
         steps = args.lstm_actions if kind == "lstm" else args.dic_actions
         rows.append(measure(kind, graphs, store, steps, args))
-        show(rows[-1], args.batch)
+        show(rows[-1])
     if args.json:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        record = {"what": "R2R agents, CPU seconds, one thread", "batch": args.batch}
+        record = {"what": "R2R agents, CPU seconds, one thread"}
         record |= {"floor": FLOOR, "rows": rows, "peak_rss_mb": peak, "torch": torch.__version__}
         args.json.write_text(json.dumps(record, indent=2) + "\n")
 
