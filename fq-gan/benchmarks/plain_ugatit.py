@@ -25,6 +25,8 @@ from fqgan.ugatit.layers import (
     AdaptiveLayerInstanceNorm,
     ClassActivation,
     LayerInstanceNorm,
+    ReflectConv2d,
+    SpectralReflectConv2d,
     UpsampledConv2d,
 )
 from fqgan.ugatit.networks import UgatitNetworks, build_networks
@@ -147,9 +149,19 @@ def _plain_adalin(self: Any, features: Tensor, gain: Tensor, bias: Tensor) -> Te
     return _mixture(features, rho, gain, bias)
 
 
-def _plain_upsampled(self: Any, features: Tensor) -> Tensor:
-    larger = F.pad(F.interpolate(features, scale_factor=2), (1, 1, 1, 1), mode="reflect")
-    return F.conv2d(larger, self.weight, self.bias)
+def _plain_reflected(self: Any, features: Tensor, *, relu: bool = False) -> Tensor:
+    padded = F.pad(F.relu(features) if relu else features, self.border, mode="reflect")
+    return F.conv2d(padded, self.weight, self.bias, self.stride)
+
+
+def _plain_spectral(self: Any, features: Tensor) -> Tensor:
+    padded = F.pad(features, self.border, mode="reflect")
+    return F.conv2d(padded, self.normalized_weight(), self.bias, self.stride)
+
+
+def _plain_upsampled(self: Any, features: Tensor, *, relu: bool = False) -> Tensor:
+    larger = F.interpolate(F.relu(features) if relu else features, scale_factor=2)
+    return F.conv2d(F.pad(larger, (1, 1, 1, 1), mode="reflect"), self.weight, self.bias)
 
 
 def _plain_attention(self: Any, features: Tensor) -> Activation:
@@ -166,6 +178,8 @@ def _plain_attention(self: Any, features: Tensor) -> Activation:
 PLAIN_FORWARDS: dict[type[nn.Module], Any] = {
     LayerInstanceNorm: _plain_lin,
     AdaptiveLayerInstanceNorm: _plain_adalin,
-    UpsampledConv2d: _plain_upsampled,
+    ReflectConv2d: _plain_reflected,
+    UpsampledConv2d: _plain_upsampled,  # one of those, so it comes after
+    SpectralReflectConv2d: _plain_spectral,
     ClassActivation: _plain_attention,
 }

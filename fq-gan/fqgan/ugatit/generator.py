@@ -39,8 +39,8 @@ class ResidualBlock(nn.Module):
         self.norm2 = InstanceNorm(channels)
 
     def forward(self, features: Tensor) -> Tensor:
-        hidden = F.relu_(self.norm1(self.conv1(features)))
-        return self.norm2(self.conv2(hidden)) + features
+        hidden = self.norm1(self.conv1(features))
+        return self.norm2(self.conv2(hidden, relu=True)) + features
 
 
 class AdaptiveBlock(nn.Module):
@@ -54,8 +54,8 @@ class AdaptiveBlock(nn.Module):
         self.norm2 = AdaptiveLayerInstanceNorm(channels, smoothing=smoothing)
 
     def forward(self, features: Tensor, gain: Tensor, bias: Tensor) -> Tensor:
-        hidden = F.relu_(self.norm1(self.conv1(features), gain, bias))
-        return self.norm2(self.conv2(hidden), gain, bias) + features
+        hidden = self.norm1(self.conv1(features), gain, bias)
+        return self.norm2(self.conv2(hidden, relu=True), gain, bias) + features
 
 
 class Generator(nn.Module):
@@ -96,9 +96,10 @@ class Generator(nn.Module):
     def forward(self, images: Tensor) -> Translated:
         """Translate ``images`` (B, C, H, W) in [-1, 1]."""
         self._check(images)
-        hidden = F.relu_(self.first_norm(self.first(images)))
+        hidden = self.first_norm(self.first(images))
         for conv, norm in zip(self.down, self.down_norms, strict=True):
-            hidden = F.relu_(norm(conv(hidden)))
+            hidden = norm(conv(hidden, relu=True))
+        hidden = F.relu_(hidden)
         for block in self.blocks:
             hidden = block(hidden)
         activation = self.cam(hidden)
@@ -107,9 +108,9 @@ class Generator(nn.Module):
         gain, bias = self._style(hidden)
         for block in self.adaptive_blocks:
             hidden = block(hidden, gain, bias)
-        for conv, norm in zip(self.up, self.up_norms, strict=True):
-            hidden = F.relu_(norm(conv(hidden)))
-        return Translated(self.last(hidden).float().tanh(), activation.logits, heatmap)
+        for number, (conv, norm) in enumerate(zip(self.up, self.up_norms, strict=True)):
+            hidden = norm(conv(hidden, relu=number > 0))
+        return Translated(self.last(hidden, relu=True).float().tanh(), activation.logits, heatmap)
 
     def _style(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
         """Gain and bias (B, 4 channels) of all AdaLIN layers."""

@@ -29,6 +29,35 @@ def reflection(kernel: int, stride: int, padding: int) -> Padding:
     return before, after, before, after
 
 
+class _Border(torch.autograd.Function):
+    """Pixels around an image, mirrored or repeated, after an optional ReLU.
+
+    The convolution that follows keeps the padded image for its own gradient; nothing else is kept
+    here, neither the image without its border nor the one without the ReLU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, border: Padding, mirrored: bool, relu: bool) -> Tensor:
+        ctx.border, ctx.mirrored, ctx.relu = border, mirrored, relu
+        padded = F.pad(features, border, mode="reflect" if mirrored else "replicate")
+        if relu:
+            padded.relu_()
+        ctx.save_for_backward(padded)
+        return padded
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:
+        (padded,) = ctx.saved_tensors
+        if ctx.relu:
+            gradient = torch.ops.aten.threshold_backward(gradient, padded, 0)
+        left, right, top, bottom = ctx.border
+        height, width = padded.shape[2] - bottom, padded.shape[3] - right
+        inside = padded[:, :, top:height, left:width]  # for its shape and layout
+        name = "reflection" if ctx.mirrored else "replication"
+        spread = getattr(torch.ops.aten, f"{name}_pad2d_backward")
+        return spread(gradient, inside, ctx.border), None, None, None
+
+
 class ReflectConv2d(nn.Conv2d):
     """Convolution of an image that is mirrored at its borders."""
 
@@ -36,8 +65,9 @@ class ReflectConv2d(nn.Conv2d):
         super().__init__(inputs, outputs, kernel, stride)
         self.border = reflection(kernel, stride, padding)
 
-    def forward(self, features: Tensor) -> Tensor:
-        padded = F.pad(features, self.border, mode="reflect")
+    def forward(self, features: Tensor, *, relu: bool = False) -> Tensor:
+        """Convolve ``features`` (B, I, H, W), or with ``relu`` their positive part."""
+        padded = _Border.apply(features, self.border, True, relu)
         return F.conv2d(padded, self.weight, self.bias, self.stride)
 
 
@@ -49,7 +79,7 @@ class SpectralReflectConv2d(SpectralConv2d):
         self.border = reflection(kernel, stride, padding)
 
     def forward(self, features: Tensor) -> Tensor:
-        padded = F.pad(features, self.border, mode="reflect")
+        padded = _Border.apply(features, self.border, True, False)
         return F.conv2d(padded, self.normalized_weight(), self.bias, self.stride)
 
 
@@ -94,12 +124,12 @@ class UpsampledConv2d(ReflectConv2d):
         sums = [[[1.0, 0.0, 0.0], [0.0, 1.0, 1.0]], [[1.0, 1.0, 0.0], [0.0, 0.0, 1.0]]]
         self.register_buffer("sums", torch.tensor(sums), persistent=False)  # position, tap, of 3
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, I, H, W) -> (B, O, 2 H, 2 W)."""
+    def forward(self, features: Tensor, *, relu: bool = False) -> Tensor:
+        """(B, I, H, W), or with ``relu`` their positive part, to (B, O, 2 H, 2 W)."""
         with torch.autocast(features.device.type, enabled=False):
             kernels = torch.einsum("rik,sjl,ockl->rsocij", self.sums, self.sums, self.weight)
         assert self.bias is not None
-        padded = F.pad(features, (1, 1, 1, 1), mode="replicate")
+        padded = _Border.apply(features, (1, 1, 1, 1), False, relu)
         parts = F.conv2d(padded, kernels.flatten(0, 2), self.bias.repeat(len(PHASES)))
         return _Interleave.apply(parts.unflatten(1, (2, 2, -1)))
 

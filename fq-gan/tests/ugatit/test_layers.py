@@ -128,6 +128,28 @@ def test_padding_is_asymmetric_where_the_authors_pad_so():
     assert reflection(7, 1, 3) == (3, 3, 3, 3)
 
 
+@pytest.mark.parametrize("relu", [False, True])
+@pytest.mark.parametrize("shape", [(3, 1, 1), (3, 2, 1), (4, 1, 1)])
+def test_borders_have_first_and_second_derivatives(relu, shape):
+    conv = ReflectConv2d(2, 2, *shape).double()
+    images = torch.randn(1, 2, 6, 5, dtype=torch.float64, requires_grad=True)
+
+    def ours(features):
+        return conv(features, relu=relu)
+
+    def plain(features):
+        padded = F.pad(F.relu(features) if relu else features, conv.border, mode="reflect")
+        return F.conv2d(padded, conv.weight, conv.bias, conv.stride)
+
+    torch.testing.assert_close(ours(images), plain(images))
+    found = []
+    for function in (ours, plain):
+        (first,) = torch.autograd.grad(function(images).square().sum(), images, create_graph=True)
+        found.append((first, *torch.autograd.grad(first.square().sum(), images)))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
 def test_summed_kernels_do_what_upsampling_and_the_convolution_do(layout):
     images = torch.randn(2, 3, 5, 4).contiguous(memory_format=layout).requires_grad_()
