@@ -1,9 +1,10 @@
 """A whole training iteration: without quantization, with 64 and with 1024 codes; ours and plain.
 
 ``python benchmarks/training_iteration.py --out runs/bench/training_iteration.json``; about three
-minutes on a CPU. The CIFAR-10 recipe at width 32 (4 updates of D), one thread, uniform images, batch
-8; the recorded speed of the authors' code is that of ``--batch 32 --rounds 4 --repeats 2``, 10 to 20
-minutes. Every variant in a fresh process, whose first iteration is not counted; variants in turn.
+minutes on a CPU. The CIFAR-10 recipe at width 32 (4 updates of D), one thread, uniform images,
+batch 8; the speed of the authors' code was recorded at ``--batch 32 --rounds 4 --repeats 2``, which
+takes 10 to 20 minutes. Every variant in a fresh process, whose first iteration is not counted;
+variants in turn.
 """
 
 from __future__ import annotations
