@@ -49,8 +49,8 @@ class ModelAverage:
         if averaged:
             ends = [sources[i] for i in averaged]
             torch._foreach_lerp_([targets[i] for i in averaged], ends, 1.0 - decay)
-        for i in copied:
-            targets[i].copy_(sources[i])
+        if copied:
+            torch._foreach_copy_([targets[i] for i in copied], [sources[i] for i in copied])
 
     def state_dict(self) -> dict[str, Any]:
         """That of the averaged copy, with the model's own keys."""
