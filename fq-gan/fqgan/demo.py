@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from . import plots
 from .biggan import presets as biggan
 from .biggan.train import train as train_biggan
 from .runtime.command import parse
 from .runtime.logs import read_metrics
+from .stylegan2 import presets as stylegan2
+from .stylegan2.options import Stylegan2Train
+from .stylegan2.train import train as train_stylegan2
 from .ugatit import presets as ugatit
 from .ugatit.options import directions
 from .ugatit.train import train as train_ugatit
@@ -23,20 +25,31 @@ NOT_COMPARABLE = "random features, not comparable with published figures"
 class DemoConfig:
     """Train the demo of a family, then show what came of it."""
 
-    family: Literal["biggan", "ugatit"] = "biggan"
-    """biggan draws ten shapes, in four minutes; ugatit turns filled shapes into inked ones."""
+    family: Literal["biggan", "ugatit", "stylegan2"] = "biggan"
+    """biggan draws ten shapes, in four minutes, stylegan2 as well; ugatit inks filled shapes."""
     run_dir: str = ""
-    """Folder of the run; empty: runs/demo, runs/ugatit-demo."""
+    """Folder of the run; empty: runs/demo, runs/ugatit-demo, runs/stylegan2-demo."""
     max_steps: int = 0
-    """Iterations; 0: those of the preset."""
+    """Iterations, of stylegan2 images; 0: those of the preset."""
     smallest: bool = False
     """A few iterations: does everything run."""
     baseline: bool = False
-    """Without the quantizer: plain BigGAN or U-GAT-IT."""
+    """Without the quantizer: plain BigGAN, U-GAT-IT or StyleGAN2."""
 
     def __post_init__(self) -> None:
         if self.max_steps < 0:
             raise ValueError(f"--max-steps must not be negative, got {self.max_steps}")
+
+
+class Demo(NamedTuple):
+    """How the demo of a family runs."""
+
+    preset: str
+    presets: Mapping[str, tuple[str, Any]]
+    shorten: Callable[[Any, int], Any]  # run and iterations (0: all) -> run
+    train: Callable[[Any], Any]
+    shown: Callable[[Any], list[str]]  # what lies where; the curves come second
+    smallest: int  # iterations
 
 
 def main(argv: Sequence[str]) -> None:
@@ -48,44 +61,51 @@ def main(argv: Sequence[str]) -> None:
 
 def demo(config: DemoConfig) -> list[str]:
     """Train, draw, and return the lines that say what is where."""
-    drawing = config.family == "biggan"
-    name = "demo" if drawing else "ugatit-demo"
-    preset: Any = (biggan if drawing else ugatit).PRESETS[name][1]
-    steps = (
-        4
-        if config.smallest
-        else config.max_steps or (preset.max_steps if drawing else preset.last_step)
-    )
-    run = replace(
-        preset,
-        run_dir=config.run_dir or f"runs/{name}",
-        max_steps=steps,
-        evaluate_every=min(preset.evaluate_every, steps),
-        sample_every=min(preset.sample_every, steps),
-    )
+    chosen = DEMOS[config.family]
+    preset = chosen.presets[chosen.preset][1]
+    run = replace(preset, run_dir=config.run_dir or f"runs/{chosen.preset}")
+    run = chosen.shorten(run, chosen.smallest if config.smallest else config.max_steps)
     if config.baseline:
         run = replace(run, quantizer=replace(run.quantizer, layers=()))
-    (train_biggan if drawing else train_ugatit)(run)
+    chosen.train(run)
     curves = plots.try_plot(run.folder)
-    found = drawn(run.folder, steps) if drawing else translated(run, steps)
+    found = chosen.shown(run)
     return [found[0], f"curves: {curves or plots.MISSING}", *found[1:]]
 
 
-def drawn(run_dir: Path, steps: int) -> list[str]:
-    """The sheet of BigGAN, and its scores."""
-    scored = [row for row in read_metrics(run_dir) if "fid" in row]
+def shorten_iterations(run: Any, steps: int) -> Any:
+    """``run`` with so many iterations, drawn and scored at its end at the latest."""
+    steps = steps or getattr(run, "last_step", run.max_steps)
+    return replace(
+        run,
+        max_steps=steps,
+        evaluate_every=min(run.evaluate_every, steps),
+        sample_every=min(run.sample_every, steps),
+    )
+
+
+def shorten_images(run: Stylegan2Train, count: int) -> Stylegan2Train:
+    """``run`` with so many images; its end is always drawn and scored."""
+    if not count:
+        return run
+    return replace(run, schedule=replace(run.schedule, total_kimg=count / 1000))
+
+
+def drawn(run: Any) -> list[str]:
+    """The newest sheet of BigGAN or StyleGAN2, and the scores."""
+    scored = [row for row in read_metrics(run.folder) if "fid" in row]
     fids = ", ".join(f"{row['fid']:.2f} at {int(row['step'])}" for row in scored)
-    sheet = run_dir / "samples" / f"fixed_{steps:06d}.png"
-    return [
-        f"samples, one row a class: {sheet}",
-        f"FID by iteration, {NOT_COMPARABLE}: {fids}",
-    ]
+    unit = "images" if "iteration" in scored[-1] else "iteration"
+    content = "random latents" if unit == "images" else "one row a class"
+    sheet = max((run.folder / "samples").glob("fixed_*.png"))
+    return [f"samples, {content}: {sheet}", f"FID by {unit}, {NOT_COMPARABLE}: {fids}"]
 
 
-def translated(run: Any, steps: int) -> list[str]:
+def translated(run: Any) -> list[str]:
     """The sheets of U-GAT-IT, and its scores in both directions."""
     ways = directions(run.domain_names)
-    sheets = " and ".join(str(run.folder / "samples" / f"{way}_{steps:06d}.png") for way in ways)
+    name = f"{run.max_steps:06d}.png"
+    sheets = " and ".join(str(run.folder / "samples" / f"{way}_{name}") for way in ways)
     lines = [
         f"translations, a row an image; columns: itself, into its own domain, there, back: {sheets}"
     ]
@@ -99,3 +119,12 @@ def translated(run: Any, steps: int) -> list[str]:
             f"untranslated {untouched:.2f}"
         )
     return lines
+
+
+DEMOS = {
+    "biggan": Demo("demo", biggan.PRESETS, shorten_iterations, train_biggan, drawn, 4),
+    "ugatit": Demo("ugatit-demo", ugatit.PRESETS, shorten_iterations, train_ugatit, translated, 4),
+    "stylegan2": Demo(
+        "stylegan2-demo", stylegan2.PRESETS, shorten_images, train_stylegan2, drawn, 32
+    ),
+}

@@ -3,6 +3,7 @@ import pytest
 from fqgan.biggan.presets import PRESETS, SMOKE
 from fqgan.demo import DemoConfig, main
 from fqgan.runtime.logs import read_metrics
+from fqgan.stylegan2.presets import PRESETS as STYLEGAN2_PRESETS, SMOKE as STYLEGAN2_SMOKE
 from fqgan.ugatit.presets import PRESETS as UGATIT_PRESETS, SMOKE as UGATIT_SMOKE
 
 
@@ -27,6 +28,16 @@ def test_the_demo_of_ugatit_ends_with_two_sheets_and_two_scores(tmp_path, capsys
         assert f"KID x 100 of {way}" in line
         assert "at 0, " in line
     assert "curves" in curves
+
+
+def test_the_demo_of_stylegan2_counts_images(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(STYLEGAN2_PRESETS, "stylegan2-demo", ("in miniature", STYLEGAN2_SMOKE))
+    main(["--family", "stylegan2", "--run-dir", str(tmp_path), "--max-steps", "8"])
+    sheet, curves, scores = capsys.readouterr().out.splitlines()
+    assert str(tmp_path / "samples" / "fixed_00000008.png") in sheet
+    assert "curves" in curves
+    assert "FID by images" in scores
+    assert scores.endswith(" at 8")
 
 
 def test_a_negative_number_of_iterations_is_named():
