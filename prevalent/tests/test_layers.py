@@ -1,0 +1,73 @@
+"""Imports point down only, no command imports another, and every module has its tests."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "prevalent"
+TESTS = Path(__file__).parent
+LAYERS = [
+    ("runtime",),
+    ("simulator", "config", "agent_config", "assistance_config"),
+    ("metrics", "objectives"),
+    ("models",),
+    ("data", "optimizer"),
+    ("environments", "agent_options", "dialog_options", "assistance_options"),
+    ("agents", "agent_presets", "dialog_presets", "assistance_presets", "curves", "maps"),
+    (),  # the commands: every other module of the package
+    ("__main__",),
+]
+COMMANDS = LAYERS.index(())
+SHARED = {"demo"}  # runs the other commands
+TESTED_THROUGH = {  # parts of a module that has tests of its own
+    "agents.dialog_rollout": "agents.dialog",
+    "agents.assistance_rollout": "agents.assistance",
+    "runtime.random_state": "runtime.checkpoint",
+}
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def layer_of(part: str) -> int:
+    return next((i for i, names in enumerate(LAYERS) if part in names), COMMANDS)
+
+
+def imported_parts(path: Path) -> set[str]:
+    """First parts of the package's modules that ``path`` imports at its top."""
+    here = path.relative_to(PACKAGE).with_suffix("").parts
+    parts = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = here[: len(here) - node.level]
+            module = [*base, *(node.module or "").split(".")] if node.module else list(base)
+            parts |= {module[0]} if module else {alias.name for alias in node.names}
+    return parts
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_downwards(path):
+    own = path.relative_to(PACKAGE).with_suffix("").parts[0]
+    for name in imported_parts(path) - {own, "__init__"}:
+        assert layer_of(name) <= layer_of(own), f"{path} may not import {name}"
+        if layer_of(own) == COMMANDS and own not in SHARED:
+            assert layer_of(name) < COMMANDS, f"{path} may not import {name}"
+
+
+def test_the_simulator_needs_no_torch():
+    for path in PACKAGE.joinpath("simulator").glob("*.py"):
+        assert "import torch" not in path.read_text(), path
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_files_are_of_a_size_that_can_be_read(path):
+    assert len(path.read_text().splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_every_module_has_a_test(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    if path.stem.startswith("__") or ".".join(parts) in TESTED_THROUGH:
+        return
+    own = TESTS.joinpath(*parts[:-1], f"test_{path.stem}.py").is_file()
+    name = ".".join(("prevalent", *parts))
+    assert own or any(f"{name} import" in test.read_text() for test in TESTS.rglob("test_*.py"))
