@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .config import default_data_dir
+from .data.assistance import HELPERS, read_routes, read_tasks
 from .data.results import read_json_list
 from .runtime.archive import extract
 from .runtime.command import parse
@@ -137,7 +138,7 @@ def prepare_ndh(config: PrepareConfig) -> Path:
 
 
 def prepare_hanna(config: PrepareConfig) -> Path:
-    """HANNA's tasks, routes and action space."""
+    """HANNA's tasks, routes and vocabulary; every record is read."""
     folder = config.data_dir / "hanna"
     if not (folder / "hanna_train.json").exists():
         archive = config.data_dir / "archives" / "hanna_data.zip"
@@ -147,6 +148,9 @@ def prepare_hanna(config: PrepareConfig) -> Path:
         if found is None:
             raise ValueError(f"{archive} holds no hanna_train.json; delete it and try again")
         found.parent.rename(folder)
+    for split in HELPERS:
+        read_tasks(config.data_dir, split)
+    read_routes(config.data_dir)
     return folder
 
 

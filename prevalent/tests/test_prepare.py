@@ -1,11 +1,12 @@
 """Data sets are prepared once, and what is missing is named."""
 
 import json
+import shutil
 
 import pytest
 
 from prevalent.data.triplets import read_triplets
-from prevalent.prepare import PrepareConfig, main
+from prevalent.prepare import PrepareConfig, main, prepare_hanna
 from tests.factories import make_scan, write_connectivity
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "go", "to", "the", "door", "."]
@@ -57,3 +58,11 @@ def test_a_network_folder_without_a_network_is_named(world):
     options = ["--data-dir", str(world), "--skyboxes", str(world), "--resnet", str(world)]
     with pytest.raises(FileNotFoundError, match=r"holds no config\.json"):
         main(["features", *options])
+
+
+def test_hannas_files_are_read_when_they_are_there(toy_world, tmp_path):
+    assert prepare_hanna(PrepareConfig(data_dir=toy_world)) == toy_world / "hanna"
+    shutil.copytree(toy_world / "hanna", tmp_path / "hanna")
+    (tmp_path / "hanna/hanna_test_unseen.json").write_text('[{"scan": "house"}]')
+    with pytest.raises(ValueError, match="item 0 has no 'path_id'"):
+        prepare_hanna(PrepareConfig(data_dir=tmp_path))

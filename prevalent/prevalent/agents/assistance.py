@@ -177,7 +177,7 @@ def search_losses(
     the agents of all processes.
     """
     device = walked.steps[0].logits.device
-    sums = [[], []]  # type: list[list[Tensor]]
+    sums: list[list[Tensor]] = [[], []]
     counts = torch.zeros(2, config.train_length)
     for t, step in enumerate(walked.steps):
         counts[0, t] = int((step.teacher != IGNORE).sum())
@@ -244,8 +244,8 @@ def records(
             "time": [one.time for one in seen],
             "time_on_task": [int(one.time_on_task[i]) for one in seen],
             "message": [
-                None if step.messages[i] is None else step.messages[i].record(environment.graphs)
-                for step in steps
+                None if message is None else message.record(environment.graphs)
+                for message in (step.messages[i] for step in steps)
             ],
         }
         if walked.lesson is not None:

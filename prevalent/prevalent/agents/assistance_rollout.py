@@ -204,7 +204,7 @@ class _Walker:
         ids = torch.from_numpy(np.ascontiguousarray(tokens[:, :used])).to(device)
         where = torch.from_numpy(rows).to(device), torch.from_numpy(new).to(device)
         self.policy.navigation.read(self.navigating, ids, *where)
-        if self.policy.ask is not None:
+        if self.policy.ask is not None and self.asking is not None:
             self.policy.ask.read(self.asking, ids, *where)
 
     def _ask(
@@ -217,7 +217,7 @@ class _Walker:
     ) -> tuple[NDArray[np.bool_], Tensor | None, Tensor | None]:
         """Who requests help (B,), with the logits of that decision and of its reasons."""
         able = seen.requestable & ~seen.ended
-        if self.policy.ask is None:
+        if self.policy.ask is None or self.asking is None:
             asked = able & self._rule(seen)
             self.last_asked = np.where(asked, seen.time, self.last_asked)
             return asked, None, None

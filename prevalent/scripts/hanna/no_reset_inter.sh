@@ -1,0 +1,8 @@
+#!/usr/bin/env bash
+# HANNA's ablation that forgets no subtask. No figure in this paper. One GPU.
+# Hours on our hardware: not run (needs the ResNet-152 features and HANNA's data).
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+run_dir=${RUN_DIR:-runs/hanna/no-reset-inter}
+torchrun --standalone --nproc-per-node "${GPUS:-1}" \
+  -m prevalent train-hanna no-reset-inter --run-dir "$run_dir" "$@"
