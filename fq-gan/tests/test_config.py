@@ -41,6 +41,11 @@ def test_a_dry_run_prints_the_checked_options(capsys):
         ),
         (["evaluate", "--run-dir", "nowhere"], "nowhere is not the folder of a run"),
         (["sample", "--weights", "nowhere"], "no weights were found in nowhere"),
+        (["translate", "--weights", "nowhere", "--input", "a.png"], "no checkpoint was found in"),
+        (
+            ["train", "ugatit-smoke", "--data.source", "folders", "--data.path", "nowhere"],
+            "--data.path nowhere is not a folder; it must hold trainA",
+        ),
         (["plot", "nowhere"], "no rows in metrics.jsonl"),
         (["migrate", "--dataset", "MNIST"], "--dataset MNIST is none of the authors'"),
         (["paint"], "unknown verb 'paint'"),
