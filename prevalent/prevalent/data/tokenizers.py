@@ -104,7 +104,7 @@ class WordPieceTokenizer:
 
     def number_of(self, piece: str) -> int:
         """The id of one word piece; that of [UNK] where there is no such piece."""
-        return int(self._tokenizer.convert_tokens_to_ids(piece))
+        return int(self._tokenizer.convert_tokens_to_ids([piece])[0])
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text as it is; bracketed special words are recognized, none are added."""
