@@ -5,10 +5,12 @@ import os
 import socket
 import subprocess
 import sys
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 from prevalent.__main__ import main
 from prevalent.agent_config import OptimizerConfig
@@ -63,13 +65,17 @@ def test_the_command_trains_and_keeps_snapshots(trained):
 
 
 def test_a_run_is_evaluated_and_its_results_can_be_scored_again(trained, toy_world):
-    words = ["--task", "hanna", "--split", "test_seen"]
+    words = ["--task", "hanna", "--split", "test_seen_env_unseen_anna"]
     run = ["--run-dir", str(trained), "--snapshot", "last", "--device", "cpu"]
     with pytest.raises(SystemExit, match="0"):
         main(["evaluate", *words, *run, "--row", "PREVALENT"])
-    record = json.loads((trained / "evaluation_test_seen.json").read_text())
-    assert (record["task"], record["split"], record["row"]) == ("hanna", "test_seen", "PREVALENT")
-    results = trained / "results_test_seen.json"
+    record = json.loads((trained / "evaluation_test_seen_env_unseen_anna.json").read_text())
+    assert (record["task"], record["split"], record["row"]) == (
+        "hanna",
+        "test_seen_env_unseen_anna",
+        "PREVALENT",
+    )
+    results = trained / "results_test_seen_env_unseen_anna.json"
     assert read_results(results, "hanna")
     output = trained / "again.json"
     words += ["--results", str(results), "--data-dir", str(toy_world), "--output", str(output)]
@@ -134,8 +140,6 @@ def test_an_agent_continues_another_run(toy_world, tmp_path, trained):
 
 
 def test_a_checkpoint_of_the_authors_is_loaded(toy_world, tmp_path):
-    import torch
-
     agent = train_hanna(search_run(toy_world, tmp_path / "a", max_steps=1, held_out=()))
     state = {
         f"{name}.{key}": value
@@ -143,7 +147,7 @@ def test_a_checkpoint_of_the_authors_is_loaded(toy_world, tmp_path):
         for key, value in module.state_dict().items()
     }
     path = tmp_path / "hanna_last.ckpt"
-    torch.save({"model_state_dict": state, "iter": 7}, path)
+    torch.save({"model_state_dict": state, "iter": 7, "hparams": Namespace(lr=1e-4)}, path)
     other = train_hanna(search_run(toy_world, tmp_path / "b", max_steps=1, held_out=(), seed=5))
     load_assistance_weights(path, other.modules)
     assert_same_modules(agent.modules, other.modules)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from argparse import Namespace
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -152,7 +153,8 @@ def load_assistance_weights(
     if path.is_dir():
         load_agent(path, modules)
         return
-    content = read_weights(path)
+    with torch.serialization.safe_globals([Namespace]):  # their options: names and plain values
+        content = read_weights(path)
     if "model_state_dict" not in content:
         raise ValueError(
             f"{path} is no checkpoint of HANNA's code: it has no model_state_dict; give NAME_last."

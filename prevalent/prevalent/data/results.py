@@ -46,7 +46,9 @@ def read_references(data_dir: Path, task: Task, split: str) -> list[Reference]:
     if task == "r2r":
         instructions = expand(read_paths(data_dir, split), split)
         return [Reference(i.id, i.scan, i.path[0], {"path": i.path}) for i in instructions]
-    path = data_dir / task / (f"{split}.json" if task == "ndh" else f"hanna_{split}.json")
+    # The authors' names of HANNA's splits also say whose routes ANNA tells (..._env_seen_anna).
+    name = split if task == "ndh" else f"hanna_{split.partition('_env_')[0]}"
+    path = data_dir / task / f"{name}.json"
     items = read_json_list(path, f"fetch it with `prevalent prepare {task}`")
     if task == "ndh":
         return [
