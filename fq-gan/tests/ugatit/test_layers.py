@@ -18,6 +18,7 @@ from fqgan.ugatit.layers import (
     ReflectConv2d,
     SpectralReflectConv2d,
     UpsampledConv2d,
+    channel_moments,
     kernels,
     reflection,
 )
@@ -176,6 +177,18 @@ def test_the_mixture_is_between_instance_norm_and_layer_norm():
     torch.nn.init.constant_(norm.rho, 0.3)
     mixed = 0.3 * F.instance_norm(x) + 0.7 * F.layer_norm(x, x.shape[1:])
     torch.testing.assert_close(norm(x), mixed, atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_moments_and_their_gradients_are_those_of_torch(layout):
+    x = (torch.randn(2, 3, 5, 4) + 7.0).contiguous(memory_format=layout).requires_grad_()
+    variance, mean = torch.var_mean(x, dim=(2, 3), correction=0, keepdim=True)
+    ours = channel_moments(x)
+    torch.testing.assert_close(ours, (mean, variance), atol=1e-6, rtol=1e-5)
+    for loss in (lambda m, v: (m * v).sum(), lambda m, v: (m.sin() + v.sqrt()).sum()):
+        (one,) = torch.autograd.grad(loss(*ours), x, retain_graph=True)
+        (other,) = torch.autograd.grad(loss(mean, variance), x, retain_graph=True)
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-4)
 
 
 def test_the_gradient_of_the_mixture_is_right():
