@@ -104,7 +104,9 @@ class WordPieceTokenizer:
 
     def number_of(self, piece: str) -> int:
         """The id of one word piece; that of [UNK] where there is no such piece."""
-        return int(self._tokenizer.convert_tokens_to_ids([piece])[0])
+        numbers = self._tokenizer.convert_tokens_to_ids([piece])
+        assert isinstance(numbers, list)
+        return numbers[0]
 
     def pieces(self, texts: Sequence[str]) -> list[list[int]]:
         """Ids of each text as it is; bracketed special words are recognized, none are added."""
