@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from prevalent.agents import assistance
 from prevalent.agents.assistance import records, search_losses
 from prevalent.assistance_config import SearchConfig
 from tests.small_agents import make_bert
@@ -91,3 +92,33 @@ def test_batches_of_any_size_walk_alike_if_agents_forget_on_their_own():
     together = agent.act([tasks], "train_seen")
     alone = agent.act([[task] for task in tasks], "train_seen")
     assert together == alone
+
+
+def test_processes_that_share_a_batch_have_the_loss_of_one(monkeypatch):
+    agent = make_agent(reset="own", search=SearchConfig(train_length=6))
+    tasks = make_tasks(agent.environment.graphs, 5)
+
+    def first(_, answers):
+        return answers[0]
+
+    whole = agent.rollout(tasks, "train_seen", "sample", pick=first)
+    parts = []
+    for rows in (slice(0, 2), slice(2, 5)):
+        draws = [
+            drawn[rows]
+            for step in whole.steps
+            for drawn in (np.maximum(step.action, 0), step.asked.astype(int))
+        ]
+        parts.append(agent.rollout(tasks[rows], "train_seen", "sample", pick=first, draws=draws))
+    counts = []
+    monkeypatch.setattr(assistance, "reduce_mean", lambda value: counts.append(value) or value)
+    for part in parts:
+        search_losses(part, agent.search)
+    mean = sum(counts) / 2
+    monkeypatch.setattr(assistance, "reduce_mean", lambda value: mean.clone())
+    shared = [search_losses(part, agent.search) for part in parts]
+    monkeypatch.setattr(assistance, "reduce_mean", lambda value: value)
+    alone = search_losses(whole, agent.search)
+    for name in ("navigation", "asking"):
+        together = sum(getattr(one, name) for one in shared) / 2
+        torch.testing.assert_close(together, getattr(alone, name))

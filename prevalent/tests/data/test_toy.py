@@ -126,6 +126,12 @@ def test_object_tasks_and_routes_have_the_fields_of_hanna(world):
     routes = read(world, "hanna/routes.json")
     splits = {route["split"] for own in routes.values() for route in own}
     assert splits == {"train_seen", "train_unseen", "val", "test"}
+    for own in routes.values():  # every way is told in both splits of its house, so help is near
+        assert len({tuple(route["path"]) for route in own}) * 2 == len(own)
+    words = (world / "hanna/vocab.txt").read_text().split()
+    told = {word for own in routes.values() for r in own for word in r["instruction"].split()}
+    assert "find" in words
+    assert len(told - set(words)) <= len(told) // 4
     for name in ("train", "val_seen", "val_unseen", "test_seen", "test_unseen"):
         for item in read(world, f"hanna/hanna_{name}.json"):
             assert len({path[0] for path in item["paths"]}) == 1
