@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..data.batches import Batches, next_images, some
 from ..data.datasets import build_batches, build_images
@@ -23,7 +23,9 @@ from ..runtime.rundir import open_run
 from ..runtime.signals import StopSignal
 from ..scoring import Scorer
 from ..sheets import save_sheet
+from ..weight_files import load_into
 from .build import build_discriminator, build_generator
+from .config import Stylegan2Config
 from .generator import Generator
 from .growing import fade_reals
 from .options import Stylegan2Train, share_phase
@@ -65,13 +67,7 @@ def train(config: Stylegan2Train) -> Generator:
         images = build_images(config.data, seed=config.seed)
         scorer = Scorer(config.scoring, images, world.device) if config.evaluate_kimg else None
         networks = config.networks(len(images.class_names))
-        torch.manual_seed(config.seed)  # the same initial weights on every rank
-        generator, discriminator = build_generator(networks), build_discriminator(networks)
-        if config.initial_weights:
-            start_from(config.initial_weights, generator, discriminator)
-        layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        for network in (generator, discriminator):
-            network.to(world.device, memory_format=layout)  # type: ignore[call-overload]
+        generator, discriminator = build_networks(config, networks, world.device)
         torch.manual_seed(config.seed + world.rank)  # noise that differs between the ranks
         latents = Latents(
             generator.latent_dim, max(1, networks.label_size), seed=config.seed, device=world.device
@@ -84,6 +80,8 @@ def train(config: Stylegan2Train) -> Generator:
         precision = MixedPrecision(config.precision, world.device)
         step = GanStep(generator, discriminator, config.step, precision=precision, draw=draw)
         average = cast(Generator, step.average.module)
+        if config.initial_weights:
+            load_into(average, Path(config.initial_weights) / "model.safetensors")
         phase = phase_at(round(config.initial_kimg * 1000), config.schedule, resolution)
         batches = build_batches(
             config.data, images, share_phase(phase, world.size)[0], seed=config.seed,
@@ -162,6 +160,20 @@ def train(config: Stylegan2Train) -> Generator:
                     if last and not ended:
                         stop.leave(progress.step)
         return average
+
+
+def build_networks(
+    config: Stylegan2Train, networks: Stylegan2Config, device: torch.device
+) -> tuple[Generator, nn.Module]:
+    """G and D on ``device``, with first weights or those to go on from, alike on every rank."""
+    torch.manual_seed(config.seed)
+    generator, discriminator = build_generator(networks), build_discriminator(networks)
+    if config.initial_weights:
+        start_from(config.initial_weights, generator, discriminator)
+    layout = torch.channels_last if config.channels_last else torch.contiguous_format
+    for network in (generator, discriminator):
+        network.to(device, memory_format=layout)  # type: ignore[call-overload]
+    return generator, discriminator
 
 
 def enter_phase(phase: Phase, step: GanStep, batches: Batches, progress: ImageProgress) -> None:

@@ -99,6 +99,20 @@ def test_a_choice_of_images_is_fixed_and_spread():
     assert torch.equal(some(10, 0), torch.arange(10))
 
 
+@pytest.mark.parametrize("prefetch", [0, 3])
+def test_another_batch_size_goes_on_in_the_same_order(image_folder, prefetch):
+    images = read_folder(image_folder, resolution=8, workers=2)
+    single = Batches(images, 1, prefetch=0)
+    expected = torch.cat([next(single).images for _ in range(10)])
+    batches = Batches(images, 4, prefetch=prefetch)
+    found = [next(batches).images]
+    batches.resize(3)
+    found += [next(batches).images, next(batches).images]
+    assert torch.equal(torch.cat(found), expected)
+    assert batches.images_seen == 10
+    batches.close()
+
+
 @pytest.mark.gpu
 def test_batches_on_a_gpu_equal_those_on_the_cpu(image_folder):
     if not torch.cuda.is_available():

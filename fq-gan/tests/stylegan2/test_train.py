@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from runs import finish, free_ports, start, tiny_stylegan2, weights_of
+from safetensors.torch import load_file
 
 from fqgan.runtime.checkpoint import Checkpoint
 from fqgan.runtime.command import Stopped
@@ -174,13 +175,43 @@ def test_a_loss_that_is_not_a_number_stops_before_anything_is_saved(tmp_path, mo
     assert Checkpoint(tmp_path).steps() == [4, 8]
 
 
+def test_a_run_in_mixed_precision_stays_finite_and_its_dictionary_in_fp32(tmp_path):
+    train(tiny_stylegan2(tmp_path, precision="bf16", channels_last=True))
+    state = load_file(tmp_path / "model/discriminator.safetensors")
+    dictionaries = [value for name, value in state.items() if name.startswith("quantizers.")]
+    assert dictionaries
+    assert all(value.dtype == torch.float32 for value in dictionaries if value.is_floating_point())
+    assert all(value.isfinite().all() for value in dictionaries)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_a_run_on_a_gpu_resumes_and_scores(tmp_path, precision):
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA device")
+    options = {"device": "cuda", "precision": precision, "channels_last": True}
+    run = tiny_stylegan2(tmp_path, evaluate_kimg=0.004, sample_kimg=0.004, **options)
+    train(run)
+    train(total(run, 0.016))
+    rows = read_metrics(tmp_path)
+    assert rows[-1]["step"] == 16
+    assert "fid" in rows[-1]
+
+
 def test_a_run_goes_on_from_weights_and_their_number_of_images(tmp_path):
     train(total(tiny_stylegan2(tmp_path / "first"), 0.008))
     run = tiny_stylegan2(
         tmp_path / "second", initial_weights=str(tmp_path / "first/model"), initial_kimg=0.008
     )
-    train(total(run, 0.012))
+    still = replace(run, step=replace(run.step, average_kimg=1e9))  # the average stays put
+    train(total(still, 0.012))
     assert [row["step"] for row in read_metrics(tmp_path / "second")] == [12]
+    first, second = (
+        load_file(tmp_path / name / "model/model.safetensors") for name in ("first", "second")
+    )
+    name = "mapping.dense0.weight"
+    torch.testing.assert_close(first[name], second[name], rtol=0, atol=1e-6)
+    assert not torch.equal(first[name], load_file(tmp_path / "first/model/raw.safetensors")[name])
     assert read_metrics(tmp_path / "second")[0]["iteration"] == 1
 
 
