@@ -1,8 +1,11 @@
+import json
+
 import pytest
 import torch
 
 from fqgan.data.toy import toy_images
-from fqgan.scoring import Scorer, ScoringOptions
+from fqgan.metrics.features import build_extractor
+from fqgan.scoring import Scorer, ScoringOptions, record_evaluation
 
 
 def test_images_of_the_data_score_better_than_noise(tmp_path):
@@ -17,6 +20,17 @@ def test_images_of_the_data_score_better_than_noise(tmp_path):
     assert good["fid"] < noise["fid"] / 4
     assert good["precision"] > noise["precision"]
     assert len(list(tmp_path.rglob("*.npz"))) == 1  # the data's statistics, made once
+
+
+def test_an_evaluation_says_what_its_features_are_if_it_has_any(tmp_path):
+    extractor = build_extractor("random")
+    record_evaluation(tmp_path, {"fid": 1.0}, extractor)
+    record_evaluation(tmp_path, {"ppl_wend": 2.0}, None)
+    lines = (tmp_path / "evaluations.jsonl").read_text().splitlines()
+    one, two = (json.loads(line) for line in lines)
+    assert one["features"] == "random"
+    assert not one["comparable"]
+    assert two.keys() == {"ppl_wend", "date"}
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from runs import finish, free_ports, start, tiny_stylegan2, weights_of
 from safetensors.torch import load_file
 
@@ -87,6 +89,15 @@ def test_a_run_that_grows_resumes_within_a_transition(tmp_path, architecture):
     sizes = [row["batch_size"] for row in read_metrics(tmp_path / "whole")]
     assert sizes[0] == 8
     assert sizes[-1] == 4
+
+
+def test_networks_that_still_grow_are_drawn_and_scored(tmp_path):
+    options = {"evaluate_kimg": 0.016, "sample_kimg": 0.008}
+    train(growing_run(tmp_path, "growing", **options))
+    assert sum("fid" in row for row in read_metrics(tmp_path)) == 2
+    with Image.open(tmp_path / "samples/fixed_00000008.png") as sheet:
+        blocks = np.asarray(sheet)[2:18, 2:18].reshape(8, 2, 8, 2, 3)
+    assert (blocks == blocks[:, :1, :, :1]).all()  # half of the resolution, enlarged
 
 
 def test_the_optimizers_start_anew_where_growing_starts_or_ends():
