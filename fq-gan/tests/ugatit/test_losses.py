@@ -129,7 +129,7 @@ def test_the_penalty_reaches_the_weights_and_leaves_the_dictionaries_alone():
 def test_l2_is_half_the_squared_norm_of_kernels_without_norms_and_biases():
     networks = build_networks(tiny_ugatit())
     expected = sum(
-        float(value.double().square().sum())
+        float(value.detach().double().square().sum())
         for name, value in networks.named_parameters()
         if value.ndim > 1
     )
