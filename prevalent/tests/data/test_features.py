@@ -1,15 +1,22 @@
 """The feature store and the table on the device."""
 
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from prevalent.data.feature_files import FeatureRow, write_hdf5, write_npy, write_tsv
-from prevalent.data.features import DeviceFeatures, FeatureStore, expand_angles, synthetic_features
+from prevalent.data.features import (
+    DeviceFeatures,
+    FeatureStore,
+    expand_angles,
+    open_store,
+    synthetic_features,
+)
 from prevalent.simulator.geometry import angle_features, angle_table
-from tests.factories import make_graphs
+from tests.factories import make_graphs, random_scan
 
 NAMES = ["house_a", "house_b", "house_c", "house_d"]
 
@@ -146,3 +153,15 @@ def test_a_store_that_was_saved_is_the_same(tmp_path):
     assert again.rows == store.rows
     assert all(isinstance(row, FeatureRow) for row in again.items())
     np.testing.assert_array_equal(again.array, store.array)
+
+
+def test_features_are_opened_or_made_for_the_scans_of_a_task(tmp_path):
+    graphs = make_graphs(one=random_scan(1), two=random_scan(2))
+    made = open_store(tmp_path, None, graphs, ["one"], 3)
+    assert (len(made), made.width) == (len(graphs.connected("one")), 3)
+    made.save(tmp_path / "some.npy")
+    assert open_store(tmp_path, Path("some.npy"), graphs, ["one"], 9).width == 3
+    with pytest.raises(ValueError, match="has no viewpoint 'two_"):
+        open_store(tmp_path, Path("some.npy"), graphs, ["two"], 9)
+    with pytest.raises(FileNotFoundError, match=r"none\.npy does not exist.*--features None"):
+        open_store(tmp_path, Path("none.npy"), graphs, ["one"], 9)
