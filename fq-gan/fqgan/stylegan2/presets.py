@@ -108,6 +108,14 @@ SMOKE = replace(
     schedule=ScheduleConfig(total_kimg=0.032, batch_size=8, device_batch_size=4),
     scoring=ScoringOptions(features="random", num_images=16, batch_size=8, splits=2),
 )
+ABOUT = {
+    "config-a": "StyleGAN of 2019, growing",
+    "config-b": "StyleGAN with demodulated weights, growing",
+    "config-c": "config-b with lazy regularization",
+    "config-d": "config-c with path length regularization",
+    "config-e": "StyleGAN2 without growing",
+    "config-f": "StyleGAN2, large networks",
+}
 
 PRESETS: dict[str, tuple[str, Stylegan2Train]] = {
     **{
@@ -127,7 +135,7 @@ PRESETS: dict[str, tuple[str, Stylegan2Train]] = {
         without_quantizer(FULL),
     ),
     **{
-        f"stylegan2-{name}": (f"StyleGAN2's {name}, FFHQ 1024x1024", recipe(name, 1024))
+        f"stylegan2-{name}": (f"{ABOUT.get(name, name)}, FFHQ 1024x1024", recipe(name, 1024))
         for name in CONFIGURATIONS
     },
     "stylegan2-cifar-small": ("FQ-StyleGAN of reduced width on CIFAR images, on a CPU", SMALL),
