@@ -14,7 +14,8 @@ help:
 	@echo "make demo    train, score and sample all three on data made by the code itself"
 	@echo "make test    the tests of all three"
 	@echo "make lint    ruff and mypy;  make twins   compare the files the projects share"
-	@echo "make bench   every benchmark;  make report   published figures beside ours"
+	@echo "make bench   every benchmark, into docs/benchmarks.md"
+	@echo "make report  published figures beside ours, into docs/results.md"
 	@echo "make clean   remove caches and runs (not .venv)"
 
 setup: $(STAMP)
@@ -35,9 +36,13 @@ lint: setup
 	@for project in $(PROJECTS); do echo "== $$project: $@"; \
 	  $(MAKE) --no-print-directory -C $$project $@ VENV=$(VENV) || exit 1; done
 
-bench report: setup
+bench: setup
 	@for project in $(PROJECTS); do echo "== $$project: $@"; \
 	  $(MAKE) --no-print-directory -C $$project $@ VENV=$(VENV) || exit 1; done
+	$(BIN)/python tools/collect.py benchmarks
+
+report: setup
+	$(BIN)/python tools/collect.py results --bin $(BIN) --runs $(RUNS)
 
 twins:
 	$(PYTHON) tools/check_twins.py

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import statistics
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, GPT2Config
 
 from optimus.models.vae import OptimusConfig, OptimusModel
@@ -79,6 +81,39 @@ def peak_memory(name: str) -> float:
     return float(done.stdout.split()[-1])
 
 
+def product_speed() -> float:
+    """Floating-point operations a second of a large fp32 matrix product, the best of ten."""
+    a = torch.randn(1024, 1024)
+    best = math.inf
+    for _ in range(10):
+        started = time.process_time()
+        torch.mm(a, a)
+        best = min(best, time.process_time() - started)
+    return 2 * 1024**3 / best
+
+
+def floor_seconds(run: Callable[[], Any]) -> float:
+    """Seconds of ``run`` if it did nothing but its matrix products, at the best speed."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return counter.get_total_flops() / product_speed()
+
+
+def headline(title: str, name: str, results: Mapping[str, Any], target: float) -> dict[str, Any]:
+    """The line of ``docs/benchmarks.md`` of the whole tree."""
+    plain, ours = next(iter(results.values())), results[name]
+    return {
+        "what": f"{title.replace('_', ' ')}: {name}",
+        "plain": plain["cpu_median_s"],
+        "ours": ours["cpu_median_s"],
+        "unit": "CPU s",
+        "ratio": ours["ratio"],
+        "target": target,
+        "floor": ours.get("floor_s"),
+        "memory_ratio": ours["memory_mb"] / plain["memory_mb"],
+    }
+
+
 def main(
     title: str,
     build: Callable[[], Mapping[str, Callable[[], Any]]],
@@ -107,20 +142,27 @@ def main(
         print(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024)  # type: ignore[index]
         return
     results = compare(contestants, repeats)
-    plain = next(iter(results))
+    plain, first, *_ = results
     results[plain] |= {key: value / unit for key, value in results[plain].items()}
     for name, row in results.items():
         row["memory_mb"] = peak_memory(name)
         row["ratio"] = results[plain]["cpu_median_s"] / row["cpu_median_s"]
     agreement = check() if check is not None else {}
-    columns = ["cpu_median_s", "cpu_spread_s", "wall_best_s", "memory_mb", "ratio"]
-    rows = [[name, *(f"{row[column]:.3g}" for column in columns)] for name, row in results.items()]
+    results[first]["floor_s"] = floor_seconds(contestants[first])
+    columns = ["cpu_median_s", "cpu_spread_s", "wall_best_s", "memory_mb", "ratio", "floor_s"]
+    rows = [
+        [name, *(f"{row.get(column, math.nan):.3g}" for column in columns)]
+        for name, row in results.items()
+    ]
     print(f"{title}: target ratio {target:g}")
     print(markdown_table(["way", *columns], rows), end="")
     print("  ".join(f"{key}: {value}" for key, value in agreement.items()))
     file = Path(__file__).parent / "results" / f"{title}.json"
     file.parent.mkdir(exist_ok=True)
     content = {"title": title, "target": target, "repeats": repeats, "results": results}
+    content["headline"] = [
+        headline(title, name, results, target) for name in results if name != plain
+    ]
     content |= {"agreement": agreement, "torch": torch.__version__}
     content["threads"] = torch.get_num_threads()
     file.write_text(json.dumps(content, indent=2) + "\n")
