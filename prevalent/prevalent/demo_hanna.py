@@ -53,7 +53,7 @@ class HannaDemoConfig:
     """Agents of each kind."""
     pretrain_steps: int = 500
     """Optimizer steps of pre-training."""
-    agent_steps: int = 300
+    agent_steps: int = 200
     """Optimizer steps of each agent."""
     houses: int = 24
     """Training houses; a quarter as many are unseen."""

@@ -64,7 +64,7 @@ def make_world(width=6, routes=None):
     return AssistanceEnvironment(graphs, anna, store.rows), features
 
 
-def make_agent(*, search=None, seed=0, bert=None, **changes):
+def make_agent(*, search=None, seed=0, bert=None, precision="fp32", **changes):
     """An agent with random weights, in train mode."""
     torch.manual_seed(seed)
     environment, features = make_world()
@@ -78,4 +78,5 @@ def make_agent(*, search=None, seed=0, bert=None, **changes):
         bert=bert,
         optimizer=OptimizerConfig("adam", lr=1e-3),
         search=search or SearchConfig(train_length=6, eval_length=8),
+        precision=precision,
     ).train()

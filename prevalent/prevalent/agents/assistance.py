@@ -111,7 +111,7 @@ class AssistanceAgent:
                 self.encode,
                 tasks,
                 helper,
-                self.search,
+                config=self.search,
                 feedback=feedback,
                 **options,
             )

@@ -122,3 +122,12 @@ def test_processes_that_share_a_batch_have_the_loss_of_one(monkeypatch):
     for name in ("navigation", "asking"):
         together = sum(getattr(one, name) for one in shared) / 2
         torch.testing.assert_close(together, getattr(alone, name))
+
+
+@pytest.mark.parametrize("encoder", ["words", "dic"])
+def test_bf16_walks_and_learns_too(encoder):
+    bert = make_bert() if encoder == "dic" else None
+    agent = make_agent(encoder=encoder, bert=bert, precision="bf16", reset="own")
+    losses = agent.learn(make_tasks(agent.environment.graphs, 4), "train_seen")
+    agent.update()
+    assert all(value.isfinite() for value in losses.values())
