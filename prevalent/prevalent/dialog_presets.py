@@ -104,7 +104,7 @@ NDH_PRESETS: dict[str, tuple[str, NDHRun]] = {
         NDHRun(
             run_dir=RUNS / "small",
             features=None,
-            standin_dim=16,
+            standin_dim=4,
             train=("val_seen",),
             held_out=("val_unseen",),
             max_length=80,
