@@ -5,7 +5,8 @@ the released layout,
 ``pytorch_model.bin`` and ``config.json`` of pytorch-transformers 1.2. ``training_args.bin`` of a
 released folder is a pickle of code objects and is never opened.
 
-Formats of agents: ``authors`` is one snapshot file of their code, ``ours`` the folder of a run.
+Formats of agents: ``authors`` is one snapshot file of their code (NDH: two, ``NAME_enc_iter_N`` and
+``NAME_dec_iter_N``), ``ours`` the folder of a run.
 """
 
 from __future__ import annotations
@@ -18,6 +19,12 @@ from typing import Annotated, Literal
 
 import tyro
 
+from .agents.dialog_exchange import (
+    export_dialog_agent,
+    import_dialog_agent,
+    is_dialog_agent,
+    is_dialog_file,
+)
 from .agents.exchange import Untold, export_snapshot, import_snapshot
 from .data.weights import (
     compare,
@@ -81,7 +88,13 @@ def convert_agent(config: ConvertConfig) -> None:
     wanted = "ours" if config.source.is_file() else "authors"
     if config.to != wanted:
         raise ValueError(f"{config.source} has the format {config.to!r} already; add --to {wanted}")
-    if wanted == "ours":
+    if is_dialog_file(config.source):
+        done = import_dialog_agent(
+            config.source, config.destination, config.vocabulary, config.agent
+        )
+    elif wanted == "authors" and is_dialog_agent(config.source):
+        done = export_dialog_agent(config.source, config.destination)
+    elif wanted == "ours":
         done = import_snapshot(config.source, config.destination, config.vocabulary, config.agent)
     else:
         done = export_snapshot(config.source, config.destination)

@@ -185,14 +185,20 @@ def load_dialog_weights(
         load_agent(path, modules)
         return
     for name, module in modules.items():
-        part = path.with_name(path.name.replace("_enc_", "_dec_").replace("_dec_", f"_{name[:3]}_"))
-        if not part.is_file():
-            raise FileNotFoundError(
-                f"{part} does not exist; put the {name} of {path.name} beside it under this name"
-            )
+        part = file_of(path, name)
         state = {k.removeprefix("module."): v for k, v in read_weights(part).items()}
         check_fit(name, module, state, part)
         module.load_state_dict(state)
+
+
+def file_of(path: Path, name: str) -> Path:
+    """The authors' file of the encoder or decoder (``name``) that belongs to ``path``."""
+    part = path.with_name(path.name.replace("_enc_", "_dec_").replace("_dec_", f"_{name[:3]}_"))
+    if not part.is_file():
+        raise FileNotFoundError(
+            f"{part} does not exist; put the {name} of {path.name} beside it under this name"
+        )
+    return part
 
 
 def save_dialog_agent(folder: Path, agent: DialogAgent, config: NDHRun, vocabulary: Path) -> None:

@@ -35,7 +35,7 @@ class Untold:
     num_heads: int = 0
     """0: one for each 64 numbers of the transformer's width, as in BERT."""
     angle_size: int = 128
-    """Of a speaker."""
+    """Of a speaker, or of an agent of NDH."""
 
 
 def import_snapshot(path: Path, run_dir: Path, vocabulary: Path | None, untold: Untold) -> str:
@@ -131,7 +131,7 @@ def _follower(states: States, untold: Untold) -> tuple[dict[str, Any], dict[str,
         bidirectional="lstm.weight_ih_l0_reverse" in encoder,
     )
     if "bert.embeddings.word_embeddings.weight" in encoder:
-        bert = _bert_sizes(encoder, width, untold.num_heads)
+        bert = bert_sizes(encoder, width, untold.num_heads)
         if "encoder_lstm2decoder_ht.weight" in encoder:
             size = encoder["lstm.weight_hh_l0"].shape[1]
             config = replace(config, encoder="dic", encoder_size=size)
@@ -168,7 +168,8 @@ def _follower(states: States, untold: Untold) -> tuple[dict[str, Any], dict[str,
     return content, modules
 
 
-def _bert_sizes(encoder: Mapping[str, Tensor], image_dim: int, num_heads: int) -> ModelConfig:
+def bert_sizes(encoder: Mapping[str, Tensor], image_dim: int, num_heads: int) -> ModelConfig:
+    """Sizes of the transformer in an encoder; 0 heads: one for each 64 numbers of its width."""
     names = {name.split(".")[1] + "." + name.split(".")[2] for name in encoder if "layer." in name}
     words, hidden = encoder["bert.embeddings.word_embeddings.weight"].shape
     inner = next(value for name, value in encoder.items() if "intermediate.dense.weight" in name)
