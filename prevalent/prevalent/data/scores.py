@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from ..metrics.assistance import mean_assistance_scores, score_assistance
+from ..metrics.assistance import mean_assistance_scores, mean_request_scores, score_assistance
 from ..metrics.dialog import PathType, mean_dialog_scores, score_dialog
 from ..metrics.navigation import mean_scores, score_path
 from ..simulator.graph import Graphs
@@ -45,9 +45,10 @@ def score_results(
             score_dialog(walk(one), one.item, views[one.scan].distance, path_type)
             for one in present
         )
-    return mean_assistance_scores(
+    scores = mean_assistance_scores(
         score_assistance(
             results[one.id], [path[-1] for path in one.item["paths"]], views[one.scan].distance
         )
         for one in present
     )
+    return scores | mean_request_scores(results[one.id] for one in present)

@@ -127,3 +127,46 @@ def mean_assistance_scores(
         ),
         "queries_per_ep": float(np.mean([row.num_requests for row in rows])),
     }
+
+
+def mean_request_scores(results: Iterable[Mapping[str, Any]]) -> dict[str, float]:
+    """How agents erred and asked, from results that hold what their teachers said.
+
+    Returns:
+        repeat_nav: share of wrong actions that were wrong at that place under that instruction
+        before; repeat_ask: share of requests at places where help was requested before; agent_ask
+        and teacher_ask: share of decisions to request; ask_accuracy, ask_precision, ask_recall of
+        the agent's decisions. Shares of nothing are left out, as are teachers that are missing.
+        The definitions are ours, after the names in the authors' logs.
+    """
+    wrong, asked = [], []  # whether each was a repetition
+    agent, teacher = [], []  # decisions, 1 = request
+    for result in results:
+        viewpoints = [pose[0] for pose in result["agent_pose"]]
+        mistakes, places = set(), set()
+        texts, asks = result.get("instruction", ()), result.get("agent_ask", ())
+        for step, wanted in enumerate(result.get("teacher_nav", ())):
+            if wanted >= 0 and result["agent_nav"][step] != wanted:
+                mistake = (viewpoints[step], viewpoints[step + 1], texts[step])
+                wrong.append(mistake in mistakes)
+                mistakes.add(mistake)
+        for step, ask in enumerate(asks):
+            if ask == 1:
+                asked.append(viewpoints[step] in places)
+                places.add(viewpoints[step])
+        pairs = [
+            pair for pair in zip(asks, result.get("teacher_ask", ()), strict=False) if pair[1] >= 0
+        ]
+        agent += [ask == 1 for ask, _ in pairs]
+        teacher += [wanted == 1 for _, wanted in pairs]
+    right = [ours == theirs for ours, theirs in zip(agent, teacher, strict=True)]
+    shares = {
+        "repeat_nav": wrong,
+        "repeat_ask": asked,
+        "agent_ask": agent,
+        "teacher_ask": teacher,
+        "ask_accuracy": right,
+        "ask_precision": [good for good, ours in zip(right, agent, strict=True) if ours],
+        "ask_recall": [good for good, theirs in zip(right, teacher, strict=True) if theirs],
+    }
+    return {name: float(np.mean(values)) for name, values in shares.items() if values}

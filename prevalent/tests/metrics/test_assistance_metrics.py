@@ -5,7 +5,11 @@ import json
 
 import pytest
 
-from prevalent.metrics.assistance import mean_assistance_scores, score_assistance
+from prevalent.metrics.assistance import (
+    mean_assistance_scores,
+    mean_request_scores,
+    score_assistance,
+)
 from prevalent.simulator.connectivity import load_graphs
 
 TOLERANCE = 1e-6
@@ -51,6 +55,30 @@ def test_without_requests_the_target_rate_is_minus_one():
     result = {"agent_pose": [["a", 0, 0]], "agent_ask": [], "target_viewpoints": [["a"]]}
     scores = score_assistance(result, ["a"], lambda a, b: 0.0)
     assert mean_assistance_scores([scores])["target_success_rate"] == -1
+
+
+def test_repeated_mistakes_and_requests_by_hand():
+    result = {
+        "agent_pose": [[name, 0, 0] for name in "aababab"],
+        "agent_nav": [-1, 1, 1, -1, 1, 2],
+        "teacher_nav": [-1, 2, 1, -1, 1, 2],
+        "agent_ask": [1, 0, 0, 1, 0, 0],
+        "teacher_ask": [1, 0, 1, 0, -1, 0],
+        "instruction": ["find"] * 7,
+    }
+    again = {**result, "agent_pose": [[name, 0, 0] for name in "abababa"]}
+    again |= {"agent_nav": [1] * 6, "teacher_nav": [2, 1, 2, -1, 1, 1], "agent_ask": [0] * 6}
+    assert mean_request_scores([again])["repeat_nav"] == 0.5
+    scores = mean_request_scores([result])
+    assert scores["repeat_nav"] == 0
+    assert scores["repeat_ask"] == 0.5
+    assert (scores["agent_ask"], scores["teacher_ask"]) == (0.4, 0.4)
+    assert (scores["ask_accuracy"], scores["ask_precision"], scores["ask_recall"]) == (
+        0.6,
+        0.5,
+        0.5,
+    )
+    assert mean_request_scores([{"agent_pose": [["a", 0, 0]]}]) == {}
 
 
 @pytest.mark.golden
