@@ -17,6 +17,7 @@ import json
 import os
 import resource
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,7 +39,7 @@ from prevalent.config import ModelConfig
 from prevalent.data.features import DeviceFeatures, FeatureStore
 from prevalent.environments.navigation import NavigationEnvironment
 from prevalent.models.deferred import DeferredLinear, DeferredLSTMCell
-from prevalent.models.encoders import DicEncoder, Encoding, Words, reverse_words, run_lstm
+from prevalent.models.encoders import DicEncoder, Encoding, Words, packed_lstm, reverse_words
 from prevalent.models.prevalent import PrevalentModel
 from prevalent.models.transformer import Attention
 from prevalent.objectives import IGNORE
@@ -71,7 +72,7 @@ def plain_text(encoder: DicEncoder, words: Words, panorama: Tensor) -> Encoding:
     for layer in bert.addlayer:
         text, images = layer(text, images, bias)
     states = reverse_words(text.detach(), words)
-    outputs, hidden, cell = run_lstm(encoder.lstm, states, words)
+    outputs, hidden, cell = packed_lstm(encoder.lstm, states, words)
     start = torch.tanh(encoder.encoder_lstm2decoder_ht(hidden))
     return Encoding(encoder.drop(outputs), start, encoder.encoder_lstm2decoder_ct(cell))
 
@@ -277,6 +278,9 @@ def measure(kind: str, graphs: Graphs, store: FeatureStore, steps: int, args) ->
     for round_ in range(args.rounds + 1):
         for name, work in ways.items():
             seconds = time_cpu(work)
+            print(
+                f"{kind}, {name}: {seconds:.3f} CPU s, round {round_}", file=sys.stderr, flush=True
+            )
             if round_ or not args.warm_up:
                 times.setdefault(name, []).append(seconds)
     profiles = {

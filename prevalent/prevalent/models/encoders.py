@@ -12,8 +12,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
+from .deferred import linear
 from .prevalent import PrevalentModel
 
 
@@ -85,10 +87,48 @@ class Encoder(nn.Module):
 
 def run_lstm(lstm: nn.LSTM, inputs: Tensor, words: Words) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (B, T, K) and last states (B, K) twice, the backward direction first."""
+    if inputs.device.type == "cpu" and torch.is_grad_enabled() and lstm.weight_hh_l0.requires_grad:
+        return _unrolled(lstm, inputs, words)
+    return packed_lstm(lstm, inputs, words)
+
+
+def packed_lstm(lstm: nn.LSTM, inputs: Tensor, words: Words) -> tuple[Tensor, Tensor, Tensor]:
+    """`run_lstm` by PyTorch's own packed sequences."""
     packed = pack_padded_sequence(inputs, words.lengths, batch_first=True, enforce_sorted=False)
     packed_outputs, (hidden, cell) = lstm(packed)
     outputs, _ = pad_packed_sequence(packed_outputs, batch_first=True, total_length=inputs.shape[1])
     return outputs, _backward_first(hidden), _backward_first(cell)
+
+
+def _unrolled(lstm: nn.LSTM, inputs: Tensor, words: Words) -> tuple[Tensor, Tensor, Tensor]:
+    """`run_lstm` word by word, with the weights' gradients computed once for all words.
+
+    PyTorch's packed LSTM adds a gradient as large as the weights for every word on a CPU.
+    """
+    size = lstm.hidden_size
+    valid = torch.arange(inputs.shape[1]) < words.lengths.unsqueeze(1)
+    masks = [column.unsqueeze(1) for column in valid.unbind(dim=1)]
+    outputs, last = [], []
+    for suffix in ("_reverse", "") if lstm.bidirectional else ("",):
+        input_weight, weight, input_bias, bias = (
+            getattr(lstm, f"{name}_l0{suffix}")
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        gates = F.linear(inputs, input_weight, input_bias + bias).unbind(dim=1)
+        hidden = cell = inputs.new_zeros(len(inputs), size)
+        said: list[Tensor] = [hidden] * len(gates)
+        order = range(len(gates))
+        for t in order if not suffix else reversed(order):
+            take, keep, new, show = (gates[t] + linear(hidden, weight)).chunk(4, dim=1)
+            moved = keep.sigmoid() * cell + take.sigmoid() * new.tanh()
+            spoken = show.sigmoid() * moved.tanh()
+            said[t] = spoken * masks[t]
+            hidden = torch.where(masks[t], spoken, hidden)
+            cell = torch.where(masks[t], moved, cell)
+        outputs.append(torch.stack(said, dim=1))
+        last.append((hidden, cell))
+    hiddens, cells = zip(*last, strict=True)
+    return torch.cat(outputs[::-1], dim=2), torch.cat(hiddens, dim=1), torch.cat(cells, dim=1)
 
 
 def _backward_first(states: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from prevalent.data.weights import load_model, restore
+from prevalent.models import encoders as encoders_module
 from prevalent.models.encoders import (
     BertEncoder,
     DicEncoder,
@@ -140,3 +141,23 @@ def test_the_backward_state_comes_first():
     torch.testing.assert_close(hidden[:, :4], outputs[:, 0, 4:])
     torch.testing.assert_close(hidden[0, 4:], outputs[0, 2, :4])
     torch.testing.assert_close(hidden[1, 4:], outputs[1, 1, :4])
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_the_unrolled_lstm_is_the_packed_one(both):
+    torch.manual_seed(0)
+    lstm = torch.nn.LSTM(3, 4, batch_first=True, bidirectional=both)
+    words = Words.of(np.array([[5, 6, 7, 8], [5, 6, 0, 0], [5, 0, 0, 0]]))
+    gradients = []
+    for packed in (True, False):
+        inputs = torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(1))
+        inputs.requires_grad_()
+        with pytest.MonkeyPatch.context() as patch:
+            if packed:
+                patch.setattr(encoders_module, "_unrolled", encoders_module.packed_lstm)
+            results = encoders_module.run_lstm(lstm, inputs, words)
+        lstm.zero_grad()
+        sum((result * (i + 1)).square().sum() for i, result in enumerate(results)).backward()
+        gradients.append([*results, inputs.grad, *(p.grad for p in lstm.parameters())])
+    for ours, theirs in zip(*gradients, strict=True):
+        torch.testing.assert_close(ours, theirs)
