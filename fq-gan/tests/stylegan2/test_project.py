@@ -41,7 +41,7 @@ def test_what_is_missing_is_named(weights):
     with pytest.raises(ValueError, match="give --seeds or --num-images"):
         project_images(ProjectConfig(weights=str(weights)))
     with pytest.raises(
-        FileNotFoundError, match="--feature-weights .* choose squeezenet"
+        FileNotFoundError, match=r"--feature-weights .* choose squeezenet"
     ):
         project_images(ProjectConfig(weights=str(weights), seeds=("1",), device="cpu"))
     with pytest.raises(ValueError, match="only one of"):
