@@ -6,20 +6,13 @@ import html
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
 
-from .agents.episodes import Tokenizer
-from .agents.follower import Follower
-from .agents.rollout import Batch
 from .agents.runs import open_agent
-from .environments.walk import Task
+from .agents.traces import Trace, trace
 from .maps import draw_map
 from .metrics.navigation import SUCCESS_RADIUS
-from .models.encoders import Words
 from .runtime.command import parse
 from .runtime.files import write_atomically
 from .simulator.graph import Graphs
@@ -56,26 +49,6 @@ class TrajectoriesConfig:
             raise ValueError(f"--count must be at least 1, got {self.count}")
 
 
-class Step(NamedTuple):
-    """One decision."""
-
-    node: int
-    targets: list[int]  # K candidates, STOP left out
-    probabilities: list[float]  # K + 1, STOP last
-    action: int  # K = STOP
-    attention: NDArray[np.float32]  # (W,) over the words, in reading order
-
-
-class Trace(NamedTuple):
-    """A greedy walk with all that was weighed on the way."""
-
-    task: Task
-    text: str
-    words: list[str]  # W
-    steps: list[Step]
-    nodes: list[int]  # places passed, the start included
-
-
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent trajectories --run-dir runs/r2r/demo --split val_unseen``."""
     config = parse(TrajectoriesConfig, argv, "prevalent trajectories")
@@ -110,54 +83,6 @@ def show_trajectories(config: TrajectoriesConfig) -> Path:
     page += f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>\n{body}\n"
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
-
-
-@torch.no_grad()
-def trace(follower: Follower, batch: Batch, tokenizer: Tokenizer) -> list[Trace]:
-    """Walk ``batch`` greedily and record every decision."""
-    follower.train(False)
-    recorded = follower.rollout(batch, "argmax", keep_steps=True)
-    environment, found = follower.environment, follower.environment.candidates
-    starts = environment.graphs.nodes(
-        [task.scan for task in batch.tasks], [task.path[0] for task in batch.tasks]
-    )
-    probabilities = [step.logits.softmax(dim=1).cpu().numpy() for step in recorded.steps]
-    attentions = [step.words.float().cpu().numpy() for step in recorded.steps]
-    ids = Words.of(batch.tokens).ids.numpy()  # (B M, T)
-    texts = ids.reshape(len(batch.tasks), -1, ids.shape[1])
-    backwards = follower.config.encoder == "dic" and follower.config.reverse_input
-    traces = []
-    for i, task in enumerate(batch.tasks):
-        lengths = (texts[i] != 0).sum(axis=1).tolist()
-        words = [tokenizer.decode([token]) for token in texts[i][texts[i] != 0]]
-        node, steps, nodes = int(starts[i]), [], [int(starts[i])]
-        for t in range(len(recorded.steps)):
-            count, action = int(found.count[node]), int(recorded.actions[t, i])
-            attention = _reading_order(attentions[t][i], lengths, backwards)
-            steps.append(
-                Step(
-                    node,
-                    found.target[node, :count].tolist(),
-                    probabilities[t][i, : count + 1].tolist(),
-                    action,
-                    attention,
-                )
-            )
-            if action >= count:
-                break
-            node = int(found.target[node, action])
-            nodes.append(node)
-        traces.append(Trace(task, getattr(task, "text", ""), words, steps, nodes))
-    return traces
-
-
-def _reading_order(
-    weights: NDArray[np.float32], lengths: Sequence[int], backwards: bool
-) -> NDArray[np.float32]:
-    """Weights (M T) over M padded texts as weights over their words, read from the start."""
-    texts = weights.reshape(len(lengths), -1)
-    parts = [text[:length] for text, length in zip(texts, lengths, strict=True)]
-    return np.concatenate([part[::-1] if backwards else part for part in parts])
 
 
 def save_trace(path: Path, graphs: Graphs, one: Trace) -> None:
