@@ -24,7 +24,7 @@ VERBS = {
     "migrate": ("fqgan.migrate:main", "the authors' command line into ours"),
     "plot": ("fqgan.plots:main", "curves of loss, FID and codebook perplexity as PNG"),
     "report": ("fqgan.report:main", "published figures with ours beside them"),
-    "demo": ("fqgan.demo:main", "train on toy shapes, score, draw; a few minutes"),
+    "demo": ("fqgan.demo:main", "train on toy shapes, score, draw; --serve: a page to play with"),
 }
 
 

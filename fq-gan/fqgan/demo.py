@@ -1,4 +1,4 @@
-"""``fqgan demo``: a model family on toy shapes from training to score, sheet and curves."""
+"""``fqgan demo``: a family on toy shapes from training to score, sheet and curves; or a page."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
+import torch
+
 from . import plots
 from .biggan import presets as biggan
 from .biggan.train import train as train_biggan
+from .explorer import load_explorer
+from .page import serve
 from .runtime.command import parse
 from .runtime.logs import read_metrics
 from .stylegan2 import presets as stylegan2
@@ -35,10 +39,20 @@ class DemoConfig:
     """A few iterations: does everything run."""
     baseline: bool = False
     """Without the quantizer: plain BigGAN, U-GAT-IT or StyleGAN2."""
+    serve: bool = False
+    """Show a page to play with --run-dir instead: a run or converted weights, of any family."""
+    images: str = ""
+    """With --serve: folder of pictures to look at; empty: images of the run's data."""
+    host: str = "127.0.0.1"
+    """With --serve: the address to listen on; 0.0.0.0 is every network of this machine."""
+    port: int = 7860
+    """With --serve: the port; 0 takes the first free one from 7860 on."""
 
     def __post_init__(self) -> None:
         if self.max_steps < 0:
             raise ValueError(f"--max-steps must not be negative, got {self.max_steps}")
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"--port must be in [0, 65535], got {self.port}")
 
 
 class Demo(NamedTuple):
@@ -53,10 +67,24 @@ class Demo(NamedTuple):
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run ``fqgan demo``."""
+    """Run ``fqgan demo`` or ``fqgan demo --serve``."""
     config = parse(DemoConfig, argv, "fqgan demo")
+    if config.serve:
+        show(config)
+        return
     for line in demo(config):
         print(line)
+
+
+def show(config: DemoConfig) -> None:
+    """Serve the page of a run until Ctrl-C."""
+    folder = config.run_dir or f"runs/{DEMOS[config.family].preset}"
+    command = "fqgan demo" + (f" --family {config.family}" if config.family != "biggan" else "")
+    if config.run_dir:
+        command += f" --run-dir {config.run_dir}"
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    explorer = load_explorer(folder, config.images, command=command, device=device)
+    serve(explorer, config.host, config.port)
 
 
 def demo(config: DemoConfig) -> list[str]:

@@ -22,9 +22,7 @@ class Family(NamedTuple):
 
 FAMILIES: dict[str, Family] = {
     "biggan": Family("bn_eps", "fqgan.biggan.sample:main", "fqgan.biggan.evaluate:main"),
-    "ugatit": Family(
-        "domain_names", "fqgan.ugatit.translate:main", "fqgan.ugatit.evaluate:main"
-    ),
+    "ugatit": Family("domain_names", "fqgan.ugatit.translate:main", "fqgan.ugatit.evaluate:main"),
     "stylegan2": Family("mapping", "fqgan.stylegan2.sample:main", "fqgan.stylegan2.evaluate:main"),
 }
 FOLDERS = ("--run-dir", "--weights")

@@ -22,9 +22,9 @@ LAYERS = [
         "spectral_norm",
     ),
     ("data",),
-    ("scoring", "sheets", "plots", "latents", "progress"),
+    ("scoring", "sheets", "plots", "latents", "progress", "codebook", "pictures"),
     FAMILIES,
-    ("config", "families"),
+    ("config", "families", "gallery", "explorer", "page"),
     (),  # the commands: every other module of the package
     ("__main__",),
 ]

@@ -13,9 +13,10 @@ from torch import nn
 
 from ..runtime.rundir import read_config
 from ..weight_files import load_into, read_tensors, save_folder
-from .build import build_generator
+from .build import build_discriminator, build_generator
 from .config import BigganConfig
-from .deep import DeepGenerator
+from .deep import DeepDiscriminator, DeepGenerator
+from .discriminator import Discriminator
 from .generator import Generator
 
 logger = logging.getLogger(__name__)
@@ -81,6 +82,25 @@ def load_weights(
     load_into(generator, path)
     generator.to(device).eval()
     return Weights(config, generator, extra.get("class_names", []), extra.get("step", 0))
+
+
+def load_discriminator(
+    folder: str | Path, *, device: torch.device | str = "cpu"
+) -> Discriminator | DeepDiscriminator:
+    """The discriminator with its dictionaries that `save_weights` wrote, in eval mode.
+
+    Raises:
+        FileNotFoundError: ``folder`` has weights for use only.
+        ValueError: the weights do not fit the configuration beside them.
+    """
+    path = Path(folder) / "discriminator.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{folder} holds no discriminator, and so no dictionary; give the folder of a run"
+        )
+    discriminator = build_discriminator(read_config(BigganConfig, folder))
+    load_into(discriminator, path)
+    return discriminator.to(device).eval()
 
 
 def start_from(

@@ -12,7 +12,7 @@ from torch import nn
 
 from ..runtime.rundir import read_config
 from ..weight_files import load_into, save_folder
-from .build import build_generator
+from .build import build_discriminator, build_generator
 from .config import Stylegan2Config
 from .generator import Generator
 
@@ -81,6 +81,23 @@ def load_weights(
     generator.to(device).eval()
     names, step = extra.get("class_names", []), extra.get("step", 0)
     return Weights(config, generator, names, step, extra.get("lod", 0.0))
+
+
+def load_discriminator(folder: str | Path, *, device: torch.device | str = "cpu") -> nn.Module:
+    """The discriminator with its dictionaries that `save_weights` wrote, in eval mode.
+
+    Raises:
+        FileNotFoundError: ``folder`` has weights for use only.
+        ValueError: the weights do not fit the configuration beside them.
+    """
+    path = Path(folder) / "discriminator.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{folder} holds no discriminator, and so no dictionary; give the folder of a run"
+        )
+    discriminator = build_discriminator(read_config(Stylegan2Config, folder))
+    load_into(discriminator, path)
+    return discriminator.to(device).eval()
 
 
 def start_from(folder: str | Path, generator: nn.Module, discriminator: nn.Module) -> None:

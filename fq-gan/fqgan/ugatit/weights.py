@@ -12,6 +12,7 @@ import torch
 from ..runtime.rundir import read_config
 from ..weight_files import load_into, read_tensors, save_folder
 from .config import UgatitConfig
+from .discriminator import Discriminator
 from .generator import Generator
 from .moments import load_moments
 from .networks import UgatitNetworks
@@ -75,6 +76,28 @@ def load_weights(folder: str | Path, *, device: torch.device | str = "cpu") -> W
     a_to_b, b_to_a = generators
     first, second = extra.get("domain_names", ("A", "B"))
     return Weights(config, a_to_b, b_to_a, (first, second), extra.get("step", 0))
+
+
+def load_judges(
+    folder: str | Path, *, device: torch.device | str = "cpu"
+) -> tuple[Discriminator, Discriminator]:
+    """Discriminators of A and B with their dictionaries that `save_weights` wrote, in eval mode.
+
+    Raises:
+        FileNotFoundError: ``folder`` has weights for use only.
+        ValueError: the weights do not fit the configuration beside them.
+    """
+    config, found = read_config(UgatitConfig, folder), []
+    for name in JUDGES:
+        path = Path(folder) / f"{name}.safetensors"
+        if not path.exists():
+            raise FileNotFoundError(
+                f"{folder} holds no discriminators, and so no dictionary; give the folder of a run"
+            )
+        judge = Discriminator(config)
+        load_into(judge, path)
+        found.append(judge.to(device).eval())
+    return found[0], found[1]
 
 
 def start_from(

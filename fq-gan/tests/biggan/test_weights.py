@@ -3,7 +3,7 @@ import torch
 from factories import tiny_config
 
 from fqgan.biggan import GeneratorConfig, build_discriminator, build_generator
-from fqgan.biggan.weights import load_weights, save_weights, start_from
+from fqgan.biggan.weights import load_discriminator, load_weights, save_weights, start_from
 from fqgan.weight_files import weights_of_run
 
 
@@ -112,3 +112,13 @@ def test_the_newest_of_the_best_weights_is_taken(tmp_path):
     for number, step in enumerate((30, 40, 20)):
         save_weights(tmp_path / f"best{number}", tiny_config(), generator, step=step)
     assert weights_of_run(tmp_path, best=True).name == "best1"
+
+
+def test_the_discriminator_comes_back_with_its_dictionaries(saved, tmp_path):
+    folder, average, _, discriminator = saved
+    found = load_discriminator(folder)
+    assert same(found, discriminator)
+    assert not found.training
+    save_weights(tmp_path / "bare", tiny_config(), average)
+    with pytest.raises(FileNotFoundError, match="holds no discriminator"):
+        load_discriminator(tmp_path / "bare")

@@ -7,7 +7,7 @@ import torch
 from stylegan_cases import tiny_config
 
 from fqgan.stylegan2 import build_discriminator, build_generator
-from fqgan.stylegan2.weights import load_weights, save_weights, start_from
+from fqgan.stylegan2.weights import load_discriminator, load_weights, save_weights, start_from
 
 
 def test_saved_networks_draw_the_same_images(tmp_path):
@@ -41,3 +41,14 @@ def test_absent_and_foreign_weights_are_named(tmp_path):
     save_weights(tmp_path / "model", tiny_config(), torch.nn.Linear(1, 1))
     with pytest.raises(ValueError, match="does not fit"):
         load_weights(tmp_path / "model")
+
+
+def test_the_discriminator_comes_back_with_its_dictionaries(tmp_path):
+    config = tiny_config()
+    generator, discriminator = build_generator(config), build_discriminator(config)
+    save_weights(tmp_path / "model", config, generator, discriminator=discriminator)
+    found, state = load_discriminator(tmp_path / "model"), discriminator.state_dict()
+    assert all(torch.equal(value, state[name]) for name, value in found.state_dict().items())
+    save_weights(tmp_path / "bare", config, generator)
+    with pytest.raises(FileNotFoundError, match="holds no discriminator"):
+        load_discriminator(tmp_path / "bare")

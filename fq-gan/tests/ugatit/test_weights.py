@@ -7,7 +7,7 @@ import torch
 from ugatit_cases import image_pair, tiny_ugatit
 
 from fqgan.ugatit import DiscriminatorConfig, GeneratorConfig, QuantizerConfig, build_networks
-from fqgan.ugatit.weights import load_weights, save_weights, start_from, weights_of_run
+from fqgan.ugatit.weights import load_judges, load_weights, save_weights, start_from, weights_of_run
 
 
 @pytest.fixture
@@ -80,3 +80,13 @@ def test_training_with_dictionaries_can_start_from_plain_networks(tmp_path):
     start_from(folder, networks)
     ours, theirs = networks.judge_a.local_branch.logit.weight, plain.judge_a.local_branch.logit
     assert torch.equal(ours, theirs.weight)
+
+
+def test_the_discriminators_come_back_with_their_dictionaries(saved, tmp_path):
+    folder, networks = saved
+    for found, judge in zip(load_judges(folder), networks.discriminators(), strict=True):
+        state = judge.state_dict()
+        assert all(torch.equal(value, state[name]) for name, value in found.state_dict().items())
+    bare = save_weights(tmp_path / "bare", networks, discriminators=False)
+    with pytest.raises(FileNotFoundError, match="holds no discriminators"):
+        load_judges(bare)

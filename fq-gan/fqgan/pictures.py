@@ -1,0 +1,51 @@
+"""Pictures in and out: files of users as tensors, tensors as pictures for a screen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from .data.images import UNREADABLE, normalize, square, to_bytes, to_rgb
+from .sheets import grid
+
+TILE = 96  # screen pixels of an image in a sheet, at least
+
+
+def check_picture(path: str | Path) -> Image.Image:
+    """An upright RGB picture; raises ``ValueError`` where it is none."""
+    try:
+        with Image.open(path) as image:
+            return ImageOps.exif_transpose(to_rgb(image))
+    except UNREADABLE as error:
+        raise ValueError(
+            f"{Path(path).name} cannot be read as an image; give a PNG, JPEG or WebP file"
+        ) from error
+
+
+def read_square(path: str | Path, resolution: int) -> Tensor:
+    """The middle square of a picture: (1, 3, R, R) in [-1, 1]."""
+    pixels = np.array(square(check_picture(path), resolution))
+    return normalize(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+
+
+def tiled(images: Tensor, columns: int, *, tile: int = TILE) -> Image.Image:
+    """A sheet of ``images`` (N, 3, R, R) with so many a row, small ones enlarged."""
+    factor = max(1, round(tile / images.shape[-1]))
+    bytes_ = to_bytes(images).repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+    return picture_of(grid(bytes_, min(columns, len(images))))
+
+
+def enlarged(image: Tensor, size: int = 384) -> Image.Image:
+    """One image (3, R, R), in [-1, 1], enlarged to about ``size`` pixels in whole steps."""
+    factor = max(1, size // image.shape[-1])
+    bytes_ = to_bytes(image).repeat_interleave(factor, dim=1).repeat_interleave(factor, dim=2)
+    return picture_of(bytes_)
+
+
+def picture_of(pixels: Tensor) -> Image.Image:
+    """(3, H, W), uint8, as a picture."""
+    return Image.fromarray(pixels.permute(1, 2, 0).contiguous().numpy())
