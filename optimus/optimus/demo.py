@@ -10,6 +10,7 @@ from pathlib import Path
 
 from .data.toy import analogies, score_analogies, score_factors, write_toy
 from .decoding import Sampling, unique
+from .page import serve
 from .runtime.command import parse
 from .sentence_vae import SentenceVAE
 
@@ -31,17 +32,32 @@ class DemoConfig:
     """Analogies to score."""
     seed: int = 0
     """Seed of the corpus and of the analogies."""
+    serve: bool = False
+    """Show a page to play with the model of --run-dir, a run or a converted folder, instead."""
+    text: Path | None = None
+    """With --serve: sentences to compare with and to draw, one a line or `label TAB sentence`; by
+    default held-out ones of the run's corpus."""
+    host: str = "127.0.0.1"
+    """With --serve: the address to listen on; 0.0.0.0 is every network of this machine."""
+    port: int = 7860
+    """With --serve: the port; 0 takes the first free one from 7860 on."""
 
     def __post_init__(self) -> None:
         if self.max_steps < 0:
             raise ValueError(f"--max-steps must not be negative, got {self.max_steps}")
         if self.analogies < 1:
             raise ValueError(f"--analogies must be at least 1, got {self.analogies}")
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"--port must be in [0, 65535], got {self.port}")
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run ``optimus demo``."""
-    demo(parse(DemoConfig, argv, "optimus demo"))
+    """Run ``optimus demo`` or ``optimus demo --serve``."""
+    config = parse(DemoConfig, argv, "optimus demo")
+    if config.serve:
+        serve(config.run_dir, config.host, config.port, config.text)
+    else:
+        demo(config)
 
 
 def demo(config: DemoConfig) -> dict[str, float]:

@@ -32,6 +32,7 @@ from .runtime.published import markdown_table
 from .runtime.rundir import read_config
 from .scoring import importance_scores, language_model_nll
 from .sentence_vae import SentenceVAE
+from .unpickle import load_untrusted
 
 logger = logging.getLogger(__name__)
 AUTHORS_KEYS = ("perplexity", "elbo", "kl", "nll", "au", "mi")  # of their eval_results.txt
@@ -162,8 +163,7 @@ def study_checkpoints(
         )
     results: Results = {}
     for folder in folders:
-        state = torch.load(folder / "model.pt", map_location="cpu", weights_only=True)
-        model.load_state_dict(state)
+        model.load_state_dict(load_untrusted(folder / "model.pt"))
         rows = []
         for batch in batches:
             batch = batch.to(world.device)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import pickle
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 from .authors_checkpoint import read_authors_checkpoint
@@ -146,9 +148,15 @@ def _spread(model: OptimusModel, hidden: int) -> OptimusModel:
 
 def _from_public_weights(options: ModelOptions) -> OptimusModel:
     bert_folder, gpt2_folder = options.init
-    with without_bars():
-        bert = BertModel.from_pretrained(bert_folder, local_files_only=True)
-        gpt2 = GPT2LMHeadModel.from_pretrained(gpt2_folder, local_files_only=True)
+    try:
+        with without_bars():
+            bert = BertModel.from_pretrained(bert_folder, local_files_only=True)
+            gpt2 = GPT2LMHeadModel.from_pretrained(gpt2_folder, local_files_only=True)
+    except (pickle.UnpicklingError, SafetensorError) as error:
+        raise ValueError(
+            f"the weights of --model.init {bert_folder} {gpt2_folder} were refused or are damaged, "
+            f"nothing in them was run: {str(error).strip().splitlines()[-1]}"
+        ) from error
     return OptimusModel.from_parts(bert, gpt2, latent_dim=options.latent_dim, inject=options.inject)
 
 

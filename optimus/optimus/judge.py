@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from transformers import BertModel
 
 from .data.batches import pad_rows
@@ -17,6 +17,7 @@ from .data.sentences import cut_tokens
 from .data.tokenizers import Tokenizers, load_tokenizers
 from .models.classifier import SentenceClassifier
 from .models.storage import without_bars
+from .unpickle import load_untrusted
 
 
 class Judge:
@@ -89,5 +90,5 @@ class Judge:
             len(content["names"]),
             pad_token_id=tokenizers.encoder_pad_id,
         )
-        model.classifier.load_state_dict(load_file(folder / "head.safetensors"))
+        model.classifier.load_state_dict(load_untrusted(folder / "head.safetensors"))
         return cls(model.to(device), tokenizers, content["names"], content["max_tokens"])

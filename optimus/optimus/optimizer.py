@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from .runtime.precision import Precision
+
 
 def parameter_groups(
     model: nn.Module, weight_decay: float, compat: bool = False
@@ -74,3 +76,12 @@ class OriginalAdamW(torch.optim.Optimizer):
         parameter.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-rate)
         if group["weight_decay"] > 0:
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
+
+
+def norm_to_check(norm: Tensor | None, precision: Precision) -> Tensor | None:
+    """The gradient's norm, or None where an infinite one is harmless.
+
+    Loss scaling (fp16, apex) leaves such a step out by itself; else the weights are broken by it,
+    which the loss shows only a step later.
+    """
+    return norm if precision in ("fp32", "bf16") else None

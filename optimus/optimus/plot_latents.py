@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,11 +94,10 @@ def read_points(config: PlotConfig) -> Points:
     if config.features is not None:
         if not config.features.is_file():
             raise FileNotFoundError(f"--features {config.features} does not exist")
-        content = np.load(config.features)
-        labels = content["labels"]
+        labels, features, names = _read_features(config.features)
         if not np.issubdtype(labels.dtype, np.integer):
             raise ValueError(f"{config.features} is of a regression and has no classes to colour")
-        return Points(content["features"], labels, tuple(content["names"].tolist()), None)
+        return Points(features, labels, names, None)
     assert config.model is not None
     assert config.text is not None
     labels, texts = read_labeled(config.text)
@@ -110,6 +110,15 @@ def read_points(config: PlotConfig) -> Points:
     features = vae.encode([text for _, text in rows]).numpy()
     numbers = np.array([names.index(label) for label, _ in rows])
     return Points(features, numbers, names, tuple(text for _, text in rows))
+
+
+def _read_features(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Labels (N,), features (N, D) and names of the classes; pickled objects are refused."""
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            return content["labels"], content["features"], tuple(content["names"].tolist())
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is no file of features that a command wrote: {error}") from error
 
 
 def _thin(config: PlotConfig, points: Points) -> Points:

@@ -105,13 +105,24 @@ def write_page(
     texts: Sequence[str] | None = None,
     title: str = "latents",
 ) -> None:
+    """Write `render_page` to ``path``."""
+    write_atomically(path, render_page(points, labels, names, texts=texts, title=title))
+
+
+def render_page(
+    points: np.ndarray,
+    labels: np.ndarray,
+    names: Sequence[str],
+    *,
+    texts: Sequence[str] | None = None,
+    title: str = "latents",
+) -> str:
     """An HTML page with the ``points`` (N, 2): wheel zooms, dragging moves, hovering tells.
 
     Args:
         points: where.
         labels: (N,) class numbers.
         names: of the classes; a click on one hides it.
-        path: the file.
         texts: what is shown for each point beside its class.
         title: of the page.
     """
@@ -123,8 +134,25 @@ def write_page(
     ]
     content = json.dumps({"points": rows, "names": [*names], "colors": COLORS})
     content = content.replace("<", "\\u003c")  # a text must not end the script
-    page = PAGE.replace("TITLE", html.escape(title)).replace("CONTENT", content)
-    write_atomically(path, page)
+    return PAGE.replace("TITLE", html.escape(title)).replace("CONTENT", content)
+
+
+def render_bars(values: Sequence[float], label: str = "z") -> str:
+    """``values`` (Z,) as bars around zero, an SVG picture; hovering tells number and value."""
+    limit = max(1e-6, *(abs(value) for value in values))
+    width = 800 / len(values)
+    bars = [
+        f'<rect x="{i * width:.2f}" y="{100 - max(value, 0) / limit * 90:.2f}" '
+        f'width="{0.8 * width:.2f}" height="{abs(value) / limit * 90:.2f}" '
+        f'fill="{COLORS[value < 0]}"><title>{html.escape(label)}[{i}] = {value:.3f}</title></rect>'
+        for i, value in enumerate(values)
+    ]
+    return (
+        '<svg viewBox="0 0 800 200" width="100%" role="img" '
+        f'aria-label="{len(values)} dimensions of {html.escape(label)}">{"".join(bars)}'
+        '<line x1="0" x2="800" y1="100" y2="100" stroke="#888"/>'
+        f'<text x="2" y="12" font-size="11" fill="#888">largest {limit:.2f}</text></svg>'
+    )
 
 
 PAGE = """<!doctype html>

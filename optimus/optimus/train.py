@@ -21,6 +21,7 @@ from .initialize import build_model, build_optimizer, build_tokenizers
 from .metrics.latent import active_units
 from .models.vae import OptimusModel
 from .objectives import Objective, beta_schedule, learning_rate_at
+from .optimizer import norm_to_check
 from .presets import PRESETS
 from .running_means import RunningMeans
 from .runtime.checkpoint import Checkpoint, Progress
@@ -113,7 +114,8 @@ def train(config: TrainConfig) -> OptimusModel:
                 if logging_now or saving:
                     means.share()
                     # before a save, so that a checkpoint never holds weights of a broken loss
-                    check_finite(progress.step, loss=means.sums[0])
+                    checked = norm_to_check(norm, config.precision)
+                    check_finite(progress.step, loss=means.sums[0], gradient_norm=checked)
                 if logging_now:
                     scalars = means.take()
                     logs.log(progress.step, lr=lr, beta=beta, gradient_norm=norm, **scalars)

@@ -38,7 +38,7 @@ from .loop_options import rows_per_process
 from .metrics.classification import spread, task_scores
 from .models.classifier import SentenceClassifier, classification_loss
 from .objectives import learning_rate_at
-from .optimizer import parameter_groups
+from .optimizer import norm_to_check, parameter_groups
 from .running_means import RunningMeans
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.command import parse_preset
@@ -183,7 +183,8 @@ def train(
             saving = stopping or ended or progress.step % config.save_every == 0
             if progress.step % config.log_every == 0 or ended or saving:
                 means.share()
-                check_finite(progress.step, loss=means.sums[0])
+                checked = norm_to_check(norm, config.precision)
+                check_finite(progress.step, loss=means.sums[0], gradient_norm=checked)
             if progress.step % config.log_every == 0 or ended:
                 logs.log(progress.step, lr=lr, gradient_norm=norm, **means.take())
             if saving:

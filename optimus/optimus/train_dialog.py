@@ -16,6 +16,7 @@ from .initialize import build_model, build_optimizer, build_tokenizers
 from .loop_options import rows_per_process
 from .models.spacefusion import SpaceFusion
 from .objectives import learning_rate_at
+from .optimizer import norm_to_check
 from .running_means import RunningMeans
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.command import parse_preset
@@ -107,7 +108,8 @@ def train(config: DialogConfig) -> SpaceFusion:
                 logging_now = progress.step % config.log_every == 0 or ended
                 if logging_now or saving:
                     means.share()
-                    check_finite(progress.step, loss=means.sums[0])
+                    checked = norm_to_check(norm, config.precision)
+                    check_finite(progress.step, loss=means.sums[0], gradient_norm=checked)
                 if logging_now:
                     logs.log(progress.step, lr=lr, gradient_norm=norm, **means.take())
                 if saving:

@@ -19,7 +19,7 @@ from .label_control_options import PRESETS, ControlConfig
 from .loop_options import rows_per_process
 from .models.label_control import ControlLosses, LabelControl
 from .objectives import learning_rate_at
-from .optimizer import parameter_groups
+from .optimizer import norm_to_check, parameter_groups
 from .running_means import RunningMeans
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.command import parse_preset
@@ -123,7 +123,8 @@ def train(config: ControlConfig) -> LabelControl:
                 logging_now = progress.step % config.log_every == 0 or ended
                 if logging_now or saving:
                     means.share()
-                    check_finite(progress.step, loss=means.sums[0])
+                    checked = norm_to_check(norm, config.precision)
+                    check_finite(progress.step, loss=means.sums[0], gradient_norm=checked)
                 if logging_now:
                     logs.log(progress.step, lr=lr, gradient_norm=norm, **means.take())
                 if saving:

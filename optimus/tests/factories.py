@@ -1,6 +1,7 @@
 """Tiny models and batches, and the recorded models of the golden folder."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from transformers import BertConfig, GPT2Config
 
 from optimus.authors_checkpoint import AuthorsCheckpoint, assemble
 from optimus.convert import import_checkpoint
+from optimus.data.tokenizers import train_tokenizers
 from optimus.models.vae import OptimusConfig, OptimusModel
+from optimus.sentence_vae import SentenceVAE
 
 ABSOLUTE = RELATIVE = 1e-4
 """Tolerance of recorded arrays: |a - b| <= 1e-4 (1 + |b|)."""
@@ -100,3 +103,15 @@ def recorded_checkpoint(folder: Path, name: str = "weights") -> AuthorsCheckpoin
 def recorded_model(folder: Path, name: str = "weights", **options: Any) -> OptimusModel:
     """Our model with recorded weights, in evaluation mode."""
     return import_checkpoint(recorded_checkpoint(folder, name), **options)[0]
+
+
+def tiny_vae(lines: Sequence[str], latent_dim: int = 6) -> SentenceVAE:
+    """An untrained model with vocabularies of ``lines``; it answers, if with nonsense."""
+    tokenizers = train_tokenizers(lines, 120, 320)
+    config = tiny_config(latent_dim=latent_dim)
+    config.bert.vocab_size = tokenizers.encoder_vocab_size
+    config.gpt2.vocab_size = tokenizers.decoder_vocab_size
+    config.pad_token_id, config.bos_token_id = tokenizers.pad_id, tokenizers.bos_id
+    config.eos_token_id = tokenizers.eos_id
+    torch.manual_seed(0)
+    return SentenceVAE(OptimusModel(config), tokenizers)

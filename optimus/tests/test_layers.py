@@ -12,8 +12,8 @@ LAYERS = [
     ("models",),
     ("presets", "optimizer", "running_means", "scoring", "data"),
     ("decoding", "authors_checkpoint"),
-    ("sentence_vae", "convert", "judge", "plots"),
-    ("initialize",),
+    ("sentence_vae", "convert", "judge", "plots", "explorer"),
+    ("initialize", "page"),
     (),  # the commands: every other module of the package
     ("__main__",),
 ]

@@ -1,7 +1,7 @@
 import torch
 from factories import tiny_model
 
-from optimus.optimizer import OriginalAdamW, parameter_groups
+from optimus.optimizer import OriginalAdamW, norm_to_check, parameter_groups
 
 
 def test_norms_and_biases_are_never_decayed_unless_asked_for():
@@ -39,3 +39,11 @@ def test_its_state_is_saved_and_restored():
     other.load_state_dict(optimizer.state_dict())
     assert other.state[weight]["step"] == 1
     assert torch.equal(other.state[weight]["exp_avg"], optimizer.state[weight]["exp_avg"])
+
+
+def test_an_infinite_gradient_is_harmless_under_loss_scaling_only():
+    norm = torch.tensor(torch.inf)
+    assert norm_to_check(norm, "fp16") is None
+    assert norm_to_check(norm, "apex-O1") is None
+    assert norm_to_check(norm, "fp32") is norm
+    assert norm_to_check(norm, "bf16") is norm

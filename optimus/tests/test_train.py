@@ -229,19 +229,6 @@ def test_the_schedule_is_cyclical_and_absent_without_a_kl():
     assert (betas, objective.kind) == ([0.0] * 5, "autoencoder")
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_loses_nothing(smoke, capsys):
-    words = ["train", "smoke", "--run-dir", str(smoke.run_dir)]
-    words += ["--data.folder", str(smoke.data.folder), "--device", "cpu"]
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 0
-    kept = smoke.run_dir / "checkpoints/00000006/model.pt"
-    before = kept.read_bytes()
-    message = fails(capsys, *words, "--max-steps", "12", "--optimizer.lr", "1e30")
-    assert "loss is not finite" in message
-    assert kept.read_bytes() == before
-
-
 def test_a_missing_corpus_is_one_sentence(smoke, capsys, tmp_path):
     nowhere = tmp_path / "nowhere"
     message = fails(
@@ -281,21 +268,6 @@ def test_a_latent_size_that_contradicts_the_weights_is_one_sentence(smoke, capsy
     message = fails(capsys, *words)
     assert "--model.latent-dim 9" in message
     assert "8" in message
-
-
-def test_a_malicious_checkpoint_is_refused_and_not_run(smoke, capsys, tmp_path):
-    canary = tmp_path / "canary"
-    folder = tmp_path / "authors/checkpoint-full-1"
-    folder.mkdir(parents=True)
-    code = f"cposix\nsystem\n(S'touch {canary}'\ntR.".encode()
-    (folder / "training.bin").write_bytes(code)
-    words = ["train", "smoke", "--run-dir", str(tmp_path / "r")]
-    words += ["--data.folder", str(smoke.data.folder), "--model.vocabulary", "400"]
-    words += ["--model.init", str(folder.parent)]
-    train(replace(smoke, max_steps=1))
-    words[words.index("--model.vocabulary") + 1] = str(smoke.run_dir / "tokenizers")
-    assert "training.bin" in fails(capsys, *words)
-    assert not canary.exists()
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(smoke):

@@ -98,7 +98,7 @@ def read_authors_json(path: str | Path) -> Sentences:
                     raise ValueError(f"entry {number}: {side}_length contradicts its tokens")
             rows.append((entry["bert_token"], entry["gpt2_token"], 0, number))
         return build_sentences(rows, ReadCounts(read=len(rows), kept=len(rows)))
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{path} is not in the authors' JSON format (bert_token, gpt2_token): {error}"
         ) from error

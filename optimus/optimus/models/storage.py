@@ -12,9 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from transformers.utils import logging
+
+from ..unpickle import load_untrusted
 
 PREFIX = "vae."
 
@@ -58,7 +60,7 @@ def read_settings(folder: str | Path, name: str) -> dict[str, Any]:
 
 def load_added(module: nn.Module, folder: str | Path, name: str) -> None:
     """Fill all of ``module`` but its VAE from ``folder``; every tensor must be there."""
-    added = load_file(Path(folder) / f"{name}.safetensors")
+    added = load_untrusted(Path(folder) / f"{name}.safetensors")
     own = {key for key in module.state_dict() if not key.startswith(PREFIX)}
     if own != added.keys():
         raise ValueError(

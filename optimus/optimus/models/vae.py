@@ -7,6 +7,7 @@ import copy
 from typing import Any, NamedTuple
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor
 from transformers import (
     BertConfig,
@@ -125,9 +126,15 @@ class OptimusModel(PreTrainedModel):
 
     @classmethod
     def from_pretrained(cls, *args: Any, **kwargs: Any) -> "OptimusModel":
-        """Read what ``save_pretrained`` wrote, in evaluation mode and without progress bars."""
-        with without_bars():
-            return super().from_pretrained(*args, **kwargs)
+        """Read what ``save_pretrained`` wrote, in evaluation mode and without progress bars.
+
+        Weights come from ``model.safetensors`` alone: a torch file beside it is not looked at.
+        """
+        try:
+            with without_bars():
+                return super().from_pretrained(*args, **{"use_safetensors": True, **kwargs})
+        except SafetensorError as error:
+            raise ValueError(f"{args[0]} has no readable model.safetensors: {error}") from error
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Write ``config.json`` and ``model.safetensors``, without progress bars."""
