@@ -21,7 +21,7 @@ SMALLEST_CELL = 18  # screen pixels of a place that has room for a number
 class Fired(NamedTuple):
     """What a quantizer found in a batch."""
 
-    index: Tensor  # (B, h, w) the nearest code of every place
+    codes: Tensor  # (B, h, w) the nearest code of every place
     distance: Tensor  # (B, h, w) squared distance to it
 
 
@@ -82,7 +82,7 @@ class Codebook:
         parts = [self.read(some) for some in images.split(batch_size)] if len(images) else []
         self.fired = {
             name: Fired(
-                torch.cat([part[name].index for part in parts]),
+                torch.cat([part[name].codes for part in parts]),
                 torch.cat([part[name].distance for part in parts]),
             )
             for name in (self.sizes if parts else ())
@@ -96,7 +96,7 @@ class Codebook:
         """The share of all places of all images that each code has: (K,)."""
         if layer not in self.fired:
             return torch.zeros(self.sizes[layer])
-        index = self.fired[layer].index.flatten()
+        index = self.fired[layer].codes.flatten()
         return torch.bincount(index, minlength=self.sizes[layer]) / len(index)
 
     def patches(self, layer: str, code: int, count: int = 32) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,7 +178,7 @@ class Explorer:
         if not len(book.images):
             raise ValueError(f"there is no image to cut patches from: {self.samples.source}")
         found, share = book.patches(layer, int(code)), float(book.shares(layer)[int(code)])
-        places = book.fired[layer].index
+        places = book.fired[layer].codes
         sentence = (
             f"code {int(code)} of {size}: {100 * share:.2f} % of the {places.numel()} places of "
             f"{len(book.images)} images"
@@ -202,7 +203,7 @@ class Explorer:
         self, domain: str, layer: str, upload: str | None, number: float
     ) -> tuple[Codebook, Tensor]:
         book = self._book(domain, layer)
-        return book, book.read(self.picture(upload, number, domain))[layer].index[0]
+        return book, book.read(self.picture(upload, number, domain))[layer].codes[0]
 
     def _book(self, domain: str, layer: str) -> Codebook:
         book = self.codebooks[domain]
@@ -320,10 +321,13 @@ def _load_ugatit(folder: Path, run: Path | None, pictures: str, device: torch.de
     except FileNotFoundError:
         return Explorer("U-GAT-IT", samples, books, size, translator=translator)
     for name, network in zip(names, judges, strict=True):
-        books[name] = Codebook(
-            network, lambda images, judge=network: judge(images.to(device)), samples.images[name]
-        )
+        judge = partial(_judge_there, network, device)
+        books[name] = Codebook(network, judge, samples.images[name])
     return Explorer("U-GAT-IT", samples, _useful(books), size, translator=translator)
+
+
+def _judge_there(network: nn.Module, device: torch.device, images: Tensor) -> Any:
+    return network(images.to(device))
 
 
 LOADERS = {"biggan": _load_biggan, "stylegan2": _load_stylegan2, "ugatit": _load_ugatit}

@@ -13,6 +13,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .runtime.distributed import reduce_mean, world_size
+from .runtime.precision import check_finite
 
 
 def require_grad(network: nn.Module, on: bool) -> None:
@@ -45,3 +46,13 @@ def average_in_place(tensors: list[Tensor]) -> None:
     flat = reduce_mean(torch.cat([t.reshape(-1) for t in tensors]))
     parts = flat.split([t.numel() for t in tensors])
     torch._foreach_copy_(tensors, [p.view(t.shape) for p, t in zip(parts, tensors, strict=True)])
+
+
+def check_weights(step: int, **networks: nn.Module) -> None:
+    """Raise ``FloatingPointError`` naming the first network with a NaN or infinite weight.
+
+    Losses are those before the update; a gradient that is not finite shows up here first.
+    """
+    for name, network in networks.items():
+        norms = torch._foreach_norm([p.detach() for p in network.parameters()])
+        check_finite(step, **{f"a weight of {name}": torch.stack(list(norms))})

@@ -37,6 +37,8 @@ def launch(blocks: Any, host: str, port: int, *, wait: bool = True) -> str:
         prevent_thread_lock=True,
         max_file_size="20mb",
         app_kwargs={"middleware": [Middleware(OwnSourcesOnly)]},
+        # No test of its own address: it fails behind a proxy and on a busy machine.
+        _frontend=False,
         **options,
     )
     logger.info("the page is at %s; Ctrl-C ends", address)
@@ -225,6 +227,7 @@ def _truncation(gr: Any, explorer: Explorer) -> Any:
 def _picture(gr: Any, identity: str, label: str = "") -> Any:
     return gr.Image(
         label=label or None, show_label=bool(label), type="pil", format="png", interactive=False,
+        buttons=["download", "fullscreen"],
         elem_id=identity,
     )  # fmt: skip
 

@@ -35,7 +35,7 @@ def book_of(images):
 
 def test_the_code_and_the_distance_of_every_place_are_found():
     fired = book_of(bright_corners(0.5)).fired["quantizer"]
-    assert fired.index.tolist() == [[[0, 0], [0, 1]]]
+    assert fired.codes.tolist() == [[[0, 0], [0, 1]]]
     torch.testing.assert_close(fired.distance[0, 1, 1], torch.tensor(3 * 0.25))
 
 
@@ -58,7 +58,7 @@ def test_without_images_there_is_nothing_to_cut_from():
     book = book_of(torch.zeros(0, 3, 16, 16))
     assert book.shares("quantizer").sum() == 0
     assert len(book.patches("quantizer", 0)) == 0
-    assert book.read(bright_corners(1.0))["quantizer"].index.shape == (1, 2, 2)
+    assert book.read(bright_corners(1.0))["quantizer"].codes.shape == (1, 2, 2)
 
 
 def test_looking_leaves_a_discriminator_and_its_hooks_as_they_were():
@@ -67,7 +67,7 @@ def test_looking_leaves_a_discriminator_and_its_hooks_as_they_were():
     images, labels = torch.rand(2, 3, 32, 32), torch.zeros(2, dtype=torch.long)
     found = fired_codes(network, lambda: network(images, labels))
     assert list(found) == list(quantizers(network)) == ["blocks.0.1", "blocks.2.1"]
-    assert found["blocks.0.1"].index.shape == (2, 16, 16)
+    assert found["blocks.0.1"].codes.shape == (2, 16, 16)
     assert all(torch.equal(before[name], value) for name, value in network.state_dict().items())
     assert all(not part._forward_hooks for part in network.modules())
 

@@ -58,10 +58,10 @@ def test_the_codes_of_a_sample_and_of_an_upload_are_shown(runs, family, tmp_path
     layer = next(iter(book.sizes))
     picture, rows = explorer.codes(domain, layer, None, 2)
     assert picture.size == (480, 480)
-    places = book.fired[layer].index[0].numel()
+    places = book.fired[layer].codes[0].numel()
     assert sum(row[1] for row in rows) == places
     code = explorer.code_at(domain, layer, None, 2, (0.999, 0.0))
-    assert code == int(book.fired[layer].index[2, 0, -1])
+    assert code == int(book.fired[layer].codes[2, 0, -1])
     sheet, sentence = explorer.patches(domain, layer, code)
     assert sheet is not None
     assert f"code {code} of {book.sizes[layer]}" in sentence

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from factories import run_ranks
 
 from fqgan.gradients import (
     average_gradients,
     average_in_place,
+    check_weights,
     require_grad,
     send_from_first_rank,
 )
@@ -39,3 +41,11 @@ def compare(rank, store):
 
 def test_two_ranks_start_equal_and_average(tmp_path):
     run_ranks(compare, str(tmp_path / "store"))
+
+
+def test_a_weight_that_is_not_finite_is_named_with_its_network():
+    good, bad = torch.nn.Linear(2, 2), torch.nn.Linear(2, 2)
+    check_weights(7, G=good, D=bad)
+    bad.weight.data[0, 0] = float("inf")
+    with pytest.raises(FloatingPointError, match="a weight of D is not finite at step 7"):
+        check_weights(7, G=good, D=bad)

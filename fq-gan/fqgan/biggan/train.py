@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..data.batches import next_images
 from ..data.datasets import build_batches, build_images
+from ..gradients import check_weights
 from ..latents import Latents
 from ..progress import RunProgress, improves, is_due, write_parameter_counts
 from ..quantizer import quantizer_statistics
@@ -115,6 +116,8 @@ def train(config: BigganTrain) -> AnyGenerator:
                     scored = is_due(progress.step, config.evaluate_every, config.max_steps)
                     if logged or saved or scored:
                         check_finite(progress.step, **losses._asdict())
+                    if saved or scored:
+                        check_weights(progress.step, G=generator, D=discriminator)
                     row: dict[str, float | Tensor] = {}
                     if logged:
                         row = {f"loss_{name}": value for name, value in losses._asdict().items()}

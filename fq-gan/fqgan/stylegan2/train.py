@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ..data.batches import Batches, next_images, some
 from ..data.datasets import build_batches, build_images
 from ..data.images import Images, normalize
+from ..gradients import check_weights
 from ..latents import Latents
 from ..progress import RunProgress, improves, write_parameter_counts
 from ..quantizer import quantizer_statistics
@@ -140,6 +141,8 @@ def train(config: Stylegan2Train) -> Generator:
                     scored = passes(before, progress.step, config.evaluate_kimg, ended)
                     if logged or saved or scored:
                         check_finite(progress.step, **losses._asdict())
+                    if saved or scored:
+                        check_weights(progress.step, G=generator, D=discriminator)
                     row: dict[str, float | Tensor] = {}
                     if logged:
                         row = row_of(losses._asdict(), phase, progress, batches)

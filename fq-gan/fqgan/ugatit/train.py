@@ -9,6 +9,7 @@ from torch import Tensor
 
 from ..data.images import Images, normalize
 from ..data.unpaired import Domains, UnpairedBatches, build_domains, build_unpaired_batches
+from ..gradients import check_weights
 from ..progress import RunProgress, is_due, write_parameter_counts
 from ..quantizer import quantizer_statistics
 from ..runtime import distributed
@@ -81,6 +82,8 @@ def train(config: UgatitTrain) -> UgatitNetworks:
                     saved = is_due(progress.step, config.save_every) or last
                     if logged or saved:
                         check_finite(progress.step, **losses._asdict())
+                    if saved:
+                        check_weights(progress.step, networks=networks)
                     row: dict[str, float | Tensor] = {}
                     if logged:
                         row = described(config, losses, networks, progress.step)
