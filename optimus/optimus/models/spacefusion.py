@@ -73,6 +73,8 @@ def pull_distance(first: Tensor, second: Tensor) -> Tensor:
 def push_distance(latent: Tensor, include_self: bool = False) -> Tensor:
     """Mean over the rows of ``latent`` (N, Z) of the distance () to the nearest other row.
 
+    Beyond sqrt(2 Z), what lies between two draws from the prior, a distance counts no more:
+    without a KL term nothing else would keep the latents from drifting apart for ever.
     ``include_self`` restores the authors' term, which counts a row as its own neighbour and hence
     is the constant 1e-6 sqrt(Z). One row alone has no neighbour: 0.
     """
@@ -82,7 +84,7 @@ def push_distance(latent: Tensor, include_self: bool = False) -> Tensor:
     if not include_self:
         own = torch.eye(len(latent), dtype=torch.bool, device=latent.device)
         distances = distances.masked_fill(own, torch.inf)
-    return distances.min(dim=1).values.mean()
+    return distances.min(dim=1).values.clamp(max=math.sqrt(2 * latent.shape[1])).mean()
 
 
 def nearest_distance(first: Tensor, second: Tensor) -> Tensor:

@@ -104,10 +104,18 @@ def test_the_last_utterance_of_every_context_is_the_other_speaker():
 
 
 def test_the_push_term_ignores_a_rows_distance_to_itself():
-    latent = torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 5.0]])
-    assert push_distance(latent).item() == pytest.approx((5 + 1 + 1) / 3, abs=1e-4)
+    latent = torch.tensor([[0.0, 0.0], [0.6, 0.8], [0.6, 1.8]])
+    assert push_distance(latent).item() == pytest.approx((1 + 1 + 1) / 3, abs=1e-4)
     assert push_distance(latent, include_self=True).item() == pytest.approx(1e-6 * math.sqrt(2))
     assert push_distance(latent[:1]).item() == 0
+
+
+def test_rows_further_apart_than_draws_from_the_prior_are_pushed_no_further():
+    latent = torch.tensor([[0.0, 0.0], [3.0, 4.0], [3.0, 5.0]], requires_grad=True)
+    push = push_distance(latent)
+    assert push.item() == pytest.approx((2 + 1 + 1) / 3, abs=1e-4)
+    push.backward()
+    assert latent.grad[0].abs().max() == 0
 
 
 def test_distances_of_pairs_and_of_sets():
