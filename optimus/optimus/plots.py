@@ -165,15 +165,17 @@ body { font: 14px sans-serif; margin: 1em } canvas { border: 1px solid #ccc; cur
 const data = CONTENT;
 const canvas = document.getElementById("plot"), pen = canvas.getContext("2d");
 const tip = document.getElementById("tip"), hidden = new Set();
+const wide = canvas.width = Math.min(800, Math.max(300, innerWidth - 40));
+const size = data.names.map((_, i) => data.points.filter(p => p[2] == i).length < 10 ? 6 : 3);
 let scale = 1, left = 0, top_ = 0, drag = null;
-const spot = p => [left + scale * (20 + p[0] * 760), top_ + scale * (680 - p[1] * 660)];
+const spot = p => [left + scale * (20 + p[0] * (wide - 40)), top_ + scale * (680 - p[1] * 660)];
 function draw() {
   pen.clearRect(0, 0, canvas.width, canvas.height);
   for (const p of data.points) {
     if (hidden.has(p[2])) continue;
     const [x, y] = spot(p);
     pen.fillStyle = data.colors[p[2] % data.colors.length];
-    pen.beginPath(); pen.arc(x, y, 3, 0, 7); pen.fill();
+    pen.beginPath(); pen.arc(x, y, size[p[2]], 0, 7); pen.fill();
   }
 }
 data.names.forEach((name, i) => {

@@ -146,9 +146,10 @@ def test_the_map_is_drawn_with_the_users_sentence(page):
     frame.locator("#legend").get_by_text("yours").wait_for()
     canvas = frame.locator("#plot")
     canvas.wait_for()
-    for x in range(40, 780, 4):
+    for x in range(30, 600, 4):
         if frame.locator("#tip").inner_text():
             break
         canvas.hover(position={"x": x, "y": 340})
     assert "the" in frame.locator("#tip").inner_text(), "hovering tells the sentence"
+    page.evaluate("scrollTo(0, 0)")
     take_picture(page, "map")

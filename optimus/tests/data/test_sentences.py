@@ -1,6 +1,4 @@
 import json
-import multiprocessing
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -141,20 +139,6 @@ def test_without_a_place_for_the_cache_the_text_is_tokenised_in_memory(tokenizer
     blocked = write(tmp_path / "file", "")  # no folder can be made inside a file
     sentences = load_sentences(path, tokenizers, cache_dir=blocked / "cache")
     assert sentences.digest == load_sentences(path, tokenizers).digest
-
-
-def load_in_process(folder: Path) -> int:
-    tokenizers = load_tokenizers(folder)
-    return len(load_sentences(folder / "train.txt", tokenizers))
-
-
-def test_two_processes_that_race_leave_one_valid_cache(tokenizers, tmp_path):
-    tokenizers.save(tmp_path)
-    write(tmp_path / "train.txt", "\n".join(LINES * 400))
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        assert pool.map(load_in_process, [tmp_path] * 4, chunksize=1) == [1200] * 4
-    (cached,) = (tmp_path / ".cache").iterdir()
-    assert len(open_sentences(cached)) == 1200
 
 
 def test_a_shard_of_other_vocabularies_is_refused(tokenizers, tmp_path):

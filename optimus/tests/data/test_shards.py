@@ -72,24 +72,6 @@ def test_shards_of_other_vocabularies_are_refused(tokenizers, tmp_path):
         load_corpus(tmp_path, "train", tokenizers)
 
 
-@pytest.mark.parametrize(
-    "content",
-    [
-        "not json",
-        "{}x",
-        '[{"bert_token": [1]}]',
-        '[{"bert_token": [1], "bert_token_length": 2, "gpt2_token": [1], "gpt2_token_length": 1}]',
-    ],
-)
-def test_a_damaged_json_shard_is_named(tmp_path, content):
-    path = tmp_path / "shard.json"
-    path.write_text(content)
-    with pytest.raises(ValueError, match=r"shard\.json is not in the authors' JSON format"):
-        read_authors_json(path)
-    with pytest.raises(FileNotFoundError, match="no such file"):
-        read_authors_json(tmp_path / "none.json")
-
-
 def test_filtering_keeps_short_sentences(tokenizers):
     sentences = tokenize(LINES, tokenizers, TextOptions())
     longest = np.maximum(sentences.encoder_lengths, sentences.decoder_lengths)
