@@ -1,7 +1,7 @@
 """A run that an older commit saved is continued by this one to the same loss and weights.
 
-``tests/compat/run.zip`` holds step 4 of a run of 5, and the model and metrics of step 5. It was
-made by ``python tests/test_compatibility.py``; make it again only where a format changes on purpose.
+``tests/compat/run.zip`` holds step 4 of a run of 5, and the model and metrics of step 5; it is made
+by ``python tests/test_compatibility.py``, and again only where a format changes on purpose.
 """
 
 import shutil

@@ -71,7 +71,7 @@ def take_picture(page, tab):
         path = Path(place)
         path.parent.mkdir(parents=True, exist_ok=True)
         page.wait_for_timeout(800)
-        page.screenshot(path=path.with_stem(f"{path.stem}_{tab.lower()}"))
+        page.screenshot(path=path.with_stem(f"{path.stem}_{tab.lower()}"), full_page=True)
 
 
 def wait_for_text(page, identity):
