@@ -19,7 +19,10 @@ VERBS = {
     "trajectories": ("prevalent.trajectories:main", "a page of maps of what an agent walked"),
     "convert": ("prevalent.convert:main", "the authors' checkpoints and agents to ours and back"),
     "report": ("prevalent.report:main", "published figures beside ours"),
-    "demo": ("prevalent.demo:main", "pre-train in toy houses, compare agents in unseen ones"),
+    "demo": (
+        "prevalent.demo:main",
+        "pre-train in toy houses, compare agents; --serve: a page of walks",
+    ),
     "demo-hanna": ("prevalent.demo_hanna:main", "compare toy agents that ask and do not"),
 }
 

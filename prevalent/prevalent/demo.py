@@ -1,5 +1,7 @@
 """``prevalent demo``: does pre-training help an agent in houses it has never seen? A toy answer.
 
+``--serve`` shows a page on which its agents, or those of another run, walk step by step.
+
 Houses, features and instructions are made by code. One encoder is pre-trained on the training
 houses; agents with and without it then learn by imitation and reinforcement, and walk unseen ones.
 """
@@ -26,6 +28,8 @@ from .data.scores import score_results
 from .data.tokenizers import build_wordpiece_vocabulary
 from .data.toy import ToyConfig, write_toy
 from .data.vocabulary import split_words
+from .explorer import Explorer
+from .page import serve
 from .runtime.command import parse
 from .runtime.files import write_atomically
 from .runtime.logs import read_metrics
@@ -78,8 +82,20 @@ class DemoConfig:
     """Optimizer steps of each agent."""
     houses: int = 24
     """Training houses; a quarter as many are unseen."""
+    serve: bool = False
+    """Show a page to watch agents walk instead: of --run-dir, a demo or a run."""
+    data_dir: Path | None = None
+    """With --serve: data folder in place of the run's own."""
+    snapshot: str = "best_val_unseen"
+    """With --serve: which agent of each run."""
+    host: str = "127.0.0.1"
+    """With --serve: the address to listen on; 0.0.0.0 is every network of this machine."""
+    port: int = 7860
+    """With --serve: the port; 0 takes the first free one from 7860 on."""
 
     def __post_init__(self) -> None:
+        if not 0 <= self.port < 65536:
+            raise ValueError(f"--port must be in [0, 65535], got {self.port}")
         for name in ("seeds", "pretrain_steps", "agent_steps", "houses"):
             if getattr(self, name) < 1:
                 option = name.replace("_", "-")
@@ -87,8 +103,13 @@ class DemoConfig:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run ``prevalent demo --run-dir runs/demo``."""
-    demo(parse(DemoConfig, argv, "prevalent demo"))
+    """Run ``prevalent demo --run-dir runs/demo`` or the same with ``--serve``."""
+    config = parse(DemoConfig, argv, "prevalent demo")
+    if config.serve:
+        explorer = Explorer(config.run_dir, config.data_dir, snapshot=config.snapshot)
+        serve(explorer, config.host, config.port)
+    else:
+        demo(config)
 
 
 def demo(config: DemoConfig) -> dict[str, list[float]]:

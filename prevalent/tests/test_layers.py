@@ -15,6 +15,7 @@ LAYERS = [
     ("data", "optimizer"),
     ("environments", "agent_options", "dialog_options", "assistance_options"),
     ("agents", "agent_presets", "dialog_presets", "assistance_presets", "curves", "maps"),
+    ("explorer", "scenes", "page"),
     (),  # the commands: every other module of the package
     ("__main__",),
 ]

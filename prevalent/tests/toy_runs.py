@@ -8,7 +8,17 @@ import torch
 
 from prevalent.agent_options import R2RRun, SpeakerRun
 from prevalent.agent_presets import R2R_PRESETS, SPEAKER_PRESETS
+from prevalent.agents.build import (
+    build_follower,
+    find_vocabulary,
+    open_tokenizer,
+    open_world,
+    save_follower,
+    settle,
+)
 from prevalent.runtime.command import Stopped
+from prevalent.runtime.distributed import World
+from prevalent.runtime.rundir import open_run
 from prevalent.runtime.signals import StopSignal
 
 
@@ -39,3 +49,18 @@ def assert_same_modules(ours, theirs, tolerance=0.0):
             torch.testing.assert_close(
                 value, other, rtol=tolerance, atol=tolerance, msg=f"{name}.{key}"
             )
+
+
+def make_demo_folder(folder: Path, world: Path) -> Path:
+    """Two runs of followers with random weights, as ``prevalent demo`` leaves them."""
+    for seed in range(2):
+        config = follower_run(world, folder / f"agent-{seed}", seed=seed)
+        config = settle(config, config.run_dir, World(0, 1, torch.device("cpu")))
+        with open_run(config.run_dir, config):
+            opened = open_world(config, ["val_unseen"], torch.device("cpu"))
+            vocabulary = find_vocabulary(config)
+            tokenizer = open_tokenizer(config.model, vocabulary, config.max_length)
+            follower = build_follower(config, opened, tokenizer)
+            place = config.run_dir / "snapshots" / "best_val_unseen"
+            save_follower(place, follower, vocabulary, config.max_length)
+    return folder

@@ -1,0 +1,179 @@
+"""What the page of ``prevalent demo --serve`` asks for: agents, instructions, and walks."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import NamedTuple, cast, get_args
+
+from .agent_options import R2RRun
+from .agents.episodes import Episodes
+from .agents.runs import TrainedAgent, open_agent
+from .agents.simple import SimpleAgent
+from .agents.traces import Trace, trace, trace_simple
+from .data.instructions import Instruction, read_instructions
+from .metrics.navigation import PathScores, score_path
+from .runtime.rundir import read_config
+from .simulator.connectivity import load_graphs
+from .simulator.graph import Graphs
+
+SIMPLE_AGENTS = get_args(SimpleAgent)
+MAX_CHARACTERS = 2000
+
+
+class Walked(NamedTuple):
+    """A walk of one agent, the graphs that its nodes belong to, and its scores."""
+
+    agent: str
+    trace: Trace
+    graphs: Graphs
+    scores: PathScores
+
+
+class Explorer:
+    """The agents of a folder and the instructions that they can be given.
+
+    Args:
+        folder: a run of ``prevalent train-r2r``, a converted agent, or a folder of such runs, as
+            ``prevalent demo`` makes.
+        data_dir: data folder in place of the runs' own.
+        snapshot: which agent of each run.
+        device: ``auto``, ``cpu`` or ``cuda``.
+
+    Raises ``FileNotFoundError`` where there is no such run, no such data or no split.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        data_dir: Path | None = None,
+        *,
+        snapshot: str = "best_val_unseen",
+        device: str = "auto",
+    ) -> None:
+        self.folder, self.snapshot, self.device = folder, snapshot, device
+        self.runs = find_runs(folder)
+        own = read_config(R2RRun, next(iter(self.runs.values()))).data_dir
+        moved = folder / "world"  # a demo's data, whatever the folder is called by now
+        self.data_dir = data_dir or (moved if moved.is_dir() and not own.is_dir() else own)
+        self.splits = find_splits(self.data_dir)
+        self._opened = lru_cache(maxsize=4)(self._open)
+        self._read = lru_cache(maxsize=4)(self._read_split)
+        self._graphs = lru_cache(maxsize=2)(self._load_graphs)
+        self._lock = threading.Lock()  # an agent's environment serves one walk at a time
+
+    @property
+    def agents(self) -> list[str]:
+        """Runs first, then the agents that do not learn."""
+        return [*self.runs, *SIMPLE_AGENTS]
+
+    def _read_split(self, split: str) -> dict[str, Instruction]:
+        found = read_instructions(self.data_dir, [split], shuffle_seed=None)
+        return {one.id: one for one in found if len(one.path) > 1}
+
+    def _load_graphs(self, split: str) -> Graphs:
+        return load_graphs(self.data_dir / "connectivity", self.scans(split))
+
+    def _open(self, agent: str, split: str) -> TrainedAgent:
+        return open_agent(
+            self.runs[agent],
+            split,
+            snapshot=self.snapshot,
+            data_dir=self.data_dir,
+            device=self.device,
+        )
+
+    def scans(self, split: str) -> list[str]:
+        """Scans of a split."""
+        return sorted({one.scan for one in self._read(split).values()})
+
+    def instructions(self, split: str, scan: str) -> list[Instruction]:
+        """Instructions of a split in a scan."""
+        return [one for one in self._read(split).values() if one.scan == scan]
+
+    def text(self, split: str, identity: str) -> str:
+        """The text of an instruction, empty where there is none of that name."""
+        one = self._read(split).get(identity)
+        return "" if one is None else one.text
+
+    def walk(self, agent: str, split: str, identity: str, text: str, seed: int = 0) -> Walked:
+        """Have ``agent`` follow ``text`` from where an instruction of a split begins.
+
+        Raises ``ValueError`` for a text that is empty or too long, and for unknown names.
+        """
+        task = self._read(split).get(identity)
+        if task is None:
+            raise ValueError(f"the split {split!r} has no instruction {identity!r}; choose one")
+        task = replace(task, text=check_text(text))
+        with self._lock:
+            if agent in self.runs:
+                opened = self._opened(agent, split)
+                texts = opened.follower.config.num_texts
+                episodes = Episodes.encode(
+                    [task], opened.tokenizer, "the instruction", num_texts=texts, alone=True
+                )
+                walked = trace(opened.follower, episodes.batch([0]), opened.tokenizer)[0]
+                graphs = opened.world.graphs
+            elif agent in SIMPLE_AGENTS:
+                graphs = self._graphs(split)
+                walked = trace_simple(cast(SimpleAgent, agent), graphs, task, seed)
+            else:
+                known = ", ".join(self.agents)
+                raise ValueError(f"there is no agent {agent!r}; choose one of {known}")
+        places = [graphs.viewpoints[node] for node in walked.nodes]
+        scores = score_path(places, task.path, graphs.by_name(task.scan).distance)
+        return Walked(agent, walked, graphs, scores)
+
+
+def check_text(text: str | None) -> str:
+    """An instruction without the white space around it; ``ValueError`` where it cannot be read."""
+    text = (text or "").strip()
+    if not any(character.isalnum() for character in text):
+        raise ValueError("the instruction has no word; type one, or choose one of the split")
+    if len(text) > MAX_CHARACTERS:
+        raise ValueError(
+            f"the instruction has {len(text)} characters; at most {MAX_CHARACTERS} are read"
+        )
+    return text
+
+
+def find_runs(folder: Path) -> dict[str, Path]:
+    """Runs of followers by name: ``folder`` itself, or the folders in it."""
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"{folder} does not exist; run `prevalent demo --run-dir {folder}` first, or give the "
+            "--run-dir of `prevalent train-r2r`"
+        )
+    inner = sorted(path for path in folder.iterdir() if path.is_dir())
+    runs = {path.name: path for path in [folder.resolve(), *inner] if _follows(path)}
+    if not runs:
+        raise FileNotFoundError(
+            f"{folder} has no agent that follows instructions; run `prevalent demo --run-dir "
+            f"{folder}` first, or give the --run-dir of a finished `prevalent train-r2r`"
+        )
+    return runs
+
+
+def _follows(run: Path) -> bool:
+    """Whether a folder is a run with a follower's snapshot."""
+    if not (run / "config.json").is_file():
+        return False
+    kinds = (
+        json.loads(path.read_text()).get("kind") for path in run.glob("snapshots/*/config.json")
+    )
+    return "follower" in kinds
+
+
+def find_splits(data_dir: Path) -> list[str]:
+    """Splits of R2R with goals in a data folder, unseen houses first."""
+    files = [*data_dir.glob("r2r/R2R_*.json"), *data_dir.glob("R2R_*.json")]
+    names = {path.stem.removeprefix("R2R_") for path in files} - {"test"}
+    if not names:
+        raise FileNotFoundError(
+            f"{data_dir} has no r2r/R2R_SPLIT.json; point --data-dir at the data that the agent "
+            "walks in"
+        )
+    return sorted(names, key=lambda name: (name != "val_unseen", name != "val_seen", name))
