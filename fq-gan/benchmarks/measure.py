@@ -12,6 +12,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+RESULTS = Path(__file__).parent / "results"
+
 
 def timed(function: Callable[[], Any], repeats: int) -> dict[str, list[float]]:
     """Seconds of wall and of CPU time for each of ``repeats`` calls."""
@@ -51,3 +56,50 @@ def summarize(samples: Sequence[float]) -> dict[str, float]:
 def write_report(path: Path, report: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(report, indent=2) + "\n")
+
+
+def flops_of(function: Callable[[], Any]) -> int:
+    """Operations of the matrix products and convolutions of one call."""
+    with FlopCounterMode(display=False) as counter:
+        function()
+    return counter.get_total_flops()
+
+
+def product_speed() -> float:
+    """Operations per CPU second of a large fp32 matrix product, the best of ten."""
+    a = torch.randn(1024, 1024)
+    a @ a
+    return 2 * 1024**3 / min(timed(lambda: a @ a, 10)["cpu"])
+
+
+def headline(
+    what: str,
+    plain: float | None,
+    ours: float,
+    *,
+    target: float | None = None,
+    flops: int = 0,
+    memory: tuple[float, float] | None = None,
+    unit: str = "CPU s",
+) -> dict[str, Any]:
+    """A row of the table of all benchmarks.
+
+    Args:
+        what: was measured.
+        plain: the plain way's number; None where there is none.
+        ours: ours.
+        target: of plain / ours.
+        flops: operations that ours cannot do without; the floor is their time at the best speed.
+        memory: peak of the plain way and of ours.
+        unit: of ``plain`` and ``ours``.
+    """
+    return {
+        "what": what,
+        "plain": plain,
+        "ours": ours,
+        "unit": unit,
+        "ratio": None if plain is None else plain / ours,
+        "target": target,
+        "floor": flops / product_speed() if flops else None,
+        "memory_ratio": memory[1] / memory[0] if memory else None,
+    }

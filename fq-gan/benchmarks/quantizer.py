@@ -1,6 +1,6 @@
 """The quantizer alone: ours against the plain way, time and peak memory.
 
-``python benchmarks/quantizer.py --out runs/bench/quantizer.json``; about three minutes on a CPU.
+``python benchmarks/quantizer.py`` writes benchmarks/results/quantizer.json; about three minutes.
 Forward with the update of the dictionary, and the same with backward; every variant in a fresh
 process, plain and ours in turn. Memory is what a process needs above its state with the input.
 """
@@ -16,13 +16,22 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure import in_fresh_process, peak_mb, summarize, timed, write_report
+from measure import (
+    RESULTS,
+    flops_of,
+    headline,
+    in_fresh_process,
+    peak_mb,
+    summarize,
+    timed,
+    write_report,
+)
 from plain import PlainQuantizer
 
 from fqgan.quantizer import FeatureQuantizer
 
 SHAPE = (64, 256, 16, 16)
-SIZES = (256, 1024, 4096)
+SIZES = (256, 1024)
 
 
 def worker(way: str, codes: int, layout: str, repeats: int) -> dict[str, Any]:
@@ -48,6 +57,7 @@ def worker(way: str, codes: int, layout: str, repeats: int) -> dict[str, Any]:
     peak = peak_mb() - before
     return {
         "memory": peak,
+        "flops": flops_of(both),
         "forward": timed(lambda: layer(features), repeats)["cpu"],
         "both": timed(both, repeats)["cpu"],
     }
@@ -55,7 +65,7 @@ def worker(way: str, codes: int, layout: str, repeats: int) -> dict[str, Any]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/bench/quantizer.json"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "quantizer.json")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2)
@@ -67,7 +77,9 @@ def main() -> None:
         way, codes, layout, repeats = args.worker
         print(json.dumps(worker(way, int(codes), layout, int(repeats))))
         return
+    headlines: list[dict[str, Any]] = []
     report: dict[str, Any] = {"shape": SHAPE, "layout": args.layout, "threads": 1, "rows": []}
+    report["headline"] = headlines
     print(f"{SHAPE}, {args.layout}, one thread, fp32; CPU ms, median (min)")
     print(f"{'K':>5} {'way':<22} {'forward':>14} {'with backward':>16} {'ratio':>6} {'MB':>6}")
     ways = ("plain", "ours", "ours straight_through")
@@ -84,6 +96,17 @@ def main() -> None:
                 row[name] = summarize([t for run in runs[way] for t in run[name]])
             base = base or row
             row["ratio"] = base["both"]["min"] / row["both"]["min"]
+            if way == "ours":
+                headlines.append(
+                    headline(
+                        f"quantizer alone, {codes} codes, forward and backward",
+                        base["both"]["median"],
+                        row["both"]["median"],
+                        target=3.0,
+                        flops=runs[way][0]["flops"],
+                        memory=(base["memory_mb"], row["memory_mb"]),
+                    )
+                )
             report["rows"].append(row)
             forward, both = row["forward"], row["both"]
             print(

@@ -1,10 +1,10 @@
 """A training round of FQ-StyleGAN2, ours and the plain way, with the share of each part.
 
-``python benchmarks/stylegan2_round.py --out runs/bench/stylegan2_round.json``; 2 to 5 minutes on a
-CPU, one thread. A round is 16 iterations: 16 updates of G and of D, 4 path length and one R1
-regularization. With ``--device cuda --resolutions 32 64 128 256 512 1024`` seconds per thousand
-images are printed beside the floor: the time the convolutions' arithmetic alone would take at the
-speed of one large matrix product.
+``python benchmarks/stylegan2_round.py`` writes benchmarks/results/stylegan2_round.json; 2 to 4
+minutes on a CPU, one thread. A round is 16 iterations: 16 updates of G and of D, 4 path length and
+one R1 regularization. With ``--device cuda --resolutions 32 64 128 256 512 1024`` seconds per
+thousand images are printed beside the floor: the time the convolutions' arithmetic alone would
+take at the speed of one large matrix product.
 """
 
 from __future__ import annotations
@@ -19,9 +19,18 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure import in_fresh_process, peak_mb, summarize, timed, write_report
+from measure import (
+    RESULTS,
+    flops_of,
+    headline,
+    in_fresh_process,
+    peak_mb,
+    product_speed as cpu_speed,
+    summarize,
+    timed,
+    write_report,
+)
 from plain_stylegan2 import plain_way
-from torch.utils.flop_counter import FlopCounterMode
 
 from fqgan.runtime.precision import MixedPrecision
 from fqgan.stylegan2 import (
@@ -88,24 +97,22 @@ def worker(args: argparse.Namespace) -> dict[str, Any]:
         for name, function in parts_of(step, images).items():
             function()
             result[name] = timed(function, args.repeats)
-            if args.device == "cuda":
-                with FlopCounterMode(display=False) as counter:
-                    function()
-                result[name]["flops"] = counter.get_total_flops()
+            result[name]["flops"] = 0 if plain else flops_of(function)
     memory = torch.cuda.max_memory_allocated() / 2**20 if args.device == "cuda" else peak_mb()
     return {**result, "memory": memory}
 
 
 def product_speed(device: str, precision: str) -> float:
     """Operations per second of one large matrix product."""
-    size = 8192 if device == "cuda" else 1024
+    if device == "cpu":
+        return cpu_speed()
+    size = 8192
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     a = torch.randn(size, size, device=device, dtype=dtype)
 
     def product() -> None:
         a @ a
-        if device == "cuda":
-            torch.cuda.synchronize()
+        torch.cuda.synchronize()
 
     product()
     return 2 * size**3 / min(timed(product, 5)["wall"])
@@ -113,14 +120,14 @@ def product_speed(device: str, precision: str) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/bench/stylegan2_round.json"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "stylegan2_round.json")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16", "fp16"))
     parser.add_argument("--resolutions", nargs="+", type=int, default=[64])
     parser.add_argument("--channel-base", type=int, default=2048)
     parser.add_argument("--channel-max", type=int, default=128)
     parser.add_argument("--batch", type=int, default=8)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=2)
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--worker", nargs=2)
@@ -138,7 +145,7 @@ def main() -> None:
         f"{'way':<19} {'size':>5} {'G':>7} {'G reg':>7} {'D':>7} {'D reg':>7} {'s/kimg':>8} "
         f"{'plain/this':>10} {'floor':>7} {'peak MB':>8}"
     )
-    speed = product_speed(args.device, args.precision) if args.device == "cuda" else 0.0
+    speed = product_speed(args.device, args.precision)
     rows: list[dict[str, Any]] = []
     for resolution in args.resolutions:
         runs: dict[str, list[dict[str, Any]]] = {way: [] for way in args.ways}
@@ -149,7 +156,7 @@ def main() -> None:
             row = row_of(way, resolution, results, clock, args.batch)
             flops = sum(PER_ROUND[p] * results[0][p].get("flops", 0) for p in PARTS)
             images = ITERATIONS * args.batch
-            row["floor"] = flops / speed / images * 1000 if speed else 0.0
+            row["floor"] = flops / speed / images * 1000
             rows.append(row)
             base = next((r for r in rows if r["way"] == "plain" and r["size"] == resolution), row)
             row["ratio"] = base["round"] / row["round"]
@@ -159,7 +166,25 @@ def main() -> None:
                 f"{row['ratio']:>10.2f} {row['floor']:>7.1f} {row['memory_mb']:>8.0f}"
             )
     settings = {**vars(args), "out": str(args.out)}
-    write_report(args.out, {"settings": settings, "rows": rows})
+    write_report(args.out, {"settings": settings, "rows": rows, "headline": headlines(rows, clock)})
+
+
+def headlines(rows: list[dict[str, Any]], clock: str) -> list[dict[str, Any]]:
+    """Ours beside both forms of the plain way, seconds per thousand images."""
+    lines = []
+    for ours in (row for row in rows if row["way"] == "ours"):
+        for plain in (row for row in rows if row["way"].startswith("plain")):
+            if plain["size"] == ours["size"]:
+                line = headline(
+                    f"StyleGAN2 round, {ours['size']} pixels, against {plain['way']}",
+                    plain["s_per_kimg"],
+                    ours["s_per_kimg"],
+                    target=1.5,
+                    memory=(plain["memory_mb"], ours["memory_mb"]),
+                    unit=f"{clock} s / 1000 images",
+                )
+                lines.append({**line, "floor": ours["floor"]})
+    return lines
 
 
 def row_of(

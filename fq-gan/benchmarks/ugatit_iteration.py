@@ -1,10 +1,10 @@
 """A training iteration of FQ-U-GAT-IT, ours and the plain way: time and peak memory.
 
-``python benchmarks/ugatit_iteration.py --out runs/bench/ugatit_iteration.json``; 2 to 5 minutes on
-a CPU: 128 pixels and a quarter of the width, one thread, fp32. ``--device cuda --size 256 --width
-64`` has the released sizes and prints the floor of an H200 beside them. Every variant runs in a
-fresh process, whose first iterations are not counted; variants in turn. Memory is what the process
-needs above its state after the imports, on a GPU what is allocated there.
+``python benchmarks/ugatit_iteration.py`` writes benchmarks/results/ugatit_iteration.json; 2 to 4
+minutes on a CPU: 128 pixels and a quarter of the width, one thread, fp32. ``--device cuda --size
+256 --width 64`` has the released sizes and prints the floor of an H200 beside them. Every variant
+runs in a fresh process, whose first iterations are not counted; variants in turn. Memory is what
+the process needs above its state after the imports, on a GPU what is allocated there.
 """
 
 from __future__ import annotations
@@ -18,7 +18,16 @@ from typing import Any
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from measure import in_fresh_process, peak_mb, summarize, timed, write_report
+from measure import (
+    RESULTS,
+    flops_of,
+    headline,
+    in_fresh_process,
+    peak_mb,
+    summarize,
+    timed,
+    write_report,
+)
 from plain_ugatit import PlainStep, build_plain_networks
 
 from fqgan.runtime.precision import MixedPrecision
@@ -79,12 +88,13 @@ def worker(args: argparse.Namespace) -> dict[str, Any]:
         torch.cuda.reset_peak_memory_stats()
     times = timed(iteration, args.repeats)
     memory = torch.cuda.max_memory_allocated() / 2**20 if cuda else peak_mb() - before
-    return {**times, "memory": memory}
+    flops = 0 if cuda or args.worker != "ours" else flops_of(iteration)
+    return {**times, "memory": memory, "flops": flops}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, default=Path("runs/bench/ugatit_iteration.json"))
+    parser.add_argument("--out", type=Path, default=RESULTS / "ugatit_iteration.json")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--size", type=int, default=128)
@@ -131,7 +141,22 @@ def main() -> None:
     if args.device == "cuda" and (args.size, args.width, args.batch) == (256, 64, 1):
         print(f"floor: {FLOOR_MS} ms, the bytes of weights and moments at an H200's bandwidth")
     settings = {name: getattr(args, name) for name in names}
-    write_report(args.out, {**settings, "light": args.light, "rows": rows})
+    found = {row["way"]: row for row in rows}
+    lines = []
+    if {"plain", "ours"} <= found.keys():
+        plain, ours = found["plain"], found["ours"]
+        lines.append(
+            headline(
+                f"U-GAT-IT iteration, {args.size} pixels, width {args.width}",
+                plain["seconds"]["median"],
+                ours["seconds"]["median"],
+                target=1.3,
+                flops=runs["ours"][0]["flops"],
+                memory=(plain["memory_mb"], ours["memory_mb"]),
+                unit=f"{clock} s",
+            )
+        )
+    write_report(args.out, {**settings, "light": args.light, "rows": rows, "headline": lines})
 
 
 if __name__ == "__main__":
