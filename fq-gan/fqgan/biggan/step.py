@@ -85,6 +85,16 @@ class GanStep:
         )
         self.average = ModelAverage(generator, config.ema_decay, config.ema_start)
 
+    def use_options(self) -> None:
+        """Give the optimizers this configuration's settings, not those of a loaded state."""
+        config = self.config
+        for optimizer, lr, betas in (
+            (self.generator_optimizer, config.generator_lr, config.generator_betas),
+            (self.discriminator_optimizer, config.discriminator_lr, config.discriminator_betas),
+        ):
+            for group in optimizer.param_groups:
+                group.update(lr=lr, betas=betas, eps=config.adam_eps)
+
     def __call__(self, images: Tensor, labels: Tensor, step: int) -> StepLosses:
         """Run iteration number ``step`` (from 1) on ``config.images_per_step`` real images.
 

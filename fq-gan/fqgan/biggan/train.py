@@ -88,6 +88,7 @@ def train(config: BigganTrain) -> AnyGenerator:
         with open_run(config.folder, config) as run_dir:
             checkpoint = Checkpoint(run_dir, keep=config.keep, **parts)
             checkpoint.load_latest()
+            step.use_options()
             if progress.step == 0:
                 write_parameter_counts(run_dir, generator=generator, discriminator=discriminator)
 

@@ -278,3 +278,14 @@ def test_two_processes_do_what_one_does_with_the_whole_batch(tmp_path):
         assert_state(name, ours.state_dict(), theirs, loose)
     for ours, theirs in zip(losses, first[3], strict=True):
         assert relative_error(ours, theirs) < LATER_TOLERANCE
+
+
+def test_a_loaded_optimizer_takes_the_rates_of_the_configuration():
+    torch.manual_seed(0)
+    networks = build_generator(tiny_config()), build_discriminator(tiny_config())
+    step = GanStep(*networks, tiny_step(generator_lr=1e-5, generator_betas=(0.5, 0.9)))
+    saved = GanStep(*networks, tiny_step(generator_lr=3.0)).generator_optimizer.state_dict()
+    step.generator_optimizer.load_state_dict(saved)
+    step.use_options()
+    [group] = step.generator_optimizer.param_groups
+    assert (group["lr"], group["betas"]) == (1e-5, (0.5, 0.9))
