@@ -17,7 +17,7 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from runs import TINY, weights_of
+from tiny_runs import TINY, weights_of
 
 from fqgan.biggan.train import train
 from fqgan.biggan.weights import load_discriminator, load_weights

@@ -5,7 +5,7 @@ import pytest
 import torch
 from factories import tiny_config
 from PIL import Image
-from runs import TINY_STYLEGAN2, tiny_run, tiny_stylegan2
+from tiny_runs import TINY_STYLEGAN2, tiny_run, tiny_stylegan2
 from ugatit_runs import tiny_ugatit, tiny_weights
 
 from fqgan.biggan.build import build_generator

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 import torch
 from factories import tiny_config
-from runs import TINY_STYLEGAN2
+from tiny_runs import TINY_STYLEGAN2
 
 from fqgan.biggan.build import build_generator
 from fqgan.biggan.config import GeneratorConfig

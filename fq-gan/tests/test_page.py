@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from runs import tiny_run
+from tiny_runs import tiny_run
 from ugatit_runs import tiny_ugatit
 
 from fqgan.__main__ import main

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import command, finish, free_ports, start, tiny_run, weights_of
+from tiny_runs import command, finish, free_ports, start, tiny_run, weights_of
 
 from fqgan.biggan.train import train
 from fqgan.runtime.checkpoint import Checkpoint
@@ -66,7 +66,7 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[1])
 from fqgan.biggan.step import GanStep
 from fqgan.biggan.train import train
-from runs import tiny_run
+from tiny_runs import tiny_run
 
 folder, die_at, *ports = sys.argv[2:]
 step = GanStep.__call__

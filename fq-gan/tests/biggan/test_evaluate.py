@@ -2,7 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from runs import tiny_run
+from tiny_runs import tiny_run
 
 from fqgan.biggan.evaluate import EvaluateConfig, evaluate, main
 from fqgan.biggan.train import train

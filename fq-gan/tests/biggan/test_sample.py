@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from factories import tiny_config
 from PIL import Image
-from runs import tiny_run
+from tiny_runs import tiny_run
 
 from fqgan.biggan import GeneratorConfig, build_generator
 from fqgan.biggan.sample import SampleConfig, main, sample

@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
-from runs import tiny_run, weights_of
 from safetensors.torch import load_file
+from tiny_runs import tiny_run, weights_of
 
 from fqgan.biggan import step as step_module
 from fqgan.biggan.train import Spectra, train

@@ -9,11 +9,10 @@ import pytest
 import fqgan.biggan.train  # noqa: F401 (or every forked command would import both anew)
 from fqgan.__main__ import main
 
-sys.path.insert(0, str(Path(__file__).parents[1]))  # for `import runs`
+sys.path.insert(0, str(Path(__file__).parents[1]))  # for `import tiny_runs`
 sys.path.insert(0, str(Path(__file__).parent))  # for `import jobs`
 from jobs import Job
-
-from runs import TINY, options_of
+from tiny_runs import TINY, options_of
 
 
 @pytest.fixture(scope="session")

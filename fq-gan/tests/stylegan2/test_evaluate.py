@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import tiny_stylegan2
+from tiny_runs import tiny_stylegan2
 
 from fqgan.conversion import Report
 from fqgan.families import evaluate as dispatched

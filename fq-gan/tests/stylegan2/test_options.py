@@ -1,7 +1,7 @@
 from dataclasses import replace
 
 import pytest
-from runs import tiny_stylegan2
+from tiny_runs import tiny_stylegan2
 
 from fqgan.data.datasets import DataConfig
 from fqgan.runtime.rundir import open_run

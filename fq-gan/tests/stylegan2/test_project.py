@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from runs import tiny_stylegan2
+from tiny_runs import tiny_stylegan2
 
 from fqgan.stylegan2.build import build_generator
 from fqgan.stylegan2.project import ProjectConfig, main, project_images, snapshot_steps
@@ -40,9 +40,7 @@ def test_what_is_missing_is_named(weights):
         project_images(ProjectConfig())
     with pytest.raises(ValueError, match="give --seeds or --num-images"):
         project_images(ProjectConfig(weights=str(weights)))
-    with pytest.raises(
-        FileNotFoundError, match=r"--feature-weights .* choose squeezenet"
-    ):
+    with pytest.raises(FileNotFoundError, match=r"--feature-weights .* choose squeezenet"):
         project_images(ProjectConfig(weights=str(weights), seeds=("1",), device="cpu"))
     with pytest.raises(ValueError, match="only one of"):
         ProjectConfig(run_dir="a", weights="b")

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from runs import tiny_stylegan2
+from tiny_runs import tiny_stylegan2
 
 from fqgan.metrics.features import build_extractor
 from fqgan.stylegan2.build import build_generator

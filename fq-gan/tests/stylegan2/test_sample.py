@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from runs import tiny_stylegan2
+from tiny_runs import tiny_stylegan2
 
 from fqgan.families import sample as dispatched
 from fqgan.stylegan2.build import build_generator

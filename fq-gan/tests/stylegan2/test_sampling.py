@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import tiny_stylegan2
+from tiny_runs import tiny_stylegan2
 
 from fqgan.stylegan2.build import build_generator
 from fqgan.stylegan2.sampling import (

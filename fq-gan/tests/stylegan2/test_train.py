@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from runs import finish, free_ports, start, tiny_stylegan2, weights_of
 from safetensors.torch import load_file
+from tiny_runs import finish, free_ports, start, tiny_stylegan2, weights_of
 
 from fqgan.runtime.checkpoint import Checkpoint
 from fqgan.runtime.command import Stopped
@@ -128,7 +128,7 @@ from pathlib import Path
 
 sys.path.insert(0, sys.argv[1])
 from fqgan.stylegan2.train import train
-from runs import tiny_stylegan2
+from tiny_runs import tiny_stylegan2
 
 for port, name, kimg in zip(sys.argv[3:], ("halves", "halves", "whole"), (0.008, 0.016, 0.016)):
     os.environ["MASTER_PORT"] = port

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from runs import free_ports
 from safetensors.torch import load_file
+from tiny_runs import free_ports
 from ugatit_runs import tiny_ugatit, ugatit_weights_of
 
 from fqgan.runtime.checkpoint import Checkpoint
