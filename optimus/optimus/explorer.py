@@ -90,7 +90,8 @@ class Explorer:
 
     def analogy(self, a: str, b: str, c: str, degree: float = 1.0) -> str:
         """What is to ``c`` as ``b`` is to ``a``."""
-        return self._decode(analogy(*self._encode(A=a, B=b, C=c), degree)[None])[0]
+        source, target, query = self._encode(A=a, B=b, C=c)
+        return self._decode(analogy(source, target, query, degree)[None])[0]
 
     def move(self, text: str, amounts: Sequence[float]) -> str:
         """``text`` moved by ``amounts`` along `directions`."""

@@ -94,10 +94,10 @@ def read_points(config: PlotConfig) -> Points:
     if config.features is not None:
         if not config.features.is_file():
             raise FileNotFoundError(f"--features {config.features} does not exist")
-        labels, features, names = _read_features(config.features)
-        if not np.issubdtype(labels.dtype, np.integer):
+        classes, vectors, known = _read_features(config.features)
+        if not np.issubdtype(classes.dtype, np.integer):
             raise ValueError(f"{config.features} is of a regression and has no classes to colour")
-        return Points(features, labels, names, None)
+        return Points(vectors, classes, known, None)
     assert config.model is not None
     assert config.text is not None
     labels, texts = read_labeled(config.text)
