@@ -25,8 +25,8 @@ POLICY = (
 
 def serve(run_dir: Path, host: str, port: int, text: Path | None = None) -> None:
     """Show the page of the model in ``run_dir`` until Ctrl-C; see `load_explorer`."""
-    gradio = import_gradio()
     explorer = load_explorer(run_dir, text)
+    gradio = import_gradio()
     logger.info("%d sentences: %s", len(explorer.sentences), explorer.source)
     logger.info("serving %s; Ctrl-C ends", run_dir)
     launch(build_page(explorer, gradio), host, port)
