@@ -183,7 +183,7 @@ def _turn(by: int) -> Callable[[list[Walked], float], tuple[int, str, str]]:
 
 def _choices(explorer: Explorer, split: str, scan: str) -> list[tuple[str, str]]:
     """(shown, id) of the instructions of a split in a scan."""
-    return [(f"{one.id}: {one.text[:60]}", one.id) for one in explorer.instructions(split, scan)]
+    return [(f"{one.id}: {one.text[:45]}", one.id) for one in explorer.instructions(split, scan)]
 
 
 def _told(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,6 +17,7 @@ from .metrics.navigation import SUCCESS_RADIUS
 from .simulator.geometry import VIEW_STEP, canonical_angle
 from .simulator.graph import Graphs
 
+CELL = "style='padding:2px 6px;border:0;white-space:nowrap;font-size:.8em'"
 AHEAD, BEHIND = VIEW_STEP / 2, np.pi - VIEW_STEP / 2
 
 
@@ -52,7 +53,7 @@ def render_map(graphs: Graphs, one: Trace, number: int) -> bytes:
         raise ImportError(
             "maps need matplotlib; install it with `pip install prevalent-vln[plots]`"
         ) from error
-    figure = Figure(figsize=(6, 5.4), layout="tight")
+    figure = Figure(figsize=(5, 4.6), layout="tight")
     FigureCanvasAgg(figure)
     axes, step = figure.add_subplot(), one.steps[number]
     walks = {
@@ -111,13 +112,13 @@ def show_choices(graphs: Graphs, step: Step) -> str:
             score = f"{step.scores[i]:.2f}"
             bar = (
                 "<div style='background:#9467bd;height:.8em;display:inline-block;"
-                f"width:{5 * share:.2f}em'></div> {share:.2f}"
+                f"width:{3 * share:.2f}em'></div> {share:.2f}"
             )
         mark = "&#9654;" if i == step.action else ""
         cells = [mark, html.escape(name), turn, way, score, bar]
-        rows.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+        rows.append("<tr>" + "".join(f"<td {CELL}>{cell}</td>" for cell in cells) + "</tr>")
     names = ("", "choice", "turn", "way", "score", "probability")
-    head = "".join(f"<th>{name}</th>" for name in names)
+    head = "".join(f"<th {CELL}>{name}</th>" for name in names)
     return f"<table class='choices'><tr>{head}</tr>{''.join(rows)}</table>"
 
 

@@ -61,7 +61,7 @@ def test_a_number_beyond_the_walk_shows_its_last_step(walks):
 
 def test_an_agent_without_scores_has_none_shown(walks):
     assert "reads nothing" in show_words([], np.zeros(0))
-    cells = re.findall("<td>(.*?)</td>", show_choices(walks[1].graphs, walks[1].trace.steps[0]))
+    cells = re.findall("<td .*?>(.*?)</td>", show_choices(walks[1].graphs, walks[1].trace.steps[0]))
     assert set(cells[4::6]) == set(cells[5::6]) == {""}
 
 

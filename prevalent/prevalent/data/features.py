@@ -96,7 +96,13 @@ class FeatureStore:
         names = ids_path(path)
         if not names.is_file():
             raise FileNotFoundError(f"feature file {str(path)!r} lacks its names {str(names)!r}")
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        try:
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ValueError(
+                f"feature file {str(path)!r} is damaged or holds more than numbers ({error}); "
+                "make or fetch it again"
+            ) from None
         return cls(json.loads(names.read_text()), array, source=str(path))
 
     @property
