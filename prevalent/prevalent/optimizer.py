@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
+
+from .runtime.precision import check_finite
 
 NO_DECAY = ("bias", "LayerNorm.weight")
 
@@ -71,3 +73,16 @@ def linear_schedule(step: int, total_steps: int, warmup_steps: int = 0) -> float
     if step < warmup_steps:
         return step / warmup_steps
     return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
+
+
+def check_weights(step: int, parts: Mapping[str, Any]) -> None:
+    """Raise ``FloatingPointError`` naming the first module of ``parts`` that is not finite.
+
+    A loss can be finite in the step whose gradient is not; asked before a save, this keeps such
+    weights out of every checkpoint.
+    """
+    for name, part in parts.items():
+        if isinstance(part, nn.Module):
+            values = [one.detach() for one in part.parameters()]
+            largest = torch.nn.utils.get_total_norm(values, math.inf)
+            check_finite(step, **{f"the largest weight of the {name}": largest})

@@ -17,7 +17,7 @@ from .data.triplet_batches import TripletBatch, TripletBatches
 from .data.triplets import TripletTable
 from .data.weights import initialize_from, save_model
 from .models.prevalent import IGNORE, PretrainOutput, PrevalentForPretraining
-from .optimizer import AuthorsAdamW, linear_schedule, parameter_groups
+from .optimizer import AuthorsAdamW, check_weights, linear_schedule, parameter_groups
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.command import parse_preset
 from .runtime.distributed import World, barrier, reduce_mean, reduce_sum, start, unwrap, wrap
@@ -89,6 +89,7 @@ def pretrain(config: PretrainConfig) -> PrevalentForPretraining:
                     logs.log(progress.step, **evaluate_held_out(config, corpus, model, world))
                 if saving:
                     check_finite(progress.step, loss=output.loss)
+                    check_weights(progress.step, checkpoint.parts)
                     checkpoint.save(progress.step)
                 if stopping and not ended:
                     stop.leave(progress.step)

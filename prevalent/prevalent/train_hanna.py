@@ -24,6 +24,7 @@ from .assistance_presets import HANNA_PRESETS
 from .curves import draw_scores
 from .data.assistance import AssistanceTask, resolve_split
 from .data.instructions import SHUFFLE_SEED
+from .optimizer import check_weights
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.command import parse_preset
 from .runtime.distributed import World, barrier, start
@@ -95,6 +96,7 @@ def train_hanna(config: HannaRun) -> AssistanceAgent:
                         save_assistance_agent(folder, agent, config, vocabulary)
                 if stopping or ended or progress.step % config.save_every == 0:
                     check_finite(progress.step, loss=losses["loss"])
+                    check_weights(progress.step, checkpoint.parts)
                     checkpoint.save(progress.step)
                 if stopping and not ended:
                     stop.leave(progress.step)

@@ -30,6 +30,7 @@ from .data.dialogs import DialogTokenizer
 from .data.instructions import SHUFFLE_SEED
 from .dialog_options import NDHRun
 from .dialog_presets import NDH_PRESETS
+from .optimizer import check_weights
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.command import parse_preset
 from .runtime.distributed import World, barrier, start
@@ -99,6 +100,7 @@ def train_ndh(config: NDHRun) -> DialogAgent:
                         save_dialog_agent(run_dir / "snapshots" / name, agent, config, vocabulary)
                 if stopping or ended or progress.step % config.save_every == 0:
                     check_finite(progress.step, loss=losses["loss"])
+                    check_weights(progress.step, checkpoint.parts)
                     checkpoint.save(progress.step)
                 if stopping and not ended:
                     stop.leave(progress.step)

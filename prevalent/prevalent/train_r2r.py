@@ -31,6 +31,7 @@ from .agents.speaker import Speaker, back_translate, feature_noise
 from .agents.validation import score_walks, walk_split
 from .curves import draw_scores
 from .data.instructions import SHUFFLE_SEED
+from .optimizer import check_weights
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.command import parse_preset
 from .runtime.distributed import World, barrier, start
@@ -121,6 +122,7 @@ def train_r2r(config: R2RRun) -> Follower:
                         save_follower(folder, follower, vocabulary, config.max_length)
                 if stopping or ended or progress.step % config.save_every == 0:
                     check_finite(progress.step, loss=losses["loss"])
+                    check_weights(progress.step, checkpoint.parts)
                     checkpoint.save(progress.step)
                 if stopping and not ended:
                     stop.leave(progress.step)

@@ -16,6 +16,7 @@ from .agents.speaker import Speaker
 from .curves import draw_scores
 from .data.instructions import SHUFFLE_SEED, Instruction
 from .metrics.language import corpus_bleu
+from .optimizer import check_weights
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.command import parse_preset
 from .runtime.distributed import World, barrier, gather_objects, reduce_mean, start
@@ -81,6 +82,7 @@ def train_speaker(config: SpeakerRun) -> Speaker:
                         save_speaker(run_dir / "snapshots" / name, speaker, words)
                 if stopping or ended or progress.step % config.save_every == 0:
                     check_finite(progress.step, loss=result["loss"])
+                    check_weights(progress.step, checkpoint.parts)
                     checkpoint.save(progress.step)
                 if stopping and not ended:
                     stop.leave(progress.step)

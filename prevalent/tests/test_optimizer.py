@@ -4,9 +4,10 @@ import math
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from prevalent.data.weights import load_model
-from prevalent.optimizer import AuthorsAdamW, linear_schedule, parameter_groups
+from prevalent.optimizer import AuthorsAdamW, check_weights, linear_schedule, parameter_groups
 
 RELATIVE = 1e-4
 
@@ -120,3 +121,13 @@ def test_a_step_that_overflowed_in_fp16_leaves_no_trace():
         scaler.update()
         assert (weight != 1).all().item() == moved
     assert optimizer.param_groups[0]["steps"] == 1
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+def test_weights_that_are_not_finite_are_named(value):
+    parts = {"encoder": nn.Linear(2, 2), "decoder": nn.Linear(2, 2), "progress": object()}
+    check_weights(3, parts)
+    with torch.no_grad():
+        parts["decoder"].bias[1] = value
+    with pytest.raises(FloatingPointError, match="weight of the decoder is not finite at step 3"):
+        check_weights(3, parts)

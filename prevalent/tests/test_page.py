@@ -58,7 +58,7 @@ def page(explorer):
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": 1000, "height": 1200})
-        view.set_default_timeout(20 * SECONDS)
+        view.set_default_timeout(60 * SECONDS)
         elsewhere = []
         view.on("request", lambda asked: elsewhere.append(asked.url))
         answer = view.goto(address)
