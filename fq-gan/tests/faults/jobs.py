@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 FORK = multiprocessing.get_context("fork")
-PATIENCE = 60.0  # seconds that a run of a few steps may take on a busy machine
+PATIENCE = 120.0  # seconds that a run of a few steps may take on a busy machine
 
 
 @dataclass(frozen=True)
