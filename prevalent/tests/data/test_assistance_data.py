@@ -62,7 +62,7 @@ def test_a_split_or_file_that_is_not_there_is_named(tmp_path):
         resolve_split("val")
     with pytest.raises(FileNotFoundError, match="prevalent prepare hanna"):
         read_tasks(tmp_path, "train")
-    with pytest.raises(FileNotFoundError, match="routes.json"):
+    with pytest.raises(FileNotFoundError, match=r"routes\.json"):
         read_routes(tmp_path)
 
 

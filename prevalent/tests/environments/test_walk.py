@@ -55,5 +55,5 @@ def test_a_goal_out_of_reach_is_named():
 def test_features_of_an_isolated_viewpoint_are_not_asked_for():
     graphs = make_graphs(house=make_scan(edges=[("a", "b"), ("b", "c")]))
     Walk(graphs, {"house_a": 0, "house_b": 1, "house_c": 2}).begin([Episode("house", ("a", "c"))])
-    with pytest.raises(SimulatorError, match="lacks 1 of 3 viewpoints .* 'house_c'"):
+    with pytest.raises(SimulatorError, match=r"lacks 1 of 3 viewpoints .* 'house_c'"):
         Walk(graphs, {"house_a": 0, "house_b": 1}).begin([Episode("house", ("a", "c"))])

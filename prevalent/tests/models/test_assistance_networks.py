@@ -1,4 +1,4 @@
-"""HANNA's networks: a recorded walk of the authors' navigation network, and what must not matter."""
+"""HANNA's networks: a recorded walk of the authors' network, and what must not matter."""
 
 import numpy as np
 import pytest
