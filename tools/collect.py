@@ -87,8 +87,9 @@ def benchmarks(_: argparse.Namespace) -> str:
         for path in sorted((ROOT / project / "benchmarks" / "results").glob("*.json")):
             content = json.loads(path.read_text())
             rows += [row_of(record) for record in content.get("headline", [])]
-        state = table(HEADER, rows) if rows else "not run"
-        parts.append(f"## {project}\n\n{state}")
+        page = f"[{project}/docs/benchmarks.md](../{project}/docs/benchmarks.md)"
+        state = table(HEADER, rows) + "\n\n" if rows else ""
+        parts.append(f"## {project}\n\n{state}Benchmarks without a row here: {page}.")
     return "\n\n".join(parts) + "\n"
 
 
