@@ -107,7 +107,7 @@ def results(options: argparse.Namespace) -> str:
         done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT / project)
         if done.returncode:
             sys.exit(f"{' '.join(words)} failed: {done.stderr.strip()}")
-        text = re.sub(r"^## Published figures and ours\n", "", done.stdout.strip())
+        text = re.sub(r"^#+ Published figures and ours\n", "", done.stdout.strip())
         text = re.sub(r"^(#+) ", r"#\1 ", text.strip(), flags=re.MULTILINE)
         parts.append(f"## {project}\n\n{text}")
     return "\n\n".join(parts) + "\n"
