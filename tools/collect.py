@@ -108,7 +108,8 @@ def results(options: argparse.Namespace) -> str:
         if done.returncode:
             sys.exit(f"{' '.join(words)} failed: {done.stderr.strip()}")
         text = re.sub(r"^#+ Published figures and ours\n", "", done.stdout.strip())
-        text = re.sub(r"^(#+) ", r"#\1 ", text.strip(), flags=re.MULTILINE)
+        highest = min(map(len, re.findall(r"^#+(?= )", text, flags=re.MULTILINE)), default=3)
+        text = re.sub(r"^#+ ", lambda m: "#" * (3 - highest) + m[0], text.strip(), flags=re.M)
         parts.append(f"## {project}\n\n{text}")
     return "\n\n".join(parts) + "\n"
 
