@@ -109,7 +109,8 @@ def results(options: argparse.Namespace) -> str:
             sys.exit(f"{' '.join(words)} failed: {done.stderr.strip()}")
         text = re.sub(r"^#+ Published figures and ours\n", "", done.stdout.strip())
         highest = min(map(len, re.findall(r"^#+(?= )", text, flags=re.MULTILINE)), default=3)
-        text = re.sub(r"^#+ ", lambda m: "#" * (3 - highest) + m[0], text.strip(), flags=re.M)
+        deeper = "#" * (3 - highest)
+        text = re.sub(r"^(#+ )", rf"{deeper}\1", text.strip(), flags=re.MULTILINE)
         parts.append(f"## {project}\n\n{text}")
     return "\n\n".join(parts) + "\n"
 
