@@ -7,18 +7,14 @@ from __future__ import annotations
 
 import html
 import logging
-import os
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from .explorer import TRUNCATIONS, Explorer
+from .runtime import web
+from .runtime.web import told
 
 logger = logging.getLogger(__name__)
-POLICY = (
-    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'; "
-    "connect-src 'self' ws: wss:"
-)
 
 
 def serve(explorer: Explorer, host: str, port: int) -> None:
@@ -27,52 +23,16 @@ def serve(explorer: Explorer, host: str, port: int) -> None:
 
 
 def launch(blocks: Any, host: str, port: int, *, wait: bool = True) -> str:
-    """Start ``blocks``; returns the address. Port 0 is the first free one from 7860 on."""
-    from starlette.middleware import Middleware
+    """`web.launch` with a bound on uploads, and without gradio's test of its own address.
 
-    options = {"footer_links": [], "quiet": True, "share": False, "ssr_mode": False}
-    _, address, _ = blocks.launch(
-        server_name=host,
-        server_port=port or None,
-        prevent_thread_lock=True,
-        max_file_size="20mb",
-        app_kwargs={"middleware": [Middleware(OwnSourcesOnly)]},
-        # No test of its own address: it fails behind a proxy and on a busy machine.
-        _frontend=False,
-        **options,
-    )
-    logger.info("the page is at %s; Ctrl-C ends", address)
-    if wait:
-        blocks.block_thread()
-    return address
-
-
-class OwnSourcesOnly:
-    """Adds a Content-Security-Policy to every answer: nothing is fetched from elsewhere."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                header = (b"content-security-policy", POLICY.encode())
-                message = {**message, "headers": [*message.get("headers", []), header]}
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)
+    That test fails behind a proxy and on a busy machine.
+    """
+    return web.launch(blocks, host, port, wait=wait, max_file_size="20mb", _frontend=False)
 
 
 def import_gradio() -> Any:
-    """gradio with its counting of users switched off."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-    except ImportError as error:
-        raise ImportError(
-            "--serve needs gradio, which is an extra: pip install 'fq-gan[demo]'"
-        ) from error
-    return gradio
+    """gradio; raises ``ImportError`` naming the extra."""
+    return web.import_gradio("fq-gan[demo]")
 
 
 def build_page(explorer: Explorer, gradio: Any) -> Any:
@@ -104,7 +64,7 @@ def _classes_tab(gr: Any, explorer: Explorer) -> None:
         truncation = _truncation(gr, explorer)
     run = gr.Button("Draw", variant="primary", elem_id="classes-run")
     sheet = _picture(gr, "classes-sheet")
-    run.click(_told(gr, explorer.sheet), [classes, columns, seed, truncation], sheet)
+    run.click(told(gr, explorer.sheet), [classes, columns, seed, truncation], sheet)
 
 
 def _way_tab(gr: Any, explorer: Explorer) -> None:
@@ -125,7 +85,7 @@ def _way_tab(gr: Any, explorer: Explorer) -> None:
     def go(first: str, one: float, last: str, other: float, steps: int, truncation: float) -> Any:
         return explorer.way((first, one), (last, other), steps, truncation)
 
-    run.click(_told(gr, go), [first, first_seed, last, last_seed, steps, truncation], row)
+    run.click(told(gr, go), [first, first_seed, last, last_seed, steps, truncation], row)
 
 
 def _truncation_tab(gr: Any, explorer: Explorer) -> None:
@@ -139,7 +99,7 @@ def _truncation_tab(gr: Any, explorer: Explorer) -> None:
         rows = gr.Slider(1, 10, 4, step=1, label="Rows")
     run = gr.Button("Draw", variant="primary", elem_id="truncation-run")
     sheet = _picture(gr, "truncation-sheet")
-    run.click(_told(gr, explorer.truncations), [name, seed, rows], sheet)
+    run.click(told(gr, explorer.truncations), [name, seed, rows], sheet)
 
 
 def _translation_tab(gr: Any, explorer: Explorer) -> None:
@@ -153,7 +113,7 @@ def _translation_tab(gr: Any, explorer: Explorer) -> None:
         heat = _picture(gr, "translation-heat", "Where the generator looks")
     sentence = gr.Textbox(label="What happened", elem_id="translation-text")
     inputs, outputs = [upload, number, direction], [given, made, heat, sentence]
-    translate = _told(gr, lambda *values: tuple(explorer.translate(*values)))
+    translate = told(gr, lambda *values: tuple(explorer.translate(*values)))
     run.click(translate, inputs, outputs)
 
 
@@ -190,13 +150,13 @@ def _codebook_tab(gr: Any, explorer: Explorer) -> None:
         found = explorer.code_at(domain, layer, upload, number, at)
         return (found, *explorer.patches(domain, layer, found))
 
-    told = _told(gr, click)
-    told.__annotations__["event"] = gr.SelectData  # how gradio knows that it is wanted
-    run.click(_told(gr, explorer.codes), inputs, [shown, rows])
-    only.click(_told(gr, explorer.codes), [*inputs, code], [shown, rows])
-    shown.select(told, inputs, [code, patches, sentence])
-    code.submit(_told(gr, explorer.patches), [*given, code], [patches, sentence])
-    only.click(_told(gr, explorer.patches), [*given, code], [patches, sentence])
+    clicked = told(gr, click)
+    clicked.__annotations__["event"] = gr.SelectData  # how gradio knows that it is wanted
+    run.click(told(gr, explorer.codes), inputs, [shown, rows])
+    only.click(told(gr, explorer.codes), [*inputs, code], [shown, rows])
+    shown.select(clicked, inputs, [code, patches, sentence])
+    code.submit(told(gr, explorer.patches), [*given, code], [patches, sentence])
+    only.click(told(gr, explorer.patches), [*given, code], [patches, sentence])
 
 
 def _no_codebook_tab(gr: Any, explorer: Explorer) -> None:
@@ -230,16 +190,3 @@ def _picture(gr: Any, identity: str, label: str = "") -> Any:
         buttons=["download", "fullscreen"],
         elem_id=identity,
     )  # fmt: skip
-
-
-def _told(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` with its ``ValueError`` shown as a message on the page."""
-
-    @wraps(function)
-    def safe(*values: Any) -> Any:
-        try:
-            return function(*values)
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-
-    return safe

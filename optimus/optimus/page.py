@@ -7,20 +7,15 @@ from __future__ import annotations
 
 import html
 import logging
-import os
-from collections.abc import Callable
-from functools import wraps
 from pathlib import Path
 from typing import Any
 
 from .explorer import Explorer, load_explorer
 from .plots import render_bars
+from .runtime import web
+from .runtime.web import launch, told
 
 logger = logging.getLogger(__name__)
-POLICY = (
-    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'; "
-    "connect-src 'self' ws: wss:"
-)
 
 
 def serve(run_dir: Path, host: str, port: int, text: Path | None = None) -> None:
@@ -28,57 +23,13 @@ def serve(run_dir: Path, host: str, port: int, text: Path | None = None) -> None
     explorer = load_explorer(run_dir, text)
     gradio = import_gradio()
     logger.info("%d sentences: %s", len(explorer.sentences), explorer.source)
-    logger.info("serving %s; Ctrl-C ends", run_dir)
+    logger.info("serving %s", run_dir)
     launch(build_page(explorer, gradio), host, port)
 
 
-def launch(blocks: Any, host: str, port: int, *, wait: bool = True) -> str:
-    """Start ``blocks`` at ``host``:``port`` and return the address.
-
-    Port 0 is the first free one from 7860 on; without ``wait`` the page runs in the background.
-    """
-    from starlette.middleware import Middleware
-
-    options = {"footer_links": [], "quiet": True, "share": False, "ssr_mode": False}
-    _, address, _ = blocks.launch(
-        server_name=host,
-        server_port=port or None,
-        prevent_thread_lock=True,
-        app_kwargs={"middleware": [Middleware(OwnSourcesOnly)]},
-        **options,
-    )
-    logger.info("the page is at %s", address)
-    if wait:
-        blocks.block_thread()
-    return address
-
-
-class OwnSourcesOnly:
-    """Adds a Content-Security-Policy to every answer: nothing is fetched from elsewhere."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                header = (b"content-security-policy", POLICY.encode())
-                message = {**message, "headers": [*message.get("headers", []), header]}
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)
-
-
 def import_gradio() -> Any:
-    """gradio with its counting of users switched off."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-    except ImportError as error:
-        raise ImportError(
-            "--serve needs gradio, which is an extra: pip install 'optimus-vae[demo]'"
-        ) from error
-    return gradio
+    """gradio; raises ``ImportError`` naming the extra."""
+    return web.import_gradio("optimus-vae[demo]")
 
 
 def build_page(explorer: Explorer, gradio: Any) -> Any:
@@ -118,7 +69,7 @@ def _encode_tab(gr: Any, explorer: Explorer) -> None:
         found = explorer.encode(text, others)
         return found.sentence, render_bars(found.latent.tolist()), [[*row] for row in found.nearest]
 
-    run.click(_told(gr, encode), [text, others], [decoded, bars, nearest])
+    run.click(told(gr, encode), [text, others], [decoded, bars, nearest])
 
 
 def _interpolate_tab(gr: Any, explorer: Explorer) -> None:
@@ -131,7 +82,7 @@ def _interpolate_tab(gr: Any, explorer: Explorer) -> None:
     def interpolate(source: str, target: str, steps: float) -> list[list[Any]]:
         return [[*row] for row in explorer.interpolate(source, target, int(steps))]
 
-    run.click(_told(gr, interpolate), [source, target, steps], rows)
+    run.click(told(gr, interpolate), [source, target, steps], rows)
 
 
 def _analogy_tab(gr: Any, explorer: Explorer) -> None:
@@ -144,7 +95,7 @@ def _analogy_tab(gr: Any, explorer: Explorer) -> None:
     degree = gr.Slider(0, 2, 1, step=0.05, label="Degree")
     run = gr.Button("Complete", variant="primary", elem_id="analogy-run")
     answer = gr.Textbox(label="D", elem_id="analogy-d")
-    run.click(_told(gr, explorer.analogy), [*texts, degree], answer)
+    run.click(told(gr, explorer.analogy), [*texts, degree], answer)
 
 
 def _attributes_tab(gr: Any, explorer: Explorer) -> None:
@@ -161,7 +112,7 @@ def _attributes_tab(gr: Any, explorer: Explorer) -> None:
         return explorer.move(text, amounts)
 
     for event in (run.click, *(slider.release for slider in sliders)):
-        event(_told(gr, move), [text, *sliders], moved)
+        event(told(gr, move), [text, *sliders], moved)
     with gr.Accordion("An attribute of your own", open=False):
         lacking = gr.Textbox(label="Sentences that lack it, one a line", lines=3)
         having = gr.Textbox(label="Sentences that have it, one a line", lines=3)
@@ -169,7 +120,7 @@ def _attributes_tab(gr: Any, explorer: Explorer) -> None:
         other = gr.Button("Move by examples")
         result = gr.Textbox(label="Moved by examples")
         inputs = [text, lacking, having, amount]
-        other.click(_told(gr, explorer.move_by_examples), inputs, result)
+        other.click(told(gr, explorer.move_by_examples), inputs, result)
 
 
 def _around_tab(gr: Any, explorer: Explorer) -> None:
@@ -184,7 +135,7 @@ def _around_tab(gr: Any, explorer: Explorer) -> None:
     def sample(text: str, radius: float, count: float, seed: float | None) -> list[list[Any]]:
         return [[*row] for row in explorer.sample(text, radius, int(count), int(seed or 0))]
 
-    run.click(_told(gr, sample), [text, radius, count, seed], rows)
+    run.click(told(gr, sample), [text, radius, count, seed], rows)
 
 
 def _map_tab(gr: Any, explorer: Explorer) -> None:
@@ -203,17 +154,4 @@ def _map_tab(gr: Any, explorer: Explorer) -> None:
             f'background:white" srcdoc="{page}"></iframe>'
         )
 
-    run.click(_told(gr, draw), [attribute, projection, own], picture)
-
-
-def _told(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` with its ``ValueError`` shown as a message on the page."""
-
-    @wraps(function)
-    def safe(*values: Any) -> Any:
-        try:
-            return function(*values)
-        except ValueError as error:
-            raise gr.Error(str(error), print_exception=False) from error
-
-    return safe
+    run.click(told(gr, draw), [attribute, projection, own], picture)

@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import html
 import logging
-import os
 from collections.abc import Callable
-from functools import wraps
 from typing import Any
 
 from .explorer import Explorer, Walked
+from .runtime import web
+from .runtime.web import launch, told
 from .scenes import score_headers, score_rows, show_step
 
 logger = logging.getLogger(__name__)
-POLICY = (
-    "default-src 'self' data: blob: 'unsafe-inline' 'unsafe-eval'; frame-ancestors 'self'; "
-    "connect-src 'self' ws: wss:"
-)
 NOBODY = "nobody"
 
 
@@ -30,55 +26,9 @@ def serve(explorer: Explorer, host: str, port: int) -> None:
     launch(build_page(explorer, gradio), host, port)
 
 
-def launch(blocks: Any, host: str, port: int, *, wait: bool = True) -> str:
-    """Start ``blocks`` at ``host``:``port`` and return the address.
-
-    Port 0 is the first free one from 7860 on; without ``wait`` the page runs in the background.
-    """
-    from starlette.middleware import Middleware
-
-    options = {"footer_links": [], "quiet": True, "share": False, "ssr_mode": False}
-    _, address, _ = blocks.launch(
-        server_name=host,
-        server_port=port or None,
-        prevent_thread_lock=True,
-        app_kwargs={"middleware": [Middleware(OwnSourcesOnly)]},
-        **options,
-    )
-    logger.info("the page is at %s; Ctrl-C ends", address)
-    if wait:
-        blocks.block_thread()
-    return address
-
-
-class OwnSourcesOnly:
-    """Adds a Content-Security-Policy to every answer: nothing is fetched from elsewhere."""
-
-    def __init__(self, app: Any) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        async def send_with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                header = (b"content-security-policy", POLICY.encode())
-                message = {**message, "headers": [*message.get("headers", []), header]}
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)
-
-
 def import_gradio() -> Any:
-    """gradio with its counting of users switched off."""
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-        import matplotlib  # noqa: F401 (the maps need it)
-    except ImportError as error:
-        raise ImportError(
-            "--serve needs gradio and matplotlib, which are an extra: "
-            "pip install 'prevalent-vln[demo]'"
-        ) from error
-    return gradio
+    """gradio and what draws the maps; raises ``ImportError`` naming the extra."""
+    return web.import_gradio("prevalent-vln[demo]", "matplotlib")
 
 
 def build_page(explorer: Explorer, gradio: Any) -> Any:
@@ -122,31 +72,38 @@ def build_page(explorer: Explorer, gradio: Any) -> Any:
             views = [gr.HTML(elem_id="view-one"), gr.HTML(elem_id="view-other")]
         table = gr.Dataframe(headers=score_headers(), elem_id="scores")
 
-        def choose_split(split: str) -> tuple[Any, Any, str]:
-            scans = explorer.scans(split)
-            return gr.update(choices=scans, value=scans[0]), *choose_scan(split, scans[0])
-
-        def choose_scan(split: str, scan: str) -> tuple[Any, str]:
-            choices = _choices(explorer, split, scan)
-            value = choices[0][1] if choices else None
-            return gr.update(choices=choices, value=value), explorer.text(split, value or "")
-
-        def walk(*values: Any) -> tuple[Any, ...]:
-            found = walk_both(explorer, *values)
-            longest = max(len(walked.trace.steps) for walked in found)
-            slider = gr.update(minimum=1, maximum=max(2, longest), value=1)
-            return found, slider, *show(found, 1), score_rows(found)
-
-        splits.input(_told(gr, choose_split), splits, [scans, ids, text])
-        scans.input(_told(gr, choose_scan), [splits, scans], [ids, text])
-        ids.input(_told(gr, explorer.text), [splits, ids], text)
+        choose_split, choose_scan, walk = _answers(gr, explorer)
+        splits.input(told(gr, choose_split), splits, [scans, ids, text])
+        scans.input(told(gr, choose_scan), [splits, scans], [ids, text])
+        ids.input(told(gr, explorer.text), [splits, ids], text)
         run.click(
-            _told(gr, walk), [splits, ids, text, one, other, seed], [walks, step, *views, table]
+            told(gr, walk), [splits, ids, text, one, other, seed], [walks, step, *views, table]
         )
-        step.input(_told(gr, show), [walks, step], views)
+        step.input(told(gr, show), [walks, step], views)
         for button, by in ((back, -1), (ahead, 1)):
-            button.click(_told(gr, _turn(by)), [walks, step], [step, *views])
+            button.click(told(gr, _turn(by)), [walks, step], [step, *views])
     return blocks
+
+
+def _answers(gr: Any, explorer: Explorer) -> tuple[Callable[..., Any], ...]:
+    """What happens when a split or a scan is chosen and when Walk is pressed."""
+
+    def choose_split(split: str) -> tuple[Any, Any, str]:
+        scans = explorer.scans(split)
+        return gr.update(choices=scans, value=scans[0]), *choose_scan(split, scans[0])
+
+    def choose_scan(split: str, scan: str) -> tuple[Any, str]:
+        choices = _choices(explorer, split, scan)
+        value = choices[0][1] if choices else None
+        return gr.update(choices=choices, value=value), explorer.text(split, value or "")
+
+    def walk(*values: Any) -> tuple[Any, ...]:
+        found = walk_both(explorer, *values)
+        longest = max(len(walked.trace.steps) for walked in found)
+        slider = gr.update(minimum=1, maximum=max(2, longest), value=1)
+        return found, slider, *show(found, 1), score_rows(found)
+
+    return choose_split, choose_scan, walk
 
 
 def walk_both(
@@ -184,16 +141,3 @@ def _turn(by: int) -> Callable[[list[Walked], float], tuple[int, str, str]]:
 def _choices(explorer: Explorer, split: str, scan: str) -> list[tuple[str, str]]:
     """(shown, id) of the instructions of a split in a scan."""
     return [(f"{one.id}: {one.text[:45]}", one.id) for one in explorer.instructions(split, scan)]
-
-
-def _told(gr: Any, function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function`` with its ``ValueError`` shown as a message on the page."""
-
-    @wraps(function)
-    def safe(*values: Any) -> Any:
-        try:
-            return function(*values)
-        except (ValueError, FileNotFoundError, ImportError) as error:
-            raise gr.Error(html.escape(str(error)), print_exception=False) from error
-
-    return safe
