@@ -92,7 +92,7 @@ def worker(args: argparse.Namespace) -> dict[str, Any]:
     return {**times, "memory": memory, "flops": flops}
 
 
-def main() -> None:
+def read_options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=RESULTS / "ugatit_iteration.json")
     parser.add_argument("--rounds", type=int, default=3)
@@ -105,7 +105,11 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--worker")
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = read_options()
     torch.set_num_threads(1)
     if args.worker:
         print(json.dumps(worker(args)))

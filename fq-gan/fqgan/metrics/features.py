@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -53,7 +54,7 @@ class Features(NamedTuple):
     logits: Tensor | None  # (B, L) float32; None where the network classifies nothing
 
 
-class FeatureExtractor(nn.Module):
+class FeatureExtractor(nn.Module, ABC):
     """A frozen network with a name.
 
     Attributes:
@@ -78,8 +79,9 @@ class FeatureExtractor(nn.Module):
         with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
             return self.extract(images.float())
 
+    @abstractmethod
     def extract(self, images: Tensor) -> Features:
-        raise NotImplementedError
+        """Features of float32 ``images`` (B, 3, H, W) in [-1, 1], without gradients."""
 
 
 class FIDInception(FeatureExtractor):
