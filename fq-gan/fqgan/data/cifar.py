@@ -14,6 +14,7 @@ from torch import Tensor
 from .images import ArrayImages
 
 SITE = "https://www.cs.toronto.edu/~kriz/"
+MIRROR = "https://cave.cs.toronto.edu/kriz/"  # where the site has moved to
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,10 @@ class Archive:
     label_key: str
     names_file: str
     names_key: str
+
+    @property
+    def mirrors(self) -> tuple[str, ...]:
+        return (self.url.replace(SITE, MIRROR),)
 
 
 ARCHIVES = {

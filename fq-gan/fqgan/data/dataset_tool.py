@@ -179,7 +179,7 @@ def prepare_digits(name: str, options: DigitsOptions) -> None:
     for file in FILES[name]:
         path = folder / file.url.split("/")[-1]
         if not path.is_file():
-            download(file.url, path, md5=file.md5)
+            download(file.url, path, md5=file.md5, mirrors=file.mirrors)
     read = read_mnist if name == "mnist" else read_svhn
     for split in ("train", "test"):
         _describe(read(folder, split))

@@ -23,16 +23,22 @@ class SourceFile(NamedTuple):
 
     url: str
     md5: str
+    mirrors: tuple[str, ...] = ()
 
 
-_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+def _mnist(name: str, md5: str) -> SourceFile:
+    # The authors' own host refuses downloads; these two hold the same bytes.
+    mirror = f"https://storage.googleapis.com/cvdf-datasets/mnist/{name}"
+    return SourceFile(f"https://ossci-datasets.s3.amazonaws.com/mnist/{name}", md5, (mirror,))
+
+
 _SVHN = "http://ufldl.stanford.edu/housenumbers/"
 FILES: dict[str, tuple[SourceFile, ...]] = {
     "mnist": (
-        SourceFile(_MNIST + "train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-        SourceFile(_MNIST + "train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
-        SourceFile(_MNIST + "t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
-        SourceFile(_MNIST + "t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
+        _mnist("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+        _mnist("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
+        _mnist("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
+        _mnist("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
     ),
     "svhn": (
         SourceFile(_SVHN + "train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),

@@ -166,7 +166,7 @@ def prepare_cifar(name: str, options: CifarOptions) -> None:
             verify(packed, md5=archive.md5)
         else:
             packed = folder / archive.url.split("/")[-1]
-            download(archive.url, packed, md5=archive.md5)
+            download(archive.url, packed, md5=archive.md5, mirrors=archive.mirrors)
         extract(packed, folder)
     for split in ("train", "test"):
         _describe(read_cifar(name, folder, split))

@@ -29,12 +29,13 @@ class UnpairedSet(NamedTuple):
     url: str
     mirrors: tuple[str, ...] = ()
     counts: tuple[int, ...] = ()
+    sha256: str | None = None  # of the archive, where it is published
 
 
-def _cyclegan(name: str, *counts: int) -> UnpairedSet:
+def _cyclegan(name: str, sha256: str, *counts: int) -> UnpairedSet:
     mirror = f"http://efrosgans.eecs.berkeley.edu/cyclegan/datasets/{name}.zip"
     url = f"https://people.eecs.berkeley.edu/~taesung_park/CycleGAN/datasets/{name}.zip"
-    return UnpairedSet(url, (mirror,), counts)
+    return UnpairedSet(url, (mirror,), counts, sha256)
 
 
 SETS: dict[str, UnpairedSet] = {
@@ -43,8 +44,16 @@ SETS: dict[str, UnpairedSet] = {
         "&export=download&confirm=t",
         counts=(3400, 3400, 100, 100),
     ),
-    "horse2zebra": _cyclegan("horse2zebra", 1067, 1334, 120, 140),
-    "vangogh2photo": _cyclegan("vangogh2photo", 400, 6287, 400, 751),
+    "horse2zebra": _cyclegan(
+        "horse2zebra",
+        "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1",
+        *(1067, 1334, 120, 140),
+    ),
+    "vangogh2photo": _cyclegan(
+        "vangogh2photo",
+        "362c3473e70be0944bda08d49d660eafdc2854df55d697835b8186d1d79caaff",
+        *(400, 6287, 400, 751),
+    ),
     "cat2dog": UnpairedSet("http://vllab.ucmerced.edu/hylee/DRIT/datasets/cat2dog.zip"),
     "portrait": UnpairedSet("http://vllab.ucmerced.edu/hylee/DRIT/datasets/portrait.zip"),
 }
@@ -99,7 +108,7 @@ def prepare_unpaired_set(name: str, options: UnpairedSetOptions) -> None:
             raise FileNotFoundError(f"--archive {archive} does not exist")
         if not options.archive:
             try:
-                download(chosen.url, archive, mirrors=chosen.mirrors)
+                download(chosen.url, archive, sha256=chosen.sha256, mirrors=chosen.mirrors)
             except OSError as error:
                 raise OSError(f"{error}, or name it with --archive") from error
         unpack_domains(archive, root)

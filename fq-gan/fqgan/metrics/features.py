@@ -40,7 +40,7 @@ SOURCES: dict[Variant, Source] = {
     "fid": Source(
         "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/"
         "pt_inception-2015-12-05-6726825d.pth",
-        ("6726825d",),
+        ("6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",),
     ),
     "torchvision": Source(
         "https://download.pytorch.org/models/inception_v3_google-0cc3c7bd.pth",
