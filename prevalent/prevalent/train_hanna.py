@@ -82,11 +82,16 @@ def train_hanna(config: HannaRun) -> AssistanceAgent:
 
                 stopping = stop.requested(progress.step)
                 ended = progress.step == total_steps
+                evaluating = ended or progress.step % config.eval_every == 0
+                saving = stopping or ended or progress.step % config.save_every == 0
                 if ended or progress.step % config.log_every == 0:
                     scalars = means.take()
                     check_finite(progress.step, **scalars)
                     logs.log(progress.step, **scalars)
-                if ended or progress.step % config.eval_every == 0:
+                if evaluating or saving:
+                    check_finite(progress.step, loss=losses["loss"])
+                    check_weights(progress.step, checkpoint.parts)
+                if evaluating:
                     scores = evaluate_splits(agent, held_out, data, config.batch_size, world)
                     if scores:
                         logs.log(progress.step, **scores)
@@ -94,9 +99,7 @@ def train_hanna(config: HannaRun) -> AssistanceAgent:
                     for name in names if world.is_main else ():
                         folder = run_dir / "snapshots" / name
                         save_assistance_agent(folder, agent, config, vocabulary)
-                if stopping or ended or progress.step % config.save_every == 0:
-                    check_finite(progress.step, loss=losses["loss"])
-                    check_weights(progress.step, checkpoint.parts)
+                if saving:
                     checkpoint.save(progress.step)
                 if stopping and not ended:
                     stop.leave(progress.step)

@@ -87,20 +87,23 @@ def train_ndh(config: NDHRun) -> DialogAgent:
 
                 stopping = stop.requested(progress.step)
                 ended = progress.step == total_steps
+                evaluating = ended or progress.step % config.eval_every == 0
+                saving = stopping or ended or progress.step % config.save_every == 0
                 if ended or progress.step % config.log_every == 0:
                     scalars = means.take()
                     check_finite(progress.step, **scalars)
                     logs.log(progress.step, **scalars)
-                if ended or progress.step % config.eval_every == 0:
+                if evaluating or saving:
+                    check_finite(progress.step, loss=losses["loss"])
+                    check_weights(progress.step, checkpoint.parts)
+                if evaluating:
                     scores = evaluate_splits(agent, held_out, data, config, world)
                     if scores:
                         logs.log(progress.step, **scores)
                     names = ["last", *update_best(progress, scores)]
                     for name in names if world.is_main else ():
                         save_dialog_agent(run_dir / "snapshots" / name, agent, config, vocabulary)
-                if stopping or ended or progress.step % config.save_every == 0:
-                    check_finite(progress.step, loss=losses["loss"])
-                    check_weights(progress.step, checkpoint.parts)
+                if saving:
                     checkpoint.save(progress.step)
                 if stopping and not ended:
                     stop.leave(progress.step)

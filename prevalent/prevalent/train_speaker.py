@@ -69,20 +69,23 @@ def train_speaker(config: SpeakerRun) -> Speaker:
 
                 stopping = stop.requested(progress.step)
                 ended = progress.step == config.max_steps
+                evaluating = ended or progress.step % config.eval_every == 0
+                saving = stopping or ended or progress.step % config.save_every == 0
                 if ended or progress.step % config.log_every == 0:
                     loss = loss_sum.take()
                     check_finite(progress.step, loss=loss)
                     logs.log(progress.step, loss=loss, decoder_norm=result["decoder_norm"])
-                if ended or progress.step % config.eval_every == 0:
+                if evaluating or saving:
+                    check_finite(progress.step, loss=result["loss"])
+                    check_weights(progress.step, checkpoint.parts)
+                if evaluating:
                     scores = evaluate_splits(speaker, config, data, world)
                     if scores:
                         logs.log(progress.step, **scores)
                     names = ["last", *update_best(progress, scores)]
                     for name in names if world.is_main else ():
                         save_speaker(run_dir / "snapshots" / name, speaker, words)
-                if stopping or ended or progress.step % config.save_every == 0:
-                    check_finite(progress.step, loss=result["loss"])
-                    check_weights(progress.step, checkpoint.parts)
+                if saving:
                     checkpoint.save(progress.step)
                 if stopping and not ended:
                     stop.leave(progress.step)

@@ -16,7 +16,6 @@ from prevalent.__main__ import main
 from prevalent.agent_config import OptimizerConfig
 from prevalent.agents.assistance_build import load_assistance_weights
 from prevalent.assistance_config import AssistanceConfig
-from prevalent.assistance_options import HannaRun
 from prevalent.assistance_presets import HANNA_PRESETS
 from prevalent.config import TINY_MODEL
 from prevalent.data.results import read_results
@@ -26,16 +25,10 @@ from prevalent.models.prevalent import PrevalentForPretraining
 from prevalent.runtime.checkpoint import Progress
 from prevalent.runtime.logs import read_metrics
 from prevalent.train_hanna import helper_of, train_hanna, update_best
-from tests.toy_runs import assert_same_modules, run_in_halves
+from tests.toy_runs import assert_same_modules, run_in_halves, search_run
 
 SMOKE = HANNA_PRESETS["hanna-smoke"][1]
 WORDS = replace(SMOKE.model, encoder="words")
-
-
-def search_run(world: Path, run_dir: Path, **changes) -> HannaRun:
-    options = {"world": "matterport", "data_dir": world, "features": Path("features.npy")}
-    options |= {"wordpieces": Path("wordpiece.txt"), "device": "cpu", **changes}
-    return replace(SMOKE, run_dir=run_dir, **options)
 
 
 def words_of(world, run_dir):

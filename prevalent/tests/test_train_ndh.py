@@ -6,7 +6,6 @@ import socket
 import subprocess
 import sys
 from dataclasses import fields, replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,19 +23,13 @@ from prevalent.models.prevalent import PrevalentForPretraining
 from prevalent.runtime.checkpoint import Progress
 from prevalent.runtime.logs import read_metrics
 from prevalent.train_ndh import feedback_of, train_ndh, update_best
-from tests.toy_runs import assert_same_modules, run_in_halves
+from tests.toy_runs import assert_same_modules, dialog_run, run_in_halves
 
 SEQ2SEQ = DialogConfig(
     encoder="lstm", actions="low-level", hidden_size=8, word_size=6, angle_size=4
 )
 STILL = {"dropout": 0.0, "encoder_dropout": 0.0}
 TINY = replace(TINY_MODEL, max_positions=300)
-
-
-def dialog_run(world: Path, run_dir: Path, **changes) -> NDHRun:
-    options = {"world": "matterport", "data_dir": world, "features": Path("features.npy")}
-    options |= {"wordpieces": Path("wordpiece.txt"), "device": "cpu", **changes}
-    return replace(NDH_PRESETS["ndh-smoke"][1], run_dir=run_dir, **options)
 
 
 def words_of(world, run_dir):

@@ -16,6 +16,10 @@ from prevalent.agents.build import (
     save_follower,
     settle,
 )
+from prevalent.assistance_options import HannaRun
+from prevalent.assistance_presets import HANNA_PRESETS
+from prevalent.dialog_options import NDHRun
+from prevalent.dialog_presets import NDH_PRESETS
 from prevalent.runtime.command import Stopped
 from prevalent.runtime.distributed import World
 from prevalent.runtime.rundir import open_run
@@ -31,6 +35,18 @@ def follower_run(world: Path, run_dir: Path, **changes) -> R2RRun:
 def speaker_run(world: Path, run_dir: Path, **changes) -> SpeakerRun:
     options = {"world": "matterport", "data_dir": world, "features": Path("features.npy")}
     return replace(SPEAKER_PRESETS["smoke"][1], run_dir=run_dir, **options, device="cpu", **changes)
+
+
+def dialog_run(world: Path, run_dir: Path, **changes) -> NDHRun:
+    options = {"world": "matterport", "data_dir": world, "features": Path("features.npy")}
+    options |= {"wordpieces": Path("wordpiece.txt"), "device": "cpu", **changes}
+    return replace(NDH_PRESETS["ndh-smoke"][1], run_dir=run_dir, **options)
+
+
+def search_run(world: Path, run_dir: Path, **changes) -> HannaRun:
+    options = {"world": "matterport", "data_dir": world, "features": Path("features.npy")}
+    options |= {"wordpieces": Path("wordpiece.txt"), "device": "cpu", **changes}
+    return replace(HANNA_PRESETS["hanna-smoke"][1], run_dir=run_dir, **options)
 
 
 def run_in_halves(train, config, stop_at: int):

@@ -4,8 +4,22 @@ import pytest
 import torch
 from jobs import states, steps_of
 
+from prevalent.agents.updates import Updater
+from prevalent.data.weights import read_weights
 from prevalent.runtime.logs import read_metrics
 from prevalent.runtime.precision import MixedPrecision
+from prevalent.train_hanna import train_hanna
+from prevalent.train_ndh import train_ndh
+from prevalent.train_r2r import train_r2r
+from prevalent.train_speaker import train_speaker
+from tests.toy_runs import dialog_run, follower_run, search_run, speaker_run
+
+AGENTS = {
+    train_r2r: follower_run,
+    train_speaker: speaker_run,
+    train_ndh: dialog_run,
+    train_hanna: search_run,
+}
 
 
 def broken_from_step_3_on(kind: str):
@@ -54,3 +68,27 @@ def test_an_exploding_gradient_is_logged_and_clipped(job, tmp_path):
     norms = [row["gradient_norm"] for row in read_metrics(run) if "gradient_norm" in row]
     assert min(norms) > 1e4
     assert all(torch.isfinite(value).all() for value in states(run)["model"].values())
+
+
+@pytest.mark.parametrize("train", AGENTS, ids=lambda train: train.__name__)
+def test_an_agent_that_is_not_finite_never_takes_the_place_of_a_good_snapshot(
+    toy_world, tmp_path, train, monkeypatch
+):
+    step, count = Updater.step, 0
+
+    def broken(self):
+        nonlocal count
+        count += 1
+        if count == 2:
+            weight = next(one for one in self.modules.values()).parameters()
+            next(one for one in weight if one.grad is not None).grad.fill_(float("inf"))
+        return step(self)
+
+    monkeypatch.setattr(Updater, "step", broken)
+    config = AGENTS[train](
+        toy_world, tmp_path, max_steps=3, held_out=(), log_every=9, eval_every=1, save_every=9
+    )
+    with pytest.raises(FloatingPointError, match="not finite at step 2"):
+        train(config)
+    kept = read_weights(tmp_path / "snapshots" / "last" / "model.safetensors")
+    assert all(value.isfinite().all() for value in kept.values())
