@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..metrics.cache import default_cache_dir
+from ..metrics.cache import cached_file, default_cache_dir
 from ..metrics.features import (
     SOURCES,
     FeatureName,
@@ -23,6 +23,7 @@ from ..metrics.features import (
 )
 from ..metrics.inception import Variant
 from ..metrics.inception_score import inception_score
+from ..metrics.lpips import FILES as LPIPS_FILES, load_lpips
 from ..metrics.moments import author_moments_name, write_moments
 from ..metrics.statistics import collect, write_statistics
 from ..runtime.archive import extract
@@ -154,6 +155,11 @@ class InceptionOptions:
     """Where it is kept; empty takes $FQGAN_CACHE or ~/.cache/fqgan."""
 
 
+@dataclass(frozen=True)
+class LpipsOptions:
+    """Fetch VGG-16 and the linear layers of LPIPS, for path lengths and projection (sha256)."""
+
+
 def prepare_cifar(name: str, options: CifarOptions) -> None:
     """Make ``data_dir`` hold the files of ``cifar10`` or ``cifar100``."""
     archive, folder = ARCHIVES[name], Path(options.data_dir)
@@ -271,6 +277,13 @@ def prepare_inception(options: InceptionOptions) -> None:
     logger.info("Inception weights: %s", path)
 
 
+def prepare_lpips(options: LpipsOptions) -> None:
+    """Put the files of LPIPS where path lengths and projection look for them."""
+    for url, sha256 in LPIPS_FILES.items():
+        logger.info("%s", download(url, cached_file(url), sha256=sha256))
+    load_lpips()
+
+
 _VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "cifar10": (CifarOptions, lambda options: prepare_cifar("cifar10", options)),
     "cifar100": (CifarOptions, lambda options: prepare_cifar("cifar100", options)),
@@ -286,6 +299,7 @@ _VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
     "compare": (CompareOptions, prepare_compare),
     "moments": (MomentsOptions, prepare_moments),
     "inception": (InceptionOptions, prepare_inception),
+    "lpips": (LpipsOptions, prepare_lpips),
     **UNPAIRED_VERBS,
 }
 

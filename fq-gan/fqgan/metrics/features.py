@@ -19,10 +19,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..runtime.download import download, verify
-from .cache import default_cache_dir
+from .cache import cached_file, default_cache_dir
 from .inception import InceptionV3, Variant
 from .resize import resize_like_tf1
-from .vgg import MEAN, STD, URL as VGG_URL, VGG16, load_vgg16
+from .vgg import MEAN, STD, URL as VGG_URL, VGG16, expect_torch_file, load_vgg16
 
 FeatureName = Literal["inception", "inception-torch", "vgg16", "squeezenet", "random"]
 
@@ -258,8 +258,7 @@ def build_extractor(
     if name == "random":
         extractor = RandomFeatures()
     elif name == "vgg16":
-        if not weights:
-            raise FileNotFoundError(f"--features vgg16 needs --weights FILE; fetch {VGG_URL}")
+        weights = weights or str(cached_file(VGG_URL))
         extractor = VGG16Features(load_vgg16(weights), _digest(Path(weights)))
     elif name == "squeezenet":
         extractor = _squeezenet(weights)
@@ -286,6 +285,7 @@ def inception_file(
                 "fqgan prepare inception, or choose --features random"
             )
         download(source.url, path, sha256=source.sha256[0])
+    expect_torch_file(path, source.url)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if not found.startswith(source.sha256):
         verify(path, sha256=source.sha256[0])

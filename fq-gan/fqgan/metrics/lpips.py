@@ -8,11 +8,26 @@ import torch
 from torch import Tensor, nn
 
 from ..safe_load import load_torch_file
-from .vgg import MEAN, STAGES, STD, VGG16, load_vgg16
+from .cache import cached_file
+from .vgg import (
+    MEAN,
+    SHA256,
+    STAGES,
+    STD,
+    URL,
+    VGG16,
+    expect_torch_file,
+    load_vgg16,
+)
 
 HEADS_URL = (
     "https://github.com/richzhang/PerceptualSimilarity/raw/master/lpips/weights/v0.1/vgg.pth"
 )
+FILES = {
+    URL: SHA256,
+    HEADS_URL: "a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
+}
+"""What LPIPS consists of: address -> sha256."""
 
 
 class LPIPS(nn.Module):
@@ -57,8 +72,8 @@ class LPIPS(nn.Module):
         return self.compare(self.features(first), self.features(second))
 
 
-def load_lpips(vgg: str | Path, heads: str | Path) -> LPIPS:
-    """LPIPS v0.1 from local files.
+def load_lpips(vgg: str | Path = "", heads: str | Path = "") -> LPIPS:
+    """LPIPS v0.1 from local files; those that are not named are taken from the cache.
 
     Args:
         vgg: VGG-16 of torchvision.
@@ -68,9 +83,8 @@ def load_lpips(vgg: str | Path, heads: str | Path) -> LPIPS:
         FileNotFoundError: a file is missing.
         ValueError: one holds something else.
     """
-    network = load_vgg16(vgg, dense=False)
-    if not Path(heads).is_file():
-        raise FileNotFoundError(f"{heads} is missing; fetch {HEADS_URL} and name it")
+    network, heads = load_vgg16(vgg, dense=False), heads or cached_file(HEADS_URL)
+    expect_torch_file(heads, HEADS_URL)
     state = load_torch_file(heads)
     try:
         weights = [state[f"lin{i}.model.1.weight"] for i in range(len(STAGES))]

@@ -9,8 +9,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..safe_load import load_torch_file
+from .cache import cached_file
 
 URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
+SHA256 = "397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0"
 # Widths of the convolutions before each of the five poolings.
 STAGES = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 HIDDEN = 4096
@@ -59,15 +61,38 @@ class VGG16(nn.Module):
         return F.relu(self.classifier(self.features(x).flatten(1)))
 
 
-def load_vgg16(path: str | Path, *, dense: bool = True) -> VGG16:
-    """VGG-16 with torchvision's ImageNet weights from a local file.
+def expect_torch_file(path: str | Path, url: str) -> None:
+    """Say what to fetch where ``path`` is absent, or is a network pickle of NVlabs.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it holds other weights.
+        ValueError: it is ``vgg16_zhang_perceptual.pkl``, ``inception_v3_features.pkl`` or the like,
+            whose layout nobody has written down.
     """
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} is missing; fetch {URL} and name it")
+        raise FileNotFoundError(
+            f"{path} is missing; run fqgan prepare lpips, or fetch {url} and name it"
+        )
+    if Path(path).suffix == ".pkl":
+        raise ValueError(
+            f"{path} is a network of the StyleGAN authors for metrics, and the names of its "
+            f"variables are not published; give its counterpart in PyTorch's format, {url}"
+        )
+
+
+def load_vgg16(path: str | Path = "", *, dense: bool = True) -> VGG16:
+    """VGG-16 with torchvision's ImageNet weights from a local file.
+
+    Args:
+        path: of the file; empty takes the one in the cache.
+        dense: see `VGG16`.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it holds other weights, or is a network pickle.
+    """
+    path = path or cached_file(URL)
+    expect_torch_file(path, URL)
     state = load_torch_file(path)
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds no weights of VGG-16; fetch {URL}")

@@ -24,11 +24,13 @@ SYNTHESIS: dict[str, GeneratorArchitecture] = {
     "G_synthesis_stylegan_revised": "growing",
     "G_synthesis": "stylegan1",
 }
-DISCRIMINATORS = ("D_stylegan2", "D_stylegan2_quant", "D_stylegan", "D_basic")
+DISCRIMINATORS = ("D_stylegan2", "D_stylegan2_quant", "D_stylegan", "D_basic", "D_paper")
 GROWING_DISCRIMINATORS: dict[str, DiscriminatorArchitecture] = {
     "D_stylegan": "growing",
     "D_basic": "stylegan1",
+    "D_paper": "stylegan1",  # of ProGAN: without the blur
 }
+BLURS = {"D_basic": (1, 2, 1)}  # where the arguments do not say
 # Arguments that change what a network computes, and the value with which it is built here.
 ONLY = {
     "fmap_decay": 1.0, "nonlinearity": "lrelu", "mapping_nonlinearity": "lrelu",
@@ -45,6 +47,8 @@ MAKERS: dict[DiscriminatorArchitecture, GeneratorArchitecture] = {
     "growing": "growing",
     "stylegan1": "stylegan1",
 }
+# The one filter may be left out of a discriminator, and fused or not it computes the same.
+FREE_IN_DISCRIMINATORS = ("blur_filter", "fused_scale")
 MAX_RESOLUTION = 4096
 STYLEGAN1_BASE, STYLEGAN2_BASE = 8 << 10, 16 << 10  # widths where the arguments do not say
 
@@ -107,14 +111,15 @@ def discriminator_settings(
     if function not in DISCRIMINATORS:
         known = ", ".join(DISCRIMINATORS)
         raise ValueError(f"{function} builds no discriminator that is known ({known})")
-    _check(function, arguments)
+    _check(function, {k: v for k, v in arguments.items() if k not in FREE_IN_DISCRIMINATORS})
     default = cast(DiscriminatorArchitecture, arguments.get("architecture", "resnet"))
     architecture = GROWING_DISCRIMINATORS.get(function, default)
-    width = _width(arguments, function == "D_basic")
+    first = architecture == "stylegan1"
+    width = _width(arguments, first)
     discriminator = DiscriminatorConfig(
         architecture,
         *width,
-        _fir(arguments),
+        _blur(function, arguments) if first else _fir(arguments),
         group_size=arguments.get("mbstd_group_size", 4) or 0,
         group_features=arguments.get("mbstd_num_features", 1),
     )
@@ -122,7 +127,7 @@ def discriminator_settings(
     return Stylegan2Config(
         *_image(arguments),
         MappingConfig(),
-        GeneratorConfig(partner, *width, discriminator.fir),
+        GeneratorConfig(partner, *width, _fir(arguments)),
         discriminator,
         _quantizer(dictionaries),
     )
@@ -178,6 +183,13 @@ def _image(arguments: Arguments) -> tuple[int, int, int]:
 def _width(arguments: Arguments, first_version: bool) -> tuple[int, int]:
     base = arguments.get("fmap_base", STYLEGAN1_BASE if first_version else STYLEGAN2_BASE)
     return base, arguments.get("fmap_max", 512)
+
+
+def _blur(function: str, arguments: Arguments) -> tuple[int, ...]:
+    taps = tuple(arguments.get("blur_filter", BLURS.get(function, ())) or ())
+    if taps not in ((), (1, 2, 1)):
+        raise ValueError(f"{function} blurs with {taps}; only (1, 2, 1) or nothing can be built")
+    return taps
 
 
 def _fir(arguments: Arguments) -> tuple[int, ...]:

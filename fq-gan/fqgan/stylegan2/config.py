@@ -74,7 +74,7 @@ class DiscriminatorConfig:
     channel_max: int = 512
     """Largest width."""
     fir: tuple[int, ...] = (1, 3, 3, 1)
-    """Filter of downsampling; empty: averages."""
+    """Filter of downsampling; empty: averages. stylegan1 blurs with (1, 2, 1) unless empty."""
     group_size: int = 4
     """Images whose deviation is one feature of the last block; 0 leaves the feature out."""
     group_features: int = 1

@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..conversion import require_complete
 from ..data.batches import once
 from ..data.datasets import DataConfig, build_images, data_name
 from ..data.images import Images
@@ -59,9 +60,9 @@ class EvaluateConfig:
     truncation: float = 1.0
     """psi of the styles; the authors score without truncation."""
     vgg_weights: str = ""
-    """File of VGG-16, for pr50k3 and path lengths."""
+    """File of VGG-16, for pr50k3 and path lengths; empty: that of `fqgan prepare lpips`."""
     lpips_heads: str = ""
-    """File of LPIPS' linear layers, for path lengths."""
+    """File of LPIPS' linear layers, for path lengths; empty likewise."""
     random_lpips: bool = False
     """Path lengths by a network with random weights: offline, not comparable."""
     path_pairs: int = 50_000
@@ -189,15 +190,16 @@ def build_sampler(config: EvaluateConfig, weights: Weights) -> Sampler:
 
 
 def build_lpips(config: EvaluateConfig, device: torch.device) -> LPIPS:
-    """LPIPS from local files; raises ``FileNotFoundError`` where they are not named."""
+    """LPIPS from local files; raises ``FileNotFoundError`` where they are not there."""
     if config.random_lpips:
         return random_lpips(config.seed).to(device)
-    if not (config.vgg_weights and config.lpips_heads):
+    try:
+        return load_lpips(config.vgg_weights, config.lpips_heads).to(device)
+    except FileNotFoundError as error:
         raise FileNotFoundError(
-            "path lengths need --vgg-weights and --lpips-heads, files that docs/data.md names; "
-            "--random-lpips compares our own runs without them"
-        )
-    return load_lpips(config.vgg_weights, config.lpips_heads).to(device)
+            f"path lengths: {error} with --vgg-weights or --lpips-heads; --random-lpips compares "
+            "our own runs without them"
+        ) from None
 
 
 def measured_path_length(
@@ -258,6 +260,7 @@ def read_classifiers(folder: str, device: torch.device) -> list[Snapshot]:
         )
     found = [load_snapshot(path) for path in paths]
     for path, snapshot in zip(paths, found, strict=True):
+        require_complete(snapshot.reports, path)
         if snapshot.discriminator is None:
             raise ValueError(f"{path} holds no classifier, which has the form of a discriminator")
         snapshot.discriminator.to(device)

@@ -262,17 +262,18 @@ class StyleGan1Synthesis(NoiseInputs):
 class StyleGan1Block(nn.Module):
     """One resolution of the discriminator: two convolutions, the second halving it."""
 
-    blur: Tensor
+    blur: Tensor | None
 
-    def __init__(self, inputs: int, outputs: int) -> None:
+    def __init__(self, inputs: int, outputs: int, *, blurs: bool = True) -> None:
         super().__init__()
         self.conv0 = HeConv2d(inputs, inputs, 3)
         self.conv1_down = HeConv2d(inputs, outputs, 3)
-        self.register_buffer("blur", fir_kernel(BLUR), persistent=False)
+        self.register_buffer("blur", fir_kernel(BLUR) if blurs else None, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, H, W) to (B, O, H / 2, W / 2)."""
-        x = filter2d(F.leaky_relu(self.conv0(x), SLOPE), self.blur)
+        x = F.leaky_relu(self.conv0(x), SLOPE)
+        x = x if self.blur is None else filter2d(x, self.blur)
         # The authors add the bias after averaging, which is the same.
         return F.leaky_relu(shrink(self.conv1_down(x), 2), SLOPE)
 
@@ -308,7 +309,7 @@ class StyleGan1Discriminator(nn.Module):
         self.label_size = config.label_size
         widths = {level: channels_at(own, level - 1) for level in range(1, self.levels + 1)}
         blocks: dict[str, nn.Module] = {
-            str(2**level): StyleGan1Block(widths[level], widths[level - 1])
+            str(2**level): StyleGan1Block(widths[level], widths[level - 1], blurs=bool(own.fir))
             for level in range(self.levels, 2, -1)
         }
         self.blocks = nn.ModuleDict({**blocks, "4": StyleGan1Head(config)})

@@ -29,6 +29,9 @@ PLAIN = (str, int, float, bool, type(None))
 _DICTIONARY = re.compile(r"discrete_mapping_(\d+)", re.IGNORECASE)
 _CLONE = re.compile(r"Discrete_mapping_\d+/Discrete_mapping_\d+_\d+/")
 # Averages that follow from the sums beside them, and a second counter of the same steps.
+# Layers that read or write images below the full resolution; there are none with
+# structure="fixed", and at the full resolution nothing is computed with them.
+_BELOW_FULL = re.compile(r"(?:synthesis\.)?(?:from|to)_rgb_lod[1-9]\d*\..*")
 _DERIVED = re.compile(r"Discrete_mapping_\d+/(ema_cluster_size|ema_dw|.*ema_dw/local_step)")
 
 
@@ -41,6 +44,11 @@ class NetworkRecord:
     arguments: dict[str, Any]
     variables: dict[str, np.ndarray]  # its own, not those of its parts
     components: dict[str, NetworkRecord]
+
+    @property
+    def lod(self) -> float:
+        """Halvings of the resolution that it has yet to grow by."""
+        return float(self.variables.get("lod", np.zeros(())))
 
     def all_variables(self) -> dict[str, np.ndarray]:
         """Own variables, and those of the parts with the part's name in front."""
@@ -117,8 +125,11 @@ def _array(value: Any) -> np.ndarray:
 def load_network(record: NetworkRecord, config: Stylegan2Config) -> tuple[nn.Module, Report]:
     """Build the network of ``record`` and account for every variable of it."""
     build = build_generator if record.function in GENERATORS else build_discriminator
-    network = build(config)
-    report = load_with_report(network, state_of(record), record.name)
+    network, state = build(config), state_of(record)
+    below = {k: v for k, v in network.state_dict().items() if _BELOW_FULL.fullmatch(k)}
+    fixed = record.lod == 0.0 and not below.keys() & state.keys()
+    filled = below if fixed else {}
+    report = load_with_report(network, state | filled, record.name, filled=tuple(filled))
     return network.eval(), report
 
 
@@ -164,7 +175,7 @@ def load_snapshot(path: str | Path) -> Snapshot:
         _generator(networks, "generator"),
         networks.get("discriminator"),
         _generator(networks, "average"),
-        float(latest.variables.get("lod", np.zeros(()))),
+        latest.lod,
         reports,
     )
 

@@ -52,9 +52,9 @@ class ProjectConfig:
     features: Literal["lpips", "inception", "inception-torch", "squeezenet", "random"] = "lpips"
     """What images are compared by; all but lpips are a stand-in and add the pixels' distance."""
     feature_weights: str = ""
-    """File of VGG-16 for lpips; of the other features as in --scoring.weights."""
+    """File of VGG-16 for lpips, empty: of `fqgan prepare lpips`; else as --scoring.weights."""
     lpips_heads: str = ""
-    """File of LPIPS' linear layers."""
+    """File of LPIPS' linear layers; empty likewise."""
     pixel_weight: float = 1.0
     """Weight of the pixels' squared distance, where the features are not lpips."""
     device: str = "auto"
@@ -126,12 +126,13 @@ def targets(config: ProjectConfig, generator: Generator) -> Iterator[tuple[str, 
 def build_distance(config: ProjectConfig, device: torch.device) -> Distance:
     """The distance of ``config.features``; raises where its weights are missing."""
     if config.features == "lpips":
-        if not (config.feature_weights and config.lpips_heads):
+        try:
+            return load_lpips(config.feature_weights, config.lpips_heads).to(device)
+        except FileNotFoundError as error:
             raise FileNotFoundError(
-                "--features lpips needs --feature-weights (VGG-16) and --lpips-heads, files that "
-                "docs/data.md names; without them choose squeezenet or random"
-            )
-        return load_lpips(config.feature_weights, config.lpips_heads).to(device)
+                f"--features lpips: {error} with --feature-weights or --lpips-heads; without them "
+                "choose squeezenet or random"
+            ) from None
     extractor = build_extractor(config.features, weights=config.feature_weights, device=device)
     return feature_distance(extractor, config.pixel_weight)
 

@@ -1,5 +1,6 @@
 """Every preparation is checked, and running it again changes nothing."""
 
+import hashlib
 import os
 import pickle
 import tarfile
@@ -112,6 +113,22 @@ def test_inception_weights_with_a_wrong_hash_are_refused(tmp_path):
     with pytest.raises(ValueError, match="expected 6726825d"):
         prepare.main(words)
     assert not list((tmp_path / "cache").glob("*"))
+
+
+def test_the_files_of_lpips_are_checked_and_kept_in_the_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path / "cache"))
+    source = tmp_path / "vgg.pth"
+    source.write_bytes(b"weights")
+    digest = hashlib.sha256(b"weights").hexdigest()
+    loaded = []
+    monkeypatch.setattr(prepare, "load_lpips", lambda: loaded.append(True))
+    monkeypatch.setattr(prepare, "LPIPS_FILES", {source.as_uri(): digest})
+    prepare.main(["lpips"])
+    assert (tmp_path / "cache" / "lpips" / "vgg.pth").read_bytes() == b"weights"
+    assert loaded == [True]
+    (tmp_path / "cache" / "lpips" / "vgg.pth").write_bytes(b"something else")
+    with pytest.raises(ValueError, match="damaged or another version"):
+        prepare.main(["lpips"])
 
 
 def test_real_images_become_hdf5(tmp_path):

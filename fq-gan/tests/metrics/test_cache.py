@@ -2,11 +2,12 @@
 
 from pathlib import Path
 
-from fqgan.metrics.cache import default_cache_dir
+from fqgan.metrics.cache import cached_file, default_cache_dir
 
 
 def test_the_environment_moves_the_cache(monkeypatch):
     monkeypatch.setenv("FQGAN_CACHE", "/somewhere")
     assert default_cache_dir() == Path("/somewhere")
+    assert cached_file("https://host/folder/vgg.pth") == Path("/somewhere/lpips/vgg.pth")
     monkeypatch.delenv("FQGAN_CACHE")
     assert default_cache_dir() == Path.home() / ".cache" / "fqgan"

@@ -170,8 +170,8 @@ def test_vgg_features_are_those_of_normalized_images_of_224_pixels():
     torch.testing.assert_close(pool, expected)
     assert logits is None
     assert extractor(images[..., ::4, ::4]).pool.shape == pool.shape
-    with pytest.raises(FileNotFoundError, match="--features vgg16 needs --weights"):
-        build_extractor("vgg16")
+    with pytest.raises(FileNotFoundError, match=r"nowhere/vgg16.* run fqgan prepare lpips"):
+        build_extractor("vgg16", weights="nowhere/vgg16.pth")
 
 
 def test_missing_squeezenet_weights_are_named(tmp_path):

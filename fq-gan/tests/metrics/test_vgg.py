@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from fqgan.metrics.features import inception_file
+from fqgan.metrics.lpips import load_lpips
 from fqgan.metrics.vgg import VGG16, load_vgg16
 
 
@@ -48,3 +50,15 @@ def test_other_files_are_refused(tmp_path):
     torch.save({"features.0.weight": torch.zeros(1)}, path)
     with pytest.raises(ValueError, match=r"other\.pth holds no weights of VGG-16"):
         load_vgg16(path, dense=False)
+
+
+def test_the_authors_network_pickles_are_named_with_what_to_fetch_instead(tmp_path):
+    vgg, path = tmp_path / "vgg16.pth", tmp_path / "vgg16_zhang_perceptual.pkl"
+    torch.save(VGG16(dense=False).state_dict(), vgg)
+    path.write_bytes(b"")
+    with pytest.raises(ValueError, match=r"not published.*vgg16-397923af\.pth"):
+        load_vgg16(path)
+    with pytest.raises(ValueError, match=r"not published.*v0\.1/vgg\.pth"):
+        load_lpips(vgg, path)
+    with pytest.raises(ValueError, match=r"not published.*pt_inception-2015-12-05"):
+        inception_file("fid", str(path))

@@ -23,6 +23,12 @@ def test_the_first_version_has_a_width_of_its_own():
     arguments = {"resolution": 64, "synthesis_func": "G_synthesis_stylegan_revised"}
     assert generator_settings("G_main", arguments).generator.architecture == "growing"
     assert discriminator_settings("D_stylegan", {"resolution": 64}, {}).growing
+    blurred = discriminator_settings("D_basic", {"resolution": 64}, {})
+    sharp = discriminator_settings("D_basic", {"resolution": 64, "blur_filter": None}, {})
+    assert (blurred.discriminator.fir, sharp.discriminator.fir) == ((1, 2, 1), ())
+    assert discriminator_settings("D_paper", {"resolution": 64}, {}).discriminator.fir == ()
+    with pytest.raises(ValueError, match=r"blurs with \(1, 1\)"):
+        discriminator_settings("D_basic", {"resolution": 64, "blur_filter": [1, 1]}, {})
 
 
 def test_dictionaries_become_layers():

@@ -107,13 +107,15 @@ def test_precision_and_recall_take_all_images_of_vgg(run_dir, monkeypatch):
     assert 0 <= found["pr50k3_recall"] <= 1
 
 
-def test_weights_that_are_missing_are_named(run_dir, tmp_path):
+def test_weights_that_are_missing_are_named(run_dir, tmp_path, monkeypatch):
+    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path))
+
     def config(*metrics):
         return EvaluateConfig(
             weights=str(run_dir / "model"), metrics=metrics, device="cpu", scoring=OFFLINE
         )
 
-    with pytest.raises(FileNotFoundError, match=r"--vgg-weights and --lpips-heads.*--random-lpips"):
+    with pytest.raises(FileNotFoundError, match=r"prepare lpips.*--vgg-weights.*--random-lpips"):
         evaluate(config("ppl_wend"))
     with pytest.raises(FileNotFoundError, match="ls needs --classifiers"):
         evaluate(config("ls"))

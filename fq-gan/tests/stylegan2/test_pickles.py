@@ -121,6 +121,67 @@ def test_a_single_network_is_read(tmp_path, their_class):
     assert snapshot.config.growing
 
 
+def classifier_variables(resolution, widest=4):
+    """Names, shapes and order of `celebahq-classifier-00-male.pkl`, with fewer channels."""
+    generator = np.random.default_rng(0)
+    names = [("FromRGB_lod0", (1, 1, 3, widest))]
+    for level in range(resolution.bit_length() - 1, 2, -1):
+        names += [(f"{2**level}x{2**level}/{part}", (3, 3, widest, widest))
+                  for part in ("Conv0", "Conv1_down")]  # fmt: skip
+    names += [("4x4/Conv", (3, 3, widest, widest)), ("4x4/Dense0", (16 * widest, widest))]
+    names += [("4x4/Dense1", (widest, 1))]
+    variables = {"lod": np.float32(0)}
+    for name, shape in names:
+        variables[f"{name}/weight"] = generator.standard_normal(shape, dtype=np.float32)
+        variables[f"{name}/bias"] = generator.standard_normal(shape[-1:], dtype=np.float32)
+    return variables
+
+
+def classified(variables, images):
+    """The published classifier in a few lines: no blur, no deviation of the batch."""
+
+    def layer(name, x, gain=2**0.5):
+        weight = torch.from_numpy(variables[f"{name}/weight"])
+        weight = weight * gain / np.sqrt(np.prod(weight.shape[:-1]))
+        bias = torch.from_numpy(variables[f"{name}/bias"])
+        if weight.ndim == 2:
+            return x.flatten(1) @ weight + bias
+        return torch.conv2d(x, weight.permute(3, 2, 0, 1), bias, padding=weight.shape[0] // 2)
+
+    def act(x):
+        return torch.nn.functional.leaky_relu(x, 0.2)
+
+    x = act(layer("FromRGB_lod0", images))
+    while x.shape[-1] > 4:
+        scope = f"{x.shape[-1]}x{x.shape[-1]}"
+        x = act(layer(f"{scope}/Conv0", x))
+        x = act(torch.nn.functional.avg_pool2d(layer(f"{scope}/Conv1_down", x), 2))
+    return layer("4x4/Dense1", act(layer("4x4/Dense0", act(layer("4x4/Conv", x)))), 1.0)[:, 0]
+
+
+@pytest.mark.parametrize("function", ["D_basic", "D_paper"])
+def test_an_attribute_classifier_computes_what_its_variables_say(tmp_path, their_class, function):
+    path, variables = tmp_path / "celebahq-classifier-00-male.pkl", classifier_variables(32)
+    settings = {"blur_filter": None, "mbstd_group_size": 0, "structure": "fixed", "fmap_max": 4}
+    words = {**settings, "resolution": 32, "fused_scale": True}
+    path.write_bytes(pickle.dumps(network("classifier", function, variables, **words)))
+    snapshot = load_snapshot(path)
+    (report,) = snapshot.reports
+    assert report.complete
+    assert {name.split(".")[0] for name in report.filled} == {f"from_rgb_lod{i}" for i in (1, 2, 3)}
+    images = torch.randn(3, 3, 32, 32)
+    found = snapshot.discriminator(images).logits
+    torch.testing.assert_close(found, classified(variables, images), rtol=1e-4, atol=1e-5)
+
+
+def test_a_network_that_has_yet_to_grow_needs_all_its_layers(tmp_path, their_class):
+    path, variables = tmp_path / "D.pkl", classifier_variables(16) | {"lod": np.float32(0.5)}
+    words = {"blur_filter": [], "mbstd_group_size": 0, "fmap_max": 4}
+    path.write_bytes(pickle.dumps(network("D", "D_basic", variables, **words)))
+    (report,) = load_snapshot(path).reports
+    assert "from_rgb_lod1.weight" in report.missing
+
+
 @pytest.mark.parametrize("protocol", [0, 2, 4])
 def test_code_in_a_pickle_never_runs(tmp_path, their_class, protocol):
     path, canary = tmp_path / "network.pkl", tmp_path / "canary"

@@ -35,7 +35,8 @@ def test_snapshots_are_spread_and_end_with_the_last_step():
     assert sorted(snapshot_steps(1000, 5)) == [200, 400, 600, 800, 1000]
 
 
-def test_what_is_missing_is_named(weights):
+def test_what_is_missing_is_named(weights, tmp_path, monkeypatch):
+    monkeypatch.setenv("FQGAN_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match="nothing to project into"):
         project_images(ProjectConfig())
     with pytest.raises(ValueError, match="give --seeds or --num-images"):
