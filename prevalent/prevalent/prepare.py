@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .config import default_data_dir
 from .data.assistance import HELPERS, read_routes, read_tasks
-from .data.results import read_json_list
+from .data.json_records import read_json_list
 from .runtime.archive import extract
 from .runtime.command import parse
 from .runtime.download import download

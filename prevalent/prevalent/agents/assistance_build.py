@@ -21,6 +21,7 @@ from ..data.vocabulary import read_vocabulary
 from ..data.weights import load_model, read_weights
 from ..environments.anna import Anna
 from ..environments.assistance import AssistanceEnvironment
+from ..environments.walk import Episode, check_tasks
 from ..models.prevalent import PrevalentModel
 from ..runtime.distributed import World
 from ..simulator.connectivity import load_graphs
@@ -65,6 +66,8 @@ def open_assistance_world(
         raise ValueError(f"the split {empty[0]!r} has no task")
     scans = sorted({one.scan for tasks in read.values() for one in tasks})
     graphs = load_graphs(config.data_dir / "connectivity", scans)
+    paths = ((one, path) for tasks in read.values() for one in tasks for path in one.paths)
+    check_tasks(graphs, (Episode(one.scan, path, id=one.id) for one, path in paths))
     store = open_store(config.data_dir, config.features, graphs, scans, config.standin_dim)
     features = DeviceFeatures(
         store, device, angle_size=config.model.angle_size, layout=config.angle_layout
@@ -86,11 +89,6 @@ def open_assistance_tokenizer(config: HannaRun, vocabulary: Path) -> AssistanceT
     """The tokenizer that suits the encoder."""
     if config.model.encoder == "dic":
         return WordPieceTokenizer(vocabulary, config.max_length)
-    if not vocabulary.is_file():
-        raise FileNotFoundError(
-            f"word vocabulary {vocabulary} does not exist; fetch it with `prevalent prepare hanna` "
-            "or give another --words"
-        )
     return SpaceTokenizer(read_vocabulary(vocabulary), config.max_length)
 
 

@@ -15,13 +15,14 @@ from ..agent_config import FollowerConfig, OptimizerConfig, RolloutConfig, Speak
 from ..agent_options import AgentRun, R2RRun
 from ..config import ModelConfig
 from ..data.corpus import make_toy_world
-from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
+from ..data.features import DeviceFeatures, open_store
 from ..data.instructions import Instruction, read_instructions
 from ..data.snapshots import load_agent, load_snapshot, read_snapshot, save_agent
 from ..data.tokenizers import WordPieceTokenizer
 from ..data.vocabulary import WordTokenizer, read_vocabulary
 from ..data.weights import load_model
 from ..environments.navigation import NavigationEnvironment
+from ..environments.walk import check_tasks
 from ..models.prevalent import PrevalentModel
 from ..runtime.distributed import World
 from ..simulator.connectivity import load_graphs
@@ -74,18 +75,8 @@ def open_world(config: AgentRun, splits: Iterable[str], device: torch.device) ->
         raise ValueError(f"the split {empty[0]!r} has no instruction")
     scans = sorted({one.scan for instructions in read.values() for one in instructions})
     graphs = load_graphs(config.data_dir / "connectivity", scans)
-    if config.features is None:
-        names = [graphs.long_id(node) for scan in scans for node in graphs.connected(scan)]
-        store = synthetic_features(names, config.standin_dim)
-    else:
-        path = config.data_dir / config.features
-        if not path.is_file():
-            raise FileNotFoundError(
-                f"--features {path} does not exist; fetch it with `prevalent prepare features`, "
-                "give another file, or --features None for random stand-ins"
-            )
-        store = FeatureStore.open(path)
-        store.check(graphs, scans)
+    check_tasks(graphs, (one for instructions in read.values() for one in instructions))
+    store = open_store(config.data_dir, config.features, graphs, scans, config.standin_dim)
     features = DeviceFeatures(
         store, device, angle_size=angle_size_of(config), layout=config.angle_layout
     )
@@ -99,11 +90,6 @@ def angle_size_of(config: AgentRun) -> int:
 
 def open_words(path: Path, max_length: int) -> WordTokenizer:
     """The word vocabulary at ``path``."""
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"word vocabulary {path} does not exist; make it with `prevalent prepare r2r` or give "
-            "another --words"
-        )
     return WordTokenizer(read_vocabulary(path), max_length)
 
 

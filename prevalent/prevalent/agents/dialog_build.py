@@ -24,6 +24,7 @@ from ..data.weights import load_model, read_weights
 from ..dialog_options import DialogConfig, DialogWalk, NDHRun
 from ..environments.dialog import DialogEnvironment
 from ..environments.low_level import LowLevelEnvironment
+from ..environments.walk import check_tasks
 from ..models.prevalent import PrevalentModel
 from ..runtime.distributed import World
 from ..simulator.connectivity import load_graphs
@@ -77,6 +78,7 @@ def open_dialog_world(config: NDHRun, splits: Iterable[str], device: torch.devic
         raise ValueError(f"the split {empty[0]!r} has no dialog")
     scans = sorted({one.scan for dialogs in read.values() for one in dialogs})
     graphs = load_graphs(config.data_dir / "connectivity", scans)
+    check_tasks(graphs, (one for dialogs in read.values() for one in dialogs))
     store = open_store(config.data_dir, config.features, graphs, scans, config.standin_dim)
     features = DeviceFeatures(
         store, device, angle_size=config.model.angle_size, layout=config.angle_layout

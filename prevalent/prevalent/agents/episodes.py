@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from ..data.vocabulary import WordTokenizer
 from ..runtime.distributed import World
 from .rollout import Batch
 
+logger = logging.getLogger(__name__)
 Tokenizer = WordTokenizer | WordPieceTokenizer
 
 
@@ -36,7 +38,7 @@ class Episodes:
         num_texts: int = 1,
         alone: bool = False,
     ) -> Episodes:
-        """Encode all texts; those without a word are left out, as the authors do.
+        """Encode all texts; those without a word are left out, as the authors do, and counted.
 
         Args:
             instructions: of the split.
@@ -52,6 +54,9 @@ class Episodes:
         kept = [(one, tokens) for one, tokens in encoded if tokens is not None]
         if not kept:
             raise ValueError(f"{origin} has no instruction with a word in it")
+        if len(kept) < len(encoded):
+            left = len(encoded) - len(kept)
+            logger.warning("%s: %d of %d texts have no word; left out", origin, left, len(encoded))
         rows = np.stack([tokens for _, tokens in kept])
         if num_texts > 1:
             own = [[i] for i in range(len(kept))] if alone else _same_path([one for one, _ in kept])

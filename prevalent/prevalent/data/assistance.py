@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +10,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .results import Reference, read_json_list
+from ..simulator.geometry import NUM_VIEWS
+from .json_records import NAME, NUMBER, check_record, read_json, read_json_list
+from .results import Reference
 from .vocabulary import EOS, PAD, UNK
 
 CURE = "fetch it with `prevalent prepare hanna` or point --data-dir at the folder that holds hanna/"
-TASK_KEYS = ("path_id", "scan", "heading", "paths", "instructions")
-ROUTE_KEYS = ("path_id", "path", "view_id", "split", "instruction")
+TASK_FIELDS = {
+    "path_id": NAME,
+    "scan": str,
+    "heading": NUMBER,
+    "paths": [[str]],
+    "instructions": [str],
+}
+ROUTE_FIELDS = {
+    "path_id": NAME,
+    "path": [str],
+    "view_id": NUMBER,
+    "split": str,
+    "instruction": str,
+}
 HELPERS = {  # split -> routes that ANNA tells by default
     "train": "train_seen",
     "val_seen": "train_unseen",
@@ -99,9 +112,7 @@ def read_tasks(data_dir: Path, split: str) -> list[AssistanceTask]:
 def expand_tasks(items: Iterable[dict[str, Any]], origin: str | Path) -> Iterable[AssistanceTask]:
     """One task for each text of each item; ``ValueError`` names the first bad item."""
     for number, item in enumerate(items):
-        absent = [key for key in TASK_KEYS if key not in item]
-        if absent:
-            raise ValueError(f"{origin}: item {number} has no {absent[0]!r}")
+        check_record(item, TASK_FIELDS, f"{origin}: item {number}")
         paths = tuple(tuple(path) for path in item["paths"])
         if not paths or not all(paths):
             raise ValueError(f"{origin}: item {number} has no path to a goal")
@@ -125,14 +136,9 @@ def references(tasks: Iterable[AssistanceTask]) -> list[Reference]:
 def read_routes(data_dir: Path, scans: Iterable[str] | None = None) -> list[Route]:
     """Routes of ``scans`` (all when None) in file order; raises as `read_tasks` does."""
     path = data_dir / "hanna" / "routes.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; {CURE}")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); fetch it again") from None
+    content = read_json(path, CURE)
     if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold routes by scan; fetch it again")
+        raise ValueError(f"{path} must hold routes by scan; {CURE}")
     wanted = content if scans is None else [scan for scan in scans if scan in content]
     return [route for scan in wanted for route in expand_routes(scan, content[scan], path)]
 
@@ -142,10 +148,12 @@ def expand_routes(
 ) -> Iterable[Route]:
     """Routes of one scan; ``ValueError`` names the first bad item."""
     for number, item in enumerate(items):
-        absent = [key for key in ROUTE_KEYS if key not in item]
-        if absent or not item["path"]:
-            missing = absent[0] if absent else "path"
-            raise ValueError(f"{origin}: route {number} of scan {scan!r} has no {missing!r}")
+        where = f"{origin}: route {number} of scan {scan!r}"
+        check_record(item, ROUTE_FIELDS, where)
+        if not item["path"]:
+            raise ValueError(f"{where} has an empty 'path'")
+        if not 0 <= item["view_id"] < NUM_VIEWS:
+            raise ValueError(f"{where} has the view {item['view_id']}, outside 0..35")
         yield Route(
             item["path_id"],
             scan,

@@ -13,12 +13,20 @@ from numpy.typing import NDArray
 
 from ..metrics.dialog import PathType, reference_path
 from .instructions import SAMPLE_SEED
-from .results import Reference, read_json_list
+from .json_records import NAME, NUMBER, check_record, read_json_list
+from .results import Reference
 from .tokenizers import DIALOG_TOKENS, History, WordPieceTokenizer, dialog_turns
-from .vocabulary import DIALOG_WORDS, START_WORDS, DialogWordTokenizer
+from .vocabulary import DIALOG_WORDS, START_WORDS, DialogWordTokenizer, read_vocabulary
 
 Tags = Literal["authors", "whole"]
-KEYS = ("inst_idx", "scan", "target", "start_pano", "dialog_history")
+FIELDS = {
+    "inst_idx": NAME,
+    "scan": str,
+    "target": str,
+    "start_pano": dict,
+    "dialog_history": [dict],
+}
+ROLES = ("navigator", "oracle")
 WHOLE_TAGS = ("<NAV>", "<ORA>", "<TAR>")
 
 
@@ -95,9 +103,14 @@ def read_dialogs(
 
 def to_dialog(item: Mapping[str, Any], path_type: PathType, origin: str = "item") -> Dialog:
     """One record of an official file; ``ValueError`` begins with ``origin``."""
-    absent = [key for key in KEYS if key not in item]
-    if absent:
-        raise ValueError(f"{origin} has no {absent[0]!r}")
+    check_record(item, FIELDS, origin)
+    check_record(item["start_pano"], {"pano": str, "heading": NUMBER}, f"{origin}: 'start_pano'")
+    for number, turn in enumerate(item["dialog_history"]):
+        check_record(turn, {"role": str, "message": str}, f"{origin}: turn {number}")
+        if turn["role"] not in ROLES:
+            raise ValueError(
+                f"{origin}: turn {number} is said by {turn['role']!r}, not by {' or '.join(ROLES)}"
+            )
     return Dialog(
         id=str(item["inst_idx"]),
         scan=item["scan"],
@@ -149,12 +162,5 @@ def open_dialog_pieces(
 
 def open_dialog_words(vocabulary: Path, max_length: int) -> DialogWordTokenizer:
     """Words of an R2R or NDH vocabulary file, one a line."""
-    if not vocabulary.is_file():
-        raise FileNotFoundError(
-            f"word vocabulary {vocabulary} does not exist; make it with `prevalent prepare r2r` or "
-            "give another --words"
-        )
-    words = [line.strip() for line in vocabulary.read_text().splitlines() if line.strip()]
-    if tuple(words[:2]) != START_WORDS[:2]:
-        raise ValueError(f"{vocabulary} must begin with {', '.join(START_WORDS[:2])}")
+    words = read_vocabulary(vocabulary, START_WORDS[:2])
     return DialogWordTokenizer([word for word in words if word not in DIALOG_WORDS], max_length)

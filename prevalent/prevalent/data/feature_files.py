@@ -10,6 +10,7 @@ import json
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -67,8 +68,14 @@ def _decode(text: str, where: str) -> NDArray[np.float32]:
 
 def _tsv_lines(path: Path, columns: list[str]) -> Iterator[tuple[str, list[str]]]:
     """Place in the file, for messages, and cells of every row that is not blank."""
-    with path.open(newline="") as file:
-        for number, line in enumerate(file, start=1):
+    with path.open("rb") as file:
+        for number, code in enumerate(file, start=1):
+            try:
+                line = code.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError:
+                raise ValueError(
+                    f"feature file {str(path)!r} row {number} is not text; fetch the file again"
+                ) from None
             if not line.strip():
                 continue
             cells = line.rstrip("\r\n").split("\t")
@@ -129,13 +136,42 @@ def read_candidate_tsv(path: Path) -> Iterator[CandidateRow]:
 
 def read_hdf5(path: Path) -> Iterator[FeatureRow]:
     """Rows of an HDF5 file: datasets ``features`` and ``ids``, or one dataset per viewpoint."""
-    with h5py.File(path, "r") as file:
+    with _open_hdf5(path) as file:
         if "features" in file and "ids" in file:
-            for i, name in enumerate(file["ids"].asstr()[:]):
-                yield FeatureRow(str(name), file["features"][i])
+            ids, data = _table(file)
+            for i, name in enumerate(ids):
+                yield FeatureRow(name, data[i])
         else:
             for name in file:
-                yield FeatureRow(name, file[name][()])
+                yield FeatureRow(name, _numbers(file[name])[()])
+
+
+@contextmanager
+def _open_hdf5(path: Path) -> Iterator[h5py.File]:
+    """The file, open; ``ValueError`` names it where it is damaged or holds something else."""
+    try:
+        with h5py.File(path, "r") as file:
+            yield file
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
+        reason = str(error).split("\n")[0]
+        raise ValueError(
+            f"feature file {str(path)!r} is damaged or holds no features ({reason}); fetch or make "
+            "it again"
+        ) from None
+
+
+def _numbers(data: h5py.Dataset) -> h5py.Dataset:
+    if not isinstance(data, h5py.Dataset) or data.dtype.kind not in "fiu":
+        raise ValueError(f"{data.name} is no array of numbers")
+    return data
+
+
+def _table(file: h5py.File) -> tuple[list[str], h5py.Dataset]:
+    """Names and features (R, V, D) of a file that has all in one array."""
+    ids, data = [str(name) for name in file["ids"].asstr()[:]], _numbers(file["features"])
+    if data.ndim != 3 or len(ids) != len(data):
+        raise ValueError(f"an array of shape {data.shape} for {len(ids)} viewpoints")
+    return ids, data
 
 
 def write_hdf5(path: Path, ids: list[str], array: NDArray) -> None:
@@ -147,14 +183,13 @@ def write_hdf5(path: Path, ids: list[str], array: NDArray) -> None:
 
 def map_hdf5(path: Path) -> tuple[list[str], NDArray] | None:
     """Memory-map an HDF5 file whose ``features`` are contiguous; None for any other layout."""
-    with h5py.File(path, "r") as file:
+    with _open_hdf5(path) as file:
         if "features" not in file or "ids" not in file:
             return None
-        data = file["features"]
+        ids, data = _table(file)
         offset = data.id.get_offset()
         if offset is None:
             return None
-        ids = [str(name) for name in file["ids"].asstr()[:]]
         return ids, np.memmap(path, dtype=data.dtype, mode="r", offset=offset, shape=data.shape)
 
 
@@ -162,7 +197,8 @@ def write_npy(path: Path, rows: Iterable[FeatureRow], dtype: str = "float32") ->
     """Stream rows into ``path`` and its ``.ids.json``; neither appears before it is complete.
 
     Raises:
-        ValueError: rows of different widths, a viewpoint twice, or no rows at all.
+        ValueError: rows of different widths, a viewpoint twice, a number that is not finite (in
+            ``dtype``), or no rows at all.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
@@ -192,7 +228,11 @@ def _write_rows(file: BinaryIO, rows: Iterable[FeatureRow], dtype: str, path: Pa
         if name in names:
             raise ValueError(f"viewpoint {name!r} has features twice")
         names[name] = None
-        file.write(np.ascontiguousarray(features, dtype=dtype).tobytes())
+        with np.errstate(over="ignore"):
+            written = np.ascontiguousarray(features, dtype=dtype)
+        if not np.isfinite(written).all():
+            raise ValueError(f"viewpoint {name!r} has features that are not finite as {dtype}")
+        file.write(written.tobytes())
     if shape is None:
         raise ValueError(f"there are no features to write to {str(path)!r}")
     file.seek(0)

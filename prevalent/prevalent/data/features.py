@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -23,6 +22,7 @@ from .feature_files import (
     read_tsv,
     write_npy,
 )
+from .json_records import read_json
 
 
 class FeatureStore:
@@ -41,6 +41,9 @@ class FeatureStore:
                 "viewpoints; it must be (viewpoints, views, width)"
             )
         self.rows = {name: i for i, name in enumerate(ids)}
+        if len(self.rows) != len(ids):
+            twice = next(name for i, name in enumerate(ids) if self.rows[name] != i)
+            raise ValueError(f"feature file {source!r} has viewpoint {twice!r} twice")
         self.array = array
         self.source = source
 
@@ -103,7 +106,10 @@ class FeatureStore:
                 f"feature file {str(path)!r} is damaged or holds more than numbers ({error}); "
                 "make or fetch it again"
             ) from None
-        return cls(json.loads(names.read_text()), array, source=str(path))
+        ids = read_json(names, "make or fetch it again with its features")
+        if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
+            raise ValueError(f"{names} must hold a list of names; make or fetch it again")
+        return cls(ids, array, source=str(path))
 
     @property
     def num_views(self) -> int:

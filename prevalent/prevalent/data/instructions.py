@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import random
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .json_records import NAME, NUMBER, check_record, read_json_list
+
 SHUFFLE_SEED = 10
 SAMPLE_SEED = 0
+FIELDS = {
+    "scan": str,
+    "path": [str],
+    "heading": NUMBER,
+    "instructions": [str],
+    "path_id": NAME,
+}
 
 
 @dataclass(frozen=True)
@@ -40,21 +48,16 @@ def read_paths(data_dir: str | Path, split: str) -> list[dict[str, Any]]:
             larger sample).
 
     Raises:
-        FileNotFoundError: no such file, or it is no JSON list.
+        FileNotFoundError: there is no such file.
+        ValueError: it is no JSON list of records.
     """
     name, _, number = split.partition("@")
     path = Path(name) if "/" in name else _find_split(Path(data_dir), name)
-    if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} (split {split!r}) does not exist; fetch it with `prevalent prepare r2r` or "
-            "point --data-dir or PREVALENT_DATA at the folder that holds r2r/"
-        )
-    try:
-        items = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); fetch it again") from None
-    if not isinstance(items, list):
-        raise ValueError(f"{path} must hold a list of paths, not a {type(items).__name__}")
+    items = read_json_list(
+        path,
+        f"fetch it (split {split!r}) with `prevalent prepare r2r` or point --data-dir or "
+        "PREVALENT_DATA at the folder that holds r2r/",
+    )
     if number:
         if not number.isdigit():
             raise ValueError(f"split {split!r}: {number!r} after @ must be a whole number")
@@ -73,11 +76,9 @@ def expand(items: Iterable[dict[str, Any]], origin: str | Path = "R2R file") -> 
     """One `Instruction` for each text of each item; ``ValueError`` names the first bad item."""
     instructions = []
     for number, item in enumerate(items):
-        absent = [
-            key for key in ("scan", "path", "heading", "instructions", "path_id") if key not in item
-        ]
-        if absent:
-            raise ValueError(f"{origin}: item {number} has no {absent[0]!r}")
+        check_record(item, FIELDS, f"{origin}: item {number}")
+        if not item["path"]:
+            raise ValueError(f"{origin}: item {number} has an empty 'path'")
         for j, text in enumerate(item["instructions"]):
             instructions.append(
                 Instruction(

@@ -11,9 +11,14 @@ from typing import Any, Literal, NamedTuple
 from ..runtime.files import write_atomically
 from ..simulator.graph import Graphs, SimulatorError
 from .instructions import expand, read_paths
+from .json_records import NAME, check_record, read_json_list
 
 Task = Literal["r2r", "ndh", "hanna"]
 ID_FIELDS: dict[str, str] = {"r2r": "instr_id", "ndh": "inst_idx", "hanna": "instr_id"}
+TASK_FIELDS: dict[str, dict[str, Any]] = {
+    "ndh": {"inst_idx": NAME, "scan": str, "start_pano": dict},
+    "hanna": {"path_id": NAME, "scan": str, "paths": [[str]], "instructions": [str]},
+}
 PATH_FIELDS: dict[str, str] = {"r2r": "trajectory", "ndh": "trajectory", "hanna": "agent_pose"}
 
 
@@ -28,19 +33,6 @@ class Reference(NamedTuple):
     ]  # the record of the official file; R2R: with ``path`` of the instruction
 
 
-def read_json_list(path: Path, cure: str) -> list[dict[str, Any]]:
-    """A list of records; ``cure`` says where a missing file is to be had."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; {cure}")
-    try:
-        content = json.loads(path.read_text())
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error})") from None
-    if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
-        raise ValueError(f"{path} must hold a list of records")
-    return content
-
-
 def read_references(data_dir: Path, task: Task, split: str) -> list[Reference]:
     """What a complete result file of ``task`` and ``split`` answers, in file order."""
     if task == "r2r":
@@ -50,6 +42,8 @@ def read_references(data_dir: Path, task: Task, split: str) -> list[Reference]:
     name = split if task == "ndh" else f"hanna_{split.partition('_env_')[0]}"
     path = data_dir / task / f"{name}.json"
     items = read_json_list(path, f"fetch it with `prevalent prepare {task}`")
+    for number, item in enumerate(items):
+        check_record(item, TASK_FIELDS[task], f"{path}: item {number}")
     if task == "ndh":
         return [
             Reference(str(item["inst_idx"]), item["scan"], item["start_pano"]["pano"], item)
@@ -66,9 +60,8 @@ def read_results(path: Path, task: Task) -> dict[str, dict[str, Any]]:
     """Records of a result file by id; ``ValueError`` names the first that is malformed."""
     results: dict[str, dict[str, Any]] = {}
     for number, record in enumerate(read_json_list(path, "name an existing file with --results")):
-        for field in (ID_FIELDS[task], PATH_FIELDS[task]):
-            if field not in record:
-                raise ValueError(f"{path}: record {number} has no {field!r}, which {task} needs")
+        fields = {ID_FIELDS[task]: NAME, PATH_FIELDS[task]: [list]}
+        check_record(record, fields, f"{path}: record {number}")
         steps = record[PATH_FIELDS[task]]
         if not steps or not all(len(step) == 3 and isinstance(step[0], str) for step in steps):
             raise ValueError(

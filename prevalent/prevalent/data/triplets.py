@@ -7,6 +7,7 @@ one time step: the panorama, the instruction and the next action (Sec. 3.1).
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,9 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.files import flushed
 from ..simulator.candidates import candidates_of
 from ..simulator.geometry import (
     NUM_HEADINGS,
+    NUM_VIEWS,
     VIEW_ELEVATIONS,
     VIEW_HEADINGS,
     canonical_angle,
@@ -26,10 +29,18 @@ from ..simulator.geometry import (
 )
 from ..simulator.graph import Graphs, SimulatorError
 from .instructions import Instruction
+from .json_records import NAME, check_record, read_json_list
 
 STOP = 0
+CURE = "collect them with `prevalent prepare triplets` or fetch the released files"
 STOP_EMBEDDING = (-1, 90, 90)  # view, heading, elevation that the files give a stop
-FIELDS = ("instr_id", "path", "teacher_actions", "teacher_action_emd", "instr_encoding")
+FIELDS = {
+    "instr_id": NAME,
+    "path": [list],
+    "teacher_actions": list,
+    "teacher_action_emd": [list],
+    "instr_encoding": list,
+}
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -204,13 +215,16 @@ def teacher(graphs: Graphs, node: Ints, view: Ints, goal: Ints) -> tuple[Ints, I
 
 def write_triplets(path: str | Path, table: TripletTable) -> None:
     """Write ``table`` in the authors' JSON format, one trajectory a line."""
-    partial = Path(f"{path}.tmp")
-    with partial.open("w") as file:
-        file.write("[")
-        for number, record in enumerate(table.records()):
-            file.write((",\n" if number else "\n") + json.dumps(record))
-        file.write("\n]\n")
-    partial.replace(path)
+    partial = Path(f"{path}.{os.getpid()}.tmp")
+    try:
+        with flushed(partial) as file:
+            file.write(b"[")
+            for number, record in enumerate(table.records()):
+                file.write(((",\n" if number else "\n") + json.dumps(record)).encode())
+            file.write(b"\n]\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def read_triplets(paths: Iterable[str | Path]) -> TripletTable:
@@ -226,15 +240,7 @@ def read_triplets(paths: Iterable[str | Path]) -> TripletTable:
     builder = _Builder()
     for path in paths:
         for file in _files(Path(path)):
-            try:
-                records = json.loads(file.read_text())
-            except ValueError as error:
-                raise ValueError(
-                    f"{file} is not valid JSON ({error}); fetch or collect it again"
-                ) from None
-            if not isinstance(records, list):
-                raise ValueError(f"{file} must hold a list of trajectories")
-            for number, record in enumerate(records):
+            for number, record in enumerate(read_json_list(file, CURE)):
                 builder.add(record, f"{file}, trajectory {number}")
     return builder.build()
 
@@ -254,11 +260,23 @@ def _files(path: Path) -> list[Path]:
             raise FileNotFoundError(f"{path} has no .json file of triplets")
         return files
     if not path.is_file():
-        raise FileNotFoundError(
-            f"triplets {path} do not exist; collect them with `prevalent prepare triplets` or "
-            "fetch the released files"
-        )
+        raise FileNotFoundError(f"triplets {path} do not exist; {CURE}")
     return [path]
+
+
+def _check_ranges(states: NDArray[np.int32], angles: Floats, words: Any, origin: str) -> None:
+    """Raise ``ValueError`` where a number could only stand for something else."""
+    _, views, actions, target_views = states
+    fine = {
+        "a view outside 0..35": (views >= 0) & (views < NUM_VIEWS),
+        "an action outside 0..32767": (actions >= 0) & (actions <= np.iinfo(np.int16).max),
+        "a target view outside -1..35": (target_views >= -1) & (target_views < NUM_VIEWS),
+        "an angle that is not finite": np.isfinite(angles),
+        "a negative word piece": words >= 0,
+    }
+    for problem, passed in fine.items():
+        if not passed.all():
+            raise ValueError(f"{origin} has {problem}; {CURE}")
 
 
 class _Builder:
@@ -273,9 +291,7 @@ class _Builder:
         self.angles: list[Floats] = []
 
     def add(self, record: Mapping[str, Any], origin: str) -> None:
-        absent = [key for key in FIELDS if key not in record]
-        if absent:
-            raise ValueError(f"{origin} has no {absent[0]!r}")
+        check_record(record, FIELDS, origin)
         path, actions = record["path"], record["teacher_actions"]
         targets, tokens = record["teacher_action_emd"], record["instr_encoding"]
         if not len(path) == len(actions) == len(targets):
@@ -287,14 +303,21 @@ class _Builder:
             raise ValueError(
                 f"{origin} has {len(tokens)} tokens where the first has {len(self.tokens[0])}"
             )
+        try:
+            place = [self.places.setdefault((s[0], s[1]), len(self.places)) for s in path]
+            views = [state[2] for state in path]
+            target_views = [target[0] for target in targets]
+            states = np.array([place, views, actions, target_views], dtype=np.int32)
+            angles = np.array([t[1:3] for t in targets], dtype=np.float64).reshape(len(path), 2)
+            words = np.asarray(tokens, dtype=np.int32)
+        except (TypeError, ValueError, IndexError, OverflowError) as error:
+            raise ValueError(f"{origin} is damaged ({error}); {CURE}") from None
+        _check_ranges(states, angles, words, origin)
         self.ids.append(record["instr_id"])
-        self.tokens.append(np.asarray(tokens, dtype=np.int32))
+        self.tokens.append(words)
         self.lengths.append(len(path))
-        place = [self.places.setdefault((s[0], s[1]), len(self.places)) for s in path]
-        views = [state[2] for state in path]
-        target_views = [target[0] for target in targets]
-        self.states.append(np.array([place, views, actions, target_views], dtype=np.int32))
-        self.angles.append(np.array([t[1:3] for t in targets], dtype=np.float64).reshape(-1, 2).T)
+        self.states.append(states)
+        self.angles.append(angles.T)
 
     def build(self) -> TripletTable:
         if not self.ids:

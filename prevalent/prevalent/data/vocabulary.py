@@ -48,17 +48,30 @@ def build_vocabulary(texts: Iterable[str], min_count: int = 5) -> list[str]:
     return [*START_WORDS, *frequent]
 
 
-def read_vocabulary(path: str | Path) -> list[str]:
-    """One word a line; raises ``ValueError`` where the start words are not first."""
+def read_vocabulary(path: str | Path, start: tuple[str, ...] = START_WORDS) -> list[str]:
+    """One word a line, in UTF-8; a word's number is that of its line.
+
+    Raises ``ValueError`` where the words of ``start`` are not first or a line is blank, which would
+    shift the numbers of all words behind it.
+    """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"vocabulary {path} does not exist; `prevalent prepare r2r` writes it"
+            f"word vocabulary {path} does not exist; `prevalent prepare r2r` or `prevalent prepare "
+            "hanna` writes one; or give another --words"
         )
-    words = path.read_text().split("\n")
-    words = [word.strip() for word in words if word.strip()]
-    if tuple(words[:3]) != START_WORDS:
-        raise ValueError(f"{path} must begin with {', '.join(START_WORDS)}")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 text ({error}); make or fetch it again") from None
+    words = [line.strip() for line in text.rstrip().split("\n")]
+    if tuple(words[: len(start)]) != start:
+        raise ValueError(f"{path} must begin with {', '.join(start)}")
+    if "" in words:
+        raise ValueError(
+            f"{path} has a blank line {words.index('') + 1}, so that the words behind it would "
+            "lose their numbers; make or fetch it again"
+        )
     return words
 
 

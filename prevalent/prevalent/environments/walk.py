@@ -1,6 +1,6 @@
 """A batch of agents that walk from viewpoint to viewpoint and log where they have been."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -44,6 +44,26 @@ class Episode:
     """Start heading in radians; it snaps to the nearest of the 12 headings."""
     id: str = ""
     text: str = ""
+
+
+def check_tasks(graphs: Graphs, tasks: Iterable[Task]) -> None:
+    """Raise ``SimulatorError`` naming the first task that cannot be walked in its scan."""
+    known = list(tasks)
+    ends = []
+    for task in known:
+        try:
+            nodes = [graphs.node(task.scan, viewpoint) for viewpoint in task.path]
+        except SimulatorError as error:
+            raise SimulatorError(f"item {task.id!r}: {error}") from None
+        ends.append((nodes[0], nodes[-1]))
+    start, goal = np.array(ends, dtype=np.int64).reshape(-1, 2).T
+    far = ~np.isfinite(graphs.distance(start, goal))
+    if far.any():
+        i = int(far.argmax())
+        raise SimulatorError(
+            f"item {known[i].id!r}: viewpoint {graphs.viewpoints[goal[i]]!r} cannot be reached "
+            f"from {graphs.long_id(start[i])!r}"
+        )
 
 
 class Walk:

@@ -24,15 +24,6 @@ def ids(batch):
     return [task.id for task in batch.tasks]
 
 
-def test_texts_without_a_word_are_left_out():
-    items = [
-        Instruction(f"{i}_0", i, "house", ("a",), 0.0, text) for i, text in enumerate(["", "go"])
-    ]
-    assert [one.id for one in Episodes.encode(items, TOKENIZER).instructions] == ["1_0"]
-    with pytest.raises(ValueError, match="nothing has no instruction with a word"):
-        Episodes.encode(items[:1], TOKENIZER, "nothing")
-
-
 def test_all_episodes_once_with_their_own_texts():
     episodes = make_episodes()
     batches = list(episodes.batches(3))

@@ -66,21 +66,6 @@ def test_a_split_or_file_that_is_not_there_is_named(tmp_path):
         read_routes(tmp_path)
 
 
-def test_a_bad_item_is_named(tmp_path):
-    write(tmp_path, "hanna_train.json", [{**ITEM, "paths": []}])
-    with pytest.raises(ValueError, match="item 0 has no path"):
-        read_tasks(tmp_path, "train")
-    write(tmp_path, "hanna_train.json", [{"scan": "house"}])
-    with pytest.raises(ValueError, match="item 0 has no 'path_id'"):
-        read_tasks(tmp_path, "train")
-    write(tmp_path, "routes.json", {"house": [{**ROUTE, "path": []}]})
-    with pytest.raises(ValueError, match="route 0 of scan 'house' has no 'path'"):
-        read_routes(tmp_path)
-    write(tmp_path, "routes.json", [])
-    with pytest.raises(ValueError, match="by scan"):
-        read_routes(tmp_path)
-
-
 def test_words_between_spaces_are_numbered_and_end_with_eos():
     words = build_space_vocabulary(["find a bed .", "a door"], ("<PAD>", "<UNK>", "<EOS>"))
     assert words[3:] == ["find", "a", "bed", ".", "door"]

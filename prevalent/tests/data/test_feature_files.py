@@ -1,7 +1,6 @@
 """Damaged and unusual feature files."""
 
 import base64
-import os
 
 import numpy as np
 import pytest
@@ -13,7 +12,6 @@ from prevalent.data.feature_files import (
     read_hdf5,
     read_tsv,
     write_hdf5,
-    write_npy,
     write_tsv,
 )
 
@@ -33,47 +31,6 @@ def test_rows_come_back_in_order_and_exactly(tmp_path):
     assert [row.id for row in found] == ["s_v0", "s_v1", "s_v2"]
     for i, row in enumerate(found):
         np.testing.assert_array_equal(row.features, features(i))
-
-
-def test_blank_lines_and_windows_line_ends_change_nothing(tmp_path):
-    path = written(tmp_path)
-    path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n\r\n"))
-    assert [row.id for row in read_tsv(path)] == ["s_v0", "s_v1", "s_v2"]
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (lambda line: line[:4], "row 2 has 2 columns instead of 6"),
-        (lambda line: line[:-9], r"row 2 \(s_v1\)"),
-        (lambda line: line[:-40] + "!" * 40, r"row 2 \(s_v1\) has damaged features"),
-        (
-            lambda line: line.rsplit("\t", 1)[0] + "\t" + base64.b64encode(b"1234" * 7).decode(),
-            "has 7 numbers, which are not 36 views",
-        ),
-    ],
-)
-def test_a_damaged_row_is_named(tmp_path, damage, message):
-    path = written(tmp_path)
-    lines = path.read_text().splitlines()
-    lines[1] = damage(lines[1])
-    path.write_text("\n".join(lines))
-    with pytest.raises(ValueError, match=message):
-        list(read_tsv(path))
-
-
-@pytest.mark.parametrize(
-    ("rows", "message"),
-    [
-        ([], "no features to write"),
-        ([FeatureRow("a", features(0)), FeatureRow("a", features(1))], "'a' has features twice"),
-        ([FeatureRow("a", features(0)), FeatureRow("b", features(1, 5))], "shape \\(36, 5\\)"),
-    ],
-)
-def test_an_impossible_array_is_refused_and_leaves_no_file(tmp_path, rows, message):
-    with pytest.raises(ValueError, match=message):
-        write_npy(tmp_path / "f.npy", rows)
-    assert not os.listdir(tmp_path)
 
 
 def test_the_index_of_precomputed_candidates_is_raised_by_one(tmp_path):

@@ -78,17 +78,6 @@ def test_a_missing_split_says_where_it_was_looked_for(tmp_path):
         read_paths(tmp_path, "train")
 
 
-def test_an_item_without_a_path_is_named():
-    with pytest.raises(ValueError, match="item 0 has no 'path'"):
-        expand([{"scan": "s", "heading": 0, "instructions": [], "path_id": 1}])
-
-
-def test_a_cut_file_is_an_error_of_one_sentence(tmp_path):
-    (tmp_path / "R2R_train.json").write_text('[{"scan": ')
-    with pytest.raises(ValueError, match="not valid JSON"):
-        read_paths(tmp_path, "train")
-
-
 def test_the_last_batch_is_completed_after_a_shuffle():
     batches = BatchOrder(5, 3)
     assert next(batches) == [0, 1, 2]

@@ -6,7 +6,7 @@ import pytest
 
 from prevalent.data.instructions import Instruction, read_instructions
 from prevalent.data.tokenizers import WordPieceTokenizer
-from prevalent.data.triplets import collect_triplets, read_triplets, to_table, write_triplets
+from prevalent.data.triplets import collect_triplets, read_triplets, write_triplets
 from prevalent.simulator.graph import SimulatorError
 from tests.factories import make_graphs
 
@@ -92,21 +92,6 @@ def test_an_unreachable_goal_is_named():
         collect_triplets(graphs, [walk()], np.array([[1]]))
 
 
-def test_a_record_that_does_not_add_up_is_named():
-    record = {
-        "instr_id": "1_0",
-        "path": [["s", "v", 12, 0.0, 0.0]],
-        "teacher_actions": [0, 1],
-        "teacher_action_emd": [[-1, 90, 90]],
-        "instr_encoding": [1],
-    }
-    with pytest.raises(ValueError, match="trajectory 0 has 1 states, 2 actions"):
-        to_table([record])
-    del record["path"]
-    with pytest.raises(ValueError, match="trajectory 0 has no 'path'"):
-        to_table([record])
-
-
 def test_missing_or_cut_files_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="prepare triplets"):
         read_triplets([tmp_path / "none.json"])
@@ -115,9 +100,3 @@ def test_missing_or_cut_files_are_named(tmp_path):
     (tmp_path / "cut.json").write_text('[{"instr_id"')
     with pytest.raises(ValueError, match="not valid JSON"):
         read_triplets([tmp_path])
-
-
-def test_a_place_without_features_is_named():
-    table = collect_triplets(make_graphs(), [walk()], np.array([[1]]))
-    with pytest.raises(ValueError, match="house_c"):
-        table.rows({"house_a": 0})

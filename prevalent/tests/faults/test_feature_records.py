@@ -1,0 +1,125 @@
+"""Corrupt files of features: named, and never the features of another viewpoint."""
+
+import base64
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+from prevalent.data.feature_files import FeatureRow, read_tsv, write_hdf5, write_npy, write_tsv
+from prevalent.data.features import FeatureStore, synthetic_features
+
+NAMES = ["house_a", "house_b", "house_c"]
+
+
+def features(seed, width=4):
+    return np.random.default_rng(seed).standard_normal((36, width)).astype(np.float32)
+
+
+@pytest.fixture
+def tsv(tmp_path):
+    path = tmp_path / "f.tsv"
+    write_tsv(path, [FeatureRow(name, features(i)) for i, name in enumerate(NAMES)])
+    return path
+
+
+@pytest.mark.parametrize("mark", [b"", "\ufeff".encode()], ids=["plain", "byte-order mark"])
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n", b"\r\n\r\n", b"\n \n"], ids=repr)
+def test_features_stay_with_their_viewpoints(tsv, tmp_path, newline, mark):
+    tsv.write_bytes(mark + tsv.read_bytes().replace(b"\n", newline))
+    store = FeatureStore.open(tsv, cache_dir=tmp_path / "cache")
+    assert list(store.rows) == NAMES
+    for i, name in enumerate(NAMES):
+        np.testing.assert_array_equal(store.view(name), features(i))
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda line: line[:7], "row 2 has 2 columns instead of 6"),
+        (lambda line: line[:-9], r"row 2 \(house_b\)"),
+        (lambda line: line[:-40] + "!" * 40, r"row 2 \(house_b\) has damaged features"),
+        (lambda line: line[:-40] + "é" * 40, r"row 2 \(house_b\) has damaged features"),
+        (lambda line: line.encode()[:-4] + b"\xff", "row 2 is not text"),
+        (
+            lambda line: line.rsplit("\t", 1)[0] + "\t" + base64.b64encode(b"1234" * 7).decode(),
+            "has 7 numbers, which are not 36 views",
+        ),
+    ],
+)
+def test_a_damaged_row_of_features_is_named(tsv, damage, message):
+    lines = tsv.read_text().splitlines()
+    damaged = damage(lines[1])
+    lines = [line.encode() for line in lines]
+    lines[1] = damaged if isinstance(damaged, bytes) else damaged.encode()
+    tsv.write_bytes(b"\n".join(lines))
+    with pytest.raises(ValueError, match=message):
+        list(read_tsv(tsv))
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([], "no features to write"),
+        ([("a", features(0)), ("a", features(1))], "'a' has features twice"),
+        ([("a", features(0)), ("b", features(1, 5))], "'b' has features of shape \\(36, 5\\)"),
+        ([("a", features(0)), ("b", features(1) * np.nan)], "'b' has features that are not finite"),
+    ],
+)
+def test_impossible_features_are_named_and_leave_no_file(tmp_path, rows, message):
+    with pytest.raises(ValueError, match=message):
+        write_npy(tmp_path / "f.npy", [FeatureRow(*row) for row in rows])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "compressed"])
+@pytest.mark.parametrize("names", [NAMES[:2], [*NAMES, "house_d"]], ids=["short", "long"])
+def test_an_hdf5_file_of_other_rows_than_names_is_refused(tmp_path, layout, names):
+    array = np.stack([features(i) for i in range(3)])
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        packing = {"compression": "gzip"} if layout == "compressed" else {}
+        file.create_dataset("features", data=array, **packing)
+        file.create_dataset("ids", data=names, dtype=h5py.string_dtype())
+    with pytest.raises(ValueError, match=rf"f\.h5.*\(3, 36, 4\) for {len(names)} viewpoints"):
+        FeatureStore.open(tmp_path / "f.h5", cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("keep", [0.0, 0.3, 0.9])
+def test_a_short_hdf5_file_is_named(tmp_path, keep):
+    path = tmp_path / "f.h5"
+    write_hdf5(path, NAMES, np.stack([features(i) for i in range(3)]))
+    content = path.read_bytes()
+    path.write_bytes(content[: int(keep * len(content))])
+    with pytest.raises(ValueError, match=r"f\.h5' is damaged or holds no features"):
+        FeatureStore.open(path, cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("kind", ["texts", "objects", "group", "scalar"])
+def test_an_hdf5_file_of_anything_but_numbers_is_named(tmp_path, kind):
+    with h5py.File(tmp_path / "f.h5", "w") as file:
+        if kind == "group":
+            file.create_group("features")
+        elif kind == "scalar":
+            file["features"] = 5.0
+        else:
+            texts = kind == "texts"
+            dtype = h5py.string_dtype() if texts else h5py.vlen_dtype(np.float32)
+            file.create_dataset("features", (3, 36, 4), dtype=dtype)
+        file.create_dataset("ids", data=NAMES, dtype=h5py.string_dtype())
+    with pytest.raises(ValueError, match=r"f\.h5' is damaged or holds no features"):
+        FeatureStore.open(tmp_path / "f.h5", cache_dir=tmp_path / "cache")
+
+
+def test_names_beside_an_array_are_checked(tmp_path):
+    store = synthetic_features(NAMES, 4)
+    store.save(tmp_path / "f.npy")
+    for content, sentence in (
+        ("[", "is not valid JSON"),
+        ('{"a": 1}', "must hold a list of names"),
+        (json.dumps(NAMES[:2]), "for 2 viewpoints"),
+        (json.dumps(["house_a"] * 3), "has viewpoint 'house_a' twice"),
+    ):
+        (tmp_path / "f.ids.json").write_text(content)
+        with pytest.raises(ValueError, match=sentence):
+            FeatureStore.open(tmp_path / "f.npy")
