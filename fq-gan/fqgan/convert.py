@@ -19,11 +19,11 @@ from safetensors.torch import save_file
 from .biggan.build import build_generator
 from .biggan.released import build_released, read_released_set
 from .biggan.tfhub import read_tfhub_arrays, state_from_tfhub, tfhub_config
-from .biggan.weights import save_weights
 from .conversion import Report, load_with_report, require_complete, write_report
 from .runtime.command import parse
-from .stylegan2 import pickles as stylegan2, weights as stylegan2_weights
+from .stylegan2 import pickles as stylegan2
 from .ugatit import released as ugatit, weights as ugatit_weights
+from .weight_files import save_weights
 
 
 @dataclass(frozen=True)
@@ -161,7 +161,7 @@ def convert_stylegan2(source: Path, out: Path) -> list[Report]:
     if generator is None:
         raise ValueError(f"{source} has a discriminator only; a folder for use needs a generator")
     kimg = re.fullmatch(r"network-snapshot-(\d+)", source.stem)
-    stylegan2_weights.save_weights(
+    save_weights(
         out, snapshot.config, generator,
         raw=snapshot.generator if snapshot.average is not None else None,
         discriminator=snapshot.discriminator, step=int(kimg[1]) * 1000 if kimg else 0,

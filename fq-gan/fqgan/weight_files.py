@@ -5,15 +5,20 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .runtime.files import replace_folder, write_atomically
+from .runtime.rundir import read_config
+
+Config = TypeVar("Config")
+Network = TypeVar("Network", bound=nn.Module)
 
 
 def save_folder(
@@ -39,6 +44,105 @@ def save_folder(
     write_atomically(partial / "config.json", json.dumps(plain, indent=2) + "\n")
     replace_folder(partial, target)
     return target
+
+
+def save_weights(
+    folder: str | Path,
+    config: Any,
+    generator: nn.Module,
+    *,
+    raw: nn.Module | None = None,
+    discriminator: nn.Module | None = None,
+    class_names: Sequence[str] = (),
+    step: int = 0,
+    **extra: float,
+) -> Path:
+    """Write a folder of one generator, in place of an older one and in one move.
+
+    Args:
+        folder: to be written.
+        config: of both networks.
+        generator: to be used; where there is a moving average, that one.
+        raw: the generator without the average.
+        discriminator: for fine-tuning.
+        class_names: in the order of the labels.
+        step: iterations, or images, behind these weights.
+        extra: further values of ``config.json``.
+    """
+    networks = {"model": generator, "raw": raw, "discriminator": discriminator}
+    return save_folder(folder, networks, config, class_names=list(class_names), step=step, **extra)
+
+
+def read_folder(
+    folder: str | Path, kind: type[Config], *needed: str
+) -> tuple[Config, dict[str, Any]]:
+    """The settings of the networks in ``folder``, and everything that stands beside them.
+
+    Args:
+        folder: of the weights.
+        kind: of the settings.
+        needed: names of the networks that have to be there.
+
+    Raises:
+        FileNotFoundError: one of them is missing.
+    """
+    folder = Path(folder)
+    for name in needed:
+        if not (folder / f"{name}.safetensors").exists():
+            raise FileNotFoundError(
+                f"no weights were found in {folder} ({name}.safetensors is missing); give the "
+                "folder of a finished save, such as RUN/model, or of `fqgan convert`"
+            )
+    return read_config(kind, folder), json.loads((folder / "config.json").read_text())
+
+
+def generator_file(folder: str | Path, *, use_average: bool) -> Path:
+    """The generator's file; without ``use_average`` that of G itself, if it was saved."""
+    raw = Path(folder) / "raw.safetensors"
+    return raw if not use_average and raw.exists() else Path(folder) / "model.safetensors"
+
+
+def load_ready(network: Network, path: Path, device: torch.device | str) -> Network:
+    """``network`` with the weights of ``path``, on ``device`` and in eval mode."""
+    load_into(network, path)
+    return network.to(device).eval()
+
+
+def load_judge(
+    folder: str | Path,
+    kind: type[Config],
+    build: Callable[[Config], Network],
+    *,
+    name: str = "discriminator",
+    device: torch.device | str = "cpu",
+) -> Network:
+    """A discriminator with its dictionaries, in eval mode.
+
+    Raises:
+        FileNotFoundError: ``folder`` has weights for use only.
+        ValueError: the weights do not fit the configuration beside them.
+    """
+    path = Path(folder) / f"{name}.safetensors"
+    if not path.exists():
+        raise FileNotFoundError(
+            f"{folder} holds no discriminator, and so no dictionary; give the folder of a run"
+        )
+    return load_ready(build(read_config(kind, folder)), path, device)
+
+
+def first_weights(folder: str | Path, *names: str) -> Path:
+    """For fine-tuning: the first of the files ``names`` that ``folder`` has.
+
+    Raises:
+        FileNotFoundError: it has none of them.
+    """
+    for name in names:
+        if (path := Path(folder) / f"{name}.safetensors").exists():
+            return path
+    raise FileNotFoundError(
+        f"--initial-weights {folder}: there is no {names[-1]}.safetensors; give a folder that a "
+        "run or `fqgan convert` wrote"
+    )
 
 
 def load_into(network: nn.Module, path: Path) -> None:
@@ -70,7 +174,8 @@ def weights_of_run(run_dir: str | Path, *, best: bool = False) -> Path:
         if (run_dir / "model").exists():
             return run_dir / "model"
         raise FileNotFoundError(
-            f"--run-dir {run_dir}: there is no model folder; train it until its first save"
+            f"no weights were found: --run-dir {run_dir} has no model folder; train it until its "
+            "first save"
         )
     folders = [path.parent for path in run_dir.glob("best*/config.json")]
     if not folders:

@@ -41,7 +41,7 @@ def test_a_dry_run_prints_the_checked_options(capsys):
         ),
         (["evaluate", "--run-dir", "nowhere"], "nowhere is not the folder of a run"),
         (["sample", "--weights", "nowhere"], "no weights were found in nowhere"),
-        (["translate", "--weights", "nowhere", "--input", "a.png"], "no checkpoint was found in"),
+        (["translate", "--weights", "nowhere", "--input", "a.png"], "no weights were found in"),
         (
             ["train", "ugatit-smoke", "--data.source", "folders", "--data.path", "nowhere"],
             "--data.path nowhere is not a folder; it must hold trainA",

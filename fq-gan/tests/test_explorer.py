@@ -10,10 +10,10 @@ from ugatit_runs import tiny_ugatit, tiny_weights
 
 from fqgan.biggan.build import build_generator
 from fqgan.biggan.train import train as train_biggan
-from fqgan.biggan.weights import save_weights
 from fqgan.explorer import load_explorer
 from fqgan.stylegan2.train import train as train_stylegan2
 from fqgan.ugatit.train import train as train_ugatit
+from fqgan.weight_files import save_weights
 
 
 @pytest.fixture(scope="module")

@@ -23,13 +23,14 @@ from ..runtime.precision import MixedPrecision, check_finite
 from ..runtime.rundir import open_run
 from ..runtime.signals import StopSignal
 from ..scoring import Scorer
+from ..weight_files import save_weights
 from .build import build_discriminator, build_generator
 from .deep import DeepGenerator
 from .generator import Generator
 from .options import BigganTrain, share_step
 from .sampling import Sampler, class_sheet
 from .step import GanStep
-from .weights import save_weights, start_from
+from .weights import start_from
 
 AnyGenerator: TypeAlias = Generator | DeepGenerator
 

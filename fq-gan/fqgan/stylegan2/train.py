@@ -24,7 +24,7 @@ from ..runtime.rundir import open_run
 from ..runtime.signals import StopSignal
 from ..scoring import Scorer
 from ..sheets import save_sheet
-from ..weight_files import load_into
+from ..weight_files import load_into, save_weights
 from .build import build_discriminator, build_generator
 from .config import Stylegan2Config
 from .generator import Generator
@@ -33,7 +33,7 @@ from .options import Stylegan2Train, share_phase
 from .sampling import Sampler, labels_for
 from .schedule import Phase, phase_at
 from .step import GanStep
-from .weights import save_weights, start_from
+from .weights import start_from
 
 
 class ImageProgress(RunProgress):

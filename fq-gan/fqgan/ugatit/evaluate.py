@@ -13,9 +13,10 @@ from ..data.unpaired import UnpairedConfig, build_domains
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import record_evaluation
+from ..weight_files import weights_of_run
 from .options import TranslationScoring, run_of
 from .scores import TranslationScorer
-from .weights import load_weights, weights_of_run
+from .weights import load_weights
 
 
 @dataclass(frozen=True)

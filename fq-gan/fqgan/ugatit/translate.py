@@ -17,10 +17,11 @@ from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.rundir import read_config
 from ..sheets import save_image
+from ..weight_files import weights_of_run
 from .options import UgatitTrain, directions
 from .pictures import heat_colours, save_comparison
 from .translator import Direction, Shape, Translator
-from .weights import load_weights, weights_of_run
+from .weights import load_weights
 
 STDIN = "-"
 

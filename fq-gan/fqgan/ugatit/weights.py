@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from ..runtime.rundir import read_config
-from ..weight_files import load_into, read_tensors, save_folder
+from ..weight_files import (
+    first_weights,
+    load_judge,
+    load_ready,
+    read_folder,
+    read_tensors,
+    save_folder,
+)
 from .config import UgatitConfig
 from .discriminator import Discriminator
 from .generator import Generator
@@ -61,19 +67,10 @@ def load_weights(folder: str | Path, *, device: torch.device | str = "cpu") -> W
         ValueError: the weights do not fit the configuration beside them.
     """
     folder = Path(folder)
-    for name in GENERATORS:
-        if not (folder / f"{name}.safetensors").exists():
-            raise FileNotFoundError(
-                f"no checkpoint was found in {folder} ({name}.safetensors is missing); give the "
-                "folder of a finished save, such as RUN/model, or of `fqgan convert ugatit`"
-            )
-    config = read_config(UgatitConfig, folder)
-    extra: dict[str, Any] = json.loads((folder / "config.json").read_text())
-    generators = [Generator(config) for _ in GENERATORS]
-    for name, generator in zip(GENERATORS, generators, strict=True):
-        load_into(generator, folder / f"{name}.safetensors")
-        generator.to(device).eval()
-    a_to_b, b_to_a = generators
+    config, extra = read_folder(folder, UgatitConfig, *GENERATORS)
+    a_to_b, b_to_a = (
+        load_ready(Generator(config), folder / f"{name}.safetensors", device) for name in GENERATORS
+    )
     first, second = extra.get("domain_names", ("A", "B"))
     return Weights(config, a_to_b, b_to_a, (first, second), extra.get("step", 0))
 
@@ -81,23 +78,11 @@ def load_weights(folder: str | Path, *, device: torch.device | str = "cpu") -> W
 def load_judges(
     folder: str | Path, *, device: torch.device | str = "cpu"
 ) -> tuple[Discriminator, Discriminator]:
-    """Discriminators of A and B with their dictionaries that `save_weights` wrote, in eval mode.
-
-    Raises:
-        FileNotFoundError: ``folder`` has weights for use only.
-        ValueError: the weights do not fit the configuration beside them.
-    """
-    config, found = read_config(UgatitConfig, folder), []
-    for name in JUDGES:
-        path = Path(folder) / f"{name}.safetensors"
-        if not path.exists():
-            raise FileNotFoundError(
-                f"{folder} holds no discriminators, and so no dictionary; give the folder of a run"
-            )
-        judge = Discriminator(config)
-        load_into(judge, path)
-        found.append(judge.to(device).eval())
-    return found[0], found[1]
+    """Discriminators of A and B with their dictionaries, in eval mode; see `load_judge`."""
+    first, second = (
+        load_judge(folder, UgatitConfig, Discriminator, name=name, device=device) for name in JUDGES
+    )
+    return first, second
 
 
 def start_from(
@@ -113,11 +98,7 @@ def start_from(
         ValueError: they belong to other networks.
     """
     folder = Path(folder)
-    if not (folder / "a_to_b.safetensors").exists():
-        raise FileNotFoundError(
-            f"--initial-weights {folder}: there is no a_to_b.safetensors; give a folder that a run "
-            "or `fqgan convert ugatit` wrote"
-        )
+    first_weights(folder, GENERATORS[0])
     for name in (*GENERATORS, *JUDGES):
         path = folder / f"{name}.safetensors"
         if not path.exists():
@@ -153,18 +134,3 @@ def _options(folder: Path) -> str:
         f"--discriminator.channels {config.discriminator.channels}, "
         f"--discriminator.depth {config.discriminator.depth}"
     )
-
-
-def weights_of_run(run_dir: str | Path) -> Path:
-    """The folder of weights inside a run.
-
-    Raises:
-        FileNotFoundError: the run has none yet.
-    """
-    folder = Path(run_dir) / "model"
-    if not folder.exists():
-        raise FileNotFoundError(
-            f"no checkpoint was found: --run-dir {run_dir} has no model folder; train it until its "
-            "first save"
-        )
-    return folder

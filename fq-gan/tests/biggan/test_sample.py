@@ -9,7 +9,7 @@ from tiny_runs import tiny_run
 from fqgan.biggan import GeneratorConfig, build_generator
 from fqgan.biggan.sample import SampleConfig, main, sample
 from fqgan.biggan.train import train
-from fqgan.biggan.weights import save_weights
+from fqgan.weight_files import save_weights
 
 
 @pytest.fixture(scope="module")

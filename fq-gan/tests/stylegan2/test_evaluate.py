@@ -16,7 +16,7 @@ from fqgan.stylegan2.build import build_discriminator, build_generator
 from fqgan.stylegan2.evaluate import EvaluateConfig, evaluate, read_classifiers, spread_labels
 from fqgan.stylegan2.pickles import Snapshot
 from fqgan.stylegan2.train import train
-from fqgan.stylegan2.weights import save_weights
+from fqgan.weight_files import save_weights
 
 OFFLINE = ScoringOptions(features="random", num_images=8, batch_size=4, splits=2)
 

@@ -4,7 +4,7 @@ from tiny_runs import tiny_stylegan2
 
 from fqgan.stylegan2.build import build_generator
 from fqgan.stylegan2.project import ProjectConfig, main, project_images, snapshot_steps
-from fqgan.stylegan2.weights import save_weights
+from fqgan.weight_files import save_weights
 
 
 @pytest.fixture(scope="module")

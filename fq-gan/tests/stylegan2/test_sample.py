@@ -7,7 +7,7 @@ from fqgan.families import sample as dispatched
 from fqgan.stylegan2.build import build_generator
 from fqgan.stylegan2.sample import SampleConfig, sample
 from fqgan.stylegan2.train import train
-from fqgan.stylegan2.weights import save_weights
+from fqgan.weight_files import save_weights
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import torch
 from stylegan_cases import tiny_config
 
 from fqgan.stylegan2 import build_discriminator, build_generator
-from fqgan.stylegan2.weights import load_discriminator, load_weights, save_weights, start_from
+from fqgan.stylegan2.weights import load_discriminator, load_weights, start_from
+from fqgan.weight_files import save_weights
 
 
 def test_saved_networks_draw_the_same_images(tmp_path):

@@ -109,7 +109,7 @@ def test_fractions_are_cut_off_as_the_authors_do_if_asked(weights, folder, tmp_p
 
 def test_a_checkpoint_that_is_not_there_is_named(tmp_path):
     for options in ({"run_dir": str(tmp_path)}, {"weights": str(tmp_path)}):
-        with pytest.raises(FileNotFoundError, match="no checkpoint was found"):
+        with pytest.raises(FileNotFoundError, match="no weights were found"):
             translate(TranslateConfig(input="a.png", device="cpu", **options))
 
 

@@ -7,7 +7,8 @@ import torch
 from ugatit_cases import image_pair, tiny_ugatit
 
 from fqgan.ugatit import DiscriminatorConfig, GeneratorConfig, QuantizerConfig, build_networks
-from fqgan.ugatit.weights import load_judges, load_weights, save_weights, start_from, weights_of_run
+from fqgan.ugatit.weights import load_judges, load_weights, save_weights, start_from
+from fqgan.weight_files import weights_of_run
 
 
 @pytest.fixture
@@ -42,11 +43,11 @@ def test_discriminators_can_be_left_out(tmp_path):
 
 
 def test_a_missing_folder_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no checkpoint was found in .*nowhere"):
+    with pytest.raises(FileNotFoundError, match=r"no weights were found in .*nowhere"):
         load_weights(tmp_path / "nowhere")
     with pytest.raises(FileNotFoundError, match=r"--initial-weights .*nowhere"):
         start_from(tmp_path / "nowhere", build_networks(tiny_ugatit()))
-    with pytest.raises(FileNotFoundError, match="no checkpoint was found: --run-dir"):
+    with pytest.raises(FileNotFoundError, match="no weights were found: --run-dir"):
         weights_of_run(tmp_path)
 
 
@@ -88,5 +89,5 @@ def test_the_discriminators_come_back_with_their_dictionaries(saved, tmp_path):
         state = judge.state_dict()
         assert all(torch.equal(value, state[name]) for name, value in found.state_dict().items())
     bare = save_weights(tmp_path / "bare", networks, discriminators=False)
-    with pytest.raises(FileNotFoundError, match="holds no discriminators"):
+    with pytest.raises(FileNotFoundError, match="holds no discriminator"):
         load_judges(bare)
