@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 
 import tyro
 
+from .agents.build import find_agent
 from .agents.dialog_exchange import (
     export_dialog_agent,
     import_dialog_agent,
@@ -29,6 +30,7 @@ from .agents.exchange import Untold, export_snapshot, import_snapshot
 from .data.weights import (
     compare,
     find_weights,
+    list_tensors,
     normalize_names,
     read_weights,
     restore,
@@ -98,6 +100,9 @@ def convert_agent(config: ConvertConfig) -> None:
         done = import_snapshot(config.source, config.destination, config.vocabulary, config.agent)
     else:
         done = export_snapshot(config.source, config.destination)
+    if not config.quiet:
+        ours = find_agent(config.destination if wanted == "ours" else config.source)
+        print(list_tensors(read_weights(ours / "model.safetensors")))
     print(f"{done}\nwritten: {config.destination}")
 
 
@@ -122,9 +127,7 @@ def convert(config: ConvertConfig) -> PrevalentForPretraining:
     )
     report = compare(model, state)
     if not config.quiet:
-        for name in report.matched:
-            value = state[name]
-            print(f"  {name}  {tuple(value.shape)}  {str(value.dtype).removeprefix('torch.')}")
+        print(list_tensors({name: state[name] for name in report.matched}))
     for title in ("missing", "unexpected", "wrong_shape"):
         for line in getattr(report, title):
             print(f"  {title}: {line}")

@@ -5,16 +5,13 @@ import os
 import socket
 import subprocess
 import sys
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 
 from prevalent.__main__ import main
 from prevalent.agent_config import OptimizerConfig
-from prevalent.agents.assistance_build import load_assistance_weights
 from prevalent.assistance_config import AssistanceConfig
 from prevalent.assistance_presets import HANNA_PRESETS
 from prevalent.config import TINY_MODEL
@@ -130,23 +127,6 @@ def test_an_agent_continues_another_run(toy_world, tmp_path, trained):
     other = train_hanna(replace(config, run_dir=tmp_path / "b", start_from=None, optimizer=still))
     load_agent(trained / "snapshots/best_val_unseen", other.modules)
     assert_same_modules(agent.modules, other.modules, tolerance=1e-6)
-
-
-def test_a_checkpoint_of_the_authors_is_loaded(toy_world, tmp_path):
-    agent = train_hanna(search_run(toy_world, tmp_path / "a", max_steps=1, held_out=()))
-    state = {
-        f"{name}.{key}": value
-        for name, module in agent.modules.items()
-        for key, value in module.state_dict().items()
-    }
-    path = tmp_path / "hanna_last.ckpt"
-    torch.save({"model_state_dict": state, "iter": 7, "hparams": Namespace(lr=1e-4)}, path)
-    other = train_hanna(search_run(toy_world, tmp_path / "b", max_steps=1, held_out=(), seed=5))
-    load_assistance_weights(path, other.modules)
-    assert_same_modules(agent.modules, other.modules)
-    torch.save({"weights": state}, path)
-    with pytest.raises(ValueError, match="no model_state_dict"):
-        load_assistance_weights(path, other.modules)
 
 
 @pytest.mark.parametrize(

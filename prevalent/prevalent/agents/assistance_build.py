@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ..assistance_config import AssistanceConfig, SearchConfig
 from ..assistance_options import HannaRun
@@ -158,14 +158,18 @@ def load_assistance_weights(
             f"{path} is no checkpoint of HANNA's code: it has no model_state_dict; give NAME_last."
             "ckpt or the like"
         )
+    states: dict[str, dict[str, Tensor]] = {name: {} for name in modules}
+    for key, value in content["model_state_dict"].items():
+        name, _, tensor = key.partition(".")
+        if name not in states:
+            raise ValueError(
+                f"{path} does not fit: it has {key}, this agent consists of {', '.join(states)}"
+            )
+        states[name][tensor] = value
     for name, module in modules.items():
-        state = {
-            key.removeprefix(f"{name}."): value
-            for key, value in content["model_state_dict"].items()
-            if key.startswith(f"{name}.")
-        }
-        check_fit(name, module, state, path)
-        module.load_state_dict(state)
+        check_fit(name, module, states[name], path)
+    for name, module in modules.items():
+        module.load_state_dict(states[name])
 
 
 def save_assistance_agent(

@@ -7,6 +7,7 @@ critic) the iteration, the weights and the optimizer's state. It is read without
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from ..runtime.files import write_atomically
 from .weights import compare, read_weights
 
+logger = logging.getLogger(__name__)
 SIZES = {  # tensor -> (axis, what it tells)
     "encoder/embedding.weight": (0, "a vocabulary of {} words"),
     "encoder/bert.embeddings.word_embeddings.weight": (0, "a vocabulary of {} word pieces"),
@@ -104,6 +106,10 @@ def check_fit(
     """Raise ``ValueError``, in words, unless ``state`` fits ``module`` in every tensor."""
     report = compare(module, state)
     if report.complete:
+        count = len(report.matched)
+        logger.info(
+            "%s: all %d tensors of its %s fit, 0 missing, 0 unexpected", origin, count, name
+        )
         return
     if report.missing or report.unexpected:
         extra = [f"lacks {one}" for one in report.missing[:1]]

@@ -7,6 +7,7 @@ executes what is in them.
 from __future__ import annotations
 
 import json
+import logging
 import pickle
 from collections.abc import Mapping
 from dataclasses import asdict, fields
@@ -22,6 +23,7 @@ from ..config import ModelConfig
 from ..models.prevalent import PrevalentForPretraining
 from ..runtime.files import write_atomically
 
+logger = logging.getLogger(__name__)
 WORDS = "bert.embeddings.word_embeddings.weight"
 TIED = "mlmhead.predictions.decoder.weight"  # the same tensor as WORDS
 
@@ -144,7 +146,16 @@ def restore(model: nn.Module, state: Mapping[str, Tensor], origin: str | Path) -
                 f"tensors, first {names[0]}; check that config.json belongs to the weights"
             )
     model.load_state_dict(dict(state))
+    logger.info("%s: all %d tensors fit, 0 missing, 0 unexpected", origin, len(report.matched))
     return report
+
+
+def list_tensors(state: Mapping[str, Tensor]) -> str:
+    """One line for each tensor: name, shape and type."""
+    return "\n".join(
+        f"  {name}  {tuple(value.shape)}  {str(value.dtype).removeprefix('torch.')}"
+        for name, value in state.items()
+    )
 
 
 def to_model_config(plain: Mapping[str, Any], origin: str | Path) -> ModelConfig:

@@ -44,15 +44,6 @@ def test_nested_snapshots_are_read(tmp_path):
     assert read_weights(tmp_path / "best")["encoder"]["epoch"] == 3
 
 
-@pytest.mark.golden
-def test_recorded_agent_snapshots_are_read(golden):
-    paths = sorted(golden.glob("rollout/snapshot_*"))
-    if not paths:
-        pytest.skip("no snapshot case")
-    for path in paths:
-        assert "state_dict" in read_weights(path)["encoder"]
-
-
 @pytest.mark.parametrize("legacy", [True, False])
 def test_code_in_a_file_is_refused_and_never_run(tmp_path, legacy):
     canary = tmp_path / "canary"
