@@ -11,12 +11,12 @@ The file needs PyTorch only.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -42,32 +42,29 @@ class Quantized(NamedTuple):
 class _Matches(NamedTuple):
     nearest: Tensor  # (R,) index of the nearest code
     squared: Tensor  # (R,) squared distance to it
-    residual: Tensor | None  # (R, C) vector minus nearest code
     uses: Tensor  # (K,) vectors per code, as floats
     sums: Tensor | None  # (K, C) sum of the vectors of each code
 
 
 class _CommitmentLoss(torch.autograd.Function):
-    """Mean over (C, H, W) of (x - sg(code))^2; the residual is computed once, outside."""
+    """Mean over (C, H, W) of (x - sg(code))^2.
+
+    It is made of products that exist already; its gradient looks the codes up and is exact.
+    """
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, squared: Tensor, residual: Tensor | None) -> Tensor:
-        batch, size = features.shape[0], features[0].numel()
-        ctx.shape = (batch, *features.shape[2:], features.shape[1])
-        ctx.contiguous = features.is_contiguous()
-        ctx.save_for_backward(residual)
-        return squared.view(batch, -1).sum(dim=1) / size
+    def forward(
+        ctx: Any, features: Tensor, squared: Tensor, index: Tensor, codes: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(features, index, codes)
+        return squared.view(len(features), -1).sum(dim=1) / features[0].numel()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
-        (residual,) = ctx.saved_tensors
-        factor = grad * (2.0 / math.prod(ctx.shape[1:]))
-        factor = factor.view(-1, *[1] * (len(ctx.shape) - 1))
-        residual = residual.view(ctx.shape).movedim(-1, 1)
-        # In the layout of the features, as the layer below would copy it into that anyway.
-        out = torch.empty(residual.shape, device=grad.device) if ctx.contiguous else None
-        return torch.mul(residual, factor, out=out), None, None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        features, index, codes = ctx.saved_tensors
+        factor = grad * (2.0 / features[0].numel())
+        return _residual(features, codes, index, factor), None, None, None
 
 
 class FeatureQuantizer(nn.Module):
@@ -164,45 +161,41 @@ class FeatureQuantizer(nn.Module):
         return (self.averages()[0] < below).sum()
 
     def forward(self, features: Tensor) -> Quantized:
-        """Quantize ``features`` (B, C, H, W), or (B, C, ...); fp32 under any autocast."""
+        """Quantize ``features`` (B, C, H, W), or (B, C, ...); fp32 under any autocast.
+
+        Backward reads ``features`` again: an activation in place may not follow.
+        """
         if features.ndim < 2 or features.shape[1] != self.channels:
             raise ValueError(
                 f"the quantizer has {self.channels} channels in dimension 1, "
                 f"features of shape {tuple(features.shape)} do not"
             )
-        straight = self.forward_mode == "straight_through"
         with torch.autocast(features.device.type, enabled=False):
             exact = features.float()
-            differentiate = torch.is_grad_enabled() and exact.requires_grad
-            found = self._match(exact.detach(), keep_residual=differentiate or straight)
-            loss = self.commitment_weight * _CommitmentLoss.apply(
-                exact, found.squared, found.residual
-            )
+            codes = self.codes.clone()  # the update moves the dictionary before backward
+            found = self._match(exact.detach())
+            index = found.nearest.view(features.shape[0], *features.shape[2:])
+            loss = _CommitmentLoss.apply(exact, found.squared, index, codes)
+            loss = self.commitment_weight * loss
             passed = features
-            if straight:
-                assert found.residual is not None
-                shape = (features.shape[0], *features.shape[2:], self.channels)
-                offset = found.residual.view(shape).movedim(-1, 1)
-                passed = (exact - offset * self._gate()).to(features.dtype)
+            if self.forward_mode == "straight_through":
+                offset = _residual(exact.detach(), codes, index, self._gate(exact))
+                passed = (exact - offset).to(features.dtype)
             counts = self._update(exact, found) if self.training else found.uses
             self._summarize(counts)
-        index = found.nearest.view(features.shape[0], *features.shape[2:])
         return Quantized(passed, loss, self.last_perplexity, index)
 
     @torch.no_grad()
-    def _match(self, features: Tensor, *, keep_residual: bool) -> _Matches:
+    def _match(self, features: Tensor) -> _Matches:
         """Nearest code of every vector, in chunks: no matrix of all vectors by all codes exists."""
         codes, device = self.codes, features.device
         half_norms = codes.square().sum(dim=1).mul_(0.5)
         number = features.numel() // self.channels
-        chunk, most = (CPU_CHUNK, CPU_ROWS) if device.type == "cpu" else (DEVICE_CHUNK, number)
-        step = min(max(1, chunk // max(self.codebook_size, self.channels)), most, number)
+        step = min(_rows(device, max(codes.shape)), number)
         scores = codes.new_empty(step, self.codebook_size)
-        nearest = codes.new_empty(step, self.channels)
         index = torch.empty(number, dtype=torch.long, device=device)
-        norms = codes.new_empty(number)
+        squared = codes.new_empty(number)
         sums = torch.zeros_like(codes) if self.training else None
-        residual = codes.new_empty(number, self.channels) if keep_residual else None
         start = 0
         for vectors in _vectors(features, step):
             part = slice(start, start + len(vectors))
@@ -210,13 +203,12 @@ class FeatureQuantizer(nn.Module):
             picked, some = index[part], scores[: len(vectors)]
             torch.addmm(half_norms, vectors, codes.t(), alpha=-1, out=some)  # |e|^2 / 2 - x e
             picked.copy_(_first_smallest(some))
+            least = some.gather(1, picked.unsqueeze(1)).squeeze(1)
+            torch.linalg.vector_norm(vectors, dim=1, out=squared[part])
+            squared[part].square_().add_(least, alpha=2)
             if sums is not None:
                 sums.index_add_(0, picked, vectors)
-            close = torch.index_select(codes, 0, picked, out=nearest[: len(vectors)])
-            target = close if residual is None else residual[part]
-            torch.sub(vectors, close, out=target)
-            torch.linalg.vector_norm(target, dim=1, out=norms[part])
-        return _Matches(index, norms.square_(), residual, self._count(index), sums)
+        return _Matches(index, squared.clamp_(min=0.0), self._count(index), sums)
 
     def _count(self, index: Tensor) -> Tensor:
         if index.device.type == "cpu":
@@ -272,11 +264,11 @@ class FeatureQuantizer(nn.Module):
         revived = candidates * weight.unsqueeze(1)
         average.copy_(torch.where(dead.unsqueeze(1), revived, average))
 
-    def _gate(self) -> Tensor | float:
-        """1 where codes are passed on, 0 during the warm-up; a tensor, so nothing waits for it."""
+    def _gate(self, features: Tensor) -> Tensor:
+        """(B,) 1 where codes are passed on, 0 during the warm-up; nothing waits for it."""
         if self.warmup_calls == 0:
-            return 1.0
-        return (self.steps >= self.warmup_calls).float()
+            return features.new_ones(len(features))
+        return (self.steps >= self.warmup_calls).float().expand(len(features))
 
     def _summarize(self, counts: Tensor) -> None:
         share = counts / counts.sum()
@@ -299,6 +291,33 @@ class FeatureQuantizer(nn.Module):
             f"commitment_weight={self.commitment_weight}, decay={self.decay}, "
             f"numerics={self.numerics}, forward_mode={self.forward_mode}"
         )
+
+
+def _rows(device: torch.device, width: int) -> int:
+    """How many vectors to treat at one time where one of them takes ``width`` numbers."""
+    if device.type == "cpu":
+        return min(max(1, CPU_CHUNK // width), CPU_ROWS)
+    return max(1, DEVICE_CHUNK // width)
+
+
+def _residual(features: Tensor, codes: Tensor, index: Tensor, factor: Tensor) -> Tensor:
+    """``factor * (features - codes[index])``, in the memory order of ``features`` (B, C, ...).
+
+    Args:
+        features: (B, C, ...).
+        codes: (K, C).
+        index: (B, ...).
+        factor: (B,).
+    """
+    out = torch.empty_like(features)
+    positions = index[0].numel()
+    number = max(1, _rows(features.device, features[0].numel() // positions) // positions)
+    factor = factor.view(-1, *[1] * (features.ndim - 1))
+    parts = (part.split(number) for part in (features, out, index, factor))
+    for some, place, picked, own in zip(*parts, strict=True):
+        place.copy_(F.embedding(picked, codes).movedim(-1, 1))
+        torch.sub(some, place, out=place).mul_(own)
+    return out
 
 
 def _vectors(features: Tensor, step: int) -> Iterator[Tensor]:

@@ -126,6 +126,16 @@ def test_the_nearest_code_is_that_of_the_full_distance_matrix():
     torch.testing.assert_close(out.loss, 0.5 * expected)
 
 
+def test_the_loss_of_vectors_that_lie_on_codes_is_zero_to_rounding():
+    layer = FeatureQuantizer(6, 11).eval()
+    x = layer.codes[torch.arange(22) % 11].t().reshape(6, 2, 11).movedim(1, 0).requires_grad_()
+    out = layer(x)
+    out.loss.sum().backward()
+    assert out.loss.min() >= 0
+    assert out.loss.max() < 1e-6 * x.detach().square().mean()
+    assert torch.equal(x.grad, torch.zeros_like(x))
+
+
 @pytest.mark.parametrize("size", [64, 96, 128, 1000, 2048])
 def test_of_equally_near_codes_the_first_one_is_taken(size):
     layer = FeatureQuantizer(3, size).eval()
