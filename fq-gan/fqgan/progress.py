@@ -3,13 +3,39 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
+import torch
 from torch import nn
 
 from .runtime import distributed
 from .runtime.checkpoint import Progress
 from .runtime.files import write_atomically
+from .runtime.signals import StopSignal
+
+
+class Launch(Protocol):
+    """What every training command asks for."""
+
+    @property
+    def device(self) -> str: ...
+    @property
+    def seed(self) -> int: ...
+    @property
+    def deterministic(self) -> bool: ...
+
+
+@contextmanager
+def training(config: Launch) -> Iterator[tuple[distributed.World, StopSignal]]:
+    """The processes of a run with their random state, and what signals ask of it."""
+    world = distributed.start(config.device, seed=config.seed, deterministic=config.deterministic)
+    with world as started, StopSignal() as stop:
+        if started.device.type == "cuda" and not config.deterministic:
+            torch.backends.cudnn.benchmark = True
+        yield started, stop
 
 
 class RunProgress(Progress):
@@ -39,6 +65,15 @@ def improves(value: float, metric: str, progress: RunProgress) -> bool:
         return False
     progress.best = value
     return True
+
+
+def require_best_metric(metric: str, scores: Mapping[str, float], features: str) -> None:
+    """Raise ``ValueError`` where the ``features`` give no score of the name ``metric``."""
+    if metric not in scores:
+        raise ValueError(
+            f"--best-metric {metric} is not among the scores of --scoring.features {features} "
+            f"({', '.join(scores)}); choose fid or other features"
+        )
 
 
 def write_parameter_counts(run_dir: Path, **networks: nn.Module) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from .checks import at_least
 from .data.images import Images
 from .data.statistics import data_statistics
 from .metrics.features import FeatureExtractor, FeatureName, build_extractor
@@ -35,8 +36,7 @@ class FeatureOptions:
     """Where weights and statistics of data sets are kept; empty: $FQGAN_CACHE, ~/.cache/fqgan."""
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise ValueError(f"--scoring.batch-size must be at least 1, got {self.batch_size}")
+        at_least(self, "scoring", batch_size=1)
 
 
 @dataclass(frozen=True)
@@ -52,12 +52,7 @@ class ScoringOptions(FeatureOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("num_images", "splits"):
-            if getattr(self, name) < 1:
-                raise ValueError(
-                    f"--scoring.{name.replace('_', '-')} must be at least 1, "
-                    f"got {getattr(self, name)}"
-                )
+        at_least(self, "scoring", num_images=1, splits=1)
         if self.num_images < 2 * self.splits:
             raise ValueError(
                 f"--scoring.num-images {self.num_images} is too few for --scoring.splits "

@@ -163,6 +163,14 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise ValueError(f"{path} is damaged ({error}); make it again") from error
 
 
+def run_of(kind: type[Config], argv: Sequence[str]) -> Config | None:
+    """The options of the run that ``--run-dir`` names, so that they can be the defaults."""
+    words = [part for word in argv for part in word.split("=", 1)]
+    if "--run-dir" not in words[:-1]:
+        return None
+    return read_config(kind, words[words.index("--run-dir") + 1])
+
+
 def weights_of_run(run_dir: str | Path, *, best: bool = False) -> Path:
     """The folder of weights inside a run: the newest, or the newest of the ``best``.
 

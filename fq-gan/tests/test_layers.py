@@ -11,6 +11,8 @@ LAYERS = [
     ("runtime",),
     (
         "quantizer",
+        "quantizer_options",
+        "checks",
         "ema",
         "metrics",
         "safe_load",

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..quantizer import ForwardMode, Statistics
+from ..checks import at_least, positive
+from ..quantizer_options import QuantizerOptions
 
 Norm = Literal["bn", "mybn", "sync-bn", "in", "gn", "none"]
 Init = Literal["ortho", "N02", "glorot", "none"]
@@ -39,9 +40,9 @@ class GeneratorConfig:
     """Blocks per stage; biggan-deep only."""
 
     def __post_init__(self) -> None:
-        _at_least_one(
-            "generator", self, "channels", "latent_dim", "depth", "singular_vectors",
-            "power_iterations",
+        at_least(
+            self, "generator", channels=1, latent_dim=1, depth=1, singular_vectors=1,
+            power_iterations=1,
         )  # fmt: skip
         if self.hierarchical and self.shared_dim < 1:
             raise ValueError(
@@ -68,13 +69,11 @@ class DiscriminatorConfig:
     """Blocks per stage; biggan-deep only."""
 
     def __post_init__(self) -> None:
-        _at_least_one(
-            "discriminator", self, "channels", "depth", "singular_vectors", "power_iterations"
-        )
+        at_least(self, "discriminator", channels=1, depth=1, singular_vectors=1, power_iterations=1)
 
 
 @dataclass(frozen=True)
-class QuantizerConfig:
+class QuantizerConfig(QuantizerOptions):
     """Feature quantization in the discriminator."""
 
     layers: tuple[int, ...] = (2,)
@@ -83,31 +82,10 @@ class QuantizerConfig:
     """Number of codes per layer."""
     commitment_weight: float = 0.5
     """Factor of the commitment loss."""
-    decay: float = 0.8
-    """Decay of the moving averages that make the dictionary, per forward pass."""
-    forward: ForwardMode = "commit_only"
-    """What goes on through the network: the features (released code) or the codes (paper)."""
-    warmup_calls: int = 0
-    """Forward passes of D before straight_through begins (D steps and G steps both count)."""
-    statistics: Statistics = "all"
-    """Ranks whose features move the dictionary; rank0 is the authors' DataParallel."""
-    revive_below: float = 0.0
-    """Replace codes whose average count is smaller; 0: never."""
 
     def __post_init__(self) -> None:
-        if self.codebook_size < 1:
-            raise ValueError(
-                f"--quantizer.codebook-size must be at least 1, got {self.codebook_size}"
-            )
-        if not 0.0 <= self.decay < 1.0:
-            raise ValueError(f"--quantizer.decay must be in [0, 1), got {self.decay}")
-        if self.commitment_weight < 0 or self.warmup_calls < 0 or self.revive_below < 0:
-            raise ValueError(
-                "--quantizer.commitment-weight, --quantizer.warmup-calls and "
-                "--quantizer.revive-below must not be negative"
-            )
-        if len(set(self.layers)) != len(self.layers) or any(i < 0 for i in self.layers):
-            raise ValueError(f"--quantizer.layers must be different block numbers: {self.layers}")
+        super().__post_init__()
+        at_least(self, "quantizer", codebook_size=1)
 
 
 @dataclass(frozen=True)
@@ -133,8 +111,7 @@ class BigganConfig:
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
             raise ValueError(f"--resolution must be one of {RESOLUTIONS}, got {self.resolution}")
-        if self.num_classes < 1:
-            raise ValueError(f"--num-classes must be at least 1, got {self.num_classes}")
+        at_least(self, num_classes=1)
 
 
 @dataclass(frozen=True)
@@ -177,11 +154,10 @@ class StepConfig:
     """Iterations during which the average simply equals G."""
 
     def __post_init__(self) -> None:
-        _at_least_one(
-            "step", self, "batch_size", "num_d_steps", "num_d_accumulations", "num_g_accumulations"
+        at_least(
+            self, "step", batch_size=1, num_d_steps=1, num_d_accumulations=1, num_g_accumulations=1
         )
-        if min(self.generator_lr, self.discriminator_lr) <= 0:
-            raise ValueError("--step.generator-lr and --step.discriminator-lr must be positive")
+        positive(self, "step", "generator_lr", "discriminator_lr")
 
     @property
     def images_per_step(self) -> int:
@@ -191,11 +167,3 @@ class StepConfig:
     @property
     def fake_batch_size(self) -> int:
         return max(self.generator_batch_size, self.batch_size)
-
-
-def _at_least_one(section: str, config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value < 1:
-            option = f"--{section}.{name.replace('_', '-')}"
-            raise ValueError(f"{option} must be at least 1, got {value}")

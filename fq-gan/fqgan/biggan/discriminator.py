@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..quantizer import FeatureQuantizer
-from .config import BigganConfig, QuantizerConfig
+from .config import BigganConfig
 from .initialization import initialize
 from .layers import DiscriminatorBlock, LayerFactory, SelfAttention, discriminator_layers, stages
 
@@ -109,22 +109,9 @@ def extend_stage(
 ) -> None:  # fmt: skip
     """Append the quantizer and the attention that block ``number`` is to have, in that order."""
     if number in config.quantizer.layers:
-        stage.append(build_quantizer(channels, config.quantizer))
+        stage.append(config.quantizer.build(channels, config.quantizer.codebook_size))
     if size in config.discriminator.attention:
         stage.append(SelfAttention(channels, layers))
-
-
-def build_quantizer(channels: int, config: QuantizerConfig) -> FeatureQuantizer:
-    return FeatureQuantizer(
-        channels,
-        config.codebook_size,
-        commitment_weight=config.commitment_weight,
-        decay=config.decay,
-        forward_mode=config.forward,
-        warmup_calls=config.warmup_calls,
-        statistics=config.statistics,
-        revive_below=config.revive_below,
-    )
 
 
 def check_layers(config: BigganConfig, number: int) -> None:

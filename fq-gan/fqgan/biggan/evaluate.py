@@ -11,14 +11,15 @@ from typing import Any
 
 import torch
 
+from ..checks import positive
 from ..data.datasets import DataConfig, build_images, data_name
 from ..data.statistics import score_samples
 from ..latents import Latents
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import Scorer, ScoringOptions, open_extractor, record_evaluation
-from ..weight_files import weights_of_run
-from .options import SampleStatistics, run_of
+from ..weight_files import run_of, weights_of_run
+from .options import BigganTrain, SampleStatistics
 from .sampling import Sampler
 from .weights import load_weights
 
@@ -54,14 +55,13 @@ class EvaluateConfig:
         given = [name for name in ("run_dir", "weights", "samples") if getattr(self, name)]
         if len(given) > 1:
             raise ValueError("give only one of --run-dir, --weights and --samples")
-        if self.z_std <= 0:
-            raise ValueError(f"--z-std must be positive, got {self.z_std}")
+        positive(self, "", "z_std")
 
 
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir runs/demo``."""
     default = EvaluateConfig()
-    run = run_of(argv)
+    run = run_of(BigganTrain, argv)
     if run is not None:
         default = EvaluateConfig(
             sample_statistics=run.sample_statistics,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..checks import at_least
 from ..data.datasets import DataConfig
 from ..runtime.precision import Precision
-from ..runtime.rundir import read_config
 from ..scoring import ScoringOptions
 from .config import BigganConfig, DiscriminatorConfig, GeneratorConfig, QuantizerConfig
 from .step import StepConfig
@@ -84,14 +83,8 @@ class BigganTrain:
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
 
     def __post_init__(self) -> None:
-        for name in ("max_steps", "log_every", "save_every", "keep", "keep_best"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1, got {getattr(self, name)}")
-        for name in ("evaluate_every", "sample_every", "spectra_every"):
-            if getattr(self, name) < 0:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must not be negative, got {getattr(self, name)}")
+        at_least(self, max_steps=1, log_every=1, save_every=1, keep=1, keep_best=1)
+        at_least(self, evaluate_every=0, sample_every=0, spectra_every=0)
         if self.sample_statistics == "standing" and self.standing_batches < 1:
             raise ValueError(
                 f"--standing-batches must be at least 1 for --sample-statistics standing, "
@@ -119,14 +112,6 @@ class BigganTrain:
         from .naming import experiment_name
 
         return Path(self.run_dir) if self.run_dir else Path("runs") / experiment_name(self)
-
-
-def run_of(argv: Sequence[str]) -> BigganTrain | None:
-    """The options of the run that ``--run-dir`` names, so that they can be the defaults."""
-    words = [part for word in argv for part in word.split("=", 1)]
-    if "--run-dir" not in words[:-1]:
-        return None
-    return read_config(BigganTrain, words[words.index("--run-dir") + 1])
 
 
 def share_step(step: StepConfig, processes: int) -> StepConfig:

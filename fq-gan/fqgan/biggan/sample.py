@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from ..checks import at_least, positive
 from ..data.datasets import DataConfig, build_images
 from ..data.images import to_bytes
 from ..latents import Latents
@@ -17,8 +18,8 @@ from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import Scorer, ScoringOptions
 from ..sheets import save_image
-from ..weight_files import weights_of_run
-from .options import SampleStatistics, run_of
+from ..weight_files import run_of, weights_of_run
+from .options import BigganTrain, SampleStatistics
 from .sampling import Sampler, class_sheet, interpolation_sheets, random_sheet
 from .weights import Weights, load_weights
 
@@ -73,15 +74,9 @@ class SampleConfig:
     def __post_init__(self) -> None:
         if self.run_dir and self.weights:
             raise ValueError("give only one of --run-dir and --weights")
-        for name in ("columns", "classes_per_sheet", "batch_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1, got {getattr(self, name)}")
-        for name in ("interpolations", "npz", "each"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
-        if self.z_std <= 0:
-            raise ValueError(f"--z-std must be positive, got {self.z_std}")
+        at_least(self, columns=1, classes_per_sheet=1, batch_size=1)
+        at_least(self, interpolations=0, npz=0, each=0)
+        positive(self, "", "z_std")
         if self.truncation_curve:
             first, step, last = self.truncation_curve
             if first <= 0 or step <= 0 or last < first:
@@ -94,7 +89,7 @@ class SampleConfig:
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan sample --run-dir runs/demo --sheets``."""
     default = SampleConfig()
-    run = run_of(argv)
+    run = run_of(BigganTrain, argv)
     if run is not None:
         default = SampleConfig(
             sample_statistics=run.sample_statistics,

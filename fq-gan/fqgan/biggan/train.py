@@ -13,7 +13,14 @@ from ..data.batches import next_images
 from ..data.datasets import build_batches, build_images
 from ..gradients import check_weights
 from ..latents import Latents
-from ..progress import RunProgress, improves, is_due, write_parameter_counts
+from ..progress import (
+    RunProgress,
+    improves,
+    is_due,
+    require_best_metric,
+    training,
+    write_parameter_counts,
+)
 from ..quantizer import quantizer_statistics
 from ..runtime import distributed
 from ..runtime.checkpoint import Checkpoint
@@ -21,7 +28,6 @@ from ..runtime.files import write_atomically
 from ..runtime.logs import Logs
 from ..runtime.precision import MixedPrecision, check_finite
 from ..runtime.rundir import open_run
-from ..runtime.signals import StopSignal
 from ..scoring import Scorer
 from ..weight_files import save_weights
 from .build import build_discriminator, build_generator
@@ -45,14 +51,7 @@ def train(config: BigganTrain) -> AnyGenerator:
         ValueError, FileNotFoundError: options, data or weights are unusable; before the first step.
         FloatingPointError: a loss became NaN or infinite; nothing is saved after it.
     """
-    with (
-        distributed.start(
-            config.device, seed=config.seed, deterministic=config.deterministic
-        ) as world,
-        StopSignal() as stop,
-    ):
-        if world.device.type == "cuda" and not config.deterministic:
-            torch.backends.cudnn.benchmark = True
+    with training(config) as (world, stop):
         images = build_images(config.data, seed=config.seed)
         scorer = Scorer(config.scoring, images, world.device) if config.evaluate_every else None
         options = share_step(config.step, world.size)
@@ -167,11 +166,7 @@ def sampler_of(config: BigganTrain, generator: AnyGenerator, seed: int, shared: 
 def scores(config: BigganTrain, scorer: Scorer, generator: AnyGenerator) -> dict[str, float]:
     """Scores of the same latents at every call, computed by all ranks together."""
     found = scorer(sampler_of(config, generator, config.seed + 1, shared=True))
-    if config.best_metric not in found:
-        raise ValueError(
-            f"--best-metric {config.best_metric} is not among the scores of --scoring.features "
-            f"{config.scoring.features} ({', '.join(found)}); choose fid or other features"
-        )
+    require_best_metric(config.best_metric, found, config.scoring.features)
     return found
 
 

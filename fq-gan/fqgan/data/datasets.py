@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 import torch
 
+from ..checks import at_least
 from .batches import Batches, some
 from .cifar import ARCHIVES, read_cifar
 from .digits import StackedDigits, read_mnist, read_svhn
@@ -54,16 +55,11 @@ class DataConfig:
     """Pass over files that are no images instead of stopping."""
 
     def __post_init__(self) -> None:
-        for option in ("resolution", "workers", "toy_images"):
-            if getattr(self, option) < 1:
-                name = option.replace("_", "-")
-                raise ValueError(f"--data.{name} must be at least 1, got {getattr(self, option)}")
+        at_least(self, "data", resolution=1, workers=1, toy_images=1, limit=0)
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(
                 f"--data.validation-fraction must be in [0, 1), got {self.validation_fraction}"
             )
-        if self.limit < 0:
-            raise ValueError(f"--data.limit must not be negative, got {self.limit}")
         if self.resolution != SIZES.get(self.source, self.resolution):
             raise ValueError(
                 f"--data.resolution {self.resolution}: {self.source} has {SIZES[self.source]} "

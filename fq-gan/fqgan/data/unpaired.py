@@ -14,6 +14,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..checks import at_least
 from ..metrics.resize import resize_like_tf1
 from .batches import Batches, some
 from .images import EncodedImages, Images, Subset, in_memory, is_image_name
@@ -51,16 +52,7 @@ class UnpairedConfig:
     """Number of toy images of each domain; a tenth of it for tests."""
 
     def __post_init__(self) -> None:
-        for option, least in (("resolution", 16), ("workers", 1), ("toy_images", 100)):
-            if getattr(self, option) < least:
-                name = option.replace("_", "-")
-                raise ValueError(
-                    f"--data.{name} must be at least {least}, got {getattr(self, option)}"
-                )
-        if self.limit < 0:
-            raise ValueError(f"--data.limit must not be negative, got {self.limit}")
-        if self.enlarge < -1:
-            raise ValueError(f"--data.enlarge must be -1 or more, got {self.enlarge}")
+        at_least(self, "data", resolution=16, workers=1, toy_images=100, limit=0, enlarge=-1)
 
     @property
     def enlargement(self) -> int:

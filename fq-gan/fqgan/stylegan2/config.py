@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..quantizer import ForwardMode, Statistics
+from ..checks import at_least, positive
+from ..quantizer_options import QuantizerOptions
 
 GeneratorArchitecture = Literal["skip", "orig", "resnet", "growing", "stylegan1"]
 DiscriminatorArchitecture = Literal["resnet", "orig", "skip", "growing", "stylegan1"]
@@ -35,9 +36,8 @@ class MappingConfig:
     """Learning rate of these layers relative to the others."""
 
     def __post_init__(self) -> None:
-        _at_least_one("mapping", self, "latent_dim", "style_dim", "hidden_dim", "num_layers")
-        if self.lr_multiplier <= 0:
-            raise ValueError(f"--mapping.lr-multiplier must be positive, got {self.lr_multiplier}")
+        at_least(self, "mapping", latent_dim=1, style_dim=1, hidden_dim=1, num_layers=1)
+        positive(self, "mapping", "lr_multiplier")
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class GeneratorConfig:
     """Decay of the average style that truncation pulls towards, per forward pass in training."""
 
     def __post_init__(self) -> None:
-        _at_least_one("generator", self, "channel_base", "channel_max")
+        at_least(self, "generator", channel_base=1, channel_max=1)
         if not 0.0 <= self.style_mixing <= 1.0:
             raise ValueError(f"--generator.style-mixing must be in [0, 1], got {self.style_mixing}")
 
@@ -81,46 +81,19 @@ class DiscriminatorConfig:
     """Number of such features."""
 
     def __post_init__(self) -> None:
-        _at_least_one("discriminator", self, "channel_base", "channel_max", "group_features")
-        if self.group_size < 0:
-            raise ValueError("--discriminator.group-size must not be negative")
+        at_least(
+            self, "discriminator", channel_base=1, channel_max=1, group_features=1, group_size=0
+        )
 
 
 @dataclass(frozen=True)
-class QuantizerConfig:
+class QuantizerConfig(QuantizerOptions):
     """Feature quantization in the discriminator."""
 
     layers: tuple[int, ...] = (4, 5)
     """Blocks, by log2 of the resolution that enters them; none at all is plain StyleGAN2."""
     codebook_size: int = 0
     """Number of codes per layer; 0: the authors', 128 below 128x128 and 64 from there on."""
-    commitment_weight: float = 0.25
-    """Factor of the commitment loss."""
-    decay: float = 0.8
-    """Decay of the moving averages that make the dictionary, per forward pass."""
-    forward: ForwardMode = "commit_only"
-    """What goes on through the network: the features (released code) or the codes (paper)."""
-    warmup_calls: int = 0
-    """Forward passes of D before straight_through begins (D steps and G steps both count)."""
-    statistics: Statistics = "all"
-    """Ranks whose features move the dictionary; local lets dictionaries drift, as the authors'."""
-    revive_below: float = 0.0
-    """Replace codes whose average count is smaller; 0: never."""
-
-    def __post_init__(self) -> None:
-        if self.codebook_size < 0:
-            raise ValueError(
-                f"--quantizer.codebook-size must not be negative, got {self.codebook_size}"
-            )
-        if not 0.0 <= self.decay < 1.0:
-            raise ValueError(f"--quantizer.decay must be in [0, 1), got {self.decay}")
-        if self.commitment_weight < 0 or self.warmup_calls < 0 or self.revive_below < 0:
-            raise ValueError(
-                "--quantizer.commitment-weight, --quantizer.warmup-calls and "
-                "--quantizer.revive-below must not be negative"
-            )
-        if len(set(self.layers)) != len(self.layers):
-            raise ValueError(f"--quantizer.layers must be different numbers: {self.layers}")
 
     def codes_at(self, layer: int) -> int:
         """K of block ``layer``."""
@@ -229,14 +202,12 @@ class StepConfig:
     """Leave out updates whose gradients are not finite, as the authors do."""
 
     def __post_init__(self) -> None:
-        _at_least_one("step", self, "batch_size", "num_accumulations", "path_length_shrink")
-        for name in ("discriminator_every", "generator_every", "average_kimg", "r1_weight",
-                     "r2_weight", "gradient_penalty_weight", "drift_weight",
-                     "path_length_weight"):  # fmt: skip
-            if getattr(self, name) < 0:
-                raise ValueError(f"--step.{name.replace('_', '-')} must not be negative")
-        if min(self.generator_lr, self.discriminator_lr) <= 0:
-            raise ValueError("--step.generator-lr and --step.discriminator-lr must be positive")
+        at_least(
+            self, "step", batch_size=1, num_accumulations=1, path_length_shrink=1,
+            discriminator_every=0, generator_every=0, average_kimg=0, r1_weight=0, r2_weight=0,
+            gradient_penalty_weight=0, drift_weight=0, path_length_weight=0,
+        )  # fmt: skip
+        positive(self, "step", "generator_lr", "discriminator_lr")
 
     @property
     def images_per_step(self) -> int:
@@ -274,16 +245,8 @@ class ScheduleConfig:
     """The learning rate rises linearly during so many."""
 
     def __post_init__(self) -> None:
-        _at_least_one("schedule", self, "batch_size", "device_batch_size")
-        if self.total_kimg <= 0 or self.lr <= 0:
-            raise ValueError("--schedule.total-kimg and --schedule.lr must be positive")
-        if min(self.training_kimg, self.transition_kimg, self.warmup_kimg) < 0:
-            raise ValueError("--schedule.*-kimg must not be negative")
-
-
-def _at_least_one(section: str, config: object, *names: str) -> None:
-    for name in names:
-        value = getattr(config, name)
-        if value < 1:
-            option = f"--{section}.{name.replace('_', '-')}"
-            raise ValueError(f"{option} must be at least 1, got {value}")
+        at_least(
+            self, "schedule", batch_size=1, device_batch_size=1, training_kimg=0,
+            transition_kimg=0, warmup_kimg=0,
+        )  # fmt: skip
+        positive(self, "schedule", "total_kimg", "lr")

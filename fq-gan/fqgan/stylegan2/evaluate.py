@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from ..checks import at_least
 from ..conversion import require_complete
 from ..data.batches import once
 from ..data.datasets import DataConfig, build_images, data_name
@@ -26,9 +27,9 @@ from ..metrics.statistics import collect
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import Scorer, ScoringOptions, record_evaluation
-from ..weight_files import weights_of_run
+from ..weight_files import run_of, weights_of_run
 from .generator import Generator
-from .options import run_of
+from .options import Stylegan2Train
 from .pickles import Snapshot, load_snapshot
 from .projection import at_most_256
 from .sampling import Sampler, labels_for
@@ -83,16 +84,13 @@ class EvaluateConfig:
             raise ValueError("give only one of --run-dir and --weights")
         if not self.metrics:
             raise ValueError("--metrics is empty; give some, such as fid50k ppl2_wend")
-        for name in ("path_pairs", "separability_images"):
-            if getattr(self, name) < 2:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 2, got {getattr(self, name)}")
+        at_least(self, path_pairs=2, separability_images=2)
 
 
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir RUN --metrics fid50k ppl2_wend``."""
     default = EvaluateConfig()
-    run = run_of(argv)
+    run = run_of(Stylegan2Train, argv)
     if run is not None:
         default = EvaluateConfig(data=run.data, scoring=run.scoring)
     result = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))

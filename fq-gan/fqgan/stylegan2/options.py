@@ -5,14 +5,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from ..checks import at_least, positive
 from ..data.datasets import DataConfig, data_name
 from ..runtime.precision import Precision
-from ..runtime.rundir import read_config
 from ..scoring import ScoringOptions
 from .config import (
     DiscriminatorConfig,
@@ -91,18 +90,9 @@ class Stylegan2Train:
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
 
     def __post_init__(self) -> None:
-        for name in ("log_kimg", "save_kimg"):
-            if getattr(self, name) <= 0:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be positive, got {getattr(self, name)}")
-        for name in ("evaluate_kimg", "sample_kimg", "initial_kimg"):
-            if getattr(self, name) < 0:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must not be negative, got {getattr(self, name)}")
-        for name in ("keep", "keep_best", "sheet_images"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1, got {getattr(self, name)}")
+        positive(self, "", "log_kimg", "save_kimg")
+        at_least(self, evaluate_kimg=0, sample_kimg=0, initial_kimg=0)
+        at_least(self, keep=1, keep_best=1, sheet_images=1)
         for name, option in OF_THE_SCHEDULE.items():
             if getattr(self.step, name) != getattr(StepConfig, name):
                 given = f"--step.{name.replace('_', '-')} {getattr(self.step, name)}"
@@ -136,14 +126,6 @@ class Stylegan2Train:
         kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
         return Path("runs") / f"{self.name}-{data_name(self.data)}-{digest}"
-
-
-def run_of(argv: Sequence[str]) -> Stylegan2Train | None:
-    """The options of the run that ``--run-dir`` names, so that they can be the defaults."""
-    words = [part for word in argv for part in word.split("=", 1)]
-    if "--run-dir" not in words[:-1]:
-        return None
-    return read_config(Stylegan2Train, words[words.index("--run-dir") + 1])
 
 
 def share_phase(phase: Phase, processes: int) -> tuple[int, int]:

@@ -19,9 +19,9 @@ from ..metrics.lpips import load_lpips
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..sheets import save_image
-from ..weight_files import weights_of_run
+from ..weight_files import run_of, weights_of_run
 from .generator import Generator
-from .options import run_of
+from .options import Stylegan2Train
 from .projection import Distance, ProjectionConfig, feature_distance, project, rendered
 from .sampling import numbers, repeated_label, seeded_image
 from .weights import load_weights
@@ -75,7 +75,7 @@ class ProjectConfig:
 
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan project --run-dir RUN --seeds 66 230 --features random``."""
-    run = run_of(argv)
+    run = run_of(Stylegan2Train, argv)
     default = ProjectConfig() if run is None else ProjectConfig(data=run.data)
     for path in project_images(parse(ProjectConfig, argv, "fqgan project", default=default)):
         print(path)

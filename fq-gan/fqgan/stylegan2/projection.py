@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from ..checks import at_least, option, positive
 from ..metrics.features import FeatureExtractor
 from .generator import Generator
 from .sampling import noise_inputs
@@ -44,21 +45,13 @@ class ProjectionConfig:
     """Of the latents behind the statistics, and of the noise."""
 
     def __post_init__(self) -> None:
-        for name in ("num_steps", "style_samples"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--projection.{option} must be at least 1")
+        at_least(self, "projection", num_steps=1, style_samples=1, style_noise=0, regularization=0)
+        positive(self, "projection", "lr")
         for name in ("rampup", "rampdown", "noise_rampdown"):
             if not 0.0 < getattr(self, name) <= 1.0:
-                option = name.replace("_", "-")
                 raise ValueError(
-                    f"--projection.{option} must be in (0, 1], got {getattr(self, name)}"
+                    f"{option(name, 'projection')} must be in (0, 1], got {getattr(self, name)}"
                 )
-        if self.lr <= 0 or self.style_noise < 0 or self.regularization < 0:
-            raise ValueError(
-                "--projection.lr must be positive, --projection.style-noise and "
-                "--projection.regularization not negative"
-            )
 
 
 class Moment(NamedTuple):

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
+from ..checks import at_least
 from ..data.images import to_bytes
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..sheets import save_image, save_sheet
-from ..weight_files import weights_of_run
-from .options import run_of
+from ..weight_files import run_of, weights_of_run
+from .options import Stylegan2Train
 from .sampling import (
     Sampler,
     numbers,
@@ -72,11 +73,7 @@ class SampleConfig:
             raise ValueError("give only one of --run-dir and --weights")
         if bool(self.rows) != bool(self.columns):
             raise ValueError("style mixing needs both --rows and --columns")
-        if self.batch_size < 1:
-            raise ValueError(f"--batch-size must be at least 1, got {self.batch_size}")
-        for name in ("sheet", "npz"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
+        at_least(self, batch_size=1, sheet=0, npz=0)
         for name in ("seeds", "rows", "columns", "mixing_layers"):
             numbers(getattr(self, name), name.replace("_", "-"))
 
@@ -84,7 +81,7 @@ class SampleConfig:
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan sample --run-dir runs/stylegan2-demo --seeds 0-9``."""
     default = SampleConfig()
-    run = run_of(argv)
+    run = run_of(Stylegan2Train, argv)
     if run is not None:
         default = SampleConfig(batch_size=run.schedule.device_batch_size)
     for path in sample(parse(SampleConfig, argv, "fqgan sample", default=default)):

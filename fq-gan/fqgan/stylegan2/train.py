@@ -14,14 +14,13 @@ from ..data.datasets import build_batches, build_images
 from ..data.images import Images, normalize
 from ..gradients import check_weights
 from ..latents import Latents
-from ..progress import RunProgress, improves, write_parameter_counts
+from ..progress import RunProgress, improves, require_best_metric, training, write_parameter_counts
 from ..quantizer import quantizer_statistics
 from ..runtime import distributed
 from ..runtime.checkpoint import Checkpoint
 from ..runtime.logs import Logs
 from ..runtime.precision import MixedPrecision, check_finite
 from ..runtime.rundir import open_run
-from ..runtime.signals import StopSignal
 from ..scoring import Scorer
 from ..sheets import save_sheet
 from ..weight_files import load_into, save_weights
@@ -56,14 +55,7 @@ def train(config: Stylegan2Train) -> Generator:
         ValueError, FileNotFoundError: options, data or weights are unusable; before the first step.
         FloatingPointError: a loss became NaN or infinite; nothing is saved after it.
     """
-    with (
-        distributed.start(
-            config.device, seed=config.seed, deterministic=config.deterministic
-        ) as world,
-        StopSignal() as stop,
-    ):
-        if world.device.type == "cuda" and not config.deterministic:
-            torch.backends.cudnn.benchmark = True
+    with training(config) as (world, stop):
         resolution, total = config.data.resolution, config.total_images
         images = build_images(config.data, seed=config.seed)
         scorer = Scorer(config.scoring, images, world.device) if config.evaluate_kimg else None
@@ -222,11 +214,7 @@ def scores(
         generator, seed=config.seed + 1, lod=lod, batch_size=config.scoring.batch_size
     )
     found = scorer(sampler)
-    if config.best_metric not in found:
-        raise ValueError(
-            f"--best-metric {config.best_metric} is not among the scores of --scoring.features "
-            f"{config.scoring.features} ({', '.join(found)}); choose fid or other features"
-        )
+    require_best_metric(config.best_metric, found, config.scoring.features)
     return found
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from ..quantizer import ForwardMode, Statistics
+from ..checks import at_least, positive
+from ..quantizer_options import QuantizerOptions
 
 GanLoss = Literal["lsgan", "gan", "wgan-gp", "wgan-lp", "dragan", "hinge"]
 
@@ -28,7 +29,7 @@ class GeneratorConfig:
     """Use AdaLIN's mixing factor rho less 0.1, but not below 0."""
 
     def __post_init__(self) -> None:
-        _at_least("generator", self, channels=1, num_blocks=1)
+        at_least(self, "generator", channels=1, num_blocks=1)
 
 
 @dataclass(frozen=True)
@@ -43,11 +44,11 @@ class DiscriminatorConfig:
     """Normalize the weights by their largest singular value."""
 
     def __post_init__(self) -> None:
-        _at_least("discriminator", self, channels=1, depth=4)
+        at_least(self, "discriminator", channels=1, depth=4)
 
 
 @dataclass(frozen=True)
-class QuantizerConfig:
+class QuantizerConfig(QuantizerOptions):
     """Feature quantization in the global discriminators."""
 
     layers: tuple[int, ...] = (1, 2, 3)
@@ -58,26 +59,6 @@ class QuantizerConfig:
     """Factor of the commitment loss."""
     decay: float = 0.85
     """Decay of the moving averages that make the dictionary, per forward pass."""
-    forward: ForwardMode = "commit_only"
-    """What goes on through the network: the features (released code) or the codes (paper)."""
-    warmup_calls: int = 0
-    """Forward passes of D before straight_through begins (real, fake and G's count)."""
-    statistics: Statistics = "all"
-    """Ranks whose features move the dictionary."""
-    revive_below: float = 0.0
-    """Replace codes whose average count is smaller; 0: never."""
-
-    def __post_init__(self) -> None:
-        _at_least(
-            "quantizer", self, codebook_size=0, commitment_weight=0, warmup_calls=0, revive_below=0
-        )
-        if not 0.0 <= self.decay < 1.0:
-            raise ValueError(f"--quantizer.decay must be in [0, 1), got {self.decay}")
-        if len(set(self.layers)) != len(self.layers) or any(layer < 1 for layer in self.layers):
-            raise ValueError(
-                f"--quantizer.layers must be different numbers of convolutions from 1, "
-                f"got {self.layers}"
-            )
 
     def codes_of(self, layer: int) -> int:
         """Number of codes at ``layer``."""
@@ -111,7 +92,7 @@ class UgatitConfig:
                 f"layers need; choose a smaller depth or larger images"
             )
         last = self.discriminator.depth - 2
-        wrong = [layer for layer in self.quantizer.layers if layer > last]
+        wrong = [layer for layer in self.quantizer.layers if not 1 <= layer <= last]
         if wrong:
             raise ValueError(
                 f"--quantizer.layers has {wrong[0]}, but with --discriminator.depth "
@@ -151,12 +132,11 @@ class StepConfig:
     """Give the generators images of their own, as the authors do; costs two more translations."""
 
     def __post_init__(self) -> None:
-        _at_least(
-            "step", self, batch_size=1, generator_every=1, adversarial_weight=0, cycle_weight=0,
+        at_least(
+            self, "step", batch_size=1, generator_every=1, adversarial_weight=0, cycle_weight=0,
             identity_weight=0, cam_weight=0, penalty_weight=0, l2_weight=0,
         )  # fmt: skip
-        if self.lr <= 0:
-            raise ValueError(f"--step.lr must be positive, got {self.lr}")
+        positive(self, "step", "lr")
 
     def moves_generators(self, step: int) -> bool:
         """Whether the generators learn in iteration number ``step`` (from 1)."""
@@ -181,7 +161,7 @@ class ScheduleConfig:
     """Epochs with the full learning rate."""
 
     def __post_init__(self) -> None:
-        _at_least("schedule", self, epochs=1, epoch_steps=1, decay_epoch=0)
+        at_least(self, "schedule", epochs=1, epoch_steps=1, decay_epoch=0)
 
     @property
     def total_steps(self) -> int:
@@ -194,11 +174,3 @@ class ScheduleConfig:
         if not self.decay or epoch < self.decay_epoch or self.epochs <= self.decay_epoch:
             return lr
         return lr * max(self.epochs - epoch, 0) / (self.epochs - self.decay_epoch)
-
-
-def _at_least(section: str, config: object, **lowest: float) -> None:
-    for name, least in lowest.items():
-        value = getattr(config, name)
-        if value < least:
-            option = f"--{section}.{name.replace('_', '-')}"
-            raise ValueError(f"{option} must be at least {least}, got {value}")

@@ -9,8 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..quantizer import FeatureQuantizer
-from .config import QuantizerConfig, UgatitConfig
+from .config import UgatitConfig
 from .layers import LEAK, ClassActivation, ReflectConv2d, SpectralReflectConv2d, initialize
 
 
@@ -58,7 +57,10 @@ class Branch(nn.Module):
             for i, (inputs, outputs) in enumerate(pairwise(widths))
         )
         self.quantizers = nn.ModuleDict(
-            {str(i): build_quantizer(widths[i + 1], i, config.quantizer) for i in sorted(layers)}
+            {
+                str(i): config.quantizer.build(widths[i + 1], config.quantizer.codes_of(i), "tf")
+                for i in sorted(layers)
+            }
         )
         self.cam = ClassActivation(widths[-1], spectral=own.spectral_norm)
         self.logit = conv(widths[-1], 1, 4, 1, 1)
@@ -108,17 +110,3 @@ class Discriminator(nn.Module):
         if perplexity is None:
             perplexity = cam.new_ones(())
         return Judged(local, patches, local_cam, cam, loss, perplexity)
-
-
-def build_quantizer(channels: int, layer: int, config: QuantizerConfig) -> FeatureQuantizer:
-    return FeatureQuantizer(
-        channels,
-        config.codes_of(layer),
-        commitment_weight=config.commitment_weight,
-        decay=config.decay,
-        numerics="tf",
-        forward_mode=config.forward,
-        warmup_calls=config.warmup_calls,
-        statistics=config.statistics,
-        revive_below=config.revive_below,
-    )

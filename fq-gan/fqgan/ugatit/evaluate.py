@@ -13,8 +13,8 @@ from ..data.unpaired import UnpairedConfig, build_domains
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import record_evaluation
-from ..weight_files import weights_of_run
-from .options import TranslationScoring, run_of
+from ..weight_files import run_of, weights_of_run
+from .options import TranslationScoring, UgatitTrain
 from .scores import TranslationScorer
 from .weights import load_weights
 
@@ -42,7 +42,7 @@ class EvaluateConfig:
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir runs/ugatit``; two rows, one a direction."""
     default = EvaluateConfig()
-    run = run_of(argv)
+    run = run_of(UgatitTrain, argv)
     if run is not None:
         default = EvaluateConfig(data=run.data, scoring=run.scoring, seed=run.seed)
     rows = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))

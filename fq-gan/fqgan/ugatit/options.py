@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..checks import at_least
 from ..data.unpaired import UnpairedConfig
 from ..runtime.precision import Precision
-from ..runtime.rundir import read_config
 from ..scoring import FeatureOptions
 from .config import (
     DiscriminatorConfig,
@@ -31,8 +31,7 @@ class TranslationScoring(FeatureOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.subsets < 1:
-            raise ValueError(f"--scoring.subsets must be at least 1, got {self.subsets}")
+        at_least(self, "scoring", subsets=1)
         if self.subset_size < 0 or self.subset_size == 1:
             raise ValueError(f"--scoring.subset-size must be 0 or 2 up, got {self.subset_size}")
 
@@ -82,14 +81,8 @@ class UgatitTrain:
     scoring: TranslationScoring = field(default_factory=lambda: TranslationScoring("inception"))
 
     def __post_init__(self) -> None:
-        for name in ("log_every", "save_every", "keep", "sample_images"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1, got {getattr(self, name)}")
-        for name in ("max_steps", "evaluate_every", "sample_every"):
-            if getattr(self, name) < 0:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must not be negative, got {getattr(self, name)}")
+        at_least(self, log_every=1, save_every=1, keep=1, sample_images=1)
+        at_least(self, max_steps=0, evaluate_every=0, sample_every=0)
         self.networks()  # raises where the parts do not fit each other
 
     def networks(self, num_classes: int = 0) -> UgatitConfig:
@@ -141,14 +134,6 @@ def experiment_name(config: UgatitTrain) -> str:
         layers = "".join(map(str, quantizer.layers))
         parts += [layers, str(quantizer.commitment_weight), str(quantizer.decay)]
     return "_".join(part for part in parts if part)
-
-
-def run_of(argv: Sequence[str]) -> UgatitTrain | None:
-    """The options of the run that ``--run-dir`` names, so that they can be the defaults."""
-    words = [part for word in argv for part in word.split("=", 1)]
-    if "--run-dir" not in words[:-1]:
-        return None
-    return read_config(UgatitTrain, words[words.index("--run-dir") + 1])
 
 
 def directions(names: Sequence[str]) -> tuple[str, str]:

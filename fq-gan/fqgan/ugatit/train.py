@@ -10,14 +10,13 @@ from torch import Tensor
 from ..data.images import Images, normalize
 from ..data.unpaired import Domains, UnpairedBatches, build_domains, build_unpaired_batches
 from ..gradients import check_weights
-from ..progress import RunProgress, is_due, write_parameter_counts
+from ..progress import RunProgress, is_due, training, write_parameter_counts
 from ..quantizer import quantizer_statistics
 from ..runtime import distributed
 from ..runtime.checkpoint import Checkpoint
 from ..runtime.logs import Logs
 from ..runtime.precision import MixedPrecision, check_finite
 from ..runtime.rundir import open_run
-from ..runtime.signals import StopSignal
 from .losses import l2_penalty
 from .networks import UgatitNetworks, build_networks
 from .options import UgatitTrain, directions
@@ -34,14 +33,7 @@ def train(config: UgatitTrain) -> UgatitNetworks:
         ValueError, FileNotFoundError: options, data or weights are unusable; before the first step.
         FloatingPointError: a loss became NaN or infinite; nothing is saved after it.
     """
-    with (
-        distributed.start(
-            config.device, seed=config.seed, deterministic=config.deterministic
-        ) as world,
-        StopSignal() as stop,
-    ):
-        if world.device.type == "cuda" and not config.deterministic:
-            torch.backends.cudnn.benchmark = True
+    with training(config) as (world, stop):
         domains = build_domains(config.data, "train", seed=config.seed)
         tests = None
         if config.evaluate_every or config.sample_every:

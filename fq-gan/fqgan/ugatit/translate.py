@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from ..checks import at_least
 from ..data.images import to_bytes
 from ..data.unpaired import Resize, list_images
 from ..runtime import distributed
@@ -60,9 +61,7 @@ class TranslateConfig:
     def __post_init__(self) -> None:
         if self.run_dir and self.weights:
             raise ValueError("give only one of --run-dir and --weights")
-        for name in ("sheet", "limit"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--{name} must not be negative, got {getattr(self, name)}")
+        at_least(self, sheet=0, limit=0)
 
 
 def main(argv: Sequence[str]) -> None:

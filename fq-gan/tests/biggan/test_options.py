@@ -3,9 +3,10 @@ from dataclasses import replace
 import pytest
 
 from fqgan.biggan.config import StepConfig
-from fqgan.biggan.options import BigganTrain, run_of, share_step
+from fqgan.biggan.options import BigganTrain, share_step
 from fqgan.biggan.presets import C10
 from fqgan.runtime.rundir import open_run
+from fqgan.weight_files import run_of
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_the_options_of_a_named_run_are_found_however_it_is_named(tmp_path):
     with open_run(tmp_path, replace(C10, seed=7)):
         pass
     for words in (["--run-dir", str(tmp_path)], ["--best", f"--run-dir={tmp_path}"]):
-        assert run_of(words) == replace(C10, seed=7)
-    assert run_of(["--weights", "elsewhere"]) is None
+        assert run_of(BigganTrain, words) == replace(C10, seed=7)
+    assert run_of(BigganTrain, ["--weights", "elsewhere"]) is None
     with pytest.raises(FileNotFoundError, match="not the folder of a run"):
-        run_of(["--run-dir", str(tmp_path / "absent")])
+        run_of(BigganTrain, ["--run-dir", str(tmp_path / "absent")])

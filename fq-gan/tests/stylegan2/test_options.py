@@ -5,9 +5,10 @@ from tiny_runs import tiny_stylegan2
 
 from fqgan.data.datasets import DataConfig
 from fqgan.runtime.rundir import open_run
-from fqgan.stylegan2.options import Stylegan2Train, run_of, share_phase
+from fqgan.stylegan2.options import Stylegan2Train, share_phase
 from fqgan.stylegan2.presets import SMOKE
 from fqgan.stylegan2.schedule import Phase
+from fqgan.weight_files import run_of
 
 
 def phase(batch_size, device_batch_size):
@@ -56,5 +57,5 @@ def test_a_run_that_is_named_gives_its_options(tmp_path):
     run = tiny_stylegan2(tmp_path)
     with open_run(tmp_path, run):
         pass
-    assert run_of(["--run-dir", str(tmp_path)]) == run
-    assert run_of(["--weights", "x"]) is None
+    assert run_of(Stylegan2Train, ["--run-dir", str(tmp_path)]) == run
+    assert run_of(Stylegan2Train, ["--weights", "x"]) is None

@@ -14,7 +14,7 @@ from fqgan.ugatit.config import StepConfig
     [
         (lambda: GeneratorConfig(channels=0), "--generator.channels must be at least 1, got 0"),
         (lambda: DiscriminatorConfig(depth=3), "--discriminator.depth must be at least 4"),
-        (lambda: QuantizerConfig(layers=(0, 1)), "--quantizer.layers must be different numbers"),
+        (lambda: tiny_ugatit(quantizer=QuantizerConfig(layers=(0, 1))), "--quantizer.layers has 0"),
         (lambda: QuantizerConfig(decay=1.0), "--quantizer.decay must be in"),
         (lambda: StepConfig(lr=0.0), "--step.lr must be positive"),
         (lambda: StepConfig(generator_every=0), "--step.generator-every must be at least 1"),

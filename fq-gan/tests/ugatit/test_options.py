@@ -8,9 +8,9 @@ from fqgan.ugatit.options import (
     UgatitTrain,
     directions,
     experiment_name,
-    run_of,
 )
 from fqgan.ugatit.presets import PRESETS
+from fqgan.weight_files import run_of
 
 
 def test_the_name_of_the_experiment_is_the_authors_folder():
@@ -61,8 +61,8 @@ def test_a_run_comes_back_as_it_was_written(tmp_path):
     config = replace(PRESETS["ugatit-smoke"][1], run_dir=str(tmp_path))
     with open_run(tmp_path, config):
         pass
-    assert run_of([f"--run-dir={tmp_path}", "--seed", "1"]) == config
-    assert run_of(["--seed", "1"]) is None
+    assert run_of(UgatitTrain, [f"--run-dir={tmp_path}", "--seed", "1"]) == config
+    assert run_of(UgatitTrain, ["--seed", "1"]) is None
 
 
 def test_both_directions_are_named_after_the_domains():
