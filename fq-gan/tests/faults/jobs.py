@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import logging
 import multiprocessing
 import os
@@ -18,6 +19,11 @@ import torch
 
 FORK = multiprocessing.get_context("fork")
 PATIENCE = 120.0  # seconds that a run of a few steps may take on a busy machine
+IMPORTED_LATE = ("matplotlib.pyplot", "tensorboardX", "torch._dynamo", "transformers", "tyro")
+
+for name in IMPORTED_LATE:  # here once, or every forked command would do it anew
+    if importlib.util.find_spec(name.partition(".")[0]):
+        importlib.import_module(name)
 
 
 @dataclass(frozen=True)

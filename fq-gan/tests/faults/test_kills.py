@@ -55,13 +55,14 @@ def test_twenty_kills_at_random_moments_of_saving_cost_no_finished_checkpoint(tm
 
 def die_in_the_save_of(step: int):
     """Rank 0 is killed by itself at a random moment of the save of ``step``."""
+    delay = random.SystemRandom().uniform(0, 0.02)  # the run's own generator is part of its state
 
     def patch(rank: int) -> None:
         save = Checkpoint.save
 
         def save_or_die(self, number: int) -> None:
             if number == step and rank == 0:
-                threading.Timer(random.uniform(0, 0.02), os.kill, (os.getpid(), 9)).start()
+                threading.Timer(delay, os.kill, (os.getpid(), 9)).start()
             save(self, number)
             if number == step and rank == 0:
                 time.sleep(60)
