@@ -26,7 +26,7 @@ LAYERS = [
     ("data",),
     ("scoring", "sheets", "plots", "latents", "progress", "codebook", "pictures"),
     FAMILIES,
-    ("config", "families", "gallery", "explorer", "page"),
+    ("config", "families", "gallery", "explorer", "page", "option_help"),
     (),  # the commands: every other module of the package
     ("__main__",),
 ]

@@ -1,0 +1,60 @@
+"""``--help`` of a preset, one group of options at a time: all of them are too many to read."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, cast
+
+HELP = ("-h", "--help")
+EVERYTHING = "all"
+
+
+def show_help(prog: str, config: Any, argv: Sequence[str]) -> None:
+    """Print what ``--help``, ``--help GROUP`` or ``--help all`` asks for, and exit, if it is there.
+
+    Args:
+        prog: the command, with its preset.
+        config: the preset, a dataclass in which groups of options are dataclasses too.
+        argv: the words behind the preset.
+
+    Raises:
+        ValueError: there is no such group.
+    """
+    places = [i for i, word in enumerate(argv) if word in HELP]
+    if not places:
+        return
+    topic = argv[places[0] + 1] if len(argv) > places[0] + 1 else ""
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    groups = [name for name, value in values.items() if dataclasses.is_dataclass(value)]
+    hidden = {
+        "": set(groups),
+        EVERYTHING: set(),
+        **{group: set(values) - {group} for group in groups},
+    }
+    if topic not in hidden:
+        raise ValueError(f"--help {topic}: choose one of {', '.join(groups)}, {EVERYTHING}")
+    _print(prog, config, values, hidden[topic], "" if topic else _footer(groups))
+
+
+def _footer(groups: Sequence[str]) -> str:
+    return (
+        f"\n\nFurther options are in the groups {', '.join(groups)}: --help GROUP shows one of "
+        f"them, --help {EVERYTHING} everything."
+    )
+
+
+def _print(prog: str, config: Any, values: dict[str, Any], hidden: set[str], footer: str) -> None:
+    import tyro
+
+    kind, suppress = type(config), cast(Any, tyro.conf.Suppress)
+    fields: list[Any] = [
+        (name, suppress[type(values[name])], dataclasses.field(default=values[name]))
+        for name in values
+        if name in hidden
+    ]
+    shown: Any = dataclasses.make_dataclass(
+        kind.__name__, fields, bases=(kind,), frozen=True,
+        namespace={"__doc__": (kind.__doc__ or "") + footer},
+    )  # fmt: skip
+    tyro.cli(shown, default=shown(**values), prog=prog, args=["--help"])

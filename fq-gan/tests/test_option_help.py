@@ -1,0 +1,41 @@
+"""The help of a preset shows a readable number of options, and every one of them somewhere."""
+
+import re
+from dataclasses import fields, is_dataclass
+
+import pytest
+
+from fqgan.config import PRESETS
+from fqgan.option_help import show_help
+from fqgan.train import main
+
+READABLE = 35
+
+
+def options_shown(capsys, preset, *topic):
+    with pytest.raises(SystemExit) as ended:
+        main([preset, "--help", *topic])
+    assert ended.value.code == 0
+    return set(re.findall(r"(?m)^[│| ]*--([\w.-]+)(?:,| [A-Z{\[])", capsys.readouterr().out))
+
+
+@pytest.mark.parametrize("preset", ["smoke", "ugatit-smoke", "stylegan2-smoke"])
+def test_every_option_is_in_a_part_that_can_be_read(capsys, preset):
+    config = PRESETS[preset][1]
+    groups = [f.name for f in fields(config) if is_dataclass(getattr(config, f.name))]
+    parts = [options_shown(capsys, preset, *topic) for topic in ((), *([g] for g in groups))]
+    assert max(map(len, parts)) <= READABLE
+    expected = {f.name for f in fields(config)} - set(groups)
+    for group in groups:
+        expected |= {f"{group}.{f.name}" for f in fields(getattr(config, group))}
+    assert set().union(*parts) == {name.replace("_", "-") for name in expected}
+    assert options_shown(capsys, preset, "all") == set().union(*parts)
+
+
+def test_an_unknown_group_is_named():
+    with pytest.raises(ValueError, match=r"--help layers: choose one of data, .*quantizer.* all"):
+        main(["smoke", "--help", "layers"])
+
+
+def test_nothing_is_shown_unasked():
+    show_help("fqgan train smoke", PRESETS["smoke"][1], ["--seed", "1"])
