@@ -40,6 +40,7 @@ from .data.weights import (
 )
 from .models.prevalent import PrevalentForPretraining
 from .runtime.command import parse
+from .runtime.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -139,6 +140,6 @@ def convert(config: ConvertConfig) -> PrevalentForPretraining:
     (save_model if config.to == "ours" else save_authors_folder)(config.destination, model)
     vocabulary = config.source / "vocab.txt"
     if vocabulary.is_file():
-        (config.destination / "vocab.txt").write_bytes(vocabulary.read_bytes())
+        write_atomically(config.destination / "vocab.txt", vocabulary.read_bytes())
     print(f"written: {config.destination}")
     return model

@@ -27,7 +27,7 @@ from .data.results import Reference
 from .data.scores import score_results
 from .data.tokenizers import build_wordpiece_vocabulary
 from .data.toy import ToyConfig, write_toy
-from .data.vocabulary import split_words
+from .data.vocabulary import split_words, write_vocabulary
 from .explorer import Explorer
 from .page import serve
 from .runtime.command import parse
@@ -172,7 +172,7 @@ def make_world(folder: Path, config: DemoConfig) -> None:
     write_toy(folder, size)
     texts = [one.text for one in read_instructions(folder, ["train"])]
     words = build_wordpiece_vocabulary(word for text in texts for word in split_words(text))
-    vocabulary.write_text("\n".join(words) + "\n")
+    write_vocabulary(vocabulary, words)
 
 
 def score_random(world: Path, seed: int, task: str = "r2r") -> float:

@@ -21,6 +21,7 @@ from .optimizer import AuthorsAdamW, check_weights, linear_schedule, parameter_g
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.command import parse_preset
 from .runtime.distributed import World, barrier, reduce_mean, reduce_sum, start, unwrap, wrap
+from .runtime.files import write_atomically
 from .runtime.logs import Logs, read_metrics
 from .runtime.precision import MixedPrecision, build_adamw, check_finite
 from .runtime.rundir import open_run
@@ -237,7 +238,7 @@ def export(run_dir: Path, corpus: Corpus, model: PrevalentForPretraining) -> Non
     """Write the weights for use, with the vocabulary, into ``run_dir/model``."""
     save_model(run_dir / "model", unwrap(model))
     if corpus.vocabulary is not None:
-        (run_dir / "model" / "vocab.txt").write_bytes(corpus.vocabulary.read_bytes())
+        write_atomically(run_dir / "model" / "vocab.txt", corpus.vocabulary.read_bytes())
 
 
 def draw_curve(run_dir: Path) -> str:

@@ -24,6 +24,7 @@ from ..environments.assistance import AssistanceEnvironment
 from ..environments.walk import Episode, check_tasks
 from ..models.prevalent import PrevalentModel
 from ..runtime.distributed import World
+from ..runtime.files import write_atomically
 from ..simulator.connectivity import load_graphs
 from ..simulator.graph import Graphs
 from .assistance import AssistanceAgent
@@ -185,7 +186,7 @@ def save_assistance_agent(
         "max_length": config.max_length,
     }
     save_agent(folder, agent.modules, content)
-    (folder / "vocab.txt").write_bytes(vocabulary.read_bytes())
+    write_atomically(folder / "vocab.txt", vocabulary.read_bytes())
 
 
 def load_assistance_agent(

@@ -25,6 +25,7 @@ from ..environments.navigation import NavigationEnvironment
 from ..environments.walk import check_tasks
 from ..models.prevalent import PrevalentModel
 from ..runtime.distributed import World
+from ..runtime.files import write_atomically
 from ..simulator.connectivity import load_graphs
 from ..simulator.graph import Graphs
 from .episodes import Tokenizer
@@ -198,7 +199,7 @@ def save_follower(folder: Path, follower: Follower, vocabulary: Path, max_length
         "max_length": max_length,
     }
     save_agent(folder, follower.modules, content)
-    (folder / "vocab.txt").write_bytes(vocabulary.read_bytes())
+    write_atomically(folder / "vocab.txt", vocabulary.read_bytes())
 
 
 def save_speaker(folder: Path, speaker: Speaker, vocabulary: Path) -> None:
@@ -210,7 +211,7 @@ def save_speaker(folder: Path, speaker: Speaker, vocabulary: Path) -> None:
         "angle_layout": speaker.features.layout,
     }
     save_agent(folder, speaker.modules, content)
-    (folder / "vocab.txt").write_bytes(vocabulary.read_bytes())
+    write_atomically(folder / "vocab.txt", vocabulary.read_bytes())
 
 
 def load_follower(

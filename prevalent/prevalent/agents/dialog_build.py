@@ -27,6 +27,7 @@ from ..environments.low_level import LowLevelEnvironment
 from ..environments.walk import check_tasks
 from ..models.prevalent import PrevalentModel
 from ..runtime.distributed import World
+from ..runtime.files import write_atomically
 from ..simulator.connectivity import load_graphs
 from ..simulator.graph import Graphs
 from .build import as_options, find_agent, read_agent_config, settle
@@ -216,7 +217,7 @@ def save_dialog_agent(folder: Path, agent: DialogAgent, config: NDHRun, vocabula
         "path_type": config.path_type,
     }
     save_agent(folder, agent.modules, content)
-    (folder / "vocab.txt").write_bytes(vocabulary.read_bytes())
+    write_atomically(folder / "vocab.txt", vocabulary.read_bytes())
 
 
 def load_dialog_agent(

@@ -65,7 +65,7 @@ def import_dialog_agent(path: Path, run_dir: Path, vocabulary: Path | None, unto
     folder = run_dir / "snapshots" / "best_val_unseen"
     save_agent(folder, modules, content)
     if vocabulary is not None:
-        (folder / "vocab.txt").write_bytes(vocabulary.read_bytes())
+        write_atomically(folder / "vocab.txt", vocabulary.read_bytes())
     plain = json.dumps(asdict(run), indent=2, default=str)
     write_atomically(run_dir / "config.json", plain + "\n")
     count = sum(len(module.state_dict()) for module in modules.values())

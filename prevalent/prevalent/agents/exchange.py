@@ -52,7 +52,7 @@ def import_snapshot(path: Path, run_dir: Path, vocabulary: Path | None, untold: 
     folder = run_dir / "snapshots" / "best_val_unseen"
     save_agent(folder, modules, content)
     if vocabulary is not None:
-        (folder / "vocab.txt").write_bytes(vocabulary.read_bytes())
+        write_atomically(folder / "vocab.txt", vocabulary.read_bytes())
     config: R2RRun | SpeakerRun
     if content["kind"] == "follower":
         config = R2RRun(run_dir=run_dir, model=as_options(FollowerConfig, content["model"]))

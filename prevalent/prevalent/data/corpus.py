@@ -16,7 +16,7 @@ from .features import DeviceFeatures, FeatureStore, synthetic_features
 from .instructions import read_instructions, read_paths
 from .tokenizers import WordCodes, WordPieceTokenizer, build_wordpiece_vocabulary
 from .triplets import TripletTable, collect_triplets, read_triplets
-from .vocabulary import split_words
+from .vocabulary import split_words, write_vocabulary
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -157,6 +157,6 @@ def make_toy_world(folder: Path, houses: int, world: World) -> Path:
         write_toy(folder, ToyConfig(train_houses=houses, unseen_houses=max(1, houses // 4)))
         texts = [text for item in read_paths(folder, "train") for text in item["instructions"]]
         words = build_wordpiece_vocabulary(word for text in texts for word in split_words(text))
-        vocabulary.write_text("\n".join(words) + "\n")
+        write_vocabulary(vocabulary, words)
     barrier()
     return Path("features.npy")

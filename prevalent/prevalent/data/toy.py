@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.files import write_atomically
 from ..simulator.geometry import VIEW_STEP, canonical_angle, nearest_view
 from ..simulator.graph import Graphs
 from .feature_files import write_tsv
@@ -76,7 +77,8 @@ def write_toy(folder: str | Path, config: ToyConfig | None = None) -> None:
     ]
     for house in houses:
         write_house(folder / "connectivity", house)
-    (folder / "connectivity" / "scans.txt").write_text("\n".join(h.scan for h in houses) + "\n")
+    scans = "\n".join(h.scan for h in houses)
+    write_atomically(folder / "connectivity" / "scans.txt", scans + "\n")
     graphs = Graphs([h.scan for h in houses], [h.data for h in houses])
     landmarks = np.concatenate([h.landmarks for h in houses])
     embeddings = landmark_embeddings(len(LANDMARKS), config.feature_width)
@@ -141,7 +143,7 @@ class _Guide:
 
 def _write(path: Path, records: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(records))
+    write_atomically(path, json.dumps(records))
 
 
 def _r2r_item(guide: _Guide, scan: str, walk: list[int]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.files import write_atomically
 from ..simulator.geometry import NUM_HEADINGS, VIEW_ELEVATIONS, VIEW_HEADINGS, canonical_angle
 from ..simulator.graph import UPRIGHT, Graphs, ScanData
 
@@ -103,7 +104,7 @@ def write_house(folder: Path, house: House) -> None:
         row |= {"visible": free[i].tolist(), "unobstructed": free[i].tolist(), "height": 1.5}
         rows.append(row)
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{house.scan}_connectivity.json").write_text(json.dumps(rows))
+    write_atomically(folder / f"{house.scan}_connectivity.json", json.dumps(rows))
 
 
 def landmark_embeddings(num_landmarks: int, width: int) -> NDArray[np.float32]:

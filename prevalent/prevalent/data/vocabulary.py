@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..runtime.files import write_atomically
 from .tokenizers import History, dialog_turns
 
 PAD, UNK, EOS = 0, 1, 2
@@ -76,7 +77,7 @@ def read_vocabulary(path: str | Path, start: tuple[str, ...] = START_WORDS) -> l
 
 
 def write_vocabulary(path: str | Path, words: Sequence[str]) -> None:
-    Path(path).write_text("\n".join(words) + "\n")
+    write_atomically(path, "\n".join(words) + "\n")
 
 
 class WordTokenizer:

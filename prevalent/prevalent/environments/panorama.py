@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..runtime.files import write_atomically
 from ..simulator.candidates import Candidates, candidates_of
 from ..simulator.geometry import (
     NUM_HEADINGS,
@@ -173,7 +174,7 @@ def write_navigable_locs(
                 by_view.setdefault(str(view), []).append(name)
             result[scan][graphs.viewpoints[node]] = [neighbors, by_view]
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result))
+    write_atomically(path, json.dumps(result))
 
 
 def read_navigable_locs(path: Path, graphs: Graphs) -> Candidates:
