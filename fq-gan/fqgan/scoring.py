@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 
 from .checks import at_least
+from .data.datasets import DataConfig, build_images
 from .data.images import Images
 from .data.statistics import data_statistics
 from .metrics.features import FeatureExtractor, FeatureName, build_extractor
-from .metrics.statistics import collect, compare
+from .metrics.moments import read_moments
+from .metrics.statistics import collect, compare, compare_moments
 from .runtime import distributed
 
 
@@ -49,6 +51,8 @@ class ScoringOptions(FeatureOptions):
     """Images of the data set they are compared with, from the first on; 0 takes all."""
     splits: int = 10
     """Of the Inception score."""
+    moments: str = ""
+    """File of the data's moments (mu, sigma of the same features) in place of the data: no KID."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -76,18 +80,33 @@ class Scorer:
 
     Args:
         options: see `ScoringOptions`.
-        images: the data set.
+        images: the data set; not looked at where ``options`` name a file of its moments.
         device: where features are computed.
 
     Raises:
-        ValueError, FileNotFoundError: the weights of the features are missing or wrong.
+        ValueError, FileNotFoundError: the weights of the features, or the moments, are missing or
+            wrong.
     """
 
     def __init__(
-        self, options: ScoringOptions, images: Images, device: torch.device | str = "cpu"
+        self, options: ScoringOptions, images: Images | None, device: torch.device | str = "cpu"
     ) -> None:
         self.options, self.images, self.device = options, images, torch.device(device)
         self.extractor = open_extractor(options, device)
+        self.moments = read_moments(options.moments) if options.moments else None
+        if self.moments is not None and len(self.moments.mean) != self.extractor.dim:
+            raise ValueError(
+                f"--scoring.moments {options.moments} is of {len(self.moments.mean)} features, "
+                f"--scoring.features {options.features} has {self.extractor.dim}"
+            )
+
+    @property
+    def num_real(self) -> int:
+        """Images behind the statistics of the data; 0 where a file of moments does not say."""
+        if self.moments is not None:
+            return self.moments.num_images
+        assert self.images is not None
+        return min(self.options.real_images, len(self.images)) or len(self.images)
 
     def __call__(self, sample: Callable[[int], Tensor]) -> dict[str, float]:
         """Score ``options.num_images`` images of ``sample``.
@@ -98,9 +117,14 @@ class Scorer:
         Returns:
             ``fid``, ``kid_x100``, ``kid_x100_std``, ``precision``, ``recall`` and, where the
             features have class probabilities, ``inception_score`` and its ``_std``; the same on
-            every process.
+            every process. Against moments alone there is neither KID nor precision and recall.
         """
         options = self.options
+        if self.moments is not None:
+            batches = self._batches(sample)
+            fake = collect(self.extractor, batches, options.num_images, max_features=0)
+            return compare_moments(self.moments, fake, splits=options.splits)
+        assert self.images is not None
         real = data_statistics(
             self.images,
             self.extractor,
@@ -118,6 +142,11 @@ class Scorer:
         share = -(-self.options.num_images // distributed.world_size())
         for _ in range(0, share, self.options.batch_size):
             yield sample(self.options.batch_size)
+
+
+def open_scorer(options: ScoringOptions, data: DataConfig, device: torch.device) -> Scorer:
+    """A scorer against ``data``, or against the moments that ``options`` name."""
+    return Scorer(options, None if options.moments else build_images(data), device)
 
 
 def record_evaluation(

@@ -1,11 +1,15 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from fqgan.data.datasets import DataConfig
+from fqgan.data.statistics import data_statistics
 from fqgan.data.toy import toy_images
 from fqgan.metrics.features import build_extractor
-from fqgan.scoring import Scorer, ScoringOptions, record_evaluation
+from fqgan.metrics.moments import write_moments
+from fqgan.scoring import Scorer, ScoringOptions, open_scorer, record_evaluation
 
 
 def test_images_of_the_data_score_better_than_noise(tmp_path):
@@ -31,6 +35,31 @@ def test_an_evaluation_says_what_its_features_are_if_it_has_any(tmp_path):
     assert one["features"] == "random"
     assert not one["comparable"]
     assert two.keys() == {"ppl_wend", "date"}
+
+
+def test_a_file_of_moments_takes_the_place_of_the_data(tmp_path):
+    images = toy_images(60, resolution=32)
+    real = images.read(torch.arange(60)).float() / 127.5 - 1
+    options = ScoringOptions(
+        "random", num_images=60, batch_size=20, splits=2, cache_dir=str(tmp_path)
+    )
+    scorer = Scorer(options, images)
+    found = data_statistics(images, scorer.extractor, cache_dir=tmp_path).moments
+    write_moments(tmp_path / "I32_inception_moments.npz", found)
+    options = replace(options, moments=str(tmp_path / "I32_inception_moments.npz"))
+    blind = open_scorer(options, DataConfig(source="folder", path="nowhere"), torch.device("cpu"))
+    assert (scorer.num_real, blind.num_real) == (60, 60)
+
+    def noise(count):
+        generator = torch.Generator().manual_seed(0)
+        return torch.rand(count, *real.shape[1:], generator=generator) * 2 - 1
+
+    assert blind(noise).keys() == {"fid"}
+    assert blind(noise)["fid"] == pytest.approx(scorer(noise)["fid"])
+    wrong = found._replace(mean=torch.zeros(3), covariance=torch.eye(3))
+    write_moments(options.moments, wrong)
+    with pytest.raises(ValueError, match=r"--scoring\.moments .* of 3 features, .*random has 448"):
+        Scorer(options, None)
 
 
 @pytest.mark.parametrize(

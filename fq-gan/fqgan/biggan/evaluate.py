@@ -12,12 +12,12 @@ from typing import Any
 import torch
 
 from ..checks import positive
-from ..data.datasets import DataConfig, build_images, data_name
+from ..data.datasets import DataConfig, data_name
 from ..data.statistics import score_samples
 from ..latents import Latents
 from ..runtime import distributed
 from ..runtime.command import parse
-from ..scoring import Scorer, ScoringOptions, open_extractor, record_evaluation
+from ..scoring import ScoringOptions, open_extractor, open_scorer, record_evaluation
 from ..weight_files import run_of, weights_of_run
 from .options import BigganTrain, SampleStatistics
 from .sampling import Sampler
@@ -99,8 +99,7 @@ def evaluate_weights(config: EvaluateConfig, device: torch.device) -> dict[str, 
     scoring = config.scoring
     source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
     weights = load_weights(source, use_average=config.use_average, device=device)
-    images = build_images(config.data)
-    scorer = Scorer(scoring, images, device)
+    scorer = open_scorer(scoring, config.data, device)
     latents = Latents(
         weights.generator.latent_dim,
         weights.config.num_classes,
@@ -122,9 +121,11 @@ def evaluate_weights(config: EvaluateConfig, device: torch.device) -> dict[str, 
         "data": data_name(config.data),
         "split": config.data.split,
         "num_images": scoring.num_images,
-        "real_images": scoring.real_images or len(images),
+        "real_images": scorer.num_real,
         "sample_statistics": config.sample_statistics,
         "z_std": config.z_std,
         "seed": config.seed,
     }
+    if scoring.moments:
+        row["data"] = row["split"] = scoring.moments
     return record_evaluation(Path(config.run_dir or config.weights), row, scorer.extractor)

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from ..checks import at_least, positive
-from ..data.datasets import DataConfig, build_images
+from ..data.datasets import DataConfig
 from ..data.images import to_bytes
 from ..latents import Latents
 from ..runtime import distributed
 from ..runtime.command import parse
-from ..scoring import Scorer, ScoringOptions
+from ..scoring import ScoringOptions, open_scorer
 from ..sheets import save_image
 from ..weight_files import run_of, weights_of_run
 from .options import BigganTrain, SampleStatistics
@@ -212,7 +212,7 @@ def write_truncation_curve(
     """``truncation.jsonl``: the scores at every standard deviation of the noise."""
     assert config.truncation_curve is not None
     first, step, last = config.truncation_curve
-    scorer = Scorer(config.scoring, build_images(config.data), device)
+    scorer = open_scorer(config.scoring, config.data, device)
     path = out / "truncation.jsonl"
     rows = []
     for z_std in np.arange(first, last + step / 2, step):

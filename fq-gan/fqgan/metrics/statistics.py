@@ -131,13 +131,17 @@ def compare(
         real.features, fake.features, subset_size=subset_size, subsets=subsets, seed=seed
     )
     manifolds = precision_recall(real.features, fake.features)
-    scores = {
-        "fid": frechet_distance(real.moments, fake.moments),
+    return compare_moments(real.moments, fake, splits=splits) | {
         "kid_x100": 100 * kid.mean,
         "kid_x100_std": 100 * kid.std,
         "precision": manifolds.precision,
         "recall": manifolds.recall,
     }
+
+
+def compare_moments(real: Moments, fake: Statistics, *, splits: int = 10) -> dict[str, float]:
+    """What the moments of the data suffice for: ``fid``, and the Inception score of ``fake``."""
+    scores = {"fid": frechet_distance(real, fake.moments)}
     if fake.logits is not None:
         score = inception_score(fake.logits.softmax(dim=1), splits)
         scores |= {"inception_score": score.mean, "inception_score_std": score.std}

@@ -113,9 +113,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         weights = load_weights(source, use_average=config.use_average, device=device)
         weights.generator.requires_grad_(False)
         # What is missing is said before anything is computed.
-        images = build_images(config.data) if {"fid50k", "is50k", "pr50k3"} & wanted else None
+        on_features = {"fid50k", "is50k"} & wanted
+        needed = "pr50k3" in wanted or (on_features and not scoring.moments)
+        images = build_images(config.data) if needed else None
         scorer = vgg = lpips = None
-        if images and {"fid50k", "is50k"} & wanted:
+        if on_features:
             scorer = Scorer(scoring, images, device)
         if "pr50k3" in wanted:
             vgg = build_extractor("vgg16", weights=config.vgg_weights, device=device)
@@ -137,7 +139,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             "metrics": list(config.metrics),
             "weights": str(source),
             "step": weights.step,
-            "data": data_name(config.data),
+            "data": scoring.moments or data_name(config.data),
             "num_images": scoring.num_images,
             "truncation": config.truncation,
             "seed": config.seed,
@@ -155,7 +157,7 @@ def feature_scores(config: EvaluateConfig, weights: Weights, scorer: Scorer) -> 
             "do not: give inception"
         )
     kept = [name for metric in SCORES if metric in config.metrics for name in SCORES[metric]]
-    return {name: found[name] for name in kept}
+    return {name: found[name] for name in kept if name in found}
 
 
 def manifold_scores(
