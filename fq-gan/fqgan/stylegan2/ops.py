@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,19 +60,47 @@ def upfirdn2d(
     return _filter(F.pad(x, pad), kernel, stride=(down[1], down[0]))
 
 
+class _Filter(torch.autograd.Function):
+    """Every channel with one fixed filter; backward is the transposed filter, as often as asked.
+
+    A convolution of PyTorch differentiated twice would also compute the filter's own gradient, one
+    channel at a time.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, kernel: Tensor, stride: tuple[int, int], padding: int,
+        size: tuple[int, int] | None,
+    ) -> Tensor:  # fmt: skip
+        ctx.save_for_backward(kernel)
+        ctx.settings = stride, padding, tuple(x.shape[2:]) if size is None else None
+        channels = x.shape[1]
+        weight = kernel.to(x.dtype).expand(channels, 1, -1, -1)
+        if size is None:
+            return F.conv2d(x, weight, stride=stride, padding=padding, groups=channels)
+        rest = [
+            size[i] + 2 * padding - kernel.shape[i] - (x.shape[2 + i] - 1) * stride[i]
+            for i in range(2)
+        ]
+        return F.conv_transpose2d(x, weight, None, stride, padding, rest, channels)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (kernel,) = ctx.saved_tensors
+        return _Filter.apply(grad, kernel, *ctx.settings), None, None, None, None
+
+
 def _filter(
-    x: Tensor, kernel: Tensor, stride: int | tuple[int, int] = 1, padding: int = 0
+    x: Tensor, kernel: Tensor, stride: tuple[int, int] = (1, 1), padding: int = 0
 ) -> Tensor:
-    channels = x.shape[1]
-    weight = kernel.flip(0, 1).to(x.dtype).expand(channels, 1, -1, -1)
-    return F.conv2d(x, weight, stride=stride, padding=padding, groups=channels)
+    return _Filter.apply(x, kernel.flip(0, 1), stride, padding, None)
 
 
 def _pad_and_filter(x: Tensor, kernel: Tensor, pad: tuple[int, int], stride: int = 1) -> Tensor:
-    """With the same padding on both axes."""
+    """With the same padding and stride on both axes."""
     if pad[0] == pad[1] >= 0:
-        return _filter(x, kernel, stride, pad[0])
-    return _filter(F.pad(x, (*pad, *pad)), kernel, stride)
+        return _filter(x, kernel, (stride, stride), pad[0])
+    return _filter(F.pad(x, (*pad, *pad)), kernel, (stride, stride))
 
 
 def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
@@ -82,13 +111,13 @@ def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
 
 def upsample2d(x: Tensor, kernel: Tensor) -> Tensor:
     """(B, C, H, W) to (B, C, 2 H, 2 W) with ``kernel`` (n, n), n even, that sums to 1."""
-    channels, rest = x.shape[1], kernel.shape[0] - 2
-    weight = (kernel * 4.0).to(x.dtype).expand(channels, 1, -1, -1)
+    rest = kernel.shape[0] - 2
     if rest % 2:
         pad = ((rest + 1) // 2 + 1, rest // 2)
         return upfirdn2d(x, kernel * 4.0, up=(2, 2), pad=(*pad, *pad))
     # A transposed convolution is zero insertion and filter in one; it begins n - 1 - pad early.
-    return F.conv_transpose2d(x, weight, stride=2, padding=rest // 2, groups=channels)
+    size = (2 * x.shape[2], 2 * x.shape[3])
+    return _Filter.apply(x, kernel * 4.0, (2, 2), rest // 2, size)
 
 
 def downsample2d(x: Tensor, kernel: Tensor) -> Tensor:
