@@ -213,14 +213,16 @@ def learn(
         # Drawn from the step alone, so that all processes agree and a resumed run does too.
         reinforces = np.random.default_rng([config.seed, step]).random() < config.schedule_ratio
         imitates, weight = not reinforces, 1.0
-    losses: dict[str, Tensor] = {}
-    if imitates and weight > 0:
-        batch, noise = source()
-        losses = follower.imitate(batch, weight, noise=noise)
-    if reinforces:
-        batch, noise = source()
-        losses = add_losses(losses, follower.reinforce(batch, noise=noise))
-    return losses
+    imitates &= weight > 0
+    if imitates and reinforces:
+        (imitated, first), (sampled, second) = source(), source()
+        return follower.imitate_and_reinforce(imitated, sampled, weight, noises=(first, second))
+    if not imitates and not reinforces:
+        return {}
+    batch, noise = source()
+    if imitates:
+        return follower.imitate(batch, weight, noise=noise)
+    return follower.reinforce(batch, noise=noise)
 
 
 def imitate_on_own_walk(

@@ -154,8 +154,7 @@ class Recorded:
             optimizer=OptimizerConfig(self.flags.optim, lr=float(self.flags.lr)),
             walk=RolloutConfig(
                 max_actions=int(self.flags.maxAction),
-                move_after_stop="envdrop" not in self.name,
-                **walk,
+                **{"move_after_stop": "envdrop" not in self.name, **walk},
             ),
         )
         restore(follower.modules["encoder"], encoder, self.name)
@@ -210,20 +209,20 @@ def in_batch_order(draws, tokens):
     return np.array(draws)[:, np.argsort(authors_order(tokens))]
 
 
-def train_twice(recorded: Recorded) -> Follower:
+def train_twice(recorded: Recorded, tolerance: float = 0.0, **walk) -> Follower:
     """Repeat the recorded iterations, checking the losses; nothing where a case has none."""
-    follower, size = recorded.follower(), recorded.case["batch"]
+    follower, size = recorded.follower(**walk), recorded.case["batch"]
     case = recorded.case.get("train2", {"iters": [], "data_order": []})
     order = case["data_order"]
     batches = iter([recorded.batch(order[i : i + size]) for i in range(0, len(order), size)])
-    for iteration in case["iters"]:
+    for number, iteration in enumerate(case["iters"]):
         imitated, sampled = next(batches), next(batches)
         assert [task.id for task in sampled.tasks] == iteration["items"]
         draws = in_batch_order(iteration["sampled_actions"], sampled.tokens)
-        losses = follower.imitate(imitated, IMITATION_WEIGHT)
-        losses = add_losses(losses, follower.reinforce(sampled, draws=draws))
+        losses = follower.imitate_and_reinforce(imitated, sampled, IMITATION_WEIGHT, draws=draws)
         follower.update()
-        assert losses["loss"].item() == pytest.approx(iteration["loss"], abs=LOSS)
+        allowed = max(LOSS, tolerance * number)
+        assert losses["loss"].item() == pytest.approx(iteration["loss"], abs=allowed)
     return follower
 
 

@@ -18,12 +18,13 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from ..agent_config import RolloutConfig
-from ..data.features import DeviceFeatures, expand_angles
+from ..data.features import DeviceFeatures
 from ..environments.navigation import NavigationEnvironment, Observation
 from ..environments.walk import Task
-from ..models.decoder import AttentionDecoder, DecoderState, DecoderStep, Sight
-from ..models.encoders import Encoder, Encoding, Words
+from ..models.decoder import DecoderStep
+from ..models.encoders import Words
 from ..objectives import IGNORE, imitation_loss, shaped_rewards
+from .walker import Policy, Walker
 
 Feedback = Literal["teacher", "argmax", "sample"]
 
@@ -35,15 +36,11 @@ class Batch(NamedTuple):
     tokens: NDArray[np.int64]  # (B, L), 0-padded; (B, M, L) for agents that read M texts
 
 
-class Policy(NamedTuple):
-    """The two networks that act."""
-
-    encoder: Encoder
-    decoder: AttentionDecoder
-
-
 class Rollout(NamedTuple):
-    """What was recorded in T steps of B agents; items keep the order of the batch."""
+    """What was recorded in T steps of B agents; items keep the order of the batch.
+
+    Of agents that have left the batch, actions are ignored ones and everything else is 0.
+    """
 
     imitation: Tensor  # () summed cross entropy against the teacher, nats
     hidden: Tensor  # (T, B, H) the critic's inputs
@@ -57,28 +54,6 @@ class Rollout(NamedTuple):
     steps: list[DecoderStep]  # everything else; only with ``keep_steps``
 
 
-def see(features: DeviceFeatures, observation: Observation, noise: Tensor | None = None) -> Sight:
-    """Gather what B agents see; ``noise`` (D,) multiplies every image feature."""
-    device, size = features.device, features.angle_size
-    batch, slots = observation.candidate_view.shape
-    whole = np.empty((batch, 3 + slots), dtype=np.int64)  # one transfer for all indices
-    whole[:, 0], whole[:, 1], whole[:, 2] = observation.row, observation.view, observation.count
-    whole[:, 3:] = observation.candidate_view
-    index = torch.from_numpy(whole).to(device, non_blocking=True)
-    real = np.concatenate([observation.candidate_angle, observation.pose[:, None]], axis=1)
-    angles = torch.from_numpy(real).to(device, features.dtype, non_blocking=True)
-    images = features.images(index[:, 0])
-    if noise is not None:
-        images = images * noise
-    return Sight(
-        pose=expand_angles(angles[:, -1], size, features.layout),
-        images=images,
-        angles=features.angles[index[:, 1]],
-        candidates=features.candidates(index[:, 0], index[:, 3:], angles[:, :-1], images),
-        mask=torch.arange(slots, device=device) <= index[:, 2, None],
-    )
-
-
 def rollout(
     policy: Policy,
     environment: NavigationEnvironment,
@@ -87,6 +62,7 @@ def rollout(
     feedback: Feedback,
     config: RolloutConfig,
     *,
+    taught: int = 0,
     noise: Tensor | None = None,
     encoder_sees_noise: bool = True,
     draws: ArrayLike | None = None,
@@ -96,6 +72,8 @@ def rollout(
 ) -> Rollout:
     """Walk ``batch`` until all agents have stopped, at most ``config.max_actions`` moves.
 
+    Agents that have stopped leave the batch, unless ``config.move_after_stop`` or ``keep_steps``.
+
     Args:
         policy: encoder and decoder, in train or eval mode.
         environment: left at the end of the walks; it holds the trajectories.
@@ -103,101 +81,58 @@ def rollout(
         batch: episodes and instructions.
         feedback: who chooses: the shortest path, the best score, or a draw from the policy.
         config: limits and switches.
-        noise: (D,) environment dropout, one mask for the whole batch; feature dropout is then off.
+        taught: the first so many agents follow the shortest path, whatever ``feedback`` says. They
+            alone count for the imitation loss, and everything else is recorded of the others.
+        noise: (D,) environment dropout, one mask for the whole batch, or (B, D); feature dropout is
+            then off.
         encoder_sees_noise: whether the encoder's panorama has it too.
-        draws: (>= T, B) actions in place of sampled ones.
+        draws: (>= T, B) actions in place of sampled ones, of the agents that are not taught.
         bootstrap: take one more decoder step at the end for ``last_hidden``, without gradient.
         keep_steps: return every decoder step.
         autocast: context of the forward passes.
     """
-    observation = environment.reset(batch.tasks)
     words = Words.of(batch.tokens, features.device)
-    walker = _Walker(policy, features, words, noise, encoder_sees_noise, config)
-    recorder = _Recorder(environment, config)
-    replay = None if draws is None else np.asarray(draws, dtype=np.int64)
+    walker = Walker(policy, features, words, noise, encoder_sees_noise, config)
+    stay = keep_steps or config.move_after_stop
     with autocast or nullcontext():
+        if feedback == "teacher" and walker.encoder.sees_images and not stay:
+            walker.read_ahead(environment, batch.tasks)
+        observation = environment.reset(batch.tasks)
+        recorder = _Recorder(environment, config, taught, draws)
         for t in range(config.max_actions):
-            step = walker.step(observation)
-            action = recorder.choose(
-                step, observation, feedback, None if replay is None else replay[t]
-            )
+            rows = np.arange(len(batch.tasks)) if stay else np.flatnonzero(~recorder.ended)
+            seen = observation.pick(rows)
+            step = walker.step(seen, rows, t)
+            action = recorder.choose(step, seen, feedback, rows)
             observation = recorder.move(action, observation)
             if keep_steps:
                 recorder.steps.append(step)
             if recorder.ended.all():
                 break
-        last_hidden = walker.peek(observation) if bootstrap else None
+        last_hidden = None
+        if bootstrap:
+            rows = np.arange(taught, len(batch.tasks))
+            rows = rows if stay else rows[~recorder.ended[taught:]]
+            last_hidden = recorder.spread(walker.peek(observation.pick(rows), rows), rows)
     return recorder.finish(last_hidden, features.device)
-
-
-class _Walker:
-    """The networks' side of a roll-out: encoder at the right times, decoder state."""
-
-    def __init__(
-        self,
-        policy: Policy,
-        features: DeviceFeatures,
-        words: Words,
-        noise: Tensor | None,
-        encoder_sees_noise: bool,
-        config: RolloutConfig,
-    ) -> None:
-        self.encoder, self.decoder = policy
-        self.features, self.words, self.noise = features, words, noise
-        self.encoder_sees_noise = encoder_sees_noise
-        reuse = config.reuse_text or not self.encoder.training
-        self.reuse_text = reuse and self.encoder.sees_images
-        self.text: Tensor | None = None
-        self.encoding: Encoding | None = None
-        self.state: DecoderState | None = None
-
-    def _encode(self, sight: Sight, observation: Observation) -> Encoding:
-        if self.encoding is not None and not self.encoder.sees_images:
-            return self.encoding
-        if self.reuse_text and self.text is None:
-            self.text = self.encoder.encode_text(self.words)
-        panorama = None
-        if self.encoder.sees_images:
-            panorama = sight.panorama
-            if self.noise is not None and not self.encoder_sees_noise:
-                panorama = self.features.panorama(observation.row, observation.view)
-        return self.encoder.read(self.words, panorama, self.text)
-
-    def step(self, observation: Observation) -> DecoderStep:
-        """One step at ``observation``; advances the decoder's state."""
-        sight = see(self.features, observation, self.noise)
-        self.encoding = self._encode(sight, observation)
-        if self.state is None:
-            self.state = DecoderState(self.encoding.hidden, self.encoding.cell)
-        step = self._decode(sight)
-        self.state = step.state
-        return step
-
-    def _decode(self, sight: Sight) -> DecoderStep:
-        assert self.encoding is not None
-        assert self.state is not None
-        return self.decoder(
-            sight,
-            self.state,
-            self.encoding.context,
-            self.words.padding,
-            dropped=self.noise is not None,
-        )
-
-    @torch.no_grad()
-    def peek(self, observation: Observation) -> Tensor:
-        """(B, H) hidden state of a further step, on the last text context (as the authors do)."""
-        return self._decode(see(self.features, observation, self.noise)).hidden
 
 
 class _Recorder:
     """The environment's side of a roll-out: choices, moves, rewards."""
 
-    def __init__(self, environment: NavigationEnvironment, config: RolloutConfig) -> None:
-        self.environment, self.config = environment, config
+    def __init__(
+        self,
+        environment: NavigationEnvironment,
+        config: RolloutConfig,
+        taught: int,
+        draws: ArrayLike | None,
+    ) -> None:
+        self.environment, self.config, self.taught = environment, config, taught
+        self.draws = None if draws is None else np.asarray(draws, dtype=np.int64)
         self.ended = np.zeros(len(environment.node), dtype=bool)
         self.visited = [environment.node]
         self.steps: list[DecoderStep] = []
+        self._rows: list[NDArray[np.int64]] = []
         self._hidden: list[Tensor] = []
         self._log_probs: list[Tensor] = []
         self._entropies: list[Tensor] = []
@@ -209,26 +144,43 @@ class _Recorder:
     def choose(
         self,
         step: DecoderStep,
-        observation: Observation,
+        seen: Observation,
         feedback: Feedback,
-        draw: NDArray[np.int64] | None,
+        rows: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """Actions (B,) on the host, as drawn."""
+        """Actions (B,) on the host, as drawn; those of agents that have left are stops."""
         logits = step.logits
         if self.config.forbid_revisits:
-            seen = (observation.target[:, :, None] == np.stack(self.visited, axis=1)[:, None]).any(
-                axis=2
-            )
-            logits = logits.masked_fill(torch.from_numpy(seen).to(logits.device), -torch.inf)
-        teacher = np.where(self.ended, IGNORE, observation.teacher)
-        wanted = torch.from_numpy(teacher).to(logits.device, non_blocking=True)
-        self._imitation.append(imitation_loss(step.logits, wanted))
-        self._hidden.append(step.hidden)
-        if feedback == "teacher":
-            return teacher
-        log_probs = logits.log_softmax(dim=1)  # (B, K)
-        if draw is not None:
-            action = torch.from_numpy(draw).to(logits.device)
+            places = np.stack(self.visited, axis=1)[rows, None]
+            been = (seen.target[:, :, None] == places).any(axis=2)
+            logits = logits.masked_fill(torch.from_numpy(been).to(logits.device), -torch.inf)
+        teacher = np.where(self.ended[rows], IGNORE, seen.teacher)
+        taught = int(np.searchsorted(rows, self.taught)) if self.taught else 0
+        counted = taught or len(rows)
+        if taught or not self.taught:
+            wanted = torch.from_numpy(teacher[:counted]).to(logits.device, non_blocking=True)
+            self._imitation.append(imitation_loss(step.logits[:counted], wanted))
+        action = np.full(len(self.ended), IGNORE)
+        action[rows] = teacher
+        self._rows.append(rows[taught:] - self.taught)
+        self._hidden.append(step.hidden[taught:])
+        if feedback != "teacher" and taught < len(rows):
+            drawn = None if self.draws is None else self.draws[len(self._rows) - 1]
+            free = rows[taught:]
+            action[free] = self._draw(logits[taught:], feedback, free, drawn)
+        return action
+
+    def _draw(
+        self,
+        logits: Tensor,
+        feedback: Feedback,
+        rows: NDArray[np.int64],
+        drawn: NDArray[np.int64] | None,
+    ) -> NDArray[np.int64]:
+        """Actions (b,) by the policy, which gives ``logits`` (b, K)."""
+        log_probs = logits.log_softmax(dim=1)
+        if drawn is not None:
+            action = torch.from_numpy(drawn[rows - self.taught]).to(logits.device)
         elif feedback == "argmax":
             action = log_probs.argmax(dim=1)
         else:
@@ -236,7 +188,7 @@ class _Recorder:
         self._log_probs.append(log_probs.gather(1, action.unsqueeze(1)).squeeze(1))
         if feedback == "sample":
             self._entropies.append(entropy(log_probs))
-        return action.cpu().numpy() if draw is None else draw
+        return action.cpu().numpy() if drawn is None else drawn[rows - self.taught]
 
     def move(self, action: NDArray[np.int64], observation: Observation) -> Observation:
         """Carry out ``action``, reward it, and mark who has ended."""
@@ -244,28 +196,47 @@ class _Recorder:
         if not self.config.move_after_stop:
             stopped |= self.ended
         after = self.environment.step(np.where(stopped, -1, action))
-        self._actions.append(action)
-        self._rewards.append(
-            shaped_rewards(observation.distance, after.distance, stopped, self.ended)
-        )
-        self._masks.append(~self.ended)
+        rewards = shaped_rewards(observation.distance, after.distance, stopped, self.ended)
+        self._actions.append(action[self.taught :])
+        self._rewards.append(rewards[self.taught :])
+        self._masks.append(~self.ended[self.taught :])
         self.ended = self.ended | stopped
         self.visited.append(after.node)
         return after
 
+    def spread(self, values: Tensor, rows: NDArray[np.int64]) -> Tensor:
+        """``values`` (b, ...) of the agents ``rows`` as (B, ...), zeros for the others."""
+        count = len(self.ended) - self.taught
+        if len(rows) == count:
+            return values
+        index = torch.from_numpy(rows - self.taught).to(values.device)
+        return values.new_zeros(count, *values.shape[1:]).index_copy(0, index, values)
+
+    def _stack(self, steps: list[Tensor], device: torch.device) -> Tensor:
+        """(T, B, ...) of what was recorded of those who walked; zeros for the others."""
+        if not steps:
+            return torch.empty(0, device=device)
+        count, total = len(self.ended) - self.taught, len(self._rows)
+        if all(len(rows) == count for rows in self._rows):
+            return torch.stack(steps)
+        places = np.concatenate([t * count + rows for t, rows in enumerate(self._rows)])
+        flat = torch.cat(steps)
+        index = torch.from_numpy(places).to(device)
+        whole = flat.new_zeros(total * count, *flat.shape[1:]).index_copy(0, index, flat)
+        return whole.unflatten(0, (total, count))
+
     def finish(self, last_hidden: Tensor | None, device: torch.device) -> Rollout:
-        empty = torch.empty(0, device=device)
         rewards = torch.from_numpy(np.stack(self._rewards)).to(device)
         masks = torch.from_numpy(np.stack(self._masks)).to(device, torch.float32)
         return Rollout(
             imitation=torch.stack(self._imitation).sum(),
-            hidden=torch.stack(self._hidden),
-            log_probs=torch.stack(self._log_probs) if self._log_probs else empty,
-            entropies=torch.stack(self._entropies) if self._entropies else empty,
+            hidden=self._stack(self._hidden, device),
+            log_probs=self._stack(self._log_probs, device),
+            entropies=self._stack(self._entropies, device),
             rewards=rewards,
             masks=masks,
             actions=np.stack(self._actions),
-            ended=self.ended,
+            ended=self.ended[self.taught :],
             last_hidden=last_hidden,
             steps=self.steps,
         )

@@ -22,8 +22,9 @@ from ..models.encoders import Words
 from ..models.speaker import PathFeatures
 from .follower import Follower
 from .frontier import STOP, Frontier, Scores, SearchPath, State, StateId
-from .rollout import Batch, see
+from .rollout import Batch
 from .speaker import Speaker
+from .walker import see
 
 MAX_EXPANSIONS = 300
 

@@ -20,8 +20,9 @@ from ..environments.walk import Task
 from ..models.speaker import PathFeatures, SpeakerDecoder, SpeakerEncoder
 from ..runtime.distributed import reduce_mean
 from ..runtime.precision import Precision
-from .rollout import Batch, see
+from .rollout import Batch
 from .updates import Updater
+from .walker import see
 
 STOP_TEST_EVERY = 8  # words between two tests whether all texts have ended
 

@@ -5,7 +5,7 @@ row, so that they can be gathered on the device.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -50,6 +50,17 @@ class Observation:
     candidate_angle: NDArray[np.float32]  # (B, K, 4) encoded, zeros for STOP and padding
     teacher: IntArray  # (B,) index of the candidate on the shortest path, STOP at the goal
     distance: FloatArray  # (B,) meters to the goal
+
+    def pick(self, rows: IntArray) -> "Observation":
+        """What the agents ``rows`` see; K is cut to the largest of theirs."""
+        if len(rows) == len(self.node):
+            return self
+        most = int(self.count[rows].max(initial=0)) + 1
+        wide = ("mask", "target", "candidate_view", "candidate_angle")
+        parts = {field.name: getattr(self, field.name)[rows] for field in fields(self)}
+        return Observation(
+            **{name: part[:, :most] if name in wide else part for name, part in parts.items()}
+        )
 
 
 class CandidateDetails(NamedTuple):

@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from .products import multiply
+
 Steps = list[tuple[Tensor, Tensor]]
 _pending: dict[int, tuple[Tensor, Steps]] = {}
 
@@ -25,7 +27,7 @@ class _DeferredProduct(torch.autograd.Function):
     def forward(ctx: Any, inputs: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(inputs)
         ctx.weight = weight
-        return inputs @ weight.t()
+        return multiply(inputs, weight)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, None]:
@@ -34,7 +36,9 @@ class _DeferredProduct(torch.autograd.Function):
             torch.autograd.Variable._execution_engine.queue_callback(_add_up)
         _, steps = _pending.setdefault(id(weight), (weight, []))
         steps.append((inputs.flatten(0, -2), gradient.flatten(0, -2)))
-        return (gradient @ weight if ctx.needs_input_grad[0] else None), None
+        return (
+            multiply(gradient, weight, transposed=True) if ctx.needs_input_grad[0] else None
+        ), None
 
 
 def _add_up() -> None:
@@ -53,10 +57,14 @@ def linear(inputs: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor
     It is then added to ``weight.grad`` as `backward` ends; `torch.autograd.grad` does not see it.
     """
     device = inputs.device.type
-    plain = device != "cpu" or torch.is_autocast_enabled(device) or not torch.is_grad_enabled()
-    if plain or not weight.requires_grad or weight.dtype != torch.float32:
+    if device != "cpu" or torch.is_autocast_enabled(device) or weight.dtype != torch.float32:
         return F.linear(inputs, weight, bias)
-    product = _DeferredProduct.apply(inputs, weight)
+    if not torch.is_grad_enabled():
+        product = multiply(inputs, weight)
+    elif weight.requires_grad:
+        product = _DeferredProduct.apply(inputs, weight)
+    else:
+        return F.linear(inputs, weight, bias)
     return product if bias is None else product + bias
 
 
@@ -73,7 +81,7 @@ class DeferredLSTMCell(nn.LSTMCell):
     def forward(  # type: ignore[override]
         self, input: Tensor, hx: tuple[Tensor, Tensor]
     ) -> tuple[Tensor, Tensor]:
-        if input.device.type != "cpu" or not torch.is_grad_enabled():
+        if input.device.type != "cpu":
             return super().forward(input, hx)
         hidden, cell = hx
         gates = linear(input, self.weight_ih, self.bias_ih)

@@ -32,8 +32,9 @@ class FeatureDropout(nn.Module):
         count = features.numel()
         words = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
         bits = words.view(torch.int16)[:count].view(features.shape)
-        kept = (bits >= dropped - LEVELS // 2).to(features.dtype)
-        return features * kept.mul_(LEVELS / (LEVELS - dropped))
+        # Comparing floats is many times as fast as comparing 16-bit integers.
+        kept = bits.float().ge_(dropped - LEVELS // 2).mul_(LEVELS / (LEVELS - dropped))
+        return features * kept.to(features.dtype)
 
     def extra_repr(self) -> str:
         return f"p={self.p}"

@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from .deferred import linear
 from .prevalent import PrevalentModel
+from .recurrence import ragged_lstm
+from .transformer import Packing
 
 
 class Words(NamedTuple):
@@ -39,6 +39,18 @@ class Words(NamedTuple):
     def pick(self, rows: Tensor) -> Words:
         """The texts ``rows``."""
         return Words(self.ids[rows], self.padding[rows], self.lengths[rows.cpu()])
+
+    def cut(self) -> Words:
+        """The same without the columns that are padding in every text."""
+        longest = int(self.lengths.max())
+        return Words(self.ids[:, :longest], self.padding[:, :longest], self.lengths)
+
+    def packing(self) -> Packing:
+        """Places of the words, found on the CPU."""
+        batch, length = self.ids.shape
+        there = torch.arange(length) < self.lengths.unsqueeze(1)
+        places = there.flatten().nonzero().squeeze(1)
+        return Packing(places.to(self.ids.device, non_blocking=True), batch, length)
 
 
 class Encoding(NamedTuple):
@@ -87,8 +99,9 @@ class Encoder(nn.Module):
 
 def run_lstm(lstm: nn.LSTM, inputs: Tensor, words: Words) -> tuple[Tensor, Tensor, Tensor]:
     """Outputs (B, T, K) and last states (B, K) twice, the backward direction first."""
-    if inputs.device.type == "cpu" and torch.is_grad_enabled() and lstm.weight_hh_l0.requires_grad:
-        return _unrolled(lstm, inputs, words)
+    device = inputs.device.type
+    if device == "cpu" and inputs.dtype == torch.float32 and not torch.is_autocast_enabled(device):
+        return ragged_lstm(lstm, inputs, words.lengths)
     return packed_lstm(lstm, inputs, words)
 
 
@@ -98,37 +111,6 @@ def packed_lstm(lstm: nn.LSTM, inputs: Tensor, words: Words) -> tuple[Tensor, Te
     packed_outputs, (hidden, cell) = lstm(packed)
     outputs, _ = pad_packed_sequence(packed_outputs, batch_first=True, total_length=inputs.shape[1])
     return outputs, _backward_first(hidden), _backward_first(cell)
-
-
-def _unrolled(lstm: nn.LSTM, inputs: Tensor, words: Words) -> tuple[Tensor, Tensor, Tensor]:
-    """`run_lstm` word by word, with the weights' gradients computed once for all words.
-
-    PyTorch's packed LSTM adds a gradient as large as the weights for every word on a CPU.
-    """
-    size = lstm.hidden_size
-    valid = torch.arange(inputs.shape[1]) < words.lengths.unsqueeze(1)
-    masks = [column.unsqueeze(1) for column in valid.unbind(dim=1)]
-    outputs, last = [], []
-    for suffix in ("_reverse", "") if lstm.bidirectional else ("",):
-        input_weight, weight, input_bias, bias = (
-            getattr(lstm, f"{name}_l0{suffix}")
-            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
-        )
-        gates = F.linear(inputs, input_weight, input_bias + bias).unbind(dim=1)
-        hidden = cell = inputs.new_zeros(len(inputs), size)
-        said: list[Tensor] = [hidden] * len(gates)
-        order = range(len(gates))
-        for t in order if not suffix else reversed(order):
-            take, keep, new, show = (gates[t] + linear(hidden, weight)).chunk(4, dim=1)
-            moved = keep.sigmoid() * cell + take.sigmoid() * new.tanh()
-            spoken = show.sigmoid() * moved.tanh()
-            said[t] = spoken * masks[t]
-            hidden = torch.where(masks[t], spoken, hidden)
-            cell = torch.where(masks[t], moved, cell)
-        outputs.append(torch.stack(said, dim=1))
-        last.append((hidden, cell))
-    hiddens, cells = zip(*last, strict=True)
-    return torch.cat(outputs[::-1], dim=2), torch.cat(hiddens, dim=1), torch.cat(cells, dim=1)
 
 
 def _backward_first(states: Tensor) -> Tensor:
@@ -223,7 +205,7 @@ class BertEncoder(LSTMEncoder):
 
     def encode_text(self, words: Words) -> Tensor:
         with torch.no_grad():
-            return self.bert.encode_text(words.ids, ~words.padding)
+            return encode_words(self.bert, words)
 
     def forward(
         self, words: Words, panorama: Tensor | None = None, text: Tensor | None = None
@@ -231,7 +213,7 @@ class BertEncoder(LSTMEncoder):
         text = self.encode_text(words) if text is None else text
         if self.sees_images and panorama is not None:
             with torch.no_grad():
-                text = self.bert.fuse(text, ~words.padding, panorama)
+                text = fuse_words(self.bert, text, words, panorama)
         return self.encode(text if self.linear_in is None else self.linear_in(text), words)
 
 
@@ -288,7 +270,9 @@ class DicEncoder(Encoder):
     def encode_text(self, words: Words) -> Tensor:
         """(B, T, d) of the text layers; no graph is built where no gradient would be used."""
         with torch.set_grad_enabled(self._text_is_trained):
-            return self.bert.encode_text(words.ids, ~words.padding)
+            if not self.top_lstm:  # the decoder then sees the transformer's padding
+                return self.bert.encode_text(words.ids, ~words.padding)
+            return encode_words(self.bert, words)
 
     def forward(
         self, words: Words, panorama: Tensor | None = None, text: Tensor | None = None
@@ -298,7 +282,10 @@ class DicEncoder(Encoder):
         if self.sees_images and panorama is not None:
             trained = torch.is_grad_enabled() and self.bert.config.update_cross
             with torch.set_grad_enabled(trained):
-                states = self.bert.fuse(states, ~words.padding, panorama)
+                if self.top_lstm:
+                    states = fuse_words(self.bert, states, words, panorama)
+                else:
+                    states = self.bert.fuse(states, ~words.padding, panorama)
         pooled = None if self.top_lstm else self.bert.pooler(states)
         if self.reverse_input:
             states = reverse_words(states, words)
@@ -310,6 +297,19 @@ class DicEncoder(Encoder):
         if cell.shape[1] != self.hidden_size:
             cell = self.encoder_lstm2decoder_ct(cell)
         return Encoding(self.drop(outputs), start, cell)
+
+
+def encode_words(bert: PrevalentModel, words: Words) -> Tensor:
+    """(B, T, d) of the text layers, which do not compute the padding; it becomes zeros."""
+    packing = words.packing()
+    return packing.unpack(bert.encode_text(words.ids, ~words.padding, packing))
+
+
+def fuse_words(bert: PrevalentModel, text: Tensor, words: Words, panorama: Tensor) -> Tensor:
+    """``text`` (B, T, d) after attending to ``panorama`` (B, 36, F); the padding becomes zeros."""
+    packing = words.packing()
+    fused = bert.fuse(packing.pack(text), ~words.padding, panorama, packing)
+    return packing.unpack(fused)
 
 
 def reverse_words(states: Tensor, words: Words) -> Tensor:

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from prevalent.agents.rollout import Policy
+from prevalent.agents.walker import Policy
 from prevalent.data.results import Reference
 from prevalent.data.scores import score_results
 from prevalent.objectives import actor_critic_loss
@@ -147,6 +147,7 @@ def test_both_behaviors_after_a_stop_and_all_normalisations_are_reproduced(recor
                 feedback,
                 draws=draws_of(section),
                 bootstrap="rl_loss" in section,
+                keep_steps=True,  # the script has a row for every agent
             )
             check_rollout(recorded, name, follower, rolled)
             if "rl_loss" in section:

@@ -1,0 +1,154 @@
+"""An LSTM over texts of unlike length for training on a CPU.
+
+PyTorch's own adds, for every word, a gradient as large as the weights and builds a dozen graph
+nodes. Here one node runs a whole direction, padding is not computed, and the gradient of each
+weight is one product over all words.
+"""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from .products import multiply
+
+
+class Ragged(NamedTuple):
+    """N words of B texts, step by step; within a step the longest texts come first."""
+
+    sizes: list[int]  # (T,) texts that have a word at each step, falling
+    places: Tensor  # (N,) of the words in B*T
+    mirrored: Tensor  # (N,) the same for the words of each text from its last to its first
+    order: Tensor  # (B,) texts, the longest first
+
+    @classmethod
+    def of(cls, lengths: Tensor, width: int) -> Ragged:
+        """Of texts with ``lengths`` (B,) >= 1, padded to ``width`` words."""
+        sorted_lengths, order = lengths.sort(descending=True, stable=True)
+        steps = torch.arange(int(sorted_lengths[0])).unsqueeze(1)  # (T, 1)
+        there = steps < sorted_lengths  # (T, B)
+        rows = order * width
+        places = (rows + steps)[there]
+        mirrored = (rows + sorted_lengths - 1 - steps)[there]
+        return cls(there.sum(dim=1).tolist(), places, mirrored, order)
+
+
+class _Direction(torch.autograd.Function):
+    """(N, K) outputs and (B, K) last states of an LSTM over (N, d) words in the order of `Ragged`.
+
+    Texts keep the order of their lengths.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        words: Tensor,
+        input_weight: Tensor,
+        weight: Tensor,
+        bias: Tensor,
+        sizes: list[int],
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        width, uses = weight.shape[1], len(sizes)
+        gates = torch.addmm(bias, words, input_weight.t())
+        outputs, cells, squashed = (words.new_empty(len(words), width) for _ in range(3))
+        last_hidden, last_cell = words.new_empty(2, sizes[0], width).unbind(0)
+        end = start = before = 0
+        for t, size in enumerate(sizes):
+            start, end = end, end + size
+            own = gates[start:end]
+            if t:
+                own += multiply(outputs[before : before + size], weight, uses=uses)
+            take, keep, new, show = own.chunk(4, dim=1)
+            own[:, : 2 * width].sigmoid_()
+            new.tanh_()
+            show.sigmoid_()
+            cell = torch.mul(take, new, out=cells[start:end])
+            if t:
+                cell.addcmul_(keep, cells[before : before + size])
+            torch.mul(show, torch.tanh(cell, out=squashed[start:end]), out=outputs[start:end])
+            before = start
+            after = sizes[t + 1] if t + 1 < len(sizes) else 0
+            last_hidden[after:size] = outputs[start + after : end]
+            last_cell[after:size] = cell[after:]
+        ctx.save_for_backward(words, input_weight, weight, gates, outputs, cells, squashed)
+        ctx.sizes = sizes
+        return outputs, last_hidden, last_cell
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        words, input_weight, weight, gates, outputs, cells, squashed = ctx.saved_tensors
+        sizes, width = ctx.sizes, weight.shape[1]
+        on_outputs, on_hidden, on_cell = gradients
+        take, keep, new, show = gates.chunk(4, dim=1)
+        previous = _shifted(sizes)
+        first = sizes[0]
+        # What a unit of gradient on the cell (three gates) or the output (the fourth) is on a gate.
+        slopes = torch.empty_like(gates)
+        torch.mul(take * (1 - take), new, out=slopes[:, :width])
+        slopes[:first, width : 2 * width] = 0
+        later = keep[first:]
+        torch.mul(later * (1 - later), cells[previous], out=slopes[first:, width : 2 * width])
+        torch.mul(1 - new.square(), take, out=slopes[:, 2 * width : 3 * width])
+        torch.mul(show * (1 - show), squashed, out=slopes[:, 3 * width :])
+        to_cell = show * (1 - squashed.square())
+        hidden, cell = torch.empty_like(on_hidden), torch.empty_like(on_cell)
+        end = len(words)
+        for t in reversed(range(len(sizes))):
+            size = sizes[t]
+            after = sizes[t + 1] if t + 1 < len(sizes) else 0
+            start = end - size
+            hidden[after:size], cell[after:size] = on_hidden[after:size], on_cell[after:size]
+            on_output = hidden[:size].add_(on_outputs[start:end])
+            on_cells = cell[:size].addcmul_(on_output, to_cell[start:end])
+            own = slopes[start:end]
+            own.view(size, 4, width)[:, :3].mul_(on_cells.unsqueeze(1))
+            own[:, 3 * width :].mul_(on_output)
+            on_cells.mul_(keep[start:end])
+            if t:
+                hidden[:size] = multiply(own, weight, transposed=True, uses=len(sizes))
+            end = start
+        on_words = slopes @ input_weight if ctx.needs_input_grad[0] else None
+        on_weight = slopes[first:].t() @ outputs[previous]
+        return on_words, slopes.t() @ words, on_weight, slopes.sum(dim=0), None
+
+
+def _shifted(sizes: list[int]) -> Tensor:
+    """Places (N - B,) of the word before, for every word that is not the first of its text."""
+    places, start = [], 0
+    for size, after in pairwise(sizes):
+        places.append(torch.arange(start, start + after))
+        start += size
+    return torch.cat(places) if places else torch.zeros(0, dtype=torch.long)
+
+
+def ragged_lstm(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One LSTM layer over ``inputs`` (B, T, d) on a CPU.
+
+    Returns:
+        Outputs (B, T, K), zeros at the padding, and the last states (B, K) twice, in which the
+        backward direction comes first.
+    """
+    batch, length = inputs.shape[:2]
+    ragged = Ragged.of(lengths, length)
+    flat, unsorted = inputs.flatten(0, 1), ragged.order.argsort()
+    suffixes = ("", "_reverse") if lstm.bidirectional else ("",)
+    outputs, states = [], []
+    for suffix in suffixes:
+        places = ragged.mirrored if suffix else ragged.places
+        input_weight, weight, input_bias, bias = (
+            getattr(lstm, f"{name}_l0{suffix}")
+            for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
+        )
+        said, *last = _Direction.apply(
+            flat.index_select(0, places), input_weight, weight, input_bias + bias, ragged.sizes
+        )
+        padded = said.new_zeros(batch * length, said.shape[1]).index_copy(0, places, said)
+        outputs.append(padded.view(batch, length, -1))
+        states.append([state.index_select(0, unsorted) for state in last])
+    hidden, cell = (torch.cat(parts, dim=1) for parts in zip(*states[::-1], strict=True))
+    return torch.cat(outputs, dim=2), hidden, cell
