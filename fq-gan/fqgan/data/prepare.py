@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -308,8 +309,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Run ``fqgan prepare cifar10 --data-dir data/cifar``."""
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in {"-h", "--help"}:
-        lines = [f"  {verb:<14} {(kind.__doc__ or '')}" for verb, (kind, _) in _VERBS.items()]
-        print("usage: fqgan prepare WHAT ...\n\n" + "\n".join(lines))
+        alike: dict[type, list[str]] = {}
+        for verb, (kind, _) in _VERBS.items():
+            alike.setdefault(kind, []).append(verb)
+        print("usage: fqgan prepare WHAT ...\n")
+        for kind, verbs in alike.items():
+            names = textwrap.fill(", ".join(verbs), initial_indent="  ", subsequent_indent="  ")
+            print(f"{names}\n      {kind.__doc__}")
         return
     if words[0] not in _VERBS:
         raise ValueError(f"prepare {words[0]!r} is not known; choose one of {', '.join(_VERBS)}")

@@ -38,6 +38,18 @@ def _cyclegan(name: str, sha256: str, *counts: int) -> UnpairedSet:
     return UnpairedSet(url, (mirror,), counts, sha256)
 
 
+# The other sets of the same host, which the authors' script fetches too.
+OTHER_CYCLEGAN_SETS = {
+    "apple2orange": "845a191e9af8926408ea597001cd03a452e3300a1f44a79fe329b3d59f6e3eb8",
+    "cezanne2photo": "3a6c10ca21f9485862f1cbd707744b9dc258954a04631271d23a3605eeb63cff",
+    "cityscapes": "d2f6910fd056c1ee9873777ae838e7ac4a2c833598ae62a04188e5ab2f4ea036",
+    "facades": "9a31ebf3a31b9b5cd195dd5bf62e9308e00cb94604d1019e3889ac84248695c0",
+    "iphone2dslr_flower": "8fcb5e374d631b107e1d961b8c4cd0a186aa2a4ff3e279923f4c426128de7113",
+    "maps": "639534f69dbf9f36bef8d6292a7698006361221f83f0285d7c9ca78afe6e8a9e",
+    "monet2photo": "88f91b00fc228f97c9411fbf1880ec1d119c98f1722e4cfcfaa2fb35fac05b04",
+    "summer2winter_yosemite": "167fe1726807a9d22bd106b4a6c0bd7953b688af924ac1bf967439c4961e49f9",
+    "ukiyoe2photo": "02a2a2fb5ecf425ca1bf86aca7304377da64a2a1d3b86df54eb65e4068bf3b08",
+}
 SETS: dict[str, UnpairedSet] = {
     "selfie2anime": UnpairedSet(
         "https://drive.usercontent.google.com/download?id=1xOWj1UVgp6NKMT3HbPhBbtq2A4EDkghF"
@@ -56,6 +68,7 @@ SETS: dict[str, UnpairedSet] = {
     ),
     "cat2dog": UnpairedSet("http://vllab.ucmerced.edu/hylee/DRIT/datasets/cat2dog.zip"),
     "portrait": UnpairedSet("http://vllab.ucmerced.edu/hylee/DRIT/datasets/portrait.zip"),
+    **{name: _cyclegan(name, sha256) for name, sha256 in OTHER_CYCLEGAN_SETS.items()},
 }
 
 

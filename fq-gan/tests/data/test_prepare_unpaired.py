@@ -45,6 +45,15 @@ def test_a_set_is_downloaded_and_its_counts_are_compared(archive, tmp_path, monk
     assert "published" not in caplog.text
 
 
+def test_a_damaged_archive_is_not_unpacked(archive, tmp_path, monkeypatch):
+    own = UnpairedSet(archive.as_uri(), sha256="0" * 64)
+    monkeypatch.setitem(SETS, "maps", own)
+    with pytest.raises(OSError, match="damaged or another version"):
+        prepare.main(["maps", "--data-dir", str(tmp_path / "maps")])
+    assert not (tmp_path / "maps").exists()
+    assert all(len(chosen.sha256 or "0" * 64) == 64 for chosen in SETS.values())
+
+
 def test_a_host_that_is_gone_leaves_the_way_by_hand(tmp_path, monkeypatch):
     monkeypatch.setitem(SETS, "portrait", UnpairedSet("file:///nowhere/portrait.zip"))
     with pytest.raises(OSError, match=r"nowhere.*by hand and put it at .*--archive"):
