@@ -105,7 +105,10 @@ def read_options() -> argparse.Namespace:
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--worker")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.size < 48 or args.size % 4:
+        parser.error(f"--size {args.size}: the discriminators need 48 pixels or more, in fours")
+    return args
 
 
 def main() -> None:
