@@ -31,7 +31,7 @@ from plain import PlainQuantizer
 from fqgan.quantizer import FeatureQuantizer
 
 SHAPE = (64, 256, 16, 16)
-SIZES = (256, 1024)
+SIZES = (256, 1024, 4096)
 
 
 def worker(way: str, codes: int, layout: str, repeats: int) -> dict[str, Any]:
