@@ -121,6 +121,8 @@ class R2RRun(AgentRun):
     """One step for a true and an augmented batch together; False: they take turns."""
     schedule_ratio: float = -1.0
     """0 to 1: share of steps that only reinforce, the others only imitate with weight 1."""
+    eval_batch_size: int = 100
+    """Episodes that walk together in an evaluation; no walk depends on it."""
     model: FollowerConfig = field(default_factory=FollowerConfig)
     bert: ModelConfig = field(default_factory=ModelConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
@@ -131,6 +133,8 @@ class R2RRun(AgentRun):
             if getattr(self, name) < 0:
                 option = name.replace("_", "-")
                 raise ValueError(f"--{option} must not be negative, got {getattr(self, name)}")
+        if self.eval_batch_size < 1:
+            raise ValueError(f"--eval-batch-size must be at least 1, got {self.eval_batch_size}")
         if self.schedule_ratio > 1:
             raise ValueError(f"--schedule-ratio must be at most 1, got {self.schedule_ratio}")
         if self.schedule_ratio >= 0 and self.feedback != "sample":

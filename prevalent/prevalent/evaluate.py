@@ -65,7 +65,7 @@ class EvaluateConfig:
     """Try 101 shares and four ways of averaging and keep the one with the most successes."""
     one_text: bool = False
     """An agent that reads several instructions of a path reads one of them only."""
-    batch_size: int = 32
+    batch_size: int = 100
     """Episodes that walk together."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""

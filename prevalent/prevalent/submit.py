@@ -44,7 +44,7 @@ class SubmitConfig:
     """Speaker that rescores those paths: a run, a snapshot, or a file of the authors' code."""
     alpha: float = 0.5
     """Share of the speaker's score."""
-    batch_size: int = 32
+    batch_size: int = 100
     """Episodes that walk together."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""

@@ -118,7 +118,9 @@ def train_r2r(config: R2RRun) -> Follower:
                     check_finite(progress.step, loss=losses["loss"])
                     check_weights(progress.step, checkpoint.parts)
                 if evaluating:
-                    scores = evaluate_splits(follower, held_out, data, config.batch_size, world)
+                    scores = evaluate_splits(
+                        follower, held_out, data, config.eval_batch_size, world
+                    )
                     if scores:
                         logs.log(progress.step, **scores)
                     names = ["last", *update_best(progress, scores)]
