@@ -84,6 +84,60 @@ UPSTREAM_I128 = replace(
     quantizer=replace(I128.quantizer, layers=()),
     step=replace(I128.step, num_d_accumulations=8, num_g_accumulations=8),
 )
+UPSTREAM_CH64 = replace(
+    UPSTREAM_I128,
+    generator=replace(I128.generator, channels=64),
+    discriminator=replace(I128.discriminator, channels=64),
+)
+UPSTREAM_DEEP = replace(
+    UPSTREAM_I128,
+    architecture="biggan-deep",
+    init="none",
+    generator=replace(I128.generator, channels=128, latent_dim=128, depth=2),
+    discriminator=replace(I128.discriminator, channels=128, depth=2),
+)
+UPSTREAM_SAGAN = replace(
+    UPSTREAM_I128,
+    name_suffix="SAGAN_bs128x2_ema",
+    max_steps=500_456,
+    init="glorot",
+    sn_eps=1e-8,
+    generator=GeneratorConfig(latent_dim=128, shared_dim=128, attention=(64,)),
+    discriminator=DiscriminatorConfig(attention=(64,)),
+    step=replace(
+        I128.step,
+        batch_size=128,
+        num_d_accumulations=2,
+        num_g_accumulations=2,
+        adam_eps=1e-8,
+        ema_start=2000,
+    ),
+)
+UPSTREAM_SNGAN = replace(
+    UPSTREAM_SAGAN,
+    name_suffix="SNGAN",
+    max_steps=400_365,
+    use_average=False,
+    generator=GeneratorConfig(latent_dim=128, attention=()),
+    discriminator=DiscriminatorConfig(wide=False, attention=()),
+    step=StepConfig(
+        batch_size=64,
+        num_d_steps=5,
+        generator_lr=2e-4,
+        discriminator_lr=2e-4,
+        generator_betas=(0.0, 0.9),
+        discriminator_betas=(0.0, 0.9),
+    ),
+)
+UPSTREAM_C10 = replace(
+    C10,
+    name_suffix="",
+    max_steps=125_000,  # 500 epochs of 250 iterations
+    save_every=2000,
+    evaluate_every=5000,
+    quantizer=replace(C10.quantizer, layers=()),
+    step=replace(CIFAR_STEP, batch_size=50),
+)
 SMALL = BigganTrain(
     max_steps=3000,
     init="N02",
@@ -176,7 +230,12 @@ PRESETS: dict[str, tuple[str, BigganTrain]] = {
     "biggan-i64-baseline": (f"BigGAN, {TABLE}, ImageNet 64x64", without_quantizer(I64)),
     "biggan-i128": (f"FQ-BigGAN, {TABLE}, ImageNet 128x128", I128),
     "biggan-i128-baseline": (f"BigGAN, {TABLE}, ImageNet 128x128", without_quantizer(I128)),
-    "biggan-i128-upstream": ("BigGAN of BigGAN-PyTorch, batch 2048, width 96", UPSTREAM_I128),
+    "biggan-c10-upstream": ("BigGAN-PyTorch's launch_cifar_ema", UPSTREAM_C10),
+    "biggan-i128-upstream": ("BigGAN-PyTorch's launch_BigGAN_bs256x8", UPSTREAM_I128),
+    "biggan-i128-upstream-ch64": ("BigGAN-PyTorch's launch_BigGAN_ch64_bs256x8", UPSTREAM_CH64),
+    "biggan-i128-upstream-deep": ("BigGAN-PyTorch's launch_BigGAN_deep", UPSTREAM_DEEP),
+    "biggan-i128-upstream-sagan": ("BigGAN-PyTorch's launch_SAGAN_bs128x2_ema", UPSTREAM_SAGAN),
+    "biggan-i128-upstream-sngan": ("BigGAN-PyTorch's launch_SNGAN", UPSTREAM_SNGAN),
     **{
         f"biggan-c100-k{size}": (
             f"ablation, CIFAR-100: {size} codes",
