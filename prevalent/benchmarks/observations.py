@@ -5,15 +5,13 @@ views at the first visit, one dictionary per agent and step, features copied row
 re-created here on our single simulator and on plain Python tables of the graph, whichever is
 faster. Both ways end with the arrays that a decoder takes.
 
-    python benchmarks/observations.py --connectivity data/connectivity --json observations.json
+    python benchmarks/observations.py [--connectivity data/connectivity]
 """
 
 import argparse
-import json
 import math
 import os
 import statistics
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -22,15 +20,16 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from records import default_connectivity, headline, write_record
 
 from prevalent.data.features import DeviceFeatures, FeatureStore
-from prevalent.data.toy import write_toy
 from prevalent.environments.navigation import NavigationEnvironment
 from prevalent.environments.walk import Episode
 from prevalent.simulator import Graphs
 from prevalent.simulator.geometry import angle_features, angle_table
 
 HALF_ANGLE = math.radians(40)
+TARGET = 10.0  # the ratio this benchmark is held against
 
 
 class PlainEnvironment:
@@ -164,16 +163,10 @@ def measure(
     return {name: [t / (batch * args.steps) for t in own] for name, own in times.items()}
 
 
-def default_connectivity() -> Path:
-    """The real scans where they are at hand, else toy houses."""
-    real = Path(os.environ.get("PREVALENT_DATA", "data")) / "connectivity"
-    if real.is_dir():
-        return real
-    folder = Path(tempfile.gettempdir()) / "prevalent-benchmark-world"
-    if not (folder / "features.npy").is_file():
-        write_toy(folder)
-    print(f"{real} does not exist: toy houses instead of the 90 scans")
-    return folder / "connectivity"
+def compare(case: str, plain: float, ours: float) -> dict[str, Any]:
+    """Print and return one comparison of observations per second."""
+    print(f"{case}: ours {ours / plain:.1f} times as fast, target {TARGET:g}")
+    return headline(f"observations, {case}", plain, ours, "/s", ours / plain, target=TARGET)
 
 
 def main() -> None:
@@ -192,7 +185,7 @@ def main() -> None:
     shared = np.random.default_rng(0).standard_normal((64, 36, args.width), dtype=np.float32)
     store = FeatureStore([str(i) for i in range(64)], shared)
     store.rows = {graphs.long_id(n): n % 64 for n in range(len(graphs.viewpoints))}
-    rows = []
+    rows, lines = [], []
     for batch in args.batch_sizes:
         times = measure(graphs, store, tasks_of(graphs, batch, np.random.default_rng(1)), args)
         for name, own in times.items():
@@ -203,11 +196,11 @@ def main() -> None:
             rows[-1]["spread"] = spread
         speed = {name: 1 / statistics.median(own) for name, own in times.items()}
         for plain in ("plain, first visit", "plain, cached"):
-            print(f"B={batch:4} ours / {plain}: {speed['ours'] / speed[plain]:.1f}x")
-        ratio = speed["ours, collated on the CPU"] / speed["plain, cached, collated"]
-        print(f"B={batch:4} ours collated / plain cached collated: {ratio:.1f}x")
-    if args.json:
-        args.json.write_text(json.dumps(rows, indent=2))
+            lines.append(compare(f"B = {batch}, {plain}", speed[plain], speed["ours"]))
+        plain = "plain, cached, collated"
+        ours = speed["ours, collated on the CPU"]
+        lines.append(compare(f"B = {batch}, {plain}", speed[plain], ours))
+    write_record(args.json, "observations", lines, cases=rows)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,80 @@
+"""What the benchmarks share: scans to run on, floors, and the records of ``benchmarks/results``."""
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from prevalent.data.toy import write_toy
+
+
+def default_connectivity() -> Path:
+    """The real scans where they are at hand, else toy houses."""
+    real = Path(os.environ.get("PREVALENT_DATA", "data")) / "connectivity"
+    if real.is_dir():
+        return real
+    folder = Path(tempfile.gettempdir()) / "prevalent-benchmark-world"
+    if not (folder / "features.npy").is_file():
+        write_toy(folder)
+    print(f"{real} does not exist: toy houses instead of the 90 scans")
+    return folder / "connectivity"
+
+
+def headline(
+    what: str, plain: float | None, ours: float, unit: str, ratio: float, **more: float
+) -> dict[str, Any]:
+    """A row of the table of all benchmarks.
+
+    Args:
+        what: the benchmark and its case.
+        plain, ours: both ways in ``unit``; ``plain`` is None where only a bound is known.
+        unit: of the two.
+        ratio: how many times better ours is.
+        more: ``target`` (least ratio), ``floor`` (in ``unit``), ``memory_ratio``.
+    """
+    absent = {"target": None, "floor": None, "memory_ratio": None}
+    row = {"what": what, "plain": plain, "ours": ours, "unit": unit, "ratio": ratio}
+    return {**row, **absent, **more}
+
+
+def write_record(path: Path | None, title: str, rows: list[dict[str, Any]], **content: Any) -> None:
+    """Write ``rows`` and ``content`` to ``path``, ``benchmarks/results/TITLE.json`` when None."""
+    path = path or Path(__file__).parent / "results" / f"{title}.json"
+    path.parent.mkdir(exist_ok=True)
+    record = {"title": title, "headline": rows, **content, "torch": torch.__version__}
+    path.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def floor_seconds(run: Callable[[], Any]) -> float:
+    """Seconds of ``run`` if it did nothing but its matrix products, at the best speed of one."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    a, best = torch.randn(1024, 1024), math.inf
+    for _ in range(10):
+        began = time.process_time()
+        torch.mm(a, a)
+        best = min(best, time.process_time() - began)
+    return counter.get_total_flops() / (2 * 1024**3 / best)
+
+
+def own_peak() -> float:
+    """Peak resident memory of this process in MB (not ru_maxrss, which children inherit)."""
+    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    return int(found[1]) / 1024 if found else math.nan
+
+
+def peak_memory(way: str) -> float:
+    """Peak resident memory in MB of this script run anew with ``--only WAY``."""
+    words = [sys.executable, str(Path(sys.argv[0]).resolve()), *sys.argv[1:], "--only", way]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    return float(done.stdout.split()[-1])
