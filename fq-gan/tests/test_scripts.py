@@ -71,9 +71,8 @@ def test_every_row_and_its_twin_without_quantizer_has_a_script(tmp_path):
         for command in recorded(script, tmp_path)
         if "train" in command
     }
-    assert {name for name in PRESETS if name.startswith("biggan-")} - named == {
-        "biggan-i128-upstream"
-    }
+    rows = {name for name in PRESETS if name.startswith("biggan-") and "-upstream" not in name}
+    assert rows <= named
     assert {
         name
         for name in PRESETS
