@@ -11,7 +11,6 @@ Formats of agents: ``authors`` is one snapshot file of their code (NDH: two, ``N
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +26,7 @@ from .agents.dialog_exchange import (
     is_dialog_file,
 )
 from .agents.exchange import Untold, export_snapshot, import_snapshot
+from .data.json_records import read_json
 from .data.weights import (
     compare,
     find_weights,
@@ -75,7 +75,7 @@ def is_agent(source: Path) -> bool:
     if source.is_file() or (source / "snapshots").is_dir():
         return True
     description = source / "config.json"
-    return description.is_file() and "kind" in json.loads(description.read_text())
+    return description.is_file() and "kind" in read_json(description, "convert it again")
 
 
 def convert_agent(config: ConvertConfig) -> None:
@@ -124,7 +124,7 @@ def convert(config: ConvertConfig) -> PrevalentForPretraining:
         raise FileNotFoundError(f"{config.source} has no config.json beside {weights.name}")
     state = normalize_names(read_weights(weights))
     model = PrevalentForPretraining(
-        to_model_config(json.loads(config_path.read_text()), config_path)
+        to_model_config(read_json(config_path, "fetch or convert it again"), config_path)
     )
     report = compare(model, state)
     if not config.quiet:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..config import ModelConfig
 from ..data.corpus import make_toy_world
 from ..data.features import DeviceFeatures, open_store
 from ..data.instructions import Instruction, read_instructions
+from ..data.json_records import read_json
 from ..data.snapshots import load_agent, load_snapshot, read_snapshot, save_agent
 from ..data.tokenizers import WordPieceTokenizer
 from ..data.vocabulary import WordTokenizer, read_vocabulary
@@ -301,7 +301,7 @@ def read_agent_config(folder: Path, kind: str) -> dict[str, Any]:
     path = folder / "config.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} has no config.json beside its weights")
-    content = json.loads(path.read_text())
+    content = read_json(path, "train or convert it again")
     if content.get("kind") != kind:
         raise ValueError(f"{folder} holds no {kind} (its kind is {content.get('kind')!r})")
     return content

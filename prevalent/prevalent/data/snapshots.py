@@ -62,7 +62,9 @@ def read_snapshot(path: str | Path) -> dict[str, SnapshotPart]:
                 f"{path} is no agent snapshot: {name!r} lacks an epoch and a state_dict; give a "
                 "file that EnvDrop or PREVALENT saved (snap/NAME/state_dict/...)"
             )
-        state = {key.removeprefix("module."): value for key, value in part["state_dict"].items()}
+        if not isinstance(part["state_dict"], Mapping) or not isinstance(part["epoch"], int):
+            raise ValueError(f"{path} is damaged: the state_dict of {name!r} is no list of tensors")
+        state = {str(k).removeprefix("module."): v for k, v in part["state_dict"].items()}
         parts[name] = SnapshotPart(int(part["epoch"]), state, dict(part.get("optimizer", {})))
     return parts
 

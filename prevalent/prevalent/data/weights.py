@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..models.prevalent import PrevalentForPretraining
 from ..runtime.files import write_atomically
+from .json_records import read_json
 
 logger = logging.getLogger(__name__)
 WORDS = "bert.embeddings.word_embeddings.weight"
@@ -99,7 +100,7 @@ def read_weights(path: str | Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} is damaged or no weight file ({reason}); fetch it again"
         ) from None
-    if not isinstance(content, Mapping):
+    if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{path} holds a {type(content).__name__}, not named tensors")
     return dict(content)
 
@@ -122,6 +123,10 @@ def normalize_names(state: Mapping[str, Any]) -> dict[str, Tensor]:
 def compare(model: nn.Module, state: Mapping[str, Tensor]) -> TensorReport:
     """How the tensors of ``state`` fit ``model``; nothing is loaded."""
     ours = model.state_dict()
+    odd = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if odd:
+        kind = type(state[odd[0]]).__name__
+        raise ValueError(f"the weights hold {odd[0]!r}, a {kind} and no tensor; fetch them again")
     shared = [name for name in ours if name in state]
     wrong = [name for name in shared if ours[name].shape != state[name].shape]
     return TensorReport(
@@ -160,6 +165,8 @@ def list_tensors(state: Mapping[str, Tensor]) -> str:
 
 def to_model_config(plain: Mapping[str, Any], origin: str | Path) -> ModelConfig:
     """Read our ``config.json`` or the authors'; raises ``ValueError`` naming an absent key."""
+    if not isinstance(plain, Mapping):
+        raise ValueError(f"{origin} must hold a record; it is not a config of this model")
     names = [field.name for field in fields(ModelConfig)]
     keys = CONFIG_KEYS if "la_layers" in plain else {name: name for name in names}
     absent = [keys[name] for name in names if keys[name] not in plain]
@@ -226,7 +233,7 @@ def load_model(folder: str | Path) -> PrevalentForPretraining:
     if not config_path.is_file():
         raise FileNotFoundError(f"{folder} has no config.json beside {weights.name}")
     model = PrevalentForPretraining(
-        to_model_config(json.loads(config_path.read_text()), config_path)
+        to_model_config(read_json(config_path, "fetch or convert it again"), config_path)
     )
     restore(model, normalize_names(read_weights(weights)), weights)
     return model.eval()

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ..data.json_records import read_json
 from ..runtime.files import write_atomically
 from ..simulator.candidates import Candidates, candidates_of
 from ..simulator.geometry import (
@@ -190,7 +191,7 @@ def read_navigable_locs(path: Path, graphs: Graphs) -> Candidates:
     count = np.zeros(n, dtype=np.int64)
     target, view = np.full((n, k), -1, dtype=np.int32), np.full((n, k), -1, dtype=np.int16)
     heading, elevation, distance = np.zeros((3, n, k))
-    for scan, viewpoints in json.loads(path.read_text()).items():
+    for scan, viewpoints in read_json(path, "have it made again").items():
         for name, (neighbors, _) in viewpoints.items():
             node = graphs.node(scan, name)
             ahead = [graphs.node(scan, other) for other in neighbors]
