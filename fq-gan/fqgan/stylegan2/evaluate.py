@@ -247,16 +247,21 @@ def measured_separability(
     own = tuple(torch.cat(column) for column in zip(*parts, strict=True))
     ranks = distributed.gather_objects(own)
     z, w, said = (torch.cat(column) for column in zip(*ranks, strict=True))
-    return {"ls_z": separability(z, said).score, "ls_w": separability(w, said).score}
+    return {
+        "ls_z": separability(z, said).score,
+        "ls_w": separability(w, said).score,
+        "ls_attributes": len(classifiers),  # published figures are of 40
+    }
 
 
 def read_classifiers(folder: str, device: torch.device) -> list[Snapshot]:
     """The attribute classifiers of ``folder``; raises ``FileNotFoundError`` where it has none."""
-    paths = sorted(Path(folder).glob("*.pkl")) if folder else []
+    # The authors' folder has their other networks for metrics too.
+    paths = sorted(Path(folder).glob("*classifier*.pkl")) if folder else []
     if not paths:
         raise FileNotFoundError(
             f"ls needs --classifiers, a folder with the attribute classifiers of the StyleGAN "
-            f"authors (celebahq-classifier-NN-NAME.pkl); {folder or 'none'} holds no .pkl"
+            f"authors (celebahq-classifier-NN-NAME.pkl); {folder or 'none'} holds none of them"
         )
     found = [load_snapshot(path) for path in paths]
     for path, snapshot in zip(paths, found, strict=True):

@@ -59,8 +59,8 @@ def test_the_five_path_lengths_come_without_a_data_set(tmp_path):
 
 def test_separability_asks_every_classifier(run_dir, monkeypatch, tmp_path):
     networks = tiny_stylegan2("run").networks(1)
-    for name in ("00-male", "01-smiling"):
-        (tmp_path / f"celebahq-classifier-{name}.pkl").write_bytes(b"")
+    for name in ("celebahq-classifier-00-male", "celebahq-classifier-01-smiling", "vgg16"):
+        (tmp_path / f"{name}.pkl").write_bytes(b"")
     asked = []
 
     def load(path: Path) -> Snapshot:
@@ -82,6 +82,17 @@ def test_separability_asks_every_classifier(run_dir, monkeypatch, tmp_path):
     assert asked == ["celebahq-classifier-00-male.pkl", "celebahq-classifier-01-smiling.pkl"]
     assert found["ls_z"] >= 1
     assert found["ls_w"] >= 1
+    assert found["ls_attributes"] == 2
+
+
+def test_a_classifier_that_lacks_a_variable_is_refused(monkeypatch, tmp_path):
+    (tmp_path / "celebahq-classifier-00-male.pkl").write_bytes(b"")
+    networks = tiny_stylegan2("run").networks(1)
+    report = Report("D", {}, ("output.bias",), (), ())
+    snapshot = Snapshot(networks, None, build_discriminator(networks), None, 0.0, [report])
+    monkeypatch.setattr(module, "load_snapshot", lambda path: snapshot)
+    with pytest.raises(ValueError, match=r"00-male\.pkl does not fit.*output\.bias"):
+        read_classifiers(str(tmp_path), torch.device("cpu"))
 
 
 def test_precision_and_recall_take_all_images_of_vgg(run_dir, monkeypatch):
@@ -119,7 +130,7 @@ def test_weights_that_are_missing_are_named(run_dir, tmp_path, monkeypatch):
         evaluate(config("ppl_wend"))
     with pytest.raises(FileNotFoundError, match="ls needs --classifiers"):
         evaluate(config("ls"))
-    with pytest.raises(FileNotFoundError, match=r"holds no .pkl"):
+    with pytest.raises(FileNotFoundError, match="holds none of them"):
         read_classifiers(str(tmp_path), torch.device("cpu"))
 
 
