@@ -1,4 +1,4 @@
-"""``--help`` of a preset, one group of options at a time: all of them are too many to read."""
+"""``--help`` of a command, one group of options at a time: all of them are too many to read."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ def show_help(prog: str, config: Any, argv: Sequence[str]) -> None:
     """Print what ``--help``, ``--help GROUP`` or ``--help all`` asks for, and exit, if it is there.
 
     Args:
-        prog: the command, with its preset.
-        config: the preset, a dataclass in which groups of options are dataclasses too.
-        argv: the words behind the preset.
+        prog: the command, with its preset where it takes one.
+        config: its defaults, a dataclass in which groups of options are dataclasses too.
+        argv: the words behind ``prog``.
 
     Raises:
         ValueError: there is no such group.
@@ -24,7 +24,8 @@ def show_help(prog: str, config: Any, argv: Sequence[str]) -> None:
     places = [i for i, word in enumerate(argv) if word in HELP]
     if not places:
         return
-    topic = argv[places[0] + 1] if len(argv) > places[0] + 1 else ""
+    topic = "".join(argv[places[0] + 1 : places[0] + 2])
+    topic = "" if topic.startswith("-") else topic
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     groups = [name for name, value in values.items() if dataclasses.is_dataclass(value)]
     hidden = {

@@ -13,6 +13,7 @@ LAYERS = [
         "quantizer",
         "quantizer_options",
         "checks",
+        "option_help",
         "ema",
         "metrics",
         "safe_load",
@@ -26,7 +27,7 @@ LAYERS = [
     ("data",),
     ("scoring", "sheets", "plots", "latents", "progress", "codebook", "pictures"),
     FAMILIES,
-    ("config", "families", "gallery", "explorer", "page", "option_help"),
+    ("config", "families", "gallery", "explorer", "page"),
     (),  # the commands: every other module of the package
     ("__main__",),
 ]

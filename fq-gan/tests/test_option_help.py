@@ -6,17 +6,19 @@ from dataclasses import fields, is_dataclass
 import pytest
 
 from fqgan.config import PRESETS
+from fqgan.families import evaluate, sample
 from fqgan.option_help import show_help
 from fqgan.train import main
 
 READABLE = 35
+OPTION = r"(?m)^[│| ]*--([\w.-]+)(?:,| [A-Z{\[])"
 
 
 def options_shown(capsys, preset, *topic):
     with pytest.raises(SystemExit) as ended:
         main([preset, "--help", *topic])
     assert ended.value.code == 0
-    return set(re.findall(r"(?m)^[│| ]*--([\w.-]+)(?:,| [A-Z{\[])", capsys.readouterr().out))
+    return set(re.findall(OPTION, capsys.readouterr().out))
 
 
 @pytest.mark.parametrize("preset", ["smoke", "ugatit-smoke", "stylegan2-smoke"])
@@ -30,6 +32,18 @@ def test_every_option_is_in_a_part_that_can_be_read(capsys, preset):
         expected |= {f"{group}.{f.name}" for f in fields(getattr(config, group))}
     assert set().union(*parts) == {name.replace("_", "-") for name in expected}
     assert options_shown(capsys, preset, "all") == set().union(*parts)
+
+
+@pytest.mark.parametrize("family", ["biggan", "stylegan2"])
+@pytest.mark.parametrize("command", [sample, evaluate])
+def test_sampling_and_scoring_show_their_groups_too(capsys, family, command):
+    shown = {}
+    for topic in ((), ("all",)):
+        with pytest.raises(SystemExit):
+            command([family, "--help", *topic])
+        shown[topic] = set(re.findall(OPTION, capsys.readouterr().out))
+    assert len(shown[()]) <= READABLE
+    assert shown[()] <= shown["all",]
 
 
 def test_an_unknown_group_is_named():
