@@ -37,9 +37,7 @@ def test_the_sizes_of_networks_are_noted(tmp_path):
 
 def test_a_metric_that_the_features_do_not_give_is_named():
     require_best_metric("fid", {"fid": 1.0}, "random")
-    with pytest.raises(
-        ValueError, match=r"inception_score .*features random \(fid\)"
-    ):
+    with pytest.raises(ValueError, match=r"inception_score .*features random \(fid\)"):
         require_best_metric("inception_score", {"fid": 1.0}, "random")
 
 
