@@ -2,7 +2,8 @@
 
 A step of a walk multiplies some twenty rows with megabytes of weights. On a CPU that is bound by
 reading the weights, and oneDNN's own layout of them reads up to three times as fast as a plain
-matrix; it pays from the third or fourth product on.
+matrix; it pays from the third or fourth product on. The layout is chosen by sizes alone, never by
+what came before, so that a continued run computes what an uninterrupted one does.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ from torch import Tensor
 from torch.utils.weak import WeakIdKeyDictionary
 
 WORTHWHILE = 2**17  # numbers in a weight; smaller ones stay in the cache anyway
-FIRST_USES = 3  # products with a plain matrix before it is laid out
 ROWS = 32  # what the layout is made for; it serves any number
 
 _native = getattr(torch.ops, "mkldnn", None)
@@ -28,25 +28,23 @@ AVAILABLE = (
 @dataclass
 class _Layout:
     version: int  # of the weight it was made of
-    uses: int = 0
-    tensor: Tensor | None = None
+    tensor: Tensor
 
 
 _layouts = WeakIdKeyDictionary()  # weight -> its layout and that of its transpose
 
 
-def multiply(inputs: Tensor, weight: Tensor, *, transposed: bool = False, uses: int = 1) -> Tensor:
+def multiply(inputs: Tensor, weight: Tensor, *, transposed: bool = False) -> Tensor:
     """``inputs`` (..., i) times the transpose of ``weight`` (o, i), outside of autograd.
 
     Args:
         inputs: any number of rows.
         weight: a layout of it is kept until it changes.
         transposed: ``inputs`` (..., o) times ``weight`` itself instead.
-        uses: how many such products are to come at least.
     """
-    layout = _layout(weight, transposed, uses) if _is_suitable(inputs, weight) else None
-    if layout is None:
+    if not _is_suitable(inputs, weight):
         return inputs @ (weight if transposed else weight.t())
+    layout = _layout(weight, transposed)
     return torch.ops.mkldnn._linear_pointwise(inputs, layout, None, "none", [], "")
 
 
@@ -61,13 +59,11 @@ def _is_suitable(inputs: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _layout(weight: Tensor, transposed: bool, uses: int) -> Tensor | None:
+def _layout(weight: Tensor, transposed: bool) -> Tensor:
     known = _layouts.setdefault(weight, {})
     found = known.get(transposed)
     if found is None or found.version != weight._version:
-        found = known[transposed] = _Layout(weight._version)
-    found.uses += uses
-    if found.tensor is None and found.uses > FIRST_USES:
         plain = weight.detach().t().contiguous() if transposed else weight.detach()
-        found.tensor = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS)
+        laid_out = torch.ops.mkldnn._reorder_linear_weight(plain, ROWS)
+        found = known[transposed] = _Layout(weight._version, laid_out)
     return found.tensor

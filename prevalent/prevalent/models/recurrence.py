@@ -52,7 +52,7 @@ class _Direction(torch.autograd.Function):
         bias: Tensor,
         sizes: list[int],
     ) -> tuple[Tensor, Tensor, Tensor]:
-        width, uses = weight.shape[1], len(sizes)
+        width = weight.shape[1]
         gates = torch.addmm(bias, words, input_weight.t())
         outputs, cells, squashed = (words.new_empty(len(words), width) for _ in range(3))
         last_hidden, last_cell = words.new_empty(2, sizes[0], width).unbind(0)
@@ -61,7 +61,7 @@ class _Direction(torch.autograd.Function):
             start, end = end, end + size
             own = gates[start:end]
             if t:
-                own += multiply(outputs[before : before + size], weight, uses=uses)
+                own += multiply(outputs[before : before + size], weight)
             take, keep, new, show = own.chunk(4, dim=1)
             own[:, : 2 * width].sigmoid_()
             new.tanh_()
@@ -110,7 +110,7 @@ class _Direction(torch.autograd.Function):
             own[:, 3 * width :].mul_(on_output)
             on_cells.mul_(keep[start:end])
             if t:
-                hidden[:size] = multiply(own, weight, transposed=True, uses=len(sizes))
+                hidden[:size] = multiply(own, weight, transposed=True)
             end = start
         on_words = slopes @ input_weight if ctx.needs_input_grad[0] else None
         on_weight = slopes[first:].t() @ outputs[previous]
