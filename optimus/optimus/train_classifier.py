@@ -95,6 +95,7 @@ def train_all(config: ClassifierConfig) -> dict[str, Any]:
         tokenizers = build_tokenizers(config.model, lambda: task_lines(config), run_dir)
         train_set, test_set = load_examples(config, tokenizers)
         scores: dict[str, dict[str, float]] = {}
+        vectors = TrainingVectors(config, world)
         for amount in config.amounts:
             chosen = sample_examples(train_set, amount, config.sample_seed)
             for seed in config.seeds:
@@ -104,7 +105,7 @@ def train_all(config: ClassifierConfig) -> dict[str, Any]:
                 done = path.is_file()
                 barrier()
                 if not done:
-                    model = train(config, trial, tokenizers, chosen, world, stop)
+                    model = train(config, trial, tokenizers, chosen, world, stop, vectors=vectors)
                     predictions, features = predict(config, model, test_set, world)
                     found = task_scores(test_set.metric, predictions, test_set.labels)
                     if world.is_main:
@@ -127,6 +128,8 @@ def train(
     examples: Examples,
     world: World,
     stop: StopSignal,
+    *,
+    vectors: TrainingVectors,
 ) -> SentenceClassifier:
     """Train one classifier, continuing from the newest checkpoint in its folder."""
     folder = config.run_dir / trial.folder
@@ -148,7 +151,7 @@ def train(
     optimizer = build_adamw(groups, kind=config.optimizer.kind, lr=config.optimizer.lr)
     amp = MixedPrecision(config.precision, world.device)
     model, optimizer = amp.prepare(model, optimizer)
-    fixed = pooled_vectors(config, model, examples, world) if model.frozen else None
+    fixed = vectors.of(model, examples) if model.frozen else None
     network, progress = wrap(_Step(model), world), Progress()
     means = RunningMeans(("loss",), world.device)
     state: dict[str, Any] = {"model": trained, "optimizer": optimizer, "amp": amp}
@@ -223,6 +226,26 @@ def build_classifier(
     ).train()
 
 
+class TrainingVectors:
+    """The pooled vectors of a fixed encoder's training examples.
+
+    A pre-trained encoder is the same for every seed and so encodes an amount of labels once.
+    """
+
+    def __init__(self, config: ClassifierConfig, world: World) -> None:
+        self.config, self.world = config, world
+        self.examples: Examples | None = None
+        self.vectors: Tensor | None = None
+
+    def of(self, model: SentenceClassifier, examples: Examples) -> Tensor:
+        """(N, H) for the N ``examples``."""
+        known = bool(self.config.model.init) and self.examples is examples
+        if self.vectors is None or not known:
+            self.vectors = pooled_vectors(self.config, model, examples, self.world)
+            self.examples = examples
+        return self.vectors
+
+
 @torch.no_grad()
 def pooled_vectors(
     config: ClassifierConfig, model: SentenceClassifier, examples: Examples, world: World
@@ -234,14 +257,15 @@ def pooled_vectors(
     training = model.training
     model.eval()
     amp = MixedPrecision(config.precision, world.device)
+    order = np.argsort([len(ids) for ids in examples.ids], kind="stable")  # little padding
     rows = []
-    for start_at in range(0, len(examples), ENCODE_BATCH):
-        chosen = np.arange(start_at, min(start_at + ENCODE_BATCH, len(examples)))
+    for start_at in range(0, len(order), ENCODE_BATCH):
+        chosen = order[start_at : start_at + ENCODE_BATCH]
         batch = collate(examples, chosen, model.pad_token_id).to(world.device)
         with amp.autocast():
             rows.append(model.features(batch.ids, batch.segments).float())
     model.train(training)
-    return torch.cat(rows)
+    return torch.cat(rows)[torch.from_numpy(np.argsort(order)).to(world.device)]
 
 
 @torch.no_grad()

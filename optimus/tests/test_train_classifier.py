@@ -5,13 +5,25 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from factories import tiny_vae
 
+from optimus import train_classifier
 from optimus.__main__ import main
 from optimus.classifier_options import PRESETS, ClassifierConfig, TaskOptions
+from optimus.config import ModelOptions
 from optimus.data.toy import labeled_sentences
+from optimus.initialize import build_tokenizers
 from optimus.judge import Judge
 from optimus.plot_latents import PlotConfig, plot
-from optimus.train_classifier import table, train_all
+from optimus.runtime.distributed import World
+from optimus.train_classifier import (
+    build_classifier,
+    load_examples,
+    pooled_vectors,
+    table,
+    task_lines,
+    train_all,
+)
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +89,41 @@ def test_features_are_dumped_in_the_order_of_their_labels_and_drawn(smoke, tmp_p
     assert [path.name for path in plot(config)] == ["isomap.png", "isomap.html", "distance.png"]
     with pytest.raises(ValueError, match="give either"):
         PlotConfig()
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """The numbers of examples whose pooled vectors are computed, call by call."""
+    calls = []
+
+    def counted(config, model, examples, world):
+        calls.append(len(examples))
+        return pooled_vectors(config, model, examples, world)
+
+    monkeypatch.setattr(train_classifier, "pooled_vectors", counted)
+    return calls
+
+
+def test_a_pretrained_fixed_encoder_reads_an_amount_of_labels_once(smoke, tmp_path, encoded):
+    config = replace(smoke, mode="feature", seeds=(1, 2, 3), max_steps=1)
+    train_all(config)
+    assert [encoded.count(size) for size in (40, 20)] == [3, 9]  # half the labels, and each test
+    encoded.clear()
+    lines = [text for _, text in labeled_sentences(60, 0, "number")]
+    tiny_vae(lines).save_pretrained(tmp_path / "vae")
+    model = ModelOptions(latent_dim=6, init=(tmp_path / "vae",))
+    train_all(replace(config, run_dir=tmp_path / "pretrained", model=model))
+    assert [encoded.count(size) for size in (40, 20)] == [1, 7]
+
+
+def test_pooled_vectors_keep_the_order_of_their_examples(smoke):
+    tokenizers = build_tokenizers(smoke.model, lambda: task_lines(smoke), smoke.run_dir)
+    examples = load_examples(smoke, tokenizers)[0]
+    model = build_classifier(smoke, tokenizers, examples.outputs)
+    world = World(0, 1, torch.device("cpu"))
+    found = pooled_vectors(smoke, model, examples, world)
+    alone = [pooled_vectors(smoke, model, examples.subset([i]), world) for i in range(40)]
+    torch.testing.assert_close(found, torch.cat(alone), rtol=1e-5, atol=1e-5)
 
 
 def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, capsys):
