@@ -61,6 +61,9 @@ class AgentRun:
     """``auto``, ``cpu`` or ``cuda``."""
     seed: int = 1
     """Seed of weights, dropout and sampled actions; the order of the data has its own."""
+    deterministic: bool = False
+    """On a GPU, only operations that give the same numbers in every run; slower. On a CPU they
+    always do."""
     log_every: int = 100
     """Steps between two records."""
     eval_every: int = 500

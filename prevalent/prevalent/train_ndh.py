@@ -59,7 +59,7 @@ def train_ndh(config: NDHRun) -> DialogAgent:
         Stopped: a signal asked to stop; a checkpoint of this step was written.
     """
     with (
-        start(config.device, seed=config.seed) as world,
+        start(config.device, seed=config.seed, deterministic=config.deterministic) as world,
         open_run(config.run_dir, config) as run_dir,
         StopSignal() as stop,
     ):

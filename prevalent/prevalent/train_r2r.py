@@ -73,7 +73,7 @@ def train_r2r(config: R2RRun) -> Follower:
         Stopped: a signal asked to stop; a checkpoint of this step was written.
     """
     with (
-        start(config.device, seed=config.seed) as world,
+        start(config.device, seed=config.seed, deterministic=config.deterministic) as world,
         open_run(config.run_dir, config) as run_dir,
         StopSignal() as stop,
     ):

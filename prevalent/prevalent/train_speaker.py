@@ -42,7 +42,7 @@ def train_speaker(config: SpeakerRun) -> Speaker:
     Raises as `train_r2r` does.
     """
     with (
-        start(config.device, seed=config.seed) as world,
+        start(config.device, seed=config.seed, deterministic=config.deterministic) as world,
         open_run(config.run_dir, config) as run_dir,
         StopSignal() as stop,
     ):

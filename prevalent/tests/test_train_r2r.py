@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from prevalent import train_r2r as r2r_module, train_speaker as speaker_module
 from prevalent.__main__ import main
 from prevalent.agent_config import FollowerConfig, OptimizerConfig
 from prevalent.agent_options import R2RRun
@@ -240,3 +241,19 @@ def test_the_presets_hold_the_published_settings():
     assert first.model.encoder_size == first.model.hidden_size == 1024
     assert first.rollout.max_actions == R2R_PRESETS["envdrop"][1].rollout.max_actions == 35
     assert len(fields(R2RRun)) <= 35
+
+
+@pytest.mark.parametrize("module", [r2r_module, speaker_module], ids=["r2r", "speaker"])
+def test_the_deterministic_option_reaches_pytorch(toy_world, tmp_path, monkeypatch, module):
+    asked = {}
+
+    def start(device, **options):
+        asked.update(options)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "start", start)
+    name = "train-r2r" if module is r2r_module else "train-speaker"
+    words = ["smoke", "--run-dir", str(tmp_path / "run"), "--data-dir", str(toy_world)]
+    with pytest.raises(SystemExit):
+        main([name, *words, "--deterministic"])
+    assert asked["deterministic"] is True

@@ -130,6 +130,8 @@ def _follower(states: States, untold: Untold) -> tuple[dict[str, Any], dict[str,
         summary=untold.summary,
         bidirectional="lstm.weight_ih_l0_reverse" in encoder,
     )
+    if (texts := _texts_side_by_side(decoder, hidden)) > 1:
+        config = replace(config, num_texts=texts, merge_texts="cat")
     if "bert.embeddings.word_embeddings.weight" in encoder:
         bert = bert_sizes(encoder, width, untold.num_heads)
         if "encoder_lstm2decoder_ht.weight" in encoder:
@@ -166,6 +168,15 @@ def _follower(states: States, untold: Untold) -> tuple[dict[str, Any], dict[str,
         "max_length": 80,
     }
     return content, modules
+
+
+def _texts_side_by_side(decoder: Mapping[str, Tensor], hidden: int) -> int:
+    """M of an agent whose output layer takes M contexts one beside the other.
+
+    Other ways of merging leave no trace in the sizes; such an agent reads one text.
+    """
+    context = len(decoder["attention_layer.linear_in.weight"])
+    return (decoder["attention_layer.linear_out.weight"].shape[1] - hidden) // context
 
 
 def bert_sizes(encoder: Mapping[str, Tensor], image_dim: int, num_heads: int) -> ModelConfig:

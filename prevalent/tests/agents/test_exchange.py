@@ -3,9 +3,11 @@
 import pytest
 import torch
 
+from prevalent.agent_options import R2RRun
 from prevalent.agents.exchange import Untold, export_snapshot, import_snapshot
 from prevalent.convert import main
 from prevalent.data.snapshots import read_snapshot, write_snapshot
+from prevalent.runtime.rundir import read_config
 from tests.small_agents import make_follower, make_speaker
 
 
@@ -23,6 +25,17 @@ def test_every_kind_of_follower_is_recognized(tmp_path, encoder):
     write_snapshot(tmp_path / "snap", follower.modules, follower.optimizers, 3)
     line = import_snapshot(tmp_path / "snap", tmp_path / "run", None, Untold(num_heads=2))
     assert line.startswith("follower")
+    export_snapshot(tmp_path / "run", tmp_path / "back")
+    assert_same_states(read_snapshot(tmp_path / "snap"), read_snapshot(tmp_path / "back"))
+
+
+@pytest.mark.parametrize("encoder", ["lstm", "dic"])
+def test_an_agent_that_reads_several_texts_side_by_side_is_recognized(tmp_path, encoder):
+    follower = make_follower(encoder, num_texts=3, merge_texts="cat")
+    write_snapshot(tmp_path / "snap", follower.modules, follower.optimizers, 3)
+    import_snapshot(tmp_path / "snap", tmp_path / "run", None, Untold(num_heads=2))
+    model = read_config(R2RRun, tmp_path / "run").model
+    assert (model.num_texts, model.merge_texts) == (3, "cat")
     export_snapshot(tmp_path / "run", tmp_path / "back")
     assert_same_states(read_snapshot(tmp_path / "snap"), read_snapshot(tmp_path / "back"))
 
