@@ -14,7 +14,7 @@ from ..assistance_config import AssistanceConfig, SearchConfig
 from ..assistance_options import HannaRun
 from ..config import ModelConfig
 from ..data.assistance import AssistanceTask, SpaceTokenizer, read_routes, read_tasks
-from ..data.features import DeviceFeatures, open_store
+from ..data.features import DeviceFeatures
 from ..data.snapshots import check_fit, load_agent, save_agent
 from ..data.tokenizers import WordPieceTokenizer
 from ..data.vocabulary import read_vocabulary
@@ -25,10 +25,9 @@ from ..environments.walk import Episode, check_tasks
 from ..models.prevalent import PrevalentModel
 from ..runtime.distributed import World
 from ..runtime.files import write_atomically
-from ..simulator.connectivity import load_graphs
 from ..simulator.graph import Graphs
 from .assistance import AssistanceAgent
-from .build import as_options, find_agent, read_agent_config, settle
+from .build import as_options, find_agent, open_place, read_agent_config, settle
 
 KIND = "assistance agent"
 AssistanceTokenizer = SpaceTokenizer | WordPieceTokenizer
@@ -62,20 +61,11 @@ def open_assistance_world(
     Raises ``FileNotFoundError`` or ``ValueError`` naming the file or viewpoint that is missing.
     """
     read = {name: read_tasks(config.data_dir, name) for name in dict.fromkeys(splits)}
-    empty = [name for name, tasks in read.items() if not tasks]
-    if empty:
-        raise ValueError(f"the split {empty[0]!r} has no task")
-    scans = sorted({one.scan for tasks in read.values() for one in tasks})
-    graphs = load_graphs(config.data_dir / "connectivity", scans)
+    graphs, features, rows = open_place(config, read, config.model.angle_size, device)
     paths = ((one, path) for tasks in read.values() for one in tasks for path in one.paths)
     check_tasks(graphs, (Episode(one.scan, path, id=one.id) for one, path in paths))
-    store = open_store(config.data_dir, config.features, graphs, scans, config.standin_dim)
-    features = DeviceFeatures(
-        store, device, angle_size=config.model.angle_size, layout=config.angle_layout
-    )
-    anna = Anna(graphs, read_routes(config.data_dir, scans), config.search.start_radius)
-    environment = AssistanceEnvironment(graphs, anna, store.rows)
-    return AssistanceWorld(graphs, features, environment, read)
+    anna = Anna(graphs, read_routes(config.data_dir, graphs.scans), config.search.start_radius)
+    return AssistanceWorld(graphs, features, AssistanceEnvironment(graphs, anna, rows), read)
 
 
 def find_assistance_vocabulary(config: HannaRun) -> Path:

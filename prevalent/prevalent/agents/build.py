@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 from torch import nn
@@ -22,7 +22,7 @@ from ..data.tokenizers import WordPieceTokenizer
 from ..data.vocabulary import WordTokenizer, read_vocabulary
 from ..data.weights import load_model
 from ..environments.navigation import NavigationEnvironment
-from ..environments.walk import check_tasks
+from ..environments.walk import Task, check_tasks
 from ..models.prevalent import PrevalentModel
 from ..runtime.distributed import World
 from ..runtime.files import write_atomically
@@ -71,22 +71,36 @@ def open_world(config: AgentRun, splits: Iterable[str], device: torch.device) ->
         name: read_instructions(config.data_dir, [name], shuffle_seed=None)
         for name in dict.fromkeys(splits)
     }
-    empty = [name for name, instructions in read.items() if not instructions]
+    size = getattr(config, "model" if isinstance(config, R2RRun) else "speaker").angle_size
+    place = open_place(config, read, size, device)
+    environment = NavigationEnvironment(place.graphs, place.rows)
+    return AgentWorld(place.graphs, place.features, environment, read)
+
+
+class Place(NamedTuple):
+    """Scans and what is seen in them."""
+
+    graphs: Graphs
+    features: DeviceFeatures
+    rows: Mapping[str, int]  # of each ``scan_viewpoint`` in the features
+
+
+def open_place(
+    config: AgentRun, splits: Mapping[str, Sequence[Task]], angle_size: int, device: torch.device
+) -> Place:
+    """The scans of all tasks of ``splits``, checked to hold every walk and to have features.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` naming the split, task, file or viewpoint.
+    """
+    empty = [name for name, tasks in splits.items() if not tasks]
     if empty:
-        raise ValueError(f"the split {empty[0]!r} has no instruction")
-    scans = sorted({one.scan for instructions in read.values() for one in instructions})
+        raise ValueError(f"the split {empty[0]!r} is empty; give another")
+    scans = sorted({one.scan for tasks in splits.values() for one in tasks})
     graphs = load_graphs(config.data_dir / "connectivity", scans)
-    check_tasks(graphs, (one for instructions in read.values() for one in instructions))
+    check_tasks(graphs, (one for tasks in splits.values() for one in tasks))
     store = open_store(config.data_dir, config.features, graphs, scans, config.standin_dim)
-    features = DeviceFeatures(
-        store, device, angle_size=angle_size_of(config), layout=config.angle_layout
-    )
-    return AgentWorld(graphs, features, NavigationEnvironment(graphs, store.rows), read)
-
-
-def angle_size_of(config: AgentRun) -> int:
-    """A, which the agent's own options hold."""
-    return getattr(config, "model" if isinstance(config, R2RRun) else "speaker").angle_size
+    features = DeviceFeatures(store, device, angle_size=angle_size, layout=config.angle_layout)
+    return Place(graphs, features, store.rows)
 
 
 def open_words(path: Path, max_length: int) -> WordTokenizer:

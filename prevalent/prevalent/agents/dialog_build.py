@@ -18,19 +18,17 @@ from ..data.dialogs import (
     open_dialog_words,
     read_dialogs,
 )
-from ..data.features import DeviceFeatures, open_store
+from ..data.features import DeviceFeatures
 from ..data.snapshots import check_fit, load_agent, save_agent
 from ..data.weights import load_model, read_weights
 from ..dialog_options import DialogConfig, DialogWalk, NDHRun
 from ..environments.dialog import DialogEnvironment
 from ..environments.low_level import LowLevelEnvironment
-from ..environments.walk import check_tasks
 from ..models.prevalent import PrevalentModel
 from ..runtime.distributed import World
 from ..runtime.files import write_atomically
-from ..simulator.connectivity import load_graphs
 from ..simulator.graph import Graphs
-from .build import as_options, find_agent, read_agent_config, settle
+from .build import as_options, find_agent, open_place, read_agent_config, settle
 from .dialog import DialogAgent
 from .episodes import Episodes
 
@@ -74,18 +72,9 @@ def open_dialog_world(config: NDHRun, splits: Iterable[str], device: torch.devic
         name: read_dialogs(config.data_dir, name, config.path_type)
         for name in dict.fromkeys(splits)
     }
-    empty = [name for name, dialogs in read.items() if not dialogs]
-    if empty:
-        raise ValueError(f"the split {empty[0]!r} has no dialog")
-    scans = sorted({one.scan for dialogs in read.values() for one in dialogs})
-    graphs = load_graphs(config.data_dir / "connectivity", scans)
-    check_tasks(graphs, (one for dialogs in read.values() for one in dialogs))
-    store = open_store(config.data_dir, config.features, graphs, scans, config.standin_dim)
-    features = DeviceFeatures(
-        store, device, angle_size=config.model.angle_size, layout=config.angle_layout
-    )
+    place = open_place(config, read, config.model.angle_size, device)
     kind = LowLevelEnvironment if config.model.actions == "low-level" else DialogEnvironment
-    return DialogWorld(graphs, features, kind(graphs, store.rows), read)
+    return DialogWorld(place.graphs, place.features, kind(place.graphs, place.rows), read)
 
 
 def find_dialog_vocabulary(config: NDHRun) -> Path:

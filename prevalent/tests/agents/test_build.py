@@ -8,7 +8,6 @@ import torch
 
 from prevalent.agent_config import FollowerConfig
 from prevalent.agents.build import (
-    angle_size_of,
     as_options,
     build_follower,
     find_agent,
@@ -55,7 +54,7 @@ def test_the_world_holds_what_the_splits_need(run, world):
         *world.splits["train"],
         *world.splits["val_unseen"],
     ]
-    assert world.features.angle_size == angle_size_of(run) == run.model.angle_size
+    assert world.features.angle_size == run.model.angle_size
     assert {one.scan for one in world.instructions(world.splits)} == set(world.graphs.scans)
 
 
