@@ -15,9 +15,9 @@ from .agents.assistance_build import (
     open_assistance_tokenizer,
     open_assistance_world,
     save_assistance_agent,
-    settle_assistance,
 )
 from .agents.assistance_runs import TaskBatches, score_searches, search_tasks
+from .agents.build import settle
 from .agents.means import Means
 from .assistance_options import HannaRun
 from .assistance_presets import HANNA_PRESETS
@@ -57,7 +57,7 @@ def train_hanna(config: HannaRun) -> AssistanceAgent:
         StopSignal() as stop,
     ):
         total_steps = config.max_steps
-        config = settle_assistance(config, run_dir, world)
+        config = settle(config, run_dir, world)
         data = open_assistance_world(config, (*config.train, *config.held_out), world.device)
         vocabulary = find_assistance_vocabulary(config)
         tokenizer = open_assistance_tokenizer(config, vocabulary)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from torch import Tensor
 
+from .agents.build import settle
 from .agents.dialog import DialogAgent
 from .agents.dialog_build import (
     DialogEpisodes,
@@ -19,7 +20,6 @@ from .agents.dialog_build import (
     open_dialog_world,
     open_dialogs,
     save_dialog_agent,
-    settle_dialog,
 )
 from .agents.dialog_runs import score_dialog_walks, walk_dialog_split
 from .agents.episodes import EpisodeBatches
@@ -64,7 +64,7 @@ def train_ndh(config: NDHRun) -> DialogAgent:
         StopSignal() as stop,
     ):
         total_steps = config.max_steps
-        config = settle_dialog(config, run_dir, world)
+        config = settle(config, run_dir, world)
         data = open_dialog_world(config, (*config.train, *config.held_out), world.device)
         vocabulary = find_dialog_vocabulary(config)
         tokenizer = open_dialog_tokenizer(config, vocabulary)

@@ -23,11 +23,10 @@ from ..environments.anna import Anna
 from ..environments.assistance import AssistanceEnvironment
 from ..environments.walk import Episode, check_tasks
 from ..models.prevalent import PrevalentModel
-from ..runtime.distributed import World
 from ..runtime.files import write_atomically
 from ..simulator.graph import Graphs
 from .assistance import AssistanceAgent
-from .build import as_options, find_agent, open_place, read_agent_config, settle
+from .build import as_options, find_agent, open_place, read_agent_config
 
 KIND = "assistance agent"
 AssistanceTokenizer = SpaceTokenizer | WordPieceTokenizer
@@ -45,12 +44,6 @@ class AssistanceWorld:
     def tasks(self, names: Iterable[str]) -> list[AssistanceTask]:
         """Those of several splits, one after the other."""
         return [one for name in names for one in self.splits[name]]
-
-
-def settle_assistance(config: HannaRun, run_dir: Path, world: World) -> HannaRun:
-    """``config`` with the toy world made and its paths filled in; itself for real data."""
-    settled = settle(config, run_dir, world)
-    return config if settled is config else replace(settled, wordpieces=Path("wordpiece.txt"))
 
 
 def open_assistance_world(

@@ -15,8 +15,8 @@ from ..runtime.distributed import World, choose_device, gather_objects
 from ..runtime.rundir import read_config
 from ..simulator.graph import Graphs
 from .assistance import AssistanceAgent
-from .assistance_build import AssistanceWorld, load_assistance_agent, settle_assistance
-from .build import find_agent
+from .assistance_build import AssistanceWorld, load_assistance_agent
+from .build import find_agent, settle
 from .validation import Results
 
 
@@ -68,7 +68,7 @@ def open_assistance_agent(
     """
     config, chosen = read_config(HannaRun, run_dir), choose_device(device)
     folder = find_agent(run_dir, snapshot)
-    config = settle_assistance(config, run_dir, World(0, 1, chosen))
+    config = settle(config, run_dir, World(0, 1, chosen))
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
     agent, world = load_assistance_agent(folder, config, [split], chosen)

@@ -57,7 +57,7 @@ def settle(config: Config, run_dir: Path, world: World) -> Config:
     folder = run_dir / "world"
     features = make_toy_world(folder, config.toy_houses, world)
     changes: dict[str, Any] = {"data_dir": folder, "features": features, "world": "matterport"}
-    if isinstance(config, R2RRun):
+    if hasattr(config, "wordpieces"):  # a speaker has words alone
         changes["wordpieces"] = Path("wordpiece.txt")
     return replace(config, **changes)
 

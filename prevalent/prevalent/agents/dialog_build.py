@@ -25,10 +25,9 @@ from ..dialog_options import DialogConfig, DialogWalk, NDHRun
 from ..environments.dialog import DialogEnvironment
 from ..environments.low_level import LowLevelEnvironment
 from ..models.prevalent import PrevalentModel
-from ..runtime.distributed import World
 from ..runtime.files import write_atomically
 from ..simulator.graph import Graphs
-from .build import as_options, find_agent, open_place, read_agent_config, settle
+from .build import as_options, find_agent, open_place, read_agent_config
 from .dialog import DialogAgent
 from .episodes import Episodes
 
@@ -55,12 +54,6 @@ class DialogWorld:
     def dialogs(self, names: Iterable[str]) -> list[Dialog]:
         """Those of several splits, one after the other."""
         return [one for name in names for one in self.splits[name]]
-
-
-def settle_dialog(config: NDHRun, run_dir: Path, world: World) -> NDHRun:
-    """``config`` with the toy world made and its paths filled in; itself for real data."""
-    settled = settle(config, run_dir, world)
-    return config if settled is config else replace(settled, wordpieces=Path("wordpiece.txt"))
 
 
 def open_dialog_world(config: NDHRun, splits: Iterable[str], device: torch.device) -> DialogWorld:

@@ -12,14 +12,13 @@ from ..metrics.dialog import PathType
 from ..runtime.distributed import World, choose_device, gather_objects
 from ..runtime.rundir import read_config
 from ..simulator.graph import Graphs
-from .build import find_agent
+from .build import find_agent, settle
 from .dialog import DialogAgent
 from .dialog_build import (
     DialogEpisodes,
     DialogWorld,
     load_dialog_agent,
     open_dialogs,
-    settle_dialog,
 )
 from .validation import Results
 
@@ -47,7 +46,7 @@ def open_dialog_agent(
     """
     config, chosen = read_config(NDHRun, run_dir), choose_device(device)
     folder = find_agent(run_dir, snapshot)
-    config = settle_dialog(config, run_dir, World(0, 1, chosen))
+    config = settle(config, run_dir, World(0, 1, chosen))
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
     agent, world, tokenizer = load_dialog_agent(folder, config, [split], chosen)
