@@ -19,7 +19,7 @@ import torch
 
 FORK = multiprocessing.get_context("fork")
 PATIENCE = 120.0  # seconds that a run of a few steps may take on a busy machine
-IMPORTED_LATE = ("matplotlib.pyplot", "tensorboardX", "torch._dynamo", "transformers", "tyro")
+IMPORTED_LATE = ("matplotlib.pyplot", "tensorboardX", "torch._dynamo", "tyro")
 
 for name in IMPORTED_LATE:  # here once, or every forked command would do it anew
     if importlib.util.find_spec(name.partition(".")[0]):
