@@ -8,14 +8,11 @@ from typing import Any
 
 from . import plots
 from .config import PRESETS, TRAINERS
-from .option_help import show_help
 from .runtime.command import parse_preset
 
 
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan train biggan-c10 --quantizer.codebook-size 256``, then draw the curves."""
-    if argv and argv[0] in PRESETS:
-        show_help(f"fqgan train {argv[0]}", PRESETS[argv[0]][1], argv[1:])
     config = parse_preset(nearest(argv), argv, "fqgan train")
     module, _, function = TRAINERS[type(config)].partition(":")
     getattr(importlib.import_module(module), function)(config)

@@ -13,7 +13,6 @@ LAYERS = [
         "quantizer",
         "quantizer_options",
         "checks",
-        "option_help",
         "ema",
         "metrics",
         "safe_load",

@@ -15,7 +15,6 @@ from ..checks import positive
 from ..data.datasets import DataConfig, data_name
 from ..data.statistics import score_samples
 from ..latents import Latents
-from ..option_help import show_help
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import ScoringOptions, open_extractor, open_scorer, record_evaluation
@@ -70,7 +69,6 @@ def main(argv: Sequence[str]) -> None:
             data=run.data,
             scoring=run.scoring,
         )
-    show_help("fqgan evaluate", default, argv)
     result = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
     if os.environ.get("RANK", "0") == "0":  # the group of processes is gone by now
         print(json.dumps(result, indent=2))

@@ -14,7 +14,6 @@ from ..checks import at_least, positive
 from ..data.datasets import DataConfig
 from ..data.images import to_bytes
 from ..latents import Latents
-from ..option_help import show_help
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import ScoringOptions, open_scorer
@@ -99,7 +98,6 @@ def main(argv: Sequence[str]) -> None:
             data=run.data,
             scoring=run.scoring,
         )
-    show_help("fqgan sample", default, argv)
     for path in sample(parse(SampleConfig, argv, "fqgan sample", default=default)):
         print(path)
 

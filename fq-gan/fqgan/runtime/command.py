@@ -17,9 +17,10 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any, NoReturn, TypeVar
 
+from .option_help import show_help
+
 Config = TypeVar("Config")
 DRY_RUN = "--dry-run"
-
 USER_ERRORS = (ValueError, FileNotFoundError, OSError, FloatingPointError, ImportError)
 
 
@@ -32,20 +33,18 @@ def run_command(
 ) -> NoReturn:
     """Run ``prog VERB ...`` and exit; the module behind a verb is imported only when it is used.
 
-    ``verbs`` maps a verb to ("package.module:function", one line of help); the function takes the
-    words behind the verb.
+    ``verbs`` maps a verb to ("package.module:function", help); the function gets the other words.
     """
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     words = list(sys.argv[1:] if argv is None else argv)
     if not words or words[0] in {"-h", "--help"}:
-        width = max(map(len, verbs))
-        lines = (f"  {verb:<{width}}  {text}" for verb, (_, text) in verbs.items())
-        print(f"usage: {prog} VERB ...", "", "verbs:", *lines, sep="\n")
-        print(f"\n`{prog} VERB --help` lists the presets and options of a verb.")
+        lines = (f"  {verb:<{max(map(len, verbs))}}  {text}" for verb, (_, text) in verbs.items())
+        more = f"\n`{prog} VERB --help` lists the presets and options of a verb."
+        print(f"usage: {prog} VERB ...", "", "verbs:", *lines, more, sep="\n")
         raise SystemExit(0)
     if words[0] not in verbs:
         _fail(prog, f"unknown verb {words[0]!r}; choose one of {', '.join(verbs)}")
-    module, _, function = verbs[words[0]][0].partition(":")
+    module, function = verbs[words[0]][0].split(":")
     try:
         getattr(importlib.import_module(module), function)(words[1:])
     except Stopped as stopped:
@@ -80,9 +79,10 @@ def parse_preset(
         raise ValueError(f"unknown preset {words[0]!r}; `{prog} --help` lists all, such as {some}")
     with _one_sentence():
         if words and words[0] in presets:  # one parser instead of one a preset
-            name, default = words[0], presets[words[0]][1]
+            prog, default = f"{prog} {words[0]}", presets[words[0]][1]
+            show_help(prog, default, words[1:])
             options: Any = {"default": default, "config": (tyro.conf.AvoidSubcommands,)}
-            config = tyro.cli(type(default), prog=f"{prog} {name}", args=words[1:], **options)
+            config = tyro.cli(type(default), prog=prog, args=words[1:], **options)
         else:
             config = tyro.extras.overridable_config_cli(dict(presets), prog=prog, args=words)
     return _maybe_print(config, DRY_RUN in argv)
@@ -93,6 +93,7 @@ def parse(kind: Callable[..., Config], argv: Sequence[str], prog: str, **options
     import tyro
 
     words = [word for word in argv if word != DRY_RUN]
+    show_help(prog, options.get("default"), words)
     with _one_sentence():
         config = tyro.cli(kind, args=words, prog=prog, **options)
     return _maybe_print(config, DRY_RUN in argv)
@@ -114,7 +115,6 @@ def _one_sentence() -> Iterator[None]:
 
 def _maybe_print(config: Config, dry_run: bool) -> Config:
     if dry_run:
-        plain = dataclasses.asdict(config)  # type: ignore[call-overload]
-        print(json.dumps(plain, indent=2, default=str))
+        print(json.dumps(dataclasses.asdict(config), indent=2, default=str))  # type: ignore[call-overload]
         raise SystemExit(0)
     return config

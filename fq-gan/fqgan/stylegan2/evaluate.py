@@ -24,7 +24,6 @@ from ..metrics.lpips import LPIPS, load_lpips, random_lpips
 from ..metrics.path_length import VARIANTS, path_length
 from ..metrics.precision_recall import precision_recall
 from ..metrics.statistics import collect
-from ..option_help import show_help
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import Scorer, ScoringOptions, record_evaluation
@@ -94,7 +93,6 @@ def main(argv: Sequence[str]) -> None:
     run = run_of(Stylegan2Train, argv)
     if run is not None:
         default = EvaluateConfig(data=run.data, scoring=run.scoring)
-    show_help("fqgan evaluate", default, argv)
     result = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
     if os.environ.get("RANK", "0") == "0":  # the group of processes is gone by now
         print(json.dumps(result, indent=2))

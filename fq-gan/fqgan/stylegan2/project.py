@@ -16,7 +16,6 @@ from ..data.datasets import DataConfig, build_images
 from ..data.images import normalize, to_bytes
 from ..metrics.features import build_extractor
 from ..metrics.lpips import load_lpips
-from ..option_help import show_help
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..sheets import save_image
@@ -78,7 +77,6 @@ def main(argv: Sequence[str]) -> None:
     """Run ``fqgan project --run-dir RUN --seeds 66 230 --features random``."""
     run = run_of(Stylegan2Train, argv)
     default = ProjectConfig() if run is None else ProjectConfig(data=run.data)
-    show_help("fqgan project", default, argv)
     for path in project_images(parse(ProjectConfig, argv, "fqgan project", default=default)):
         print(path)
 

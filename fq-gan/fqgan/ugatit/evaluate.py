@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from ..data.unpaired import UnpairedConfig, build_domains
-from ..option_help import show_help
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..scoring import record_evaluation
@@ -46,7 +45,6 @@ def main(argv: Sequence[str]) -> None:
     run = run_of(UgatitTrain, argv)
     if run is not None:
         default = EvaluateConfig(data=run.data, scoring=run.scoring, seed=run.seed)
-    show_help("fqgan evaluate", default, argv)
     rows = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
     if os.environ.get("RANK", "0") == "0":  # the group of processes is gone by now
         print(json.dumps(rows, indent=2))

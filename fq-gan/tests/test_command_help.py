@@ -7,10 +7,9 @@ import pytest
 
 from fqgan.config import PRESETS
 from fqgan.families import evaluate, sample
-from fqgan.option_help import show_help
+from fqgan.runtime.option_help import READABLE
 from fqgan.train import main
 
-READABLE = 35
 OPTION = r"(?m)^[│| ]*--([\w.-]+)(?:,| [A-Z{\[])"
 
 
@@ -44,12 +43,3 @@ def test_sampling_and_scoring_show_their_groups_too(capsys, family, command):
         shown[topic] = set(re.findall(OPTION, capsys.readouterr().out))
     assert len(shown[()]) <= READABLE
     assert shown[()] <= shown["all",]
-
-
-def test_an_unknown_group_is_named():
-    with pytest.raises(ValueError, match=r"--help layers: choose one of data, .*quantizer.* all"):
-        main(["smoke", "--help", "layers"])
-
-
-def test_nothing_is_shown_unasked():
-    show_help("fqgan train smoke", PRESETS["smoke"][1], ["--seed", "1"])

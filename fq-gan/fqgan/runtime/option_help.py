@@ -8,6 +8,8 @@ from typing import Any, cast
 
 HELP = ("-h", "--help")
 EVERYTHING = "all"
+READABLE = 35
+"""A command with no more options shows them all at once."""
 
 
 def show_help(prog: str, config: Any, argv: Sequence[str]) -> None:
@@ -15,14 +17,14 @@ def show_help(prog: str, config: Any, argv: Sequence[str]) -> None:
 
     Args:
         prog: the command, with its preset where it takes one.
-        config: its defaults, a dataclass in which groups of options are dataclasses too.
+        config: its defaults, a dataclass in which groups of options are dataclasses too, if known.
         argv: the words behind ``prog``.
 
     Raises:
         ValueError: there is no such group.
     """
     places = [i for i, word in enumerate(argv) if word in HELP]
-    if not places:
+    if not places or config is None or _count(config) <= READABLE:
         return
     topic = "".join(argv[places[0] + 1 : places[0] + 2])
     topic = "" if topic.startswith("-") else topic
@@ -36,6 +38,12 @@ def show_help(prog: str, config: Any, argv: Sequence[str]) -> None:
     if topic not in hidden:
         raise ValueError(f"--help {topic}: choose one of {', '.join(groups)}, {EVERYTHING}")
     _print(prog, config, values, hidden[topic], "" if topic else _footer(groups))
+
+
+def _count(config: Any) -> int:
+    """The options of a command, those in groups included."""
+    values = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    return sum(_count(value) if dataclasses.is_dataclass(value) else 1 for value in values)
 
 
 def _footer(groups: Sequence[str]) -> str:
