@@ -22,7 +22,6 @@ SEQ2SEQ = DialogConfig(encoder="lstm", actions="low-level")
         (lambda: NDHRun(max_length=-1), "--max-length must be at least 0, got -1"),
         (lambda: NDHRun(pretrained=Path("a"), model=SEQ2SEQ), "--pretrained needs --model.encoder"),
     ],
-    ids=str,
 )
 def test_a_bad_option_is_named(make, message):
     with pytest.raises(ValueError, match=message):
