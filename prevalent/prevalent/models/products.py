@@ -9,9 +9,11 @@ what came before, so that a continued run computes what an uninterrupted one doe
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.optim.optimizer import register_optimizer_step_post_hook
 from torch.utils.weak import WeakIdKeyDictionary
 
 WORTHWHILE = 2**17  # numbers in a weight; smaller ones stay in the cache anyway
@@ -32,6 +34,12 @@ class _Layout:
 
 
 _layouts = WeakIdKeyDictionary()  # weight -> its layout and that of its transpose
+_hooks: list[Any] = []
+
+
+def _forget(*_: Any) -> None:
+    """Every layout goes with an optimizer's step: fused ones do not count up versions."""
+    _layouts.clear()
 
 
 def multiply(inputs: Tensor, weight: Tensor, *, transposed: bool = False) -> Tensor:
@@ -60,6 +68,8 @@ def _is_suitable(inputs: Tensor, weight: Tensor) -> bool:
 
 
 def _layout(weight: Tensor, transposed: bool) -> Tensor:
+    if not _hooks:
+        _hooks.append(register_optimizer_step_post_hook(_forget))
     known = _layouts.setdefault(weight, {})
     found = known.get(transposed)
     if found is None or found.version != weight._version:

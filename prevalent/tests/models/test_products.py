@@ -32,6 +32,17 @@ def test_a_changed_weight_is_laid_out_again():
             weight.add_(1.0)
 
 
+@pytest.mark.parametrize("options", [{"fused": True}, {"foreach": True}])
+def test_a_step_of_an_optimizer_is_seen(options):
+    weight, rows = nn.Parameter(torch.randn(WORTHWHILE // 256, 256)), torch.randn(3, 256)
+    optimizer = torch.optim.AdamW([weight], lr=1.0, **options)
+    for _ in range(3):
+        with torch.no_grad():
+            agree(multiply(rows, weight), rows, weight.t())
+        weight.grad = torch.ones_like(weight)
+        optimizer.step()
+
+
 def test_layouts_go_with_their_weights_and_small_weights_have_none():
     before = len(products._layouts)
     large, small = torch.randn(WORTHWHILE // 256, 256), torch.randn(8, 256)
