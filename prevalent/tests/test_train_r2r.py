@@ -4,7 +4,7 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -20,6 +20,7 @@ from prevalent.data.weights import save_model
 from prevalent.models.prevalent import PrevalentForPretraining
 from prevalent.runtime.checkpoint import Progress
 from prevalent.runtime.logs import read_metrics
+from prevalent.runtime.option_help import READABLE
 from prevalent.train_r2r import train_r2r, update_best
 from prevalent.train_speaker import train_speaker
 from tests.toy_runs import assert_same_modules, follower_run, run_in_halves, speaker_run
@@ -240,7 +241,8 @@ def test_the_presets_hold_the_published_settings():
     assert second.model.update_cross
     assert first.model.encoder_size == first.model.hidden_size == 1024
     assert first.rollout.max_actions == R2R_PRESETS["envdrop"][1].rollout.max_actions == 35
-    assert len(fields(R2RRun)) <= 35
+    own = [f.name for f in fields(R2RRun) if not is_dataclass(getattr(first, f.name))]
+    assert len(own) <= READABLE  # what --help shows of it; groups have a page each
 
 
 @pytest.mark.parametrize("module", [r2r_module, speaker_module], ids=["r2r", "speaker"])
