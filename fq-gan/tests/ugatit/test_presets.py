@@ -2,13 +2,13 @@
 
 import pytest
 
-from fqgan.data.prepare_unpaired import SETS
+from fqgan.data.prepare_unpaired import OTHER_CYCLEGAN_SETS, SETS
 from fqgan.migrate import differences
 from fqgan.ugatit.presets import DATASETS, PRESETS
 
 
-@pytest.mark.parametrize("dataset", SETS)
-def test_every_data_set_has_a_preset_and_its_twins(dataset):
+@pytest.mark.parametrize("dataset", sorted(SETS.keys() - OTHER_CYCLEGAN_SETS))
+def test_every_data_set_of_the_paper_has_a_preset_and_its_twins(dataset):
     config = PRESETS[f"ugatit-{dataset}"][1]
     assert config.data.path == f"data/{dataset}"
     assert config.data.resolution == 256
