@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=RESULTS / "quantizer.json")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--layout", default="contiguous", choices=["contiguous", "channels_last"])
     parser.add_argument("--worker", nargs=4)
     args = parser.parse_args()

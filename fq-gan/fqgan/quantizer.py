@@ -310,12 +310,20 @@ def _residual(features: Tensor, codes: Tensor, index: Tensor, factor: Tensor) ->
         factor: (B,).
     """
     out = torch.empty_like(features)
-    positions = index[0].numel()
-    number = max(1, _rows(features.device, features[0].numel() // positions) // positions)
+    channels, positions = features.shape[1], index[0].numel()
+    number = max(1, _rows(features.device, channels) // positions)
     factor = factor.view(-1, *[1] * (features.ndim - 1))
+    # Where the positions of a channel lie side by side, numbers are picked channel by channel.
+    by_channel = features.is_contiguous() and 2 * codes.numel() <= features.numel()
+    table = codes.t().contiguous() if by_channel else codes
     parts = (part.split(number) for part in (features, out, index, factor))
     for some, place, picked, own in zip(*parts, strict=True):
-        place.copy_(F.embedding(picked, codes).movedim(-1, 1))
+        if by_channel:
+            where = picked.reshape(len(some), 1, -1).expand(-1, channels, -1)
+            rows = place.view(len(some), channels, -1)
+            torch.gather(table.expand(len(some), -1, -1), 2, where, out=rows)
+        else:
+            place.copy_(F.embedding(picked, table).movedim(-1, 1))
         torch.sub(some, place, out=place).mul_(own)
     return out
 
