@@ -55,3 +55,16 @@ def test_changed_options_are_named(tmp_path, caplog):
 def test_a_folder_without_a_run_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="is not the folder of a run"):
         read_config(Options, tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"", b'{"lr": 0.', b"[1, 2]", b"\xff\xfe{}"])
+def test_a_damaged_configuration_is_named_with_its_cure(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"config\.json is no configuration .*; put the original"):
+        read_config(Options, tmp_path)
+    with pytest.raises(ValueError, match="delete it and"), open_run(tmp_path, Options()):
+        pass
+    path.unlink()
+    with open_run(tmp_path, Options()):
+        assert read_config(Options, tmp_path) == Options()

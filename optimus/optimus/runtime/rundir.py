@@ -49,7 +49,7 @@ def open_run(run_dir: str | Path, config: Any) -> Iterator[Path]:
 def _write_config(path: Path, config: Any) -> None:
     plain = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     if path.exists():
-        before = _flatten(json.loads(path.read_text()))
+        before = _flatten(_read_plain(path))
         for name, value in _flatten(plain).items():
             if name in before and before[name] != value:
                 logger.warning("%s: --%s is now %s, was %s", path, name, value, before[name])
@@ -65,11 +65,31 @@ def _flatten(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def read_config(kind: type[Config], run_dir: str | Path) -> Config:
-    """The configuration that ``open_run`` wrote, as the dataclass ``kind``."""
+    """The configuration that ``open_run`` wrote, as the dataclass ``kind``.
+
+    Raises ``FileNotFoundError`` without ``config.json``, ``ValueError`` where it cannot be read.
+    """
     path = Path(run_dir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{run_dir} is not the folder of a run: it has no config.json")
-    return _from_plain(kind, json.loads(path.read_text()))
+    return _from_plain(kind, _read_plain(path))
+
+
+def _read_plain(path: Path) -> dict[str, Any]:
+    try:
+        plain = json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text at all
+        raise _damaged(path, str(error)) from None
+    if not isinstance(plain, dict):
+        raise _damaged(path, f"a {type(plain).__name__} and no object")
+    return plain
+
+
+def _damaged(path: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"{path} is no configuration that a run wrote ({reason}); put the original back, or delete "
+        "it and give the training command again, which writes it anew"
+    )
 
 
 def _from_plain(kind: Any, value: Any) -> Any:
