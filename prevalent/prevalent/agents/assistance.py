@@ -138,7 +138,7 @@ class AssistanceAgent:
         """Step both optimizers. No gradient is clipped."""
         self.updater.step()
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(
         self, batches: Iterable[Sequence[SearchTask]], helper: str, feedback: Feedback = "argmax"
     ) -> list[dict[str, Any]]:

@@ -245,7 +245,7 @@ class DialogAgent:
         """Step all optimizers; returns gradient norms of encoder and decoder."""
         return {f"{name}_norm": norm for name, norm in self.updater.step().items()}
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(self, batches: Iterable[Batch], feedback: Feedback = "argmax") -> list[dict[str, Any]]:
         """Walk ``batches`` in eval mode; one record for a result file for each item."""
         was_training = self.modules["decoder"].training

@@ -270,7 +270,7 @@ class Follower:
             losses = self.reinforce(sampled)
         return {**losses, **self.update()}
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def act(self, batches: Iterable[Batch], feedback: Feedback = "argmax") -> list[dict[str, Any]]:
         """Walk ``batches`` in eval mode; one record for a result file for each item."""
         was_training = self.critic.training

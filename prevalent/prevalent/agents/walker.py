@@ -45,7 +45,7 @@ def see(features: DeviceFeatures, observation: Observation, noise: Tensor | None
     return Sight(
         pose=expand_angles(angles[:, -1], size, features.layout),
         images=images,
-        angles=features.angles[index[:, 1]],
+        angles=features.angles.index_select(0, index[:, 1]),
         candidates=features.candidates(index[:, 0], index[:, 3:], angles[:, :-1], images),
         mask=torch.arange(slots, device=device) <= index[:, 2, None],
     )

@@ -294,5 +294,5 @@ class DeviceFeatures:
             first = torch.arange(len(view), device=self.device)[:, None] * images.shape[1]
             places = (first + view.clamp(min=0)).flatten()
             picked = images.flatten(0, 1).index_select(0, places).unflatten(0, view.shape)
-        picked = picked * (view >= 0).unsqueeze(-1)
+        picked *= (view >= 0).unsqueeze(-1)
         return torch.cat([picked, expand_angles(angle, self.angle_size, self.layout)], dim=-1)
