@@ -1,8 +1,8 @@
 """Compare the files that must be the same in the three projects.
 
-`PACKAGE/runtime/*.py`, `ruff.toml` and `LICENSE` are byte-identical; the tests of the runtime and
-those of the faults that every project has may differ in the package's name alone. `--write` copies
-the files of the first project over the others.
+`PACKAGE/runtime/*.py`, `tests/documents.py`, `ruff.toml` and `LICENSE` are byte-identical; the
+tests of the runtime and those of the faults that every project has may differ in the package's name
+alone. `--write` copies the files of the first project over the others.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"optimus": "optimus", "fq-gan": "fqgan", "prevalent": "prevalent"}
 MAX_LINES = 120
+WHOLE = ("ruff.toml", "LICENSE", "tests/documents.py")
 FAULTS = (
     "jobs",
     "test_archives",
@@ -31,7 +32,7 @@ FAULTS = (
 def twins(project: str) -> dict[str, str]:
     """Text of a project's twins by a name that the projects share."""
     package, folder = PACKAGES[project], ROOT / project
-    texts = {name: (folder / name).read_text() for name in ("ruff.toml", "LICENSE")}
+    texts = {name: (folder / name).read_text() for name in WHOLE}
     for path in sorted((folder / package / "runtime").glob("*.py")):
         texts[f"runtime/{path.name}"] = path.read_text()
     tests = sorted((folder / "tests" / "runtime").glob("*.py"))
