@@ -1,5 +1,6 @@
 """No network, no CUDA, no home for caches, no apex or another one: runs, or one sentence."""
 
+import os
 import socket
 import sys
 import types
@@ -8,15 +9,24 @@ import pytest
 
 
 def refuse(*_):
-    raise OSError("the test allows no network")
+    raise OSError("the test allows no network and no cache folder")
 
 
 def cut_off(rank: int) -> None:
-    """No socket connects, and the cache folder of model hubs cannot be made."""
-    import os
+    """No socket connects, and the cache folder of model hubs cannot be made or read.
 
+    The folder is chosen when huggingface_hub is imported, which may have been before the fork.
+    """
     socket.socket.connect = refuse
     os.environ["HF_HOME"] = "/dev/null/nowhere"
+    if "huggingface_hub.constants" in sys.modules:
+        home = sys.modules["huggingface_hub.constants"].HF_HOME
+
+        def forbid(event, arguments):
+            if event in {"open", "os.mkdir"} and str(arguments[0]).startswith(home):
+                refuse()
+
+        sys.addaudithook(forbid)
 
 
 def test_a_run_needs_no_network_and_no_cache_folder(job, tmp_path):
