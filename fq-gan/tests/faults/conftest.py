@@ -11,6 +11,7 @@ from fqgan.__main__ import main
 
 sys.path.insert(0, str(Path(__file__).parents[1]))  # for `import tiny_runs`
 sys.path.insert(0, str(Path(__file__).parent))  # for `import jobs`
+from hostile import canary  # noqa: F401 (a fixture)
 from jobs import Job
 from tiny_runs import TINY, options_of
 

@@ -105,6 +105,23 @@ class Processes:
         return Outcome(codes, self.log.read_text())
 
 
+def together(function: Callable[[], Any], count: int = 4) -> None:
+    """Call ``function`` in processes that start at the same moment; all have to end well."""
+    barrier = FORK.Barrier(count)
+
+    def work() -> None:
+        torch.set_num_threads(1)  # a forked child can have one only
+        barrier.wait(60)
+        function()
+
+    processes = [FORK.Process(target=work) for _ in range(count)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(60)
+    assert [process.exitcode for process in processes] == [0] * count
+
+
 def steps_of(run_dir: Path) -> list[int]:
     """Steps of the finished checkpoints, oldest first."""
     return sorted(int(path.name) for path in (run_dir / "checkpoints").glob("[0-9]*"))

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from jobs import FORK
+from jobs import together
 from PIL import Image
 
 from fqgan.data.folders import read_folder
@@ -20,23 +20,6 @@ class MeanColour(FeatureExtractor):
 
     def extract(self, images):
         return Features(images.mean((2, 3)), None)
-
-
-def together(function, count=4):
-    """Call ``function`` in processes that start at the same moment."""
-    barrier = FORK.Barrier(count)
-
-    def work():
-        torch.set_num_threads(1)
-        barrier.wait(30)
-        function()
-
-    processes = [FORK.Process(target=work) for _ in range(count)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * count
 
 
 @pytest.mark.parametrize("attempt", range(3))

@@ -2,7 +2,6 @@
 
 import io
 import json
-import os
 import pickle
 import shutil
 
@@ -10,6 +9,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from hostile import Bomb
 from scipy.io import savemat
 
 from fqgan.biggan.released import read_released_set
@@ -28,24 +28,6 @@ from fqgan.runtime.files import digest
 from fqgan.safe_load import load_torch_file
 from fqgan.stylegan2.pickles import read_network_pickle
 from fqgan.weight_files import read_tensors
-
-
-class Bomb:
-    """Makes a file where it is unpickled."""
-
-    def __init__(self, canary):
-        self.canary = canary
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.canary}",)
-
-
-@pytest.fixture
-def canary(tmp_path):
-    """A file that none of the tests may bring into being."""
-    path = tmp_path / "canary"
-    yield path
-    assert not path.exists(), "code from a file was run"
 
 
 def arrays_with_code(canary):

@@ -10,6 +10,7 @@ from optimus.__main__ import main
 from optimus.data.toy import write_toy
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import jobs`
+from hostile import canary  # noqa: F401 (a fixture)
 from jobs import Job
 
 

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import pickle
 import shutil
 
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from factories import tiny_vae
+from hostile import Bomb, written
 
 from optimus.authors_checkpoint import read_authors_checkpoint
 from optimus.config import EvaluateConfig, ModelOptions
@@ -26,37 +26,6 @@ from optimus.sentence_vae import SentenceVAE
 from optimus.unpickle import load_untrusted
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
-
-
-class Bomb:
-    """Makes a file where it is unpickled."""
-
-    def __init__(self, canary):
-        self.canary = canary
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.canary}",)
-
-
-@pytest.fixture
-def canary(tmp_path):
-    """A file that none of the tests may bring into being."""
-    path = tmp_path / "canary"
-    yield path
-    assert not path.exists(), "code from a file was run"
-
-
-def written(kind, canary, path):
-    """A hostile torch or pickle file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "pickle":
-        path.write_bytes(pickle.dumps(Bomb(canary), protocol=2))
-    elif kind == "global":
-        path.write_bytes(f"cposix\nsystem\n(S'touch {canary}'\ntR.".encode())
-    else:
-        content = {"model_state_dict": {"a": torch.ones(2)}, "args": Bomb(canary)}
-        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
-    return path
 
 
 KINDS = ["zip", "legacy", "pickle", "global"]

@@ -9,6 +9,7 @@ import prevalent.pretrain  # noqa: F401 (or every forked command would import it
 from prevalent.__main__ import main
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import jobs`
+from hostile import canary  # noqa: F401 (a fixture)
 from jobs import Job
 
 

@@ -3,8 +3,7 @@
 import h5py
 import numpy as np
 import pytest
-import torch
-from jobs import FORK
+from jobs import together
 
 from prevalent.data.feature_files import write_tsv
 from prevalent.data.features import FeatureStore, synthetic_features
@@ -15,23 +14,6 @@ from prevalent.simulator.graph import Graphs
 from tests.factories import make_graphs, random_scan, write_connectivity
 
 NAMES = [f"house_{number}" for number in range(40)]
-
-
-def together(function, count=4):
-    """Call ``function`` in processes that start at the same moment."""
-    barrier = FORK.Barrier(count)
-
-    def work():
-        torch.set_num_threads(1)
-        barrier.wait(60)
-        function()
-
-    processes = [FORK.Process(target=work) for _ in range(count)]
-    for process in processes:
-        process.start()
-    for process in processes:
-        process.join(60)
-    assert [process.exitcode for process in processes] == [0] * count
 
 
 @pytest.mark.parametrize("attempt", range(3))

@@ -1,15 +1,14 @@
 """Files that carry code: every kind that is read, with a canary that must never appear."""
 
 import json
-import os
 import pickle
 from argparse import Namespace
-from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from hostile import Bomb, written
 
 from prevalent.agents.assistance_build import load_assistance_weights
 from prevalent.agents.build import find_agent, load_weights
@@ -31,37 +30,6 @@ from tests.small_searches import make_agent
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 KINDS = ["zip", "legacy", "pickle", "global"]
-
-
-class Bomb:
-    """Makes a file where it is unpickled."""
-
-    def __init__(self, canary):
-        self.canary = canary
-
-    def __reduce__(self):
-        return os.system, (f"touch {self.canary}",)
-
-
-@pytest.fixture
-def canary(tmp_path):
-    """A file that none of the tests may bring into being."""
-    path = tmp_path / "canary"
-    yield path
-    assert not path.exists(), "code from a file was run"
-
-
-def written(kind: str, canary: Path, path: Path) -> Path:
-    """A hostile torch or pickle file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "pickle":
-        path.write_bytes(pickle.dumps(Bomb(canary), protocol=2))
-    elif kind == "global":
-        path.write_bytes(f"cposix\nsystem\n(S'touch {canary}'\ntR.".encode())
-    else:
-        content = {"encoder": {"a": torch.ones(2)}, "args": Bomb(canary)}
-        torch.save(content, path, _use_new_zipfile_serialization=kind == "zip")
-    return path
 
 
 def test_the_canary_would_appear_if_a_file_were_run(tmp_path):
