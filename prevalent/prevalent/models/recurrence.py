@@ -1,4 +1,4 @@
-"""An LSTM over texts of unlike length for training on a CPU.
+"""An LSTM over texts of unlike length on a CPU.
 
 PyTorch's own adds, for every word, a gradient as large as the weights and builds a dozen graph
 nodes. Here one node runs a whole direction, padding is not computed, and the gradient of each
@@ -24,6 +24,7 @@ class Ragged(NamedTuple):
     places: Tensor  # (N,) of the words in B*T
     mirrored: Tensor  # (N,) the same for the words of each text from its last to its first
     order: Tensor  # (B,) texts, the longest first
+    last: Tensor  # (B,) of the last word of each text in N, in that order
 
     @classmethod
     def of(cls, lengths: Tensor, width: int) -> Ragged:
@@ -34,14 +35,14 @@ class Ragged(NamedTuple):
         rows = order * width
         places = (rows + steps)[there]
         mirrored = (rows + sorted_lengths - 1 - steps)[there]
-        return cls(there.sum(dim=1).tolist(), places, mirrored, order)
+        sizes = there.sum(dim=1)
+        starts = sizes.cumsum(0) - sizes
+        last = starts[sorted_lengths - 1] + torch.arange(len(order))
+        return cls(sizes.tolist(), places, mirrored, order, last)
 
 
 class _Direction(torch.autograd.Function):
-    """(N, K) outputs and (B, K) last states of an LSTM over (N, d) words in the order of `Ragged`.
-
-    Texts keep the order of their lengths.
-    """
+    """(N, K) outputs and cells of an LSTM over (N, d) words in the order of `Ragged`."""
 
     @staticmethod
     def forward(
@@ -51,42 +52,38 @@ class _Direction(torch.autograd.Function):
         weight: Tensor,
         bias: Tensor,
         sizes: list[int],
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, Tensor]:
         width = weight.shape[1]
         gates = torch.addmm(bias, words, input_weight.t())
         outputs, cells, squashed = (words.new_empty(len(words), width) for _ in range(3))
-        last_hidden, last_cell = words.new_empty(2, sizes[0], width).unbind(0)
-        end = start = before = 0
-        for t, size in enumerate(sizes):
-            start, end = end, end + size
-            own = gates[start:end]
-            if t:
-                own += multiply(outputs[before : before + size], weight)
-            take, keep, new, show = own.chunk(4, dim=1)
-            own[:, : 2 * width].sigmoid_()
+        # Views of all steps at once are cheaper than slices of each.
+        parts = (gates, gates[:, : 2 * width], *gates.chunk(4, dim=1), outputs, cells, squashed)
+        steps = zip(*(part.split(sizes) for part in parts), strict=True)
+        hidden = last = None
+        for size, (own, both, take, keep, new, show, output, cell, tanh) in zip(
+            sizes, steps, strict=True
+        ):
+            if hidden is not None:
+                own += multiply(hidden[:size], weight)
+            both.sigmoid_()
             new.tanh_()
             show.sigmoid_()
-            cell = torch.mul(take, new, out=cells[start:end])
-            if t:
-                cell.addcmul_(keep, cells[before : before + size])
-            torch.mul(show, torch.tanh(cell, out=squashed[start:end]), out=outputs[start:end])
-            before = start
-            after = sizes[t + 1] if t + 1 < len(sizes) else 0
-            last_hidden[after:size] = outputs[start + after : end]
-            last_cell[after:size] = cell[after:]
+            torch.mul(take, new, out=cell)
+            if last is not None:
+                cell.addcmul_(keep, last[:size])
+            torch.mul(show, torch.tanh(cell, out=tanh), out=output)
+            hidden, last = output, cell
         ctx.save_for_backward(words, input_weight, weight, gates, outputs, cells, squashed)
         ctx.sizes = sizes
-        return outputs, last_hidden, last_cell
+        return outputs, cells
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         words, input_weight, weight, gates, outputs, cells, squashed = ctx.saved_tensors
         sizes, width = ctx.sizes, weight.shape[1]
-        on_outputs, on_hidden, on_cell = gradients
         take, keep, new, show = gates.chunk(4, dim=1)
-        previous = _shifted(sizes)
-        first = sizes[0]
+        previous, first = _shifted(sizes), sizes[0]
         # What a unit of gradient on the cell (three gates) or the output (the fourth) is on a gate.
         slopes = torch.empty_like(gates)
         torch.mul(take * (1 - take), new, out=slopes[:, :width])
@@ -96,22 +93,17 @@ class _Direction(torch.autograd.Function):
         torch.mul(1 - new.square(), take, out=slopes[:, 2 * width : 3 * width])
         torch.mul(show * (1 - show), squashed, out=slopes[:, 3 * width :])
         to_cell = show * (1 - squashed.square())
-        hidden, cell = torch.empty_like(on_hidden), torch.empty_like(on_cell)
-        end = len(words)
-        for t in reversed(range(len(sizes))):
-            size = sizes[t]
-            after = sizes[t + 1] if t + 1 < len(sizes) else 0
-            start = end - size
-            hidden[after:size], cell[after:size] = on_hidden[after:size], on_cell[after:size]
-            on_output = hidden[:size].add_(on_outputs[start:end])
-            on_cells = cell[:size].addcmul_(on_output, to_cell[start:end])
-            own = slopes[start:end]
-            own.view(size, 4, width)[:, :3].mul_(on_cells.unsqueeze(1))
+        hidden, cell = words.new_zeros(2, first, width)
+        parts = (slopes, keep, to_cell, *gradients)
+        steps = list(zip(sizes, *(part.split(sizes) for part in parts), strict=True))
+        for t, (size, own, kept, through, said, held) in reversed(list(enumerate(steps))):
+            on_output = hidden[:size].add_(said)
+            on_cell = cell[:size].add_(held).addcmul_(on_output, through)
+            own.view(size, 4, width)[:, :3].mul_(on_cell.unsqueeze(1))
             own[:, 3 * width :].mul_(on_output)
-            on_cells.mul_(keep[start:end])
+            on_cell.mul_(kept)
             if t:
                 hidden[:size] = multiply(own, weight, transposed=True)
-            end = start
         on_words = slopes @ input_weight if ctx.needs_input_grad[0] else None
         on_weight = slopes[first:].t() @ outputs[previous]
         return on_words, slopes.t() @ words, on_weight, slopes.sum(dim=0), None
@@ -135,7 +127,7 @@ def ragged_lstm(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> tuple[Tensor,
     """
     batch, length = inputs.shape[:2]
     ragged = Ragged.of(lengths, length)
-    flat, unsorted = inputs.flatten(0, 1), ragged.order.argsort()
+    flat, ends = inputs.flatten(0, 1), ragged.last[ragged.order.argsort()]
     suffixes = ("", "_reverse") if lstm.bidirectional else ("",)
     outputs, states = [], []
     for suffix in suffixes:
@@ -144,11 +136,11 @@ def ragged_lstm(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> tuple[Tensor,
             getattr(lstm, f"{name}_l0{suffix}")
             for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")
         )
-        said, *last = _Direction.apply(
+        said, cells = _Direction.apply(
             flat.index_select(0, places), input_weight, weight, input_bias + bias, ragged.sizes
         )
         padded = said.new_zeros(batch * length, said.shape[1]).index_copy(0, places, said)
         outputs.append(padded.view(batch, length, -1))
-        states.append([state.index_select(0, unsorted) for state in last])
+        states.append([part.index_select(0, ends) for part in (said, cells)])
     hidden, cell = (torch.cat(parts, dim=1) for parts in zip(*states[::-1], strict=True))
     return torch.cat(outputs, dim=2), hidden, cell
