@@ -2,11 +2,12 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 import torch
 
-from prevalent.agent_options import R2RRun, SpeakerRun
+from prevalent.agent_options import AgentRun, R2RRun, SpeakerRun
 from prevalent.agent_presets import R2R_PRESETS, SPEAKER_PRESETS
 from prevalent.agents.build import (
     build_follower,
@@ -25,28 +26,30 @@ from prevalent.runtime.distributed import World
 from prevalent.runtime.rundir import open_run
 from prevalent.runtime.signals import StopSignal
 
+Run = TypeVar("Run", bound=AgentRun)
+PIECES = {"wordpieces": Path("wordpiece.txt")}
+
 
 def follower_run(world: Path, run_dir: Path, **changes) -> R2RRun:
-    options = {"world": "matterport", "data_dir": world, "features": Path("features.npy")}
-    options |= {"wordpieces": Path("wordpiece.txt"), "device": "cpu", **changes}
-    return replace(R2R_PRESETS["smoke"][1], run_dir=run_dir, **options)
+    return on_toy_world(R2R_PRESETS["smoke"][1], world, run_dir, **PIECES | changes)
 
 
 def speaker_run(world: Path, run_dir: Path, **changes) -> SpeakerRun:
-    options = {"world": "matterport", "data_dir": world, "features": Path("features.npy")}
-    return replace(SPEAKER_PRESETS["smoke"][1], run_dir=run_dir, **options, device="cpu", **changes)
+    return on_toy_world(SPEAKER_PRESETS["smoke"][1], world, run_dir, **changes)
 
 
 def dialog_run(world: Path, run_dir: Path, **changes) -> NDHRun:
-    options = {"world": "matterport", "data_dir": world, "features": Path("features.npy")}
-    options |= {"wordpieces": Path("wordpiece.txt"), "device": "cpu", **changes}
-    return replace(NDH_PRESETS["ndh-smoke"][1], run_dir=run_dir, **options)
+    return on_toy_world(NDH_PRESETS["ndh-smoke"][1], world, run_dir, **PIECES | changes)
 
 
 def search_run(world: Path, run_dir: Path, **changes) -> HannaRun:
-    options = {"world": "matterport", "data_dir": world, "features": Path("features.npy")}
-    options |= {"wordpieces": Path("wordpiece.txt"), "device": "cpu", **changes}
-    return replace(HANNA_PRESETS["hanna-smoke"][1], run_dir=run_dir, **options)
+    return on_toy_world(HANNA_PRESETS["hanna-smoke"][1], world, run_dir, **PIECES | changes)
+
+
+def on_toy_world(preset: Run, world: Path, run_dir: Path, **changes: Any) -> Run:
+    options: dict[str, Any] = {"world": "matterport", "data_dir": world, "device": "cpu"}
+    options |= {"features": Path("features.npy"), "run_dir": run_dir}
+    return replace(preset, **options | changes)
 
 
 def run_in_halves(train, config, stop_at: int):
