@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .attention import MergedAttention, SoftDotAttention
+from .attention import MergedAttention, SoftDotAttention, dot_products
 from .deferred import DeferredLSTMCell
 from .dropout import FeatureDropout, drop_images
 
@@ -120,9 +120,8 @@ class AttentionDecoder(nn.Module):
         on_images, on_angles = self.feat_att_layer.linear_in(query).split(
             [images.shape[-1], angles.shape[-1]], dim=-1
         )
-        # The query on the left: the other order is many times slower on the CPU.
-        scores = on_images.unsqueeze(1) @ images.transpose(1, 2)
-        scores = scores + on_angles.unsqueeze(1) @ angles.transpose(1, 2)
+        scores = dot_products(on_images.unsqueeze(1), images)
+        scores = scores + dot_products(on_angles.unsqueeze(1), angles)
         weights = scores.softmax(dim=-1).to(images.dtype)  # (B, 1, 36)
         return torch.cat([weights @ images, weights @ angles], dim=-1).squeeze(1)
 
