@@ -93,26 +93,24 @@ def rollout(
     """
     words = Words.of(batch.tokens, features.device)
     walker = Walker(policy, features, words, noise, encoder_sees_noise, config)
-    stay = keep_steps or config.move_after_stop
     with autocast or nullcontext():
-        if feedback == "teacher" and walker.encoder.sees_images and not stay:
-            walker.read_ahead(environment, batch.tasks)
         observation = environment.reset(batch.tasks)
-        recorder = _Recorder(environment, config, taught, draws)
+        recorder = _Recorder(environment, config, taught, draws, keep_steps)
+        if feedback == "teacher" and walker.encoder.sees_images and not recorder.all_stay:
+            walker.read_ahead(environment, batch.tasks)
+            observation = environment.reset(batch.tasks)
         for t in range(config.max_actions):
-            rows = np.arange(len(batch.tasks)) if stay else np.flatnonzero(~recorder.ended)
+            rows = recorder.walking()
             seen = observation.pick(rows)
             step = walker.step(seen, rows, t)
             action = recorder.choose(step, seen, feedback, rows)
             observation = recorder.move(action, observation)
-            if keep_steps:
-                recorder.steps.append(step)
             if recorder.ended.all():
                 break
         last_hidden = None
         if bootstrap:
-            rows = np.arange(taught, len(batch.tasks))
-            rows = rows if stay else rows[~recorder.ended[taught:]]
+            rows = recorder.walking()
+            rows = rows[rows >= taught]
             last_hidden = recorder.spread(walker.peek(observation.pick(rows), rows), rows)
     return recorder.finish(last_hidden, features.device)
 
@@ -126,12 +124,15 @@ class _Recorder:
         config: RolloutConfig,
         taught: int,
         draws: ArrayLike | None,
+        keep_steps: bool,
     ) -> None:
         self.environment, self.config, self.taught = environment, config, taught
         self.draws = None if draws is None else np.asarray(draws, dtype=np.int64)
         self.ended = np.zeros(len(environment.node), dtype=bool)
         self.visited = [environment.node]
         self.steps: list[DecoderStep] = []
+        self.keep_steps = keep_steps
+        self.all_stay = keep_steps or config.move_after_stop
         self._rows: list[NDArray[np.int64]] = []
         self._hidden: list[Tensor] = []
         self._log_probs: list[Tensor] = []
@@ -141,6 +142,10 @@ class _Recorder:
         self._masks: list[NDArray[np.bool_]] = []
         self._actions: list[NDArray[np.int64]] = []
 
+    def walking(self) -> NDArray[np.int64]:
+        """Agents that the networks run for."""
+        return np.flatnonzero(~self.ended | self.all_stay)
+
     def choose(
         self,
         step: DecoderStep,
@@ -149,6 +154,8 @@ class _Recorder:
         rows: NDArray[np.int64],
     ) -> NDArray[np.int64]:
         """Actions (B,) on the host, as drawn; those of agents that have left are stops."""
+        if self.keep_steps:
+            self.steps.append(step)
         logits = step.logits
         if self.config.forbid_revisits:
             places = np.stack(self.visited, axis=1)[rows, None]
