@@ -142,7 +142,7 @@ def check_equal_losses(config: ModelConfig, batch: dict[str, Tensor]) -> float:
     return max(differences)
 
 
-def main() -> None:
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--hidden", type=int, default=256)
     parser.add_argument("--heads", type=int, default=4)
@@ -151,7 +151,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
     parser.add_argument("--only", choices=["plain", "ours"], help="one step, for its memory")
-    options = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    options = parse()
     torch.set_num_threads(1)
     config = ModelConfig(
         hidden_size=options.hidden,
