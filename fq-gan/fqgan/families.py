@@ -7,11 +7,12 @@ family's name before the options (``fqgan sample stylegan2 --help``) decides whe
 from __future__ import annotations
 
 import importlib
-import json
 from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
+
+from .runtime.rundir import read_plain
 
 
 class Family(NamedTuple):
@@ -59,10 +60,7 @@ def family_of(folder: str | Path) -> str:
     path = Path(folder) / "config.json"
     if not path.is_file():
         return "biggan"
-    try:
-        keys = set(json.loads(path.read_text()))
-    except ValueError as error:
-        raise ValueError(f"{path} is damaged ({error}); save the weights again") from error
+    keys = read_plain(path)
     return next((name for name, family in FAMILIES.items() if family.mark in keys), "biggan")
 
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from .runtime.files import replace_folder, write_atomically
-from .runtime.rundir import read_config
+from .runtime.rundir import read_config, read_plain
 
 Config = TypeVar("Config")
 Network = TypeVar("Network", bound=nn.Module)
@@ -93,7 +93,7 @@ def read_folder(
                 f"no weights were found in {folder} ({name}.safetensors is missing); give the "
                 "folder of a finished save, such as RUN/model, or of `fqgan convert`"
             )
-    return read_config(kind, folder), json.loads((folder / "config.json").read_text())
+    return read_config(kind, folder), read_plain(folder / "config.json")
 
 
 def generator_file(folder: str | Path, *, use_average: bool) -> Path:
@@ -191,4 +191,4 @@ def weights_of_run(run_dir: str | Path, *, best: bool = False) -> Path:
             f"--best: {run_dir} has no best weights yet; train it until its first score "
             "(--evaluate-every)"
         )
-    return max(folders, key=lambda folder: json.loads((folder / "config.json").read_text())["step"])
+    return max(folders, key=lambda folder: read_plain(folder / "config.json")["step"])

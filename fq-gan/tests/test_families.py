@@ -29,7 +29,7 @@ def test_without_a_folder_it_is_biggan(tmp_path):
 
 def test_a_damaged_config_is_named(tmp_path):
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(ValueError, match=r"config\.json is damaged"):
+    with pytest.raises(ValueError, match=r"config\.json is no configuration that a run wrote"):
         family_of(tmp_path)
 
 

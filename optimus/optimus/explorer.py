@@ -6,7 +6,6 @@ Everything here takes text and numbers and returns text and numbers; what a user
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -20,6 +19,7 @@ from torch import Tensor
 from .data.toy import VALUES, read_factors
 from .decoding import Sampling, analogy, interpolate
 from .plots import embed, render_page
+from .runtime.rundir import read_plain
 from .sentence_vae import SentenceVAE
 
 GREEDY = Sampling(max_new_tokens=64)
@@ -198,7 +198,7 @@ def _corpus_of(run_dir: Path) -> Path | None:
     """A text file of the run's corpus, of the held-out ones if there are any."""
     plain = {}
     if (run_dir / "model").is_dir() and (run_dir / "config.json").is_file():
-        plain = json.loads((run_dir / "config.json").read_text(encoding="utf-8"))
+        plain = read_plain(run_dir / "config.json")
     data = plain.get("data") or {}
     for folder in (run_dir / "corpus", Path(data.get("folder", run_dir / "corpus"))):
         for split in ("test", "valid", "train"):

@@ -49,7 +49,7 @@ def open_run(run_dir: str | Path, config: Any) -> Iterator[Path]:
 def _write_config(path: Path, config: Any) -> None:
     plain = json.loads(json.dumps(dataclasses.asdict(config), default=str))
     if path.exists():
-        before = _flatten(_read_plain(path))
+        before = _flatten(read_plain(path))
         for name, value in _flatten(plain).items():
             if name in before and before[name] != value:
                 logger.warning("%s: --%s is now %s, was %s", path, name, value, before[name])
@@ -72,10 +72,11 @@ def read_config(kind: type[Config], run_dir: str | Path) -> Config:
     path = Path(run_dir) / "config.json"
     if not path.exists():
         raise FileNotFoundError(f"{run_dir} is not the folder of a run: it has no config.json")
-    return _from_plain(kind, _read_plain(path))
+    return _from_plain(kind, read_plain(path))
 
 
-def _read_plain(path: Path) -> dict[str, Any]:
+def read_plain(path: Path) -> dict[str, Any]:
+    """A ``config.json`` as it stands; ``ValueError`` where it is none."""
     try:
         plain = json.loads(path.read_text())
     except ValueError as error:  # no JSON, or no text at all

@@ -44,6 +44,8 @@ def read_references(data_dir: Path, task: Task, split: str) -> list[Reference]:
     items = read_json_list(path, f"fetch it with `prevalent prepare {task}`")
     for number, item in enumerate(items):
         check_record(item, TASK_FIELDS[task], f"{path}: item {number}")
+        if task == "ndh":
+            check_record(item["start_pano"], {"pano": str}, f"{path}: item {number}: 'start_pano'")
     if task == "ndh":
         return [
             Reference(str(item["inst_idx"]), item["scan"], item["start_pano"]["pano"], item)

@@ -99,6 +99,14 @@ def test_references_of_the_other_tasks(tmp_path, task):
     assert (reference.id, reference.start) == ("4" if task == "ndh" else "4_0", "a")
 
 
+def test_a_start_without_a_place_is_named(tmp_path):
+    (tmp_path / "ndh").mkdir()
+    items = [{"inst_idx": 4, "scan": "house", "start_pano": {"heading": 0}}]
+    (tmp_path / "ndh" / "val.json").write_text(json.dumps(items))
+    with pytest.raises(ValueError, match=r"val\.json: item 0: 'start_pano'.*'pano'"):
+        read_references(tmp_path, "ndh", "val")
+
+
 def test_real_predictions_are_possible_walks(data_dir, real_graphs):
     references = read_references(data_dir, "r2r", "val_seen")
     path = data_dir / "r2r" / "predictions" / "val_seen_seq2seq.json"
