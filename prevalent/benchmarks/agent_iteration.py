@@ -8,6 +8,7 @@ use the same weights, and their greedy walks are compared.
 
     python benchmarks/agent_iteration.py [--agents lstm dic --json out.json]
 
+``--what evaluation`` or ``iteration`` measures one of the two and keeps what is known of the other.
 The defaults are the published size and take about five minutes of one quiet core; a quick look is
 ``--dic-batch 8 --lstm-actions 10 --dic-actions 2``.
 """
@@ -53,6 +54,12 @@ PLAIN = {
     DeferredLinear: nn.Linear,
     DeferredLSTMCell: nn.LSTMCell,
     FeatureDropout: nn.Dropout,
+}
+# Operations of the forward passes, with all that they call.
+PARTS = {
+    "matrix products": ("mkldnn::_linear_pointwise", "aten::mm", "aten::bmm", "aten::addmm"),
+    "LSTM over the words": ("_Direction",),
+    "attention of the transformer": ("aten::scaled_dot_product_attention",),
 }
 
 
@@ -147,7 +154,7 @@ class Contest:
         found["iteration, ours"] = (lambda: self.ours.step(*self.batches, 0.2), 1)
         if self.kind == "dic" and self.args.text_once:
             found["iteration, ours, text once an episode"] = (self.iterate_once, 1)
-        return found
+        return {name: way for name, way in found.items() if name.split(",")[0] in self.args.what}
 
     @torch.no_grad()
     def evaluate_plain(self) -> None:
@@ -189,11 +196,9 @@ class Contest:
                 memory[name] = max(memory.get(name, 0.0), peak)
                 if round_ >= warm:
                     seconds.setdefault(name, []).append(spent / batches)
-            if self.ends["plain"] != self.ends["ours"]:
+            if self.ends.get("plain") != self.ends.get("ours"):
                 raise RuntimeError("the greedy walks of the two ways differ")
-        profiles = {
-            name: profile(self.ways()[name][0]) for name in ("evaluation, ours", "iteration, ours")
-        }
+        profiles = {f"{name}, ours": profile(ways[f"{name}, ours"][0]) for name in self.args.what}
         sizes = {"agent": self.kind, "batch": self.size, "max_actions": self.steps}
         return {**sizes, "seconds": seconds, "memory_mb": memory, "profile": profiles}
 
@@ -206,9 +211,11 @@ def profile(work: Callable[[], Any], rows: int = 8) -> dict[str, Any]:
     found = sorted(recorded.key_averages(), key=lambda one: -one.self_cpu_time_total)
     total = sum(one.self_cpu_time_total for one in found)
     shares = [(one.key, one.self_cpu_time_total / total) for one in found[:rows]]
+    whole = {one.key: one.cpu_time_total / total for one in found}
+    parts = {name: sum(whole.get(key, 0.0) for key in keys) for name, keys in PARTS.items()}
     by_shape = recorded.key_averages(group_by_input_shape=True)
     operations = sum(one.count * product_size(one.key, one.input_shapes) for one in by_shape)
-    return {"shares": shares, "floor_s": operations / product_speed()}
+    return {"shares": shares, "parts": parts, "floor_s": operations / product_speed()}
 
 
 def product_size(name: str, shapes: list[list[int]]) -> int:
@@ -262,6 +269,8 @@ def show(row: dict[str, Any]) -> list[dict[str, Any]]:
     for name, found in row["profile"].items():
         listed = ", ".join(f"{operation} {share:.0%}" for operation, share in found["shares"])
         print(f"{name}, where the time goes: {listed}")
+        told = ", ".join(f"{part} {share:.0%}" for part, share in found["parts"].items())
+        print(f"{name}, by part: {told}")
     return lines
 
 
@@ -270,6 +279,12 @@ def parse() -> argparse.Namespace:
     add = parser.add_argument
     add("--connectivity", type=Path)
     add("--agents", nargs="+", choices=["lstm", "dic"], default=["lstm", "dic"])
+    add(
+        "--what",
+        nargs="+",
+        choices=["evaluation", "iteration"],
+        default=["evaluation", "iteration"],
+    )
     add("--batch", type=int, default=20)
     add("--dic-batch", type=int, default=20)
     add("--lstm-actions", type=int, default=20)
@@ -298,12 +313,24 @@ def main() -> None:
     before = json.loads(args.json.read_text()) if args.json.is_file() else {}
     record |= {name: before.get(name, []) for name in ("rows", "headline")}
     args.json.parent.mkdir(parents=True, exist_ok=True)
-    for kind in args.agents:  # the lines of an agent that is not asked for stay
+    for kind in args.agents:  # the lines of what is not asked for stay
         row = Contest(kind, graphs, store, args).measure()
-        record["rows"] = [one for one in record["rows"] if one["agent"] != kind] + [row]
-        others = [one for one in record["headline"] if not one["what"].startswith(f"{kind} ")]
-        record["headline"] = others + show(row)
+        record["headline"] = merge(record["headline"], show(row), ("what",))
+        record["rows"] = merge(record["rows"], [row], ("agent", "batch", "max_actions"))
         args.json.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def merge(before: list[dict], found: list[dict], keys: tuple[str, ...]) -> list[dict]:
+    """``before`` with ``found`` in place of rows of the same ``keys``, whose tables grow."""
+    rows = {tuple(one[key] for key in keys): one for one in before}
+    for one in found:
+        place = tuple(one[key] for key in keys)
+        old = rows.get(place, {})
+        rows[place] = {
+            name: {**old.get(name, {}), **value} if isinstance(value, dict) else value
+            for name, value in one.items()
+        }
+    return list(rows.values())
 
 
 if __name__ == "__main__":
