@@ -21,11 +21,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from measure import (
     RESULTS,
+    best_speed,
     flops_of,
     headline,
     in_fresh_process,
     peak_mb,
-    product_speed as cpu_speed,
     summarize,
     timed,
     write_report,
@@ -102,10 +102,10 @@ def worker(args: argparse.Namespace) -> dict[str, Any]:
     return {**result, "memory": memory}
 
 
-def product_speed(device: str, precision: str) -> float:
-    """Operations per second of one large matrix product."""
+def speed_of(device: str, precision: str) -> float:
+    """Operations per second of large products: what the floor is reckoned with."""
     if device == "cpu":
-        return cpu_speed()
+        return best_speed()
     size = 8192
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
     a = torch.randn(size, size, device=device, dtype=dtype)
@@ -145,7 +145,7 @@ def main() -> None:
         f"{'way':<19} {'size':>5} {'G':>7} {'G reg':>7} {'D':>7} {'D reg':>7} {'s/kimg':>8} "
         f"{'plain/this':>10} {'floor':>7} {'peak MB':>8}"
     )
-    speed = product_speed(args.device, args.precision)
+    speed = speed_of(args.device, args.precision)
     rows: list[dict[str, Any]] = []
     for resolution in args.resolutions:
         runs: dict[str, list[dict[str, Any]]] = {way: [] for way in args.ways}

@@ -148,7 +148,7 @@ def headlines(
                          for row in (plain, ours)]  # fmt: skip
                 what = f"what quantization with {codes} codes adds to a BigGAN iteration"
                 target = 4.0 if codes == max(CODES) else None
-                lines.append(headline(what, added[0], max(added[1], 1e-9), target=target))
+                lines.append(headline(what, *added, target=target))
     return lines
 
 
