@@ -122,11 +122,11 @@ def main() -> None:
         )
     print("\n".join(lines))
     sizes_and_rows = {"width": args.width, "batch": args.batch, "rows": rows}
-    write_report(args.out, {**sizes_and_rows, "headline": headlines(rows, runs)})
+    write_report(args.out, {**sizes_and_rows, "headline": headlines(rows, runs, args.batch)})
 
 
 def headlines(
-    rows: list[dict[str, Any]], runs: dict[tuple[str, int], list[dict[str, Any]]]
+    rows: list[dict[str, Any]], runs: dict[tuple[str, int], list[dict[str, Any]]], batch: int
 ) -> list[dict[str, Any]]:
     """Ours beside the plain way at every size of the dictionary, and what quantization adds."""
     found = {(row["way"], row["codes"]): row for row in rows}
@@ -136,7 +136,7 @@ def headlines(
         if plain and ours:
             lines.append(
                 headline(
-                    f"BigGAN iteration, {codes or 'no'} codes",
+                    f"BigGAN iteration, batch {batch}, {codes or 'no'} codes",
                     plain["cpu"]["median"],
                     ours["cpu"]["median"],
                     flops=runs["ours", codes][0]["flops"],
@@ -146,7 +146,7 @@ def headlines(
             if codes:
                 added = [row["cpu"]["median"] - found[row["way"], 0]["cpu"]["median"]
                          for row in (plain, ours)]  # fmt: skip
-                what = f"what quantization with {codes} codes adds to a BigGAN iteration"
+                what = f"what {codes} codes add to a BigGAN iteration, batch {batch}"
                 target = 4.0 if codes == max(CODES) else None
                 lines.append(headline(what, *added, target=target))
     return lines
