@@ -59,9 +59,8 @@ def row_of(record: dict[str, Any]) -> tuple[str, ...]:
     """One line of the table; a floor's share is of our time."""
     unit = f" {record.get('unit', 's')}"
     target, ratio, floor = record.get("target"), record["ratio"], record.get("floor")
-    if ratio is None and record.get("plain") is not None:  # ours is too little to be measured
-        ratio = float("inf")
-    met = "" if target is None else "met" if ratio >= target else "**missed**"
+    # Without a ratio, what ours adds was too little to be measured.
+    met = "" if target is None else "met" if ratio is None or ratio >= target else "**missed**"
     return (
         record["what"],
         number(record.get("plain"), unit),
