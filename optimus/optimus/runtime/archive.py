@@ -42,10 +42,9 @@ def extract(
                 f"{archive} would unpack to {len(members)} files of {total} bytes: refused"
             )
         target = Path(scratch) / "contents"
-        if isinstance(opened, zipfile.ZipFile):
-            opened.extractall(target)
-        else:
-            opened.extractall(target, filter="data")
+        if isinstance(opened, tarfile.TarFile) and hasattr(tarfile, "data_filter"):
+            opened.extraction_filter = tarfile.data_filter  # Python 3.11.4 and later
+        opened.extractall(target)
         target.mkdir(exist_ok=True)
         if folder.exists():
             shutil.copytree(target, folder, dirs_exist_ok=True)
