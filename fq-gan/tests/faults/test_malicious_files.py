@@ -135,7 +135,7 @@ def test_settings_are_read_as_plain_values(tmp_path, canary):
     from fqgan.families import family_of
 
     (tmp_path / "config.json").write_text(f'__import__("os").system("touch {canary}")')
-    with pytest.raises(ValueError, match="damaged"):
+    with pytest.raises(ValueError, match="is no configuration that a run wrote"):
         family_of(tmp_path)
 
 
