@@ -97,7 +97,7 @@ def rollout(
         observation = environment.reset(batch.tasks)
         recorder = _Recorder(environment, config, taught, draws, keep_steps)
         if feedback == "teacher" and walker.encoder.sees_images and not recorder.all_stay:
-            walker.read_ahead(environment, batch.tasks)
+            walker.read_ahead(environment, observation)
             observation = environment.reset(batch.tasks)
         for t in range(config.max_actions):
             rows = recorder.walking()

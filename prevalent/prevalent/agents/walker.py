@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -13,7 +12,6 @@ from torch import Tensor
 from ..agent_config import RolloutConfig
 from ..data.features import DeviceFeatures, expand_angles
 from ..environments.navigation import NavigationEnvironment, Observation
-from ..environments.walk import Task
 from ..models.decoder import AttentionDecoder, DecoderState, DecoderStep, Sight
 from ..models.encoders import Encoder, Encoding, Words
 
@@ -107,12 +105,12 @@ class Walker:
         assert self.state is not None
         return self.state.attended
 
-    def read_ahead(self, environment: NavigationEnvironment, tasks: Sequence[Task]) -> None:
-        """Encode the steps of agents that follow the shortest path, several at once.
+    def read_ahead(self, environment: NavigationEnvironment, seen: Observation) -> None:
+        """Encode the steps of agents on the shortest path that start at ``seen``, several at once.
 
         Their panoramas are known beforehand, and what is read at a step depends on nothing else.
         """
-        seen, ended = environment.reset(tasks), np.zeros(len(tasks), dtype=bool)
+        ended = np.zeros(len(seen.node), dtype=bool)
         together: list[tuple[Rows, Observation]] = []
         for _ in range(self.max_actions):
             rows = np.flatnonzero(~ended)

@@ -29,7 +29,7 @@ def test_what_is_read_ahead_is_what_is_read_at_each_step(monkeypatch):
     for most in (1, 7, 1000):  # a step, some steps, all steps at once
         monkeypatch.setattr(walker_module, "READ_TOGETHER", most)
         one = Walker(follower.policy, follower.features, words, None, True, follower.walk)
-        one.read_ahead(environment, batch.tasks)
+        one.read_ahead(environment, environment.reset(batch.tasks))
         steps.append(one.ahead)
     seen, ended = environment.reset(batch.tasks), np.zeros(6, dtype=bool)
     for t, read in enumerate(zip(*steps, strict=True)):
