@@ -18,9 +18,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from check_twins import PACKAGES
 from collect import ROOT, table
 
-PACKAGES = {"optimus": "optimus", "fq-gan": "fqgan", "prevalent": "prevalent"}
 HEADER = ("project", "files", "lines", "of tests", "longest file", "longest function")
 HEADER += ("dependencies", "repeated")
 

@@ -4,7 +4,7 @@
 minutes on a CPU, one thread. A round is 16 iterations: 16 updates of G and of D, 4 path length and
 one R1 regularization. With ``--device cuda --resolutions 32 64 128 256 512 1024`` seconds per
 thousand images are printed beside the floor: the time the convolutions' arithmetic alone would
-take at the speed of one large matrix product.
+take at the speed of a large product.
 """
 
 from __future__ import annotations
