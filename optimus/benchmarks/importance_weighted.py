@@ -10,7 +10,7 @@ from harness import build_model, main, random_ids
 from plain import importance_weighted
 
 from optimus.models.vae import OptimusModel
-from optimus.scoring import importance_scores
+from optimus.tasks.language_model import importance_scores
 
 SENTENCES, SAMPLES = 1, 100
 ENCODER_IDS, DECODER_IDS = random_ids(SENTENCES, 64)

@@ -8,28 +8,37 @@ from .runtime.command import run_command
 
 VERBS = {
     "prepare": ("optimus.data.prepare:main", "fetch or make a corpus"),
-    "train": ("optimus.train:main", "train a sentence VAE or a GPT-2 baseline (pre-, fine-)"),
-    "evaluate": ("optimus.evaluate:main", "perplexity, ELBO, KL, MI, active units, BLEU"),
+    "train": (
+        "optimus.tasks.language_model:train_command",
+        "train a sentence VAE or a GPT-2 baseline (pre-, fine-)",
+    ),
+    "evaluate": (
+        "optimus.tasks.language_model:evaluate_command",
+        "perplexity, ELBO, KL, MI, active units, BLEU",
+    ),
     "generate": ("optimus.generate:main", "reconstruct, sample, interpolate, analogy"),
-    "train-dialog": ("optimus.train_dialog:main", "train dialog responses (SpaceFusion)"),
-    "evaluate-dialog": ("optimus.evaluate_dialog:main", "answer contexts and score the answers"),
+    "train-dialog": ("optimus.tasks.dialog:train_command", "train dialog responses (SpaceFusion)"),
+    "evaluate-dialog": (
+        "optimus.tasks.dialog:evaluate_command",
+        "answer contexts and score the answers",
+    ),
     "train-label-control": (
-        "optimus.train_label_control:main",
+        "optimus.tasks.label_control:train_command",
         "train label-conditional generation (CARA)",
     ),
     "evaluate-label-control": (
-        "optimus.evaluate_label_control:main",
+        "optimus.tasks.label_control:evaluate_command",
         "transfer labels, generate by label, score both",
     ),
     "train-classifier": (
-        "optimus.train_classifier:main",
+        "optimus.tasks.classifier:train_command",
         "classify with an encoder: GLUE, Yelp, few labels, several seeds",
     ),
-    "plot-latents": ("optimus.plot_latents:main", "draw latents by label: t-SNE, MDS, Isomap"),
-    "convert": ("optimus.convert:main", "read or write the authors' checkpoints"),
-    "migrate": ("optimus.migrate:main", "turn the authors' command line into ours"),
+    "plot-latents": ("optimus.page.plots:main", "draw latents by label: t-SNE, MDS, Isomap"),
+    "convert": ("optimus.released.checkpoints:main", "read or write the authors' checkpoints"),
+    "migrate": ("optimus.released.commands:main", "turn the authors' command line into ours"),
     "report": ("optimus.report:main", "the paper's figures beside ours"),
-    "demo": ("optimus.demo:main", "train on a toy corpus, score it and play with it"),
+    "demo": ("optimus.page.demo:main", "train on a toy corpus, score it and play with it"),
 }
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from .api import SentenceVAE
 from .config import (
     AnalogyConfig,
     GenerateConfig,
@@ -25,7 +26,6 @@ from .decoding import (
 from .runtime.command import parse
 from .runtime.distributed import choose_device
 from .runtime.files import write_atomically
-from .sentence_vae import SentenceVAE
 
 
 def main(argv: Sequence[str]) -> None:

@@ -10,11 +10,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 from transformers import BertConfig, GPT2Config
 
-from optimus.authors_checkpoint import AuthorsCheckpoint, assemble
-from optimus.convert import import_checkpoint
+from optimus.api import SentenceVAE
 from optimus.data.tokenizers import train_tokenizers
 from optimus.models.vae import OptimusConfig, OptimusModel
-from optimus.sentence_vae import SentenceVAE
+from optimus.released.checkpoints import AuthorsCheckpoint, assemble, import_checkpoint
 
 ABSOLUTE = RELATIVE = 1e-4
 """Tolerance of recorded arrays: |a - b| <= 1e-4 (1 + |b|)."""

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import BertConfig, GPT2Config
 
+from optimus.api import SentenceVAE
 from optimus.config import ModelOptions, OptimizerOptions, TrainConfig
 from optimus.data.tokenizers import train_tokenizers
 from optimus.data.toy import write_toy
@@ -21,8 +22,7 @@ from optimus.models.vae import OptimusConfig, OptimusModel
 from optimus.runtime.archive import extract
 from optimus.runtime.logs import read_metrics
 from optimus.runtime.rundir import read_config
-from optimus.sentence_vae import SentenceVAE
-from optimus.train import train
+from optimus.tasks.language_model import train
 
 ARCHIVE = Path(__file__).parent / "compat" / "run.zip"
 TOLERANCE = 1e-6

@@ -1,3 +1,7 @@
+""""""
+
+from __future__ import annotations
+
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 
@@ -7,14 +11,16 @@ from optimus.config import (
     DataOptions,
     DecodingOptions,
     EvaluateConfig,
+    LoopOptions,
     ModelOptions,
     ObjectiveOptions,
     OptimizerOptions,
     SampleConfig,
     TrainConfig,
+    rows_per_process,
 )
-from optimus.presets import CORPORA, LAMBDAS, PRESETS, WIKIPEDIA_STEPS
 from optimus.runtime.rundir import open_run, read_config
+from optimus.tasks.language_model import CORPORA, LAMBDAS, PRESETS, WIKIPEDIA_STEPS
 
 
 def count_options(kind: object) -> int:
@@ -82,3 +88,19 @@ def test_a_configuration_survives_the_run_folder(tmp_path):
         kept = replace(config, run_dir=tmp_path / name)
         with open_run(kept.run_dir, kept):
             assert read_config(TrainConfig, kept.run_dir) == kept
+
+
+def test_steps_come_from_epochs_unless_they_are_given():
+    assert LoopOptions(epochs=2.5).steps(10) == 25
+    assert LoopOptions(epochs=0.01).steps(10) == 1
+    assert LoopOptions(max_steps=7).steps(10) == 7
+
+
+def test_uneven_batches_and_wrong_numbers_are_refused():
+    assert rows_per_process(8, 2) == 4
+    with pytest.raises(ValueError, match="multiple of the 3 processes"):
+        rows_per_process(8, 3)
+    with pytest.raises(ValueError, match="--log-every must be at least 1"):
+        LoopOptions(log_every=0)
+    with pytest.raises(ValueError, match="--epochs must be positive"):
+        LoopOptions(epochs=0)

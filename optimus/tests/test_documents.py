@@ -14,7 +14,7 @@ from documents import (
 )
 
 from optimus.__main__ import VERBS, main
-from optimus.migrate import migrate
+from optimus.released.commands import migrate
 
 BLOCKS, INLINE = commands("optimus")
 

@@ -4,11 +4,10 @@ from dataclasses import replace
 import pytest
 
 from optimus.__main__ import main
+from optimus.api import SentenceVAE
 from optimus.config import ObjectiveOptions
 from optimus.data.toy import toy_sentences, write_toy
-from optimus.presets import PRESETS
-from optimus.sentence_vae import SentenceVAE
-from optimus.train import train
+from optimus.tasks.language_model import PRESETS, train
 
 A, B, C = toy_sentences(3)
 

@@ -7,7 +7,6 @@ from factories import GRADIENT, close, recorded_model
 from safetensors.torch import load_file
 from torch.distributions import Normal, kl_divergence as reference_kl
 
-from optimus.convert import authors_name
 from optimus.objectives import (
     Objective,
     beta_at,
@@ -21,6 +20,7 @@ from optimus.objectives import (
     total_loss,
 )
 from optimus.optimizer import OriginalAdamW, parameter_groups
+from optimus.released.checkpoints import authors_name
 
 SCHEDULE = 1e-9
 """Tolerance of recorded schedules."""

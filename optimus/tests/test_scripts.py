@@ -6,9 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from optimus import classifier_options, dialog_options, label_control_options, presets
 from optimus.__main__ import main
 from optimus.runtime.published import read_published
+from optimus.tasks import (
+    classifier as classifier_options,
+    dialog as dialog_options,
+    label_control as label_control_options,
+    language_model as presets,
+)
 
 PRESETS = {
     "train": presets.PRESETS,

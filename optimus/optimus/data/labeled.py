@@ -1,20 +1,24 @@
-"""Sentences with a class: sentiment files for label-conditional generation and for classifiers.
+"""Sentences with a class: sentiment files, GLUE's tasks and Yelp as classification.
 
-Batches are drawn from ``Labeled.sentences``; ``Labeled.labels_of`` gives their classes.
+Batches for generation are drawn from ``Labeled.sentences``; ``Labeled.labels_of`` gives their
+classes. GLUE's files are its own ``train.tsv`` and ``dev.tsv``; reading goes by the names in a
+file's header, so that the column order of a release does not matter.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .batches import Batch
-from .sentences import Sentences, TextOptions, tokenize
+from ..metrics.classification import MetricKind
+from .text import Batch, Sentences, TextOptions, pad_rows, tokenize
 from .tokenizers import Tokenizers
 
 
@@ -122,3 +126,281 @@ def read_labeled_lines(path: Path) -> list[str]:
 def _lines(path: Path) -> list[str]:
     with path.open(encoding="utf-8-sig") as file:
         return [line.rstrip("\n") for line in file]
+
+
+YELP_TEST_PER_LABEL = 5000  # the part of the test set that the authors score
+
+
+@dataclass(frozen=True)
+class Task:
+    """Where a task's texts and labels stand."""
+
+    text: tuple[str, ...]  # columns of one sentence or of a pair
+    label: str
+    names: tuple[str, ...] = ("0", "1")  # () is regression
+    metric: MetricKind = "accuracy"
+    header: tuple[str, ...] | None = None  # of a file that has none
+    development: str = "dev.tsv"
+    folder: str = ""  # if not the task's name
+
+
+_NLI = ("contradiction", "entailment", "neutral")
+_ENTAIL = ("entailment", "not_entailment")
+_PAIR = ("sentence1", "sentence2")
+
+TASKS: dict[str, Task] = {
+    "CoLA": Task(("text",), "label", metric="matthews", header=("source", "label", "star", "text")),
+    "SST-2": Task(("sentence",), "label"),
+    "MRPC": Task(("#1 String", "#2 String"), "Quality", metric="accuracy-f1"),
+    "STS-B": Task(_PAIR, "score", (), "correlation"),
+    "QQP": Task(("question1", "question2"), "is_duplicate", metric="accuracy-f1"),
+    "MNLI": Task(_PAIR, "gold_label", _NLI, development="dev_matched.tsv"),
+    "MNLI-mm": Task(_PAIR, "gold_label", _NLI, development="dev_mismatched.tsv", folder="MNLI"),
+    "QNLI": Task(("question", "sentence"), "label", _ENTAIL),
+    "RTE": Task(_PAIR, "label", _ENTAIL),
+    "WNLI": Task(_PAIR, "label"),
+    "YELP": Task(("text",), "label", development="test.tsv"),
+}
+LABELED = "labeled"  # any labelled text that read_labeled reads
+
+
+@dataclass(frozen=True)
+class Examples:
+    """N tokenised examples."""
+
+    ids: list[np.ndarray]  # [CLS] a [SEP] or [CLS] a [SEP] b [SEP]
+    segments: list[np.ndarray]  # 0 up to the first [SEP], 1 after it
+    labels: np.ndarray  # (N,) class numbers, or numbers for regression
+    names: tuple[str, ...]  # () is regression
+    metric: MetricKind
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def outputs(self) -> int:
+        """Outputs of a classifier."""
+        return len(self.names) or 1
+
+    def subset(self, chosen: np.ndarray) -> Examples:
+        """The examples with the numbers ``chosen``."""
+        return replace(
+            self,
+            ids=[self.ids[i] for i in chosen],
+            segments=[self.segments[i] for i in chosen],
+            labels=self.labels[chosen],
+        )
+
+    def digest(self) -> str:
+        """A digest of the content, by which a resumed run knows its data."""
+        total = hashlib.sha256(self.labels.tobytes())
+        for row in self.ids:
+            total.update(np.asarray(row, dtype=np.int64).tobytes())
+        return total.hexdigest()
+
+
+class ExampleBatch(NamedTuple):
+    """B examples, padded on the right."""
+
+    ids: Tensor  # (B, S) long
+    segments: Tensor  # (B, S) long
+    labels: Tensor  # (B,) long, or float for regression
+    index: Tensor  # type: ignore[assignment]  # (B,) number of the example
+
+    def to(self, device: torch.device | str) -> ExampleBatch:
+        """The same batch on ``device``."""
+        return ExampleBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+
+
+def load_task(
+    name: str,
+    folder: Path,
+    split: str,
+    tokenizers: Tokenizers,
+    *,
+    max_tokens: int = 128,
+    names: Sequence[str] | None = None,
+) -> Examples:
+    """Examples of ``split`` (``train`` or ``dev``) of a task.
+
+    Args:
+        name: of ``TASKS``, or ``labeled``.
+        folder: GLUE's folder, which holds one folder a task, or the task's own; for ``labeled``
+            the text itself (see ``read_labeled``).
+        split: which file.
+        tokenizers: the encoder's side is used.
+        max_tokens: longer examples lose tokens of the longer sentence.
+        names: for ``labeled``, the classes of the training text.
+    """
+    if name == LABELED:
+        labels, texts = read_labeled(folder)
+        columns = [[t for t in texts if t.strip()]]
+        kept = [label for label, text in zip(labels, texts, strict=True) if text.strip()]
+        task = Task(("text",), "label", tuple(names or sorted(set(kept))))
+        source: Path = folder
+    else:
+        task = find_task(name)
+        source = find_file(name, folder, split)
+        columns, kept = read_task(source, task)
+    numbers = _numbers(task, kept, source)
+    ids, segments = encode_pairs(tokenizers, columns, max_tokens)
+    examples = Examples(ids, segments, numbers, task.names, task.metric)
+    if name == "YELP" and split != "train":
+        counts = np.bincount(numbers)
+        size = min(YELP_TEST_PER_LABEL, int(counts[counts > 0].min()))
+        return examples.subset(sample_per_label(numbers, size, seed=0))
+    return examples
+
+
+def find_task(name: str) -> Task:
+    """The row of ``TASKS``; names are compared without regard to case."""
+    for known, task in TASKS.items():
+        if known.lower() == name.lower():
+            return task
+    raise ValueError(f"unknown task {name!r}; choose one of {', '.join(TASKS)} or {LABELED}")
+
+
+def find_file(name: str, folder: Path, split: str) -> Path:
+    """The file of a split (``train`` or ``dev``) of a task, in GLUE's folder or the task's own."""
+    task = find_task(name)
+    file = "train.tsv" if split == "train" else task.development
+    inner = task.folder or next(n for n in TASKS if n.lower() == name.lower())
+    for path in (folder / inner / file, folder / file):
+        if path.is_file():
+            return path
+    raise FileNotFoundError(
+        f"{folder / inner / file} is missing; GLUE's files are at https://gluebenchmark.com/tasks, "
+        "and --data.folder names the folder with one folder a task"
+    )
+
+
+def read_task(path: Path, task: Task) -> tuple[list[list[str]], list[str]]:
+    """Columns of text, and labels, of a GLUE file; lines with columns missing are an error."""
+    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    header = task.header
+    if header is None:
+        header, lines = tuple(lines[0].rstrip("\r").split("\t")), lines[1:]
+    wanted = [*task.text, task.label]
+    missing = [column for column in wanted if column not in header]
+    if missing:
+        raise ValueError(
+            f"{path} has no column {missing[0]!r}; its columns are {', '.join(header)}"
+        )
+    places = [header.index(column) for column in wanted]
+    rows = []
+    for number, line in enumerate(lines, start=1 if task.header else 2):
+        if not line.strip():
+            continue
+        cells = line.rstrip("\r").split("\t")
+        if len(cells) <= max(places):
+            raise ValueError(f"line {number} of {path} has {len(cells)} columns, not {len(header)}")
+        rows.append([cells[place] for place in places])
+    if not rows:
+        raise ValueError(f"{path} holds no example")
+    *texts, labels = zip(*rows, strict=True)
+    return [list(column) for column in texts], list(labels)
+
+
+def glue_text(folder: Path, name: str) -> list[str]:
+    """The training examples of a task as lines, ``a`` or ``a [SEP] b``, without labels.
+
+    A sentence VAE is trained on them before it is scored on the task.
+    """
+    columns, _ = read_task(find_file(name, folder, "train"), find_task(name))
+    return [" [SEP] ".join(cell.strip() for cell in row) for row in zip(*columns, strict=True)]
+
+
+def encode_pairs(
+    tokenizers: Tokenizers, columns: Sequence[Sequence[str]], max_tokens: int
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Ids and segments of sentences, or of pairs; the longer side of a pair is cut first."""
+    sides = [[row[1:-1] for row in tokenizers.encode_encoder(column)] for column in columns]
+    ids, segments = [], []
+    room = max_tokens - 1 - len(sides)
+    for parts in zip(*sides, strict=True):
+        lengths = [len(part) for part in parts]
+        while sum(lengths) > room:
+            lengths[int(np.argmax(lengths))] -= 1
+        row, segment = [tokenizers.cls_id], [0]
+        for side, (part, length) in enumerate(zip(parts, lengths, strict=True)):
+            row += [*part[:length], tokenizers.sep_id]
+            segment += [side] * (length + 1)
+        ids.append(np.array(row))
+        segments.append(np.array(segment))
+    return ids, segments
+
+
+def sample_examples(examples: Examples, amount: int | float, seed: int) -> Examples:
+    """``amount`` examples of each class: a count, or a share where it is a float.
+
+    Regression has no classes; there the amount is of all examples. A share of 1.0 is everything.
+    """
+    if isinstance(amount, float) and amount == 1.0:
+        return examples
+    classes = examples.labels if examples.names else np.zeros(len(examples), dtype=np.int64)
+    return examples.subset(sample_per_label(classes, amount, seed))
+
+
+def collate(examples: Examples, chosen: np.ndarray, pad_id: int) -> ExampleBatch:
+    """The examples with the numbers ``chosen`` as a batch."""
+    ids, _ = pad_rows([examples.ids[i] for i in chosen], pad_id)
+    segments, _ = pad_rows([examples.segments[i] for i in chosen], 0)
+    labels = torch.from_numpy(np.ascontiguousarray(examples.labels[chosen]))
+    return ExampleBatch(ids, segments, labels, torch.from_numpy(np.asarray(chosen)))
+
+
+class ExampleBatches:
+    """Endless numbers of examples, a new order each epoch, with an exact position.
+
+    The batch of all processes together is fixed by the seed and the position, and split by rows.
+    With fewer examples than ``batch_size`` a batch is all of them.
+
+    Args:
+        examples: what is drawn from.
+        batch_size: of all processes together.
+        seed: of the order.
+        rank, world_size: this process and the number of processes.
+    """
+
+    def __init__(
+        self, examples: Examples, batch_size: int, *, seed: int, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.batch_size = min(batch_size, len(examples) // world_size * world_size)
+        if not self.batch_size:
+            raise ValueError(f"{len(examples)} examples are too few for {world_size} processes")
+        self.count, self.seed, self.rank, self.world_size = len(examples), seed, rank, world_size
+        self.batches_per_epoch = self.count // self.batch_size
+        self.position = 0
+        self._digest = examples.digest()
+
+    def __next__(self) -> np.ndarray:
+        epoch, index = divmod(self.position, self.batches_per_epoch)
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.count)
+        self.position += 1
+        chosen = order[index * self.batch_size : (index + 1) * self.batch_size]
+        return chosen[self.rank :: self.world_size]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The position and a digest of what it refers to."""
+        return {"position": self.position, "digest": self._digest, "size": self.batch_size}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue at a saved position of the same examples."""
+        if (state["digest"], state["size"]) != (self._digest, self.batch_size):
+            raise ValueError(
+                "the checkpoint was written with other examples or another batch size; use the "
+                "same ones or another --run-dir"
+            )
+        self.position = int(state["position"])
+
+
+def _numbers(task: Task, labels: Sequence[str], source: Path) -> np.ndarray:
+    if not task.names:
+        return np.array([float(label) for label in labels], dtype=np.float32)
+    unknown = sorted(set(labels) - set(task.names))
+    if unknown:
+        raise ValueError(
+            f"{source} has the label {unknown[0]!r}; known are {', '.join(task.names)}"
+        )
+    numbers = {name: number for number, name in enumerate(task.names)}
+    return np.array([numbers[label] for label in labels], dtype=np.int64)

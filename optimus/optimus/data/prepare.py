@@ -18,9 +18,8 @@ from ..runtime.archive import extract
 from ..runtime.command import parse
 from ..runtime.download import download, verify
 from ..runtime.files import digest, write_atomically
-from .dialog import SEPARATOR
-from .glue import TASKS, glue_text
-from .labeled import read_labeled, read_labeled_lines
+from .labeled import TASKS, glue_text, read_labeled, read_labeled_lines
+from .tokenizers import SEPARATOR
 from .toy import labeled_sentences, write_toy
 from .wikipedia import WikipediaConfig, prepare_wikipedia
 

@@ -26,6 +26,7 @@ from tokenizers import (
 
 PAD, BOS, EOS = "<PAD>", "<BOS>", "<EOS>"
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own; it serves as the unknown token only
+SEPARATOR = " [SEP] "  # between the utterances of a dialog's context
 WORDPIECE_SPECIAL = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 
 ENCODER_FILES = ("vocab.txt", "bert_vocab.txt", "bert-base-cased-vocab.txt")

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, GPT2LMHeadModel
 
-from .cross_entropy import linear_nll
+from .kernels import linear_nll
 
 Injection = Literal["memory", "embedding", "both", "none"]
 

@@ -15,9 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .soft_sampling import draw_softly
-from .storage import load_added, read_settings, save_with_vae
-from .vae import OptimusModel
+from .decoder import LatentDecoder
+from .vae import OptimusModel, load_added, read_settings, save_with_vae
 
 NAME = "label_control"
 KERNEL = 3  # words that the text classifier sees at once
@@ -281,3 +280,46 @@ def _head(inputs: int, outputs: int, hidden: int) -> nn.Module:
         return nn.Linear(inputs, outputs)
     layers = nn.Linear(inputs, hidden), nn.LeakyReLU(0.2), nn.Linear(hidden, outputs)
     return nn.Sequential(*layers)
+
+
+class SoftSentences(NamedTuple):
+    """B sentences of T positions, the first of which is <BOS>."""
+
+    embedded: Tensor  # (B, T, H) means of token embeddings, weighted by the draws
+    lengths: Tensor  # (B,) positions up to the first that is mostly <EOS>, that one included
+
+
+def draw_softly(
+    decoder: LatentDecoder,
+    latent: Tensor,
+    ends: tuple[int, int],
+    *,
+    num_tokens: int,
+    temperature: float = 0.5,
+) -> SoftSentences:
+    """Draw a sentence for each row of ``latent`` (B, Z), differentiable in ``latent``.
+
+    The embeddings themselves get no gradient. Memory grows with B x ``num_tokens`` x V.
+
+    Args:
+        decoder: z -> sentence, without gradient checkpointing, which drops the tokens so far.
+        latent: sentence vectors.
+        ends: ids of <BOS> and <EOS>.
+        num_tokens: T, <BOS> counted.
+        temperature: of the Gumbel-softmax; towards 0 it draws single tokens.
+    """
+    if decoder.checkpointing and decoder.training:
+        raise ValueError("soft sampling needs a decoder without gradient checkpointing")
+    bos, eos = ends
+    table = decoder.gpt2.transformer.wte.weight.detach()  # (V, H)
+    state = decoder.start(latent)
+    rows = [table[bos].expand(len(latent), 1, -1)]
+    lengths = torch.ones(len(latent), dtype=torch.long, device=latent.device)
+    going = torch.ones_like(lengths, dtype=torch.bool)
+    for _ in range(1, num_tokens):
+        logits = decoder.head(decoder.advance_embedded(state, rows[-1])[:, -1])
+        share = F.gumbel_softmax(logits.float(), tau=temperature)  # (B, V)
+        rows.append((share.to(table.dtype) @ table)[:, None])
+        lengths = lengths + going
+        going = going & (share.argmax(dim=1) != eos)
+    return SoftSentences(torch.cat(rows, dim=1), lengths)

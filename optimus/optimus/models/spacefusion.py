@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from .encoder import Posterior
-from .gathering import gather_rows
-from .storage import load_added, read_settings, save_with_vae
-from .vae import OptimusModel
+from .kernels import gather_rows
+from .vae import OptimusModel, load_added, read_settings, save_with_vae
 
 MASKED = -1e4  # added to the attention scores of padding, as BERT does
 DISTANCE_EPSILON = 1e-6  # added to every difference before the norm, as pairwise_distance does

@@ -3,12 +3,19 @@
 The paper's bound is the ``forward`` below; its parts stand in ``objectives.py`` by equation.
 """
 
+from __future__ import annotations
+
 import copy
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from torch import Tensor
+from safetensors.torch import save_file
+from torch import Tensor, nn
 from transformers import (
     BertConfig,
     BertModel,
@@ -17,11 +24,12 @@ from transformers import (
     PreTrainedConfig,
     PreTrainedModel,
 )
+from transformers.utils import logging
 
 from ..objectives import Objective, kl_divergence, kl_loss, sentence_lengths, total_loss
+from ..released.pickles import load_untrusted
 from .decoder import Injection, LatentDecoder
 from .encoder import LatentEncoder, Posterior
-from .storage import without_bars
 
 TOKEN_FIELDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 NUM_ADDED_TOKENS = len(TOKEN_FIELDS)
@@ -125,7 +133,7 @@ class OptimusModel(PreTrainedModel):
         self.post_init()
 
     @classmethod
-    def from_pretrained(cls, *args: Any, **kwargs: Any) -> "OptimusModel":
+    def from_pretrained(cls, *args: Any, **kwargs: Any) -> OptimusModel:
         """Read what ``save_pretrained`` wrote, in evaluation mode and without progress bars.
 
         Weights come from ``model.safetensors`` alone: a torch file beside it is not looked at.
@@ -149,7 +157,7 @@ class OptimusModel(PreTrainedModel):
         *,
         latent_dim: int = 32,
         inject: Injection = "both",
-    ) -> "OptimusModel":
+    ) -> OptimusModel:
         """Pre-trained ``bert`` and ``gpt2`` with fresh connectors between them.
 
         The decoder is given three new rows for ``<PAD>``, ``<BOS>`` and ``<EOS>``, drawn from
@@ -268,3 +276,55 @@ def draw(
     if objective.kind == "deterministic-connect":
         posterior = Posterior(posterior.mean, torch.zeros_like(posterior.logvar))
     return posterior.sample(eps, num_samples)
+
+
+PREFIX = "vae."
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Load and save models without the progress bars of transformers."""
+    enabled = logging.is_progress_bar_enabled()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if enabled:
+            logging.enable_progress_bar()
+
+
+def save_with_vae(module: nn.Module, folder: str | Path, name: str, **settings: Any) -> None:
+    """Write ``module``, whose attribute ``vae`` is an ``OptimusModel``, into ``folder``."""
+    folder = Path(folder)
+    module.vae.save_pretrained(folder)  # type: ignore[union-attr, operator]
+    added = {
+        key: value.detach().cpu().contiguous()
+        for key, value in module.state_dict().items()
+        if not key.startswith(PREFIX)
+    }
+    save_file(added, folder / f"{name}.safetensors")
+    (folder / f"{name}.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+
+
+def read_settings(folder: str | Path, name: str) -> dict[str, Any]:
+    """The settings that ``save_with_vae`` wrote.
+
+    Raises:
+        FileNotFoundError: the folder was not written by the task's training command.
+    """
+    path = Path(folder) / f"{name}.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} holds no {name} model: it has no {path.name}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def load_added(module: nn.Module, folder: str | Path, name: str) -> None:
+    """Fill all of ``module`` but its VAE from ``folder``; every tensor must be there."""
+    added = load_untrusted(Path(folder) / f"{name}.safetensors")
+    own = {key for key in module.state_dict() if not key.startswith(PREFIX)}
+    if own != added.keys():
+        raise ValueError(
+            f"{Path(folder) / name}.safetensors does not fit the model: missing "
+            f"{sorted(own - added.keys())[:3]}, unexpected {sorted(added.keys() - own)[:3]}"
+        )
+    module.load_state_dict(added, strict=False)

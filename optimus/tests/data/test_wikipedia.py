@@ -1,14 +1,23 @@
+""""""
+
+from __future__ import annotations
+
 import bz2
 import gzip
 import logging
 
 import pytest
 
-from optimus.data.sentences import open_sentences
-from optimus.data.shards import load_corpus
+from optimus.data.text import load_corpus, open_sentences
 from optimus.data.tokenizers import load_tokenizers, train_tokenizers
 from optimus.data.toy import toy_sentences
-from optimus.data.wikipedia import WikipediaConfig, prepare_wikipedia
+from optimus.data.wikipedia import (
+    WikipediaConfig,
+    build_splitter,
+    prepare_wikipedia,
+    split_by_rules,
+    strip_markup,
+)
 
 SENTENCES = [s.replace(" .", ".").capitalize() for s in toy_sentences(240, seed=1)]
 
@@ -123,3 +132,51 @@ def test_bad_input_is_said_before_any_work(vocabulary, tmp_path):
         build(vocabulary, tmp_path, None, max_tokens=2)
     with pytest.raises(ValueError, match="--processes"):
         build(vocabulary, tmp_path, None, processes=-1)
+
+
+PAGE = """{{Infobox person|name={{nowrap|Ada}}}}
+'''Ada''' (born 1815) was an [[England|English]] [[mathematician]].<ref name="a">see {{cite}}</ref>
+<!-- hidden -->[[File:A.jpg|thumb|A [[link]] here]]
+== Life ==
+* an item
+{| class="x"
+| a cell {| nested |}
+|}
+She lived&nbsp;in London (see [https://example.org the site]).__NOTOC__
+[[Category:People]]
+"""
+
+
+def test_markup_becomes_paragraphs():
+    assert strip_markup(PAGE).split("\n") == [
+        "Ada (born 1815) was an English mathematician.",
+        "She lived in London (see the site).",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("paragraph", "expected"),
+    [
+        ("One. Two! Three? Four", ["One.", "Two!", "Three?", "Four"]),
+        ("Mr. J. Smith left. He won.", ["Mr. J. Smith left.", "He won."]),
+        ("It cost 3.14 euros. Then no. 5 came.", ["It cost 3.14 euros.", "Then no. 5 came."]),
+        ('She said "It works!" Then it rained.', ['She said "It works!"', "Then it rained."]),
+        ("The U.S. Army left, e.g. in May.", ["The U.S. Army left, e.g. in May."]),
+        ("He came... and went.", ["He came... and went."]),
+        ("", []),
+    ],
+)
+def test_sentences_end_where_a_reader_ends_them(paragraph, expected):
+    assert split_by_rules(paragraph) == expected
+
+
+def test_punkt_is_asked_for_by_name(monkeypatch):
+    import nltk
+
+    def missing(_):
+        raise LookupError
+
+    monkeypatch.setattr(nltk.data, "find", missing)
+    with pytest.raises(FileNotFoundError, match="punkt_tab"):
+        build_splitter("nltk")
+    assert build_splitter("rules") is split_by_rules

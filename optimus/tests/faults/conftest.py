@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import optimus.train  # noqa: F401 (or every forked command would import it anew)
+import optimus.tasks.language_model  # noqa: F401 (or every forked command would import it anew)
 from optimus.__main__ import main
 from optimus.data.toy import write_toy
 

@@ -11,19 +11,18 @@ import torch
 from factories import tiny_vae
 from hostile import Bomb, written
 
-from optimus.authors_checkpoint import read_authors_checkpoint
+from optimus.api import SentenceVAE
 from optimus.config import EvaluateConfig, ModelOptions
-from optimus.data.sentences import open_sentences
-from optimus.data.shards import read_authors_json
+from optimus.data.text import open_sentences, read_authors_json
 from optimus.data.toy import toy_sentences
-from optimus.evaluate import evaluate
-from optimus.initialize import build_model
-from optimus.judge import Judge
-from optimus.plot_latents import PlotConfig, plot
+from optimus.page.plots import PlotConfig, plot
+from optimus.released.checkpoints import read_authors_checkpoint
+from optimus.released.pickles import load_untrusted
 from optimus.runtime.checkpoint import Checkpoint, Progress
 from optimus.runtime.files import digest
-from optimus.sentence_vae import SentenceVAE
-from optimus.unpickle import load_untrusted
+from optimus.tasks.classifier import Judge
+from optimus.tasks.initialize import build_model
+from optimus.tasks.language_model import evaluate
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 

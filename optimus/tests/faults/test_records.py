@@ -4,12 +4,10 @@ from itertools import pairwise
 
 import pytest
 
-from optimus.data.dialog import load_dialogs, read_turns
-from optimus.data.glue import TASKS, read_task
-from optimus.data.labeled import load_labeled, read_labeled
-from optimus.data.sentences import TextOptions, load_sentences
-from optimus.data.shards import read_authors_json
+from optimus.data.labeled import TASKS, load_labeled, read_labeled, read_task
+from optimus.data.text import TextOptions, load_sentences, read_authors_json
 from optimus.data.tokenizers import train_tokenizers
+from optimus.tasks.dialog import load_dialogs, read_turns
 
 TEXTS = ["the dog barks .", "café — 你好", "the\u2028dog \x0b sleeps", "a cat ."]
 SEPARATORS = {"unix": "\n", "dos": "\r\n", "blank lines": "\n\n \n", "dos blank": "\r\n\r\n"}

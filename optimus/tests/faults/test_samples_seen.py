@@ -6,8 +6,7 @@ from collections import defaultdict
 
 import pytest
 
-from optimus.data.batches import Batches
-from optimus.data.sentences import load_sentences, open_sentences
+from optimus.data.text import Batches, load_sentences, open_sentences
 from optimus.data.tokenizers import load_tokenizers, train_tokenizers
 from optimus.data.toy import toy_sentences
 

@@ -8,9 +8,9 @@ from factories import close, tiny_config
 from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
-from optimus.authors_checkpoint import ENCODER_FIELDS
 from optimus.models.classifier import SentenceClassifier, classification_loss
-from optimus.unpickle import load_tensors
+from optimus.released.checkpoints import ENCODER_FIELDS
+from optimus.released.pickles import load_tensors
 
 
 def recorded_bert(folder):

@@ -7,8 +7,6 @@ import torch
 from factories import GRADIENT, close, tiny_batch, tiny_model
 from safetensors.torch import load_file
 
-from optimus.authors_checkpoint import assemble
-from optimus.convert import import_checkpoint
 from optimus.models.spacefusion import (
     FusionNoise,
     SpaceFusion,
@@ -18,6 +16,7 @@ from optimus.models.spacefusion import (
     speaker_ids,
     towards_style,
 )
+from optimus.released.checkpoints import assemble, import_checkpoint
 
 SEP = 102
 

@@ -1,3 +1,7 @@
+""""""
+
+from __future__ import annotations
+
 import json
 
 import numpy as np
@@ -5,13 +9,15 @@ import pytest
 import torch
 from factories import GRADIENT, close, recorded_model, tiny_batch, tiny_config, tiny_model
 from safetensors.torch import load_file
+from torch import nn
 from torch.nn import functional as F
 from transformers import BertModel, GPT2LMHeadModel
+from transformers.utils import logging
 
-from optimus.authors_checkpoint import assemble
-from optimus.convert import authors_name, import_checkpoint
-from optimus.models.vae import OptimusConfig, OptimusModel
+from optimus.models.encoder import Posterior
+from optimus.models.vae import OptimusConfig, OptimusModel, load_added, read_settings, save_with_vae
 from optimus.objectives import Objective, sentence_lengths, total_loss
+from optimus.released.checkpoints import assemble, authors_name, import_checkpoint
 
 KINDS = {0: Objective(), 2: Objective(kind="deterministic-connect")}
 
@@ -237,3 +243,88 @@ def test_configurations_given_as_objects_keep_their_attention_and_are_not_change
     batch, eps = tiny_batch(eager), torch.randn(3, 1, 32)
     assert fast.decoder.gpt2.config._attn_implementation == "sdpa"
     torch.testing.assert_close(eager(*batch, eps=eps).total, fast(*batch, eps=eps).total)
+
+
+@pytest.mark.golden
+def test_the_posterior_agrees_with_the_authors_with_and_without_mask(golden_kind):
+    folder = golden_kind("vae_random", "encoder_out.npz")
+    model = recorded_model(folder)
+    expected = np.load(folder / "encoder_out.npz")
+    ids = torch.from_numpy(np.load(folder / "inputs.npz")["x0"])
+    with torch.no_grad():
+        masked, bare = model.encode(ids), model.encode(ids, mask_padding=False)
+        kinds = torch.from_numpy(expected["token_type_ids"])
+        segments = model.encoder.pooled(ids, ids > 0, kinds)
+        pooled = model.encoder.pooled(ids, ids > 0)
+    close(masked.mean, expected["mu"])
+    close(masked.logvar, expected["logvar"])
+    close(bare.mean, expected["mu_nomask"])
+    close(bare.logvar, expected["logvar_nomask"])
+    close(pooled, expected["pooled"])
+    close(segments, expected["pooled_token_type"])
+
+
+def test_samples_have_the_posterior_moments():
+    posterior = Posterior(torch.tensor([[1.0, -2.0]]), torch.tensor([[0.0, 2.0]]))
+    samples = posterior.sample(num_samples=20000)[0]
+    torch.testing.assert_close(samples.mean(dim=0), posterior.mean[0], atol=0.1, rtol=0)
+    torch.testing.assert_close(samples.var(dim=0).log(), posterior.logvar[0], atol=0.1, rtol=0)
+
+
+def test_given_noise_is_used_as_it_is():
+    posterior = Posterior(torch.zeros(2, 3), torch.full((2, 3), 2.0).log() * 2)
+    eps = torch.randn(2, 4, 3)
+    torch.testing.assert_close(posterior.sample(eps), 2 * eps)
+
+
+def test_padding_changes_nothing():
+    model = tiny_model()
+    ids, _ = tiny_batch(model)
+    more = torch.nn.functional.pad(ids, (0, 5))
+    torch.testing.assert_close(model.encode(more).mean, model.encode(ids).mean)
+
+
+def test_the_head_stays_in_float32_under_autocast():
+    model = tiny_model()
+    ids, _ = tiny_batch(model)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        posterior = model.encode(ids)
+    assert posterior.mean.dtype == posterior.logvar.dtype == torch.float32
+
+
+def test_an_overlong_sentence_is_named():
+    model = tiny_model()
+    with pytest.raises(ValueError, match="41 encoder tokens exceeds the encoder's 40 positions"):
+        model.encode(torch.ones(1, 41, dtype=torch.long))
+
+
+class Added(nn.Module):
+    def __init__(self, width: int = 3) -> None:
+        super().__init__()
+        self.vae, self.layer = tiny_model(), nn.Linear(width, width)
+
+
+def test_added_layers_and_settings_return(tmp_path):
+    module = Added()
+    save_with_vae(module, tmp_path, "task", number=3)
+    again = Added()
+    load_added(again, tmp_path, "task")
+    assert torch.equal(again.layer.weight, module.layer.weight)
+    assert read_settings(tmp_path, "task") == {"number": 3}
+
+
+def test_tensors_that_do_not_fit_are_named(tmp_path):
+    module = Added()
+    save_with_vae(module, tmp_path, "task")
+    module.other = nn.Linear(1, 1)
+    with pytest.raises(ValueError, match=r"missing \['other\.bias'"):
+        load_added(module, tmp_path, "task")
+    with pytest.raises(FileNotFoundError, match="holds no other model"):
+        read_settings(tmp_path, "other")
+
+
+def test_saving_and_loading_draw_no_bars_and_leave_them_to_others(tmp_path, capfd):
+    tiny_model().save_pretrained(tmp_path)
+    OptimusModel.from_pretrained(tmp_path)
+    assert capfd.readouterr().err == ""
+    assert logging.is_progress_bar_enabled()

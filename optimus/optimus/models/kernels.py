@@ -1,13 +1,16 @@
-"""Negative log-likelihood of a tied 50k-way head without its full-size temporaries.
+"""The two operations written by hand: the loss of a tied 50k-way head, and rows of all processes.
 
 The head is the largest product of the model and its logits the largest tensor. They are made here
 in blocks of the vocabulary that stay in a cache, and turned into their own gradient in place; above
 ``KEEP_BYTES`` they are not kept at all but made again in the backward pass.
 """
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
@@ -118,3 +121,28 @@ class _LinearNll(torch.autograd.Function):
             if grad_weight is not None:
                 grad_weight[start:stop] = slope.t() @ hidden
         return grad_hidden.to(hidden.dtype), grad_weight, None
+
+
+class _GatherRows(torch.autograd.Function):
+    """Forward: all processes' rows. Backward: each gets the gradients of all for its own rows."""
+
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        parts = [torch.empty_like(rows) for _ in range(dist.get_world_size())]
+        dist.all_gather(parts, rows.contiguous())
+        return torch.cat(parts)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        gradient = gradients[0].contiguous()
+        dist.all_reduce(gradient)
+        return gradient.chunk(dist.get_world_size())[dist.get_rank()]
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """``rows`` (B, Z) of every process, (world B, Z), in rank order; B must agree among them.
+
+    DistributedDataParallel averages gradients over processes. A loss that every process computes
+    from all rows then has the gradient it would have in one process.
+    """
+    return _GatherRows.apply(rows) if dist.is_initialized() else rows

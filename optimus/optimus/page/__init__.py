@@ -1,0 +1,1 @@
+"""Pictures of latents, the demo and its page in the browser."""

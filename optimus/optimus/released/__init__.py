@@ -1,0 +1,1 @@
+"""What the authors released and we read: checkpoints, command lines, files of torch."""

@@ -1,0 +1,685 @@
+"""Label-conditional generation, CARA (Sec. 4.3): options, training, transfer and its scores."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..config import (
+    DecodingOptions,
+    Device,
+    LoopOptions,
+    ModelOptions,
+    OptimizerOptions,
+    require,
+    require_positive,
+    rows_per_process,
+)
+from ..data.labeled import Labeled, load_labeled, read_labeled
+from ..data.text import Batch, Batches, Padding, TextOptions, build_batch
+from ..data.tokenizers import Tokenizers, load_tokenizers
+from ..decoding import Sampling, generate
+from ..metrics.classification import NgramJudge
+from ..metrics.text import bleu, self_bleu, words_of
+from ..models.label_control import ControlLosses, LabelControl
+from ..objectives import learning_rate_at
+from ..optimizer import RunningMeans, norm_to_check, parameter_groups
+from ..runtime.checkpoint import Checkpoint, Progress
+from ..runtime.command import parse, parse_preset
+from ..runtime.distributed import barrier, choose_device, start, wrap
+from ..runtime.files import write_atomically
+from ..runtime.logs import Logs
+from ..runtime.precision import MixedPrecision, build_adamw, check_finite
+from ..runtime.published import markdown_table
+from ..runtime.rundir import open_run, read_config
+from ..runtime.signals import StopSignal
+from .classifier import Judge
+from .initialize import build_model, build_tokenizers
+
+
+@dataclass(frozen=True)
+class ControlOptions:
+    """The terms of the loss (Sec. 4.3) and their weights."""
+
+    updates: Literal["alternating", "released"] = "alternating"
+    """alternating: critics on fixed z, then the model against fixed critics; released: the authors'
+    code, in which reconstruction has weight 1, all else 0, and label 0 is a constant zero."""
+    encoder_weight: float = 1.0
+    """Of the term that removes the label from z."""
+    encoder_start: float = 0.0
+    """Share of the run without that term: an auto-encoder that has learned nothing yet obeys it by
+    saying nothing at all."""
+    generator_weight: float = 1.0
+    """Of the generator's term of the GAN in latent space."""
+    discriminator_weight: float = 1.0
+    """Of its discriminator."""
+    classifier_weight: float = 1.0
+    """Of the latent classifier."""
+    text_weight: float = 1.0
+    """Of the text classifier (beta_cls)."""
+    soft_weight: float = 0.0
+    """Of the text classifier's loss on softly drawn sentences with another label (Gumbel-softmax),
+    which trains encoder, decoder and label vectors; 0 leaves it out."""
+    soft_temperature: float = 0.5
+    """Of that drawing."""
+    adversary: Literal["reverse", "confusion"] = "reverse"
+    """reverse: 1 - cross-entropy, the authors'; confusion: cross-entropy towards equal odds."""
+    start: Literal["posterior", "random"] = "posterior"
+    """Initial map to z: that of the model's posterior mean, which the decoder knows where the model
+    is pre-trained, or random as in the authors' code."""
+    hidden: int = 0
+    """Width of a hidden layer in the critics on z; 0 is none, the authors'."""
+    noise: float = 0.0
+    """Standard deviation of noise on z in training; 0 is the authors'."""
+    critic_steps: int = 1
+    """Updates of the critics per step."""
+    critic_lr: float = 1e-3
+    """Learning rate of the critics."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "critic_steps", prefix="control.")
+        require(self.critic_lr > 0, f"--control.critic-lr must be positive, got {self.critic_lr}")
+        require(
+            0 <= self.encoder_start < 1,
+            f"--control.encoder-start must be in [0, 1), got {self.encoder_start}",
+        )
+        require(
+            self.soft_temperature > 0,
+            f"--control.soft-temperature must be positive, got {self.soft_temperature}",
+        )
+        weights = ("encoder", "generator", "discriminator", "classifier", "text", "soft")
+        for name in (*(f"{each}_weight" for each in weights), "hidden", "noise"):
+            value, option = getattr(self, name), name.replace("_", "-")
+            require(value >= 0, f"--control.{option} must not be negative, got {value}")
+
+
+@dataclass(frozen=True)
+class LabeledData:
+    """Sentences with labels."""
+
+    train: Path = Path("data/yelp_sentiment/sentiment.train.text")
+    """Training text: NAME.text with NAME.labels beside it, a file of `label TAB text`, or the stem
+    of STEM.0, STEM.1, ..."""
+    test: Path = Path("data/yelp_sentiment/sentiment.test.text")
+    """Test text, alike."""
+    max_words: int = 300
+    """Sentences of more words are left out."""
+    batch_size: int = 64
+    """Sentences per optimizer step, over all processes together."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch_size", "max_words", prefix="data.")
+
+
+@dataclass(frozen=True)
+class ControlConfig(LoopOptions):
+    """Train a sentence VAE whose sentences have a chosen label."""
+
+    run_dir: Path = Path("runs/label_control/yelp")
+    """Folder of the run: config, checkpoints, logs and the final model."""
+    model: ModelOptions = field(default_factory=ModelOptions)
+    control: ControlOptions = field(default_factory=ControlOptions)
+    data: LabeledData = field(default_factory=LabeledData)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(self.model.inject != "none", "--model.inject none has no latent to control")
+        require(
+            self.optimizer.accumulate == 1,
+            "--optimizer.accumulate must be 1: the critics step in between",
+        )
+
+
+@dataclass(frozen=True)
+class EvaluateControlConfig:
+    """Reconstruct, transfer to other labels, generate by label, and score all three."""
+
+    run_dir: Path = Path("runs/label_control/yelp")
+    """Folder of the run; results are written into it."""
+    test: Path | None = None
+    """Labelled test text; by default that of the run."""
+    max_sentences: int = 1000
+    """Only the first sentences of each label together; 0 is all."""
+    decoding: DecodingOptions = field(
+        default_factory=lambda: DecodingOptions("sample", top_k=5, max_new_tokens=60)
+    )
+    classifier: Path | None = None
+    """Run of `optimus train-classifier` that judges labels; without it, logistic regression on
+    words and word pairs of the training text does."""
+    self_bleu_sentences: int = 500
+    """Conditional samples among which self-BLEU is taken."""
+    batch_size: int = 64
+    """Sentences encoded or decoded at once."""
+    output_dir: Path | None = None
+    """Where to write, if not to the run."""
+    seed: int = 42
+    """Seed of sampling and of the target labels."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def __post_init__(self) -> None:
+        require_positive(self, "batch_size", "self_bleu_sentences")
+        require(self.max_sentences >= 0, "--max-sentences must not be negative")
+
+
+_WIKIPEDIA = ModelOptions(init=(Path("runs/pretrain/wikipedia_32/model"),))
+_YELP = ControlConfig(
+    run_dir=Path("runs/label_control/yelp"),
+    model=_WIKIPEDIA,
+    optimizer=OptimizerOptions(lr=5e-6),
+    save_every=1000,
+)
+_SMALL = ControlConfig(
+    run_dir=Path("runs/label_control/small_yelp"),
+    model=ModelOptions(latent_dim=64, vocabulary="4000", layers=2, hidden=128, dropout=0.0),
+    control=ControlOptions(
+        adversary="confusion",
+        hidden=128,
+        noise=0.1,
+        encoder_weight=5.0,
+        encoder_start=0.4,
+        critic_steps=2,
+    ),
+    data=LabeledData(
+        Path("data/yelp_sentiment/sentiment.dev"),
+        Path("data/yelp_sentiment/sentiment.test"),
+        max_words=20,
+    ),
+    optimizer=OptimizerOptions(lr=1e-3, warmup_steps=100),
+    max_steps=2500,
+    save_every=500,
+    seed=1,
+)
+_TOY = replace(
+    _SMALL,
+    run_dir=Path("runs/label_control/toy"),
+    model=ModelOptions(latent_dim=32, vocabulary="400", layers=1, hidden=64, dropout=0.0),
+    control=ControlOptions(
+        adversary="confusion", hidden=64, noise=0.1, encoder_weight=2.0, encoder_start=0.5
+    ),
+    data=LabeledData(
+        Path("data/toy-labels/train.txt"), Path("data/toy-labels/test.txt"), batch_size=32
+    ),
+    optimizer=OptimizerOptions(lr=1.5e-3, warmup_steps=100),
+    max_steps=4000,
+    log_every=250,
+)
+_SMOKE = replace(
+    _TOY,
+    run_dir=Path("runs/label_control/smoke"),
+    model=ModelOptions(latent_dim=8, vocabulary="400", layers=1, hidden=64),
+    data=replace(_TOY.data, batch_size=8),
+    max_steps=4,
+    log_every=2,
+    save_every=2,
+)
+
+PRESETS: dict[str, tuple[str, ControlConfig]] = {
+    "yelp": ("Sec. 4.3, Yelp sentiment", _YELP),
+    "yelp-released": (
+        "Yelp sentiment as the authors' code trains it: reconstruction alone",
+        replace(
+            _YELP,
+            run_dir=Path("runs/label_control/yelp_released"),
+            control=ControlOptions(updates="released"),
+        ),
+    ),
+    "small-yelp": ("Yelp sentiment from scratch, CPU", _SMALL),
+    "small-rt-polarity": (
+        "film reviews from scratch, CPU",
+        replace(
+            _SMALL,
+            run_dir=Path("runs/label_control/small_rt_polarity"),
+            data=LabeledData(
+                Path("data/rt-polarity/train.txt"), Path("data/rt-polarity/test.txt"), max_words=30
+            ),
+            max_steps=2000,
+        ),
+    ),
+    "toy": ("tense in the toy grammar, three labels", _TOY),
+    "smoke": ("a few steps", _SMOKE),
+}
+
+
+MAX_NORM = 1.0  # of the gradient
+CRITICS = ("discriminator", "classifier", "convolution", "text_head")
+
+
+def train_command(argv: Sequence[str]) -> None:
+    """Run ``optimus train-label-control yelp --control.encoder-weight 2``."""
+    train(parse_preset(PRESETS, argv, "optimus train-label-control"))
+
+
+def train(config: ControlConfig) -> LabelControl:
+    """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
+
+    A step updates the critics on fixed z ``critic_steps`` times and then the model against fixed
+    critics. Leaves ``model/``, the whole module with vocabularies and ``labels.json``, there.
+
+    Raises:
+        FloatingPointError: the loss is not finite; the earlier checkpoints are kept.
+        Stopped: a signal asked to stop; a checkpoint of this step was written.
+    """
+    with (
+        start(config.device, seed=config.seed) as world,
+        open_run(config.run_dir, config) as run_dir,
+        StopSignal() as stop,
+    ):
+        tokenizers = build_tokenizers(config.model, lambda: _train_lines(config), run_dir)
+        data = load_labeled(config.data.train, tokenizers, text_options(config))
+        batches = Batches(
+            data.sentences,
+            rows_per_process(config.data.batch_size, world.size),
+            Padding(tokenizers.pad_id, tokenizers.encoder_pad_id),
+            seed=config.seed,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        alternating = config.control.updates == "alternating"
+        rounds = config.control.critic_steps if alternating else 0
+        drawing = alternating and config.control.soft_weight > 0
+        soft_temperature = config.control.soft_temperature if drawing else 0.0
+        total_steps = config.steps(max(1, batches.batches_per_epoch // (rounds + 1)))
+        model = build_control(config, tokenizers, len(data.names)).to(world.device)
+        optimizers = build_optimizers(config, model)
+        amp = MixedPrecision(config.precision, world.device)
+        model, optimizers = amp.prepare(model, optimizers)
+        trained, critics = optimizers
+        owned = [parameter for group in trained.param_groups for parameter in group["params"]]
+        # the two phases use different parameters, and the posterior head is used by neither
+        network, progress = wrap(model, world, find_unused_parameters=True), Progress()
+        means = RunningMeans(
+            ("loss", "rec", "encoder", "gan_g", "gan_d", "lsc", "cls", "soft"), world.device
+        )
+        state: dict[str, Any] = {"model": model, "optimizer": trained, "critics": critics}
+        state |= {"amp": amp, "data": batches, "progress": progress, "means": means}
+        checkpoint = Checkpoint(run_dir, keep=config.keep, **state)
+        checkpoint.load_latest()
+
+        with Logs(run_dir, total_steps, progress.step) as logs:
+            while progress.step < total_steps:
+                lr = learning_rate_at(
+                    progress.step,
+                    base=config.optimizer.lr,
+                    warmup_steps=config.optimizer.warmup_steps,
+                    total_steps=total_steps,
+                )
+                for group in trained.param_groups:
+                    group["lr"] = lr
+                judged = None
+                for _ in range(rounds):
+                    judged = _update_critics(
+                        config, network, critics, amp, next_rows(batches, data)
+                    )
+                batch, labels = next_rows(batches, data)
+                trained.zero_grad(set_to_none=True)
+                with amp.autocast():
+                    losses = network(
+                        batch.encoder_ids.to(world.device),
+                        batch.decoder_ids.to(world.device),
+                        labels.to(world.device),
+                        phase="model",
+                        adversary=config.control.adversary,
+                        soft_temperature=soft_temperature,
+                    )
+                    total = total_of_model(config, losses, progress.step / total_steps)
+                    amp.backward(total, trained)
+                norm = amp.step(trained, owned, MAX_NORM)
+                means.add(**_scalars(total, losses, judged or losses))
+                progress.step += 1
+                logs.advance(progress.step)
+
+                stopping = stop.requested(progress.step)
+                ended = progress.step == total_steps
+                saving = stopping or ended or progress.step % config.save_every == 0
+                logging_now = progress.step % config.log_every == 0 or ended
+                if logging_now or saving:
+                    means.share()
+                    checked = norm_to_check(norm, config.precision)
+                    check_finite(progress.step, loss=means.sums[0], gradient_norm=checked)
+                if logging_now:
+                    logs.log(progress.step, lr=lr, gradient_norm=norm, **means.take())
+                if saving:
+                    checkpoint.save(progress.step)
+                if stopping and not ended:
+                    stop.leave(progress.step)
+            if world.is_main:
+                save_model(model, tokenizers, data.names, run_dir / "model")
+            barrier()
+            logs.text(f"the model of step {progress.step} is in {run_dir / 'model'}")
+    return model
+
+
+def build_control(config: ControlConfig, tokenizers: Tokenizers, num_labels: int) -> LabelControl:
+    """The module with its initial weights, in training mode."""
+    options, released = config.control, config.control.updates == "released"
+    model = LabelControl(
+        build_model(config.model, tokenizers),
+        num_labels,
+        hidden=options.hidden,
+        train_zero_label=not released,
+        mask_padding=not released,
+        noise=options.noise,
+    )
+    if options.start == "posterior" and config.model.init and not released:
+        model.start_from_posterior()
+    return model.train()
+
+
+def build_optimizers(
+    config: ControlConfig, model: LabelControl
+) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
+    """Of encoder, decoder, labels and generator; and of the critics."""
+    groups = parameter_groups(_Others(model), config.optimizer.weight_decay)
+    options: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "kind": config.optimizer.kind}
+    trained = build_adamw(groups, lr=config.optimizer.lr, **options)
+    critics = build_adamw(model.critics(), lr=config.control.critic_lr, **options)
+    return trained, critics
+
+
+class _Others(nn.Module):
+    """A view of the parameters that are not the critics'."""
+
+    def __init__(self, model: LabelControl) -> None:
+        super().__init__()
+        for name, child in model.named_children():
+            if name not in CRITICS:
+                self.add_module(name, child)
+
+
+def total_of_model(config: ControlConfig, losses: ControlLosses, done: float = 1.0) -> Tensor:
+    """What the model lowers, a scalar, when the share ``done`` of the run is over.
+
+    The released switch leaves reconstruction alone.
+    """
+    total = losses.reconstruction.mean()
+    if config.control.updates == "released":
+        return total
+    if done >= config.control.encoder_start:
+        total = total + config.control.encoder_weight * losses.encoder
+    total = total + config.control.soft_weight * losses.soft
+    return total + config.control.generator_weight * losses.generator
+
+
+def _update_critics(
+    config: ControlConfig,
+    network: nn.Module,
+    critics: torch.optim.Optimizer,
+    amp: MixedPrecision,
+    rows: tuple[Batch, Tensor],
+) -> ControlLosses:
+    """One update of discriminator, latent classifier and text classifier on fixed z."""
+    batch, labels = rows
+    device = next(network.parameters()).device
+    critics.zero_grad(set_to_none=True)
+    with amp.autocast():
+        losses: ControlLosses = network(
+            batch.encoder_ids.to(device),
+            batch.decoder_ids.to(device),
+            labels.to(device),
+            phase="critics",
+        )
+        total = config.control.discriminator_weight * losses.discriminator
+        total = total + config.control.classifier_weight * losses.classifier
+        total = total + config.control.text_weight * losses.text
+        amp.backward(total, critics)
+    amp.step(critics)
+    return losses
+
+
+def next_rows(batches: Batches, data: Labeled) -> tuple[Batch, Tensor]:
+    """A batch and its labels."""
+    batch = next(batches)
+    return batch, data.labels_of(batch)
+
+
+def save_model(
+    model: LabelControl, tokenizers: Tokenizers, names: Sequence[str], folder: Path
+) -> None:
+    """Write the module, its vocabularies and the names of its labels."""
+    model.save_pretrained(folder)
+    tokenizers.save(folder / "tokenizers")
+    (folder / "labels.json").write_text(json.dumps(list(names)) + "\n", encoding="utf-8")
+
+
+def text_options(config: ControlConfig) -> TextOptions:
+    """Which sentences are used."""
+    return TextOptions(max_words=config.data.max_words)
+
+
+def _scalars(total: Tensor, losses: ControlLosses, judged: ControlLosses) -> dict[str, Tensor]:
+    return {
+        "loss": total,
+        "rec": losses.reconstruction,
+        "encoder": losses.encoder,
+        "gan_g": losses.generator,
+        "gan_d": judged.discriminator,
+        "lsc": judged.classifier,
+        "cls": judged.text,
+        "soft": losses.soft,
+    }
+
+
+def _train_lines(config: ControlConfig) -> Iterator[str]:
+    return (text for text in read_labeled(config.data.train)[1] if text.strip())
+
+
+logger = logging.getLogger(__name__)
+Results = dict[str, float | int | str]
+NGRAM = 4
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What the model made of N labelled sentences."""
+
+    sources: list[str]
+    labels: list[int]
+    targets: list[int]  # the other label that is asked for
+    reconstructed: list[str]
+    transferred: list[str]
+    sampled: list[str]  # from the generator, with the label ``targets``
+
+
+class Controller:
+    """Text in, text out: sentences with another label, and sentences by label.
+
+    Args:
+        model: put into evaluation mode here.
+        tokenizers: of the same vocabularies.
+        names: of the labels.
+    """
+
+    def __init__(self, model: LabelControl, tokenizers: Tokenizers, names: Sequence[str]) -> None:
+        self.model, self.tokenizers, self.names = model.eval(), tokenizers, tuple(names)
+
+    @classmethod
+    def load(cls, run_dir: Path, device: torch.device) -> Controller:
+        """The model of a run."""
+        folder = run_dir / "model"
+        model = LabelControl.from_pretrained(folder).to(device)
+        names = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
+        return cls(model, load_tokenizers(folder / "tokenizers"), names)
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
+        """z (N, Z), without their labels."""
+        rows = [
+            self.model.encode(
+                build_batch(self.tokenizers, texts[i : i + batch_size]).encoder_ids.to(self.device)
+            )
+            for i in range(0, len(texts), batch_size)
+        ]
+        return torch.cat(rows)
+
+    @torch.no_grad()
+    def decode(
+        self, latent: Tensor, labels: Sequence[int], sampling: Sampling, batch_size: int = 64
+    ) -> list[str]:
+        """One sentence of label ``labels[i]`` for each row of ``latent`` (N, Z)."""
+        given = self.model.condition(latent, torch.tensor(labels, device=self.device))
+        ids = generate(self.model.vae, given, sampling, batch_size=batch_size)
+        return [" ".join(text.split()) for text in self.tokenizers.decode_batch(ids)]
+
+    @torch.no_grad()
+    def own_labels(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:
+        """Labels (N,) by the model's own text classifier."""
+        rows = [
+            self.model.predict_text(
+                build_batch(self.tokenizers, texts[i : i + batch_size]).decoder_ids.to(self.device)
+            ).cpu()
+            for i in range(0, len(texts), batch_size)
+        ]
+        return torch.cat(rows).numpy()
+
+    @property
+    def device(self) -> torch.device:
+        return self.model.vae.device
+
+
+def evaluate_command(argv: Sequence[str]) -> None:
+    """Run ``optimus evaluate-label-control --run-dir runs/label_control/x``."""
+    results = evaluate(parse(EvaluateControlConfig, argv, "optimus evaluate-label-control"))
+    shown = [(k, f"{v:.4f}" if isinstance(v, float) else v) for k, v in results.items()]
+    print(markdown_table(["metric", "value"], shown))
+
+
+def evaluate(config: EvaluateControlConfig) -> Results:
+    """Do and score what ``config`` says; texts and scores are written and returned.
+
+    Raises:
+        FileNotFoundError: the model, the test text or the judge is missing.
+        ValueError: the test text has a label that the training text has not.
+    """
+    torch.manual_seed(config.seed)
+    controller = Controller.load(config.run_dir, choose_device(config.device))
+    run = read_config(ControlConfig, config.run_dir)
+    outputs = transfer_test(config, controller, config.test or run.data.test, run.data.max_words)
+    if config.classifier is not None:
+        judge: Judge | NgramJudge = Judge.load(config.classifier, str(controller.device))
+    else:
+        judge = train_judge(run.data.train, controller.names)
+    results = score(config, controller, outputs, judge)
+    folder = config.output_dir or config.run_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_texts(folder, controller.names, outputs)
+    write_atomically(folder / "eval_results.json", json.dumps(results, indent=2) + "\n")
+    logger.info("results are in %s", folder / "eval_results.json")
+    return results
+
+
+def transfer_test(
+    config: EvaluateControlConfig, controller: Controller, path: Path, max_words: int
+) -> Outputs:
+    """Reconstruct and transfer test sentences, drawn evenly over the file, and sample as many."""
+    sources, labels = read_test(path, controller.names, max_words)
+    generator = random.Random(config.seed)
+    if config.max_sentences and len(sources) > config.max_sentences:
+        chosen = sorted(generator.sample(range(len(sources)), config.max_sentences))
+        sources, labels = [sources[i] for i in chosen], [labels[i] for i in chosen]
+    numbers = range(len(controller.names))
+    targets = [generator.choice([n for n in numbers if n != label]) for label in labels]
+    sampling = Sampling(**asdict(config.decoding))
+    latent = controller.encode(sources, config.batch_size)
+    noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(config.seed))
+    with torch.no_grad():
+        made = controller.model.make_latent(noise.to(latent))
+    return Outputs(
+        sources,
+        labels,
+        targets,
+        controller.decode(latent, labels, sampling, config.batch_size),
+        controller.decode(latent, targets, sampling, config.batch_size),
+        controller.decode(made, targets, sampling, config.batch_size),
+    )
+
+
+def score(
+    config: EvaluateControlConfig,
+    controller: Controller,
+    outputs: Outputs,
+    judge: Judge | NgramJudge,
+) -> Results:
+    """Accuracies by ``judge`` and by the model's own classifier, BLEU, self-BLEU and G-score.
+
+    ``transfer_bleu`` is against the source, as the paper measures content; ``g_score`` is the
+    geometric mean of it and the accuracy of the transfer.
+    """
+    wanted = {
+        "source": (outputs.sources, outputs.labels),
+        "reconstruction": (outputs.reconstructed, outputs.labels),
+        "transfer": (outputs.transferred, outputs.targets),
+        "conditional": (outputs.sampled, outputs.targets),
+    }
+    results: Results = {"sentences": len(outputs.sources)}
+    for name, (texts, labels) in wanted.items():
+        results[f"{name}_accuracy"] = float(np.mean(judge.predict(texts) == np.array(labels)))
+        own = controller.own_labels(texts) == np.array(labels)
+        results[f"{name}_own_accuracy"] = float(np.mean(own))
+    results["reconstruction_bleu"] = paired_bleu(outputs.sources, outputs.reconstructed)
+    content = results["transfer_bleu"] = paired_bleu(outputs.sources, outputs.transferred)
+    results["g_score"] = float(np.sqrt(float(results["transfer_accuracy"]) * content))
+    few = outputs.sampled[: config.self_bleu_sentences]
+    results["conditional_bleu"] = bleu(outputs.sources, few, NGRAM)
+    results["self_bleu"] = self_bleu(few, NGRAM) if len(few) > 1 else 0.0
+    return results
+
+
+def paired_bleu(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """Corpus BLEU-4 of ``hypotheses``, each against its own reference; in [0, 1]."""
+    from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
+
+    return float(
+        corpus_bleu(
+            [[words_of(text)] for text in references],
+            [words_of(text) for text in hypotheses],
+            smoothing_function=SmoothingFunction().method1,
+        )
+    )
+
+
+def read_test(path: Path, names: Sequence[str], max_words: int) -> tuple[list[str], list[int]]:
+    """Sentences that are not blank or too long, and their class numbers."""
+    labels, texts = read_labeled(path)
+    unknown = sorted(set(labels) - {*names, ""})
+    if unknown:
+        raise ValueError(f"{path} has the label {unknown[0]!r}; known are {', '.join(names)}")
+    pairs = [
+        (text.strip(), names.index(label))
+        for label, text in zip(labels, texts, strict=True)
+        if 0 < len(text.split()) <= max_words
+    ]
+    if not pairs:
+        raise ValueError(f"{path} holds no sentence of at most {max_words} words")
+    return [text for text, _ in pairs], [label for _, label in pairs]
+
+
+def train_judge(path: Path, names: Sequence[str]) -> NgramJudge:
+    """A judge apart from the model: logistic regression on the training text's n-grams."""
+    labels, texts = read_labeled(path)
+    rows = [(t, names.index(n)) for t, n in zip(texts, labels, strict=True) if t.strip()]
+    return NgramJudge([text for text, _ in rows], [label for _, label in rows])
+
+
+def _write_texts(folder: Path, names: Sequence[str], outputs: Outputs) -> None:
+    """The three files that the authors write, one sentence a line with its label before it."""
+    for name, labels, texts in (
+        ("reconstruction", outputs.labels, outputs.reconstructed),
+        ("attribute_transfer", outputs.targets, outputs.transferred),
+    ):
+        rows = zip(labels, outputs.sources, texts, strict=True)
+        lines = [f"{names[label]}\t{source}\t{text}\n" for label, source, text in rows]
+        write_atomically(folder / f"{name}.txt", "".join(lines))
+    pairs = zip(outputs.targets, outputs.sampled, strict=True)
+    lines = [f"{names[label]}\t{text}\n" for label, text in pairs]
+    write_atomically(folder / "conditional_generation.txt", "".join(lines))

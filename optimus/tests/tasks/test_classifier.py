@@ -1,0 +1,199 @@
+""""""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from factories import tiny_vae
+from transformers import BertConfig, BertModel
+
+from optimus.__main__ import main
+from optimus.config import ModelOptions
+from optimus.data.tokenizers import train_tokenizers
+from optimus.data.toy import labeled_sentences
+from optimus.models.classifier import SentenceClassifier
+from optimus.page.plots import PlotConfig, plot
+from optimus.runtime.distributed import World
+from optimus.tasks import classifier as train_classifier
+from optimus.tasks.classifier import (
+    PRESETS,
+    ClassifierConfig,
+    Judge,
+    TaskOptions,
+    build_classifier,
+    load_examples,
+    pooled_vectors,
+    table,
+    task_lines,
+    train_all,
+)
+from optimus.tasks.initialize import build_tokenizers
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("labeled")
+    rows = [f"{label}\t{text}\n" for label, text in labeled_sentences(60, 0, "number")]
+    (folder / "train.tsv").write_text("".join(rows[:40]))
+    (folder / "test.tsv").write_text("".join(rows[40:]))
+    return folder
+
+
+@pytest.fixture
+def smoke(corpus, tmp_path):
+    config = PRESETS["smoke"][1]
+    data = TaskOptions("labeled", corpus / "train.tsv", corpus / "test.tsv", 32, 4)
+    return replace(config, run_dir=tmp_path / "run", data=data, device="cpu")
+
+
+def test_one_command_gives_means_and_spread_over_seeds(smoke):
+    results = train_all(smoke)
+    assert [row["amount"] for row in results["rows"]] == [0.5, 1.0]
+    for row in results["rows"]:
+        values = [
+            json.loads(
+                (smoke.run_dir / f"fraction_{row['amount']}_seed_{s}/eval_results.json").read_text()
+            )["accuracy"]
+            for s in (1, 2)
+        ]
+        assert row["accuracy"] == pytest.approx(np.mean(values))
+        assert row["accuracy_deviation"] == pytest.approx(abs(values[0] - values[1]) / math.sqrt(2))
+    assert "±" in table(results)
+    assert (smoke.run_dir / "results.md").read_text() == table(results)
+    assert Judge.load(smoke.run_dir).predict(["the dogs see a ball in the field ."]).shape == (1,)
+
+
+@pytest.mark.parametrize("mode", ["feature", "finetune"])
+def test_a_resumed_run_equals_an_uninterrupted_one(smoke, tmp_path, mode):
+    config = replace(smoke, mode=mode, fractions=(1.0,), seeds=(1,))
+    train_all(config)
+    halves = replace(config, run_dir=tmp_path / "halves")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("optimus.tasks.classifier.StopSignal.requested", lambda self, step: step == 2)
+        with pytest.raises(Exception, match="step 2"):
+            train_all(halves)
+    train_all(halves)
+    name = "fraction_1.0_seed_1/checkpoints/00000004/model.pt"
+    one, other = (torch.load(c.run_dir / name, weights_only=True) for c in (config, halves))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_features_are_dumped_in_the_order_of_their_labels_and_drawn(smoke, tmp_path):
+    pytest.importorskip("matplotlib")
+    train_all(replace(smoke, mode="feature", counts=(2,), seeds=(1,), dump_features=True))
+    content = np.load(smoke.run_dir / "features.npz")
+    assert content["features"].shape == (20, 64)
+    assert len(content["labels"]) == 20
+    config = PlotConfig(
+        features=smoke.run_dir / "features.npz",
+        methods=("isomap", "distance"),
+        output_dir=tmp_path / "plots",
+    )
+    assert [path.name for path in plot(config)] == ["isomap.png", "isomap.html", "distance.png"]
+    with pytest.raises(ValueError, match="give either"):
+        PlotConfig()
+
+
+@pytest.fixture
+def encoded(monkeypatch):
+    """The numbers of examples whose pooled vectors are computed, call by call."""
+    calls = []
+
+    def counted(config, model, examples, world):
+        calls.append(len(examples))
+        return pooled_vectors(config, model, examples, world)
+
+    monkeypatch.setattr(train_classifier, "pooled_vectors", counted)
+    return calls
+
+
+def test_a_pretrained_fixed_encoder_reads_an_amount_of_labels_once(smoke, tmp_path, encoded):
+    config = replace(smoke, mode="feature", seeds=(1, 2, 3), max_steps=1)
+    train_all(config)
+    assert [encoded.count(size) for size in (40, 20)] == [3, 9]  # half the labels, and each test
+    encoded.clear()
+    lines = [text for _, text in labeled_sentences(60, 0, "number")]
+    tiny_vae(lines).save_pretrained(tmp_path / "vae")
+    model = ModelOptions(latent_dim=6, init=(tmp_path / "vae",))
+    train_all(replace(config, run_dir=tmp_path / "pretrained", model=model))
+    assert [encoded.count(size) for size in (40, 20)] == [1, 7]
+
+
+def test_pooled_vectors_keep_the_order_of_their_examples(smoke):
+    tokenizers = build_tokenizers(smoke.model, lambda: task_lines(smoke), smoke.run_dir)
+    examples = load_examples(smoke, tokenizers)[0]
+    model = build_classifier(smoke, tokenizers, examples.outputs)
+    world = World(0, 1, torch.device("cpu"))
+    found = pooled_vectors(smoke, model, examples, world)
+    alone = [pooled_vectors(smoke, model, examples.subset([i]), world) for i in range(40)]
+    torch.testing.assert_close(found, torch.cat(alone), rtol=1e-5, atol=1e-5)
+
+
+def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, capsys):
+    def fails(*words):
+        with pytest.raises(SystemExit) as stopped:
+            main(("train-classifier", "smoke", "--run-dir", str(tmp_path / "run"), *words))
+        assert stopped.value.code == 2
+        return capsys.readouterr().err.strip().splitlines()[-1]
+
+    assert "unknown task 'SST'; choose one of" in fails("--data.task", "SST", "--device", "cpu")
+    assert "RTE/train.tsv is missing" in fails(
+        "--data.task", "RTE", "--data.folder", str(tmp_path), "--device", "cpu"
+    )
+    (tmp_path / "s.text").write_text("a\nb\n")
+    (tmp_path / "s.labels").write_text("1\n")
+    text = str(tmp_path / "s.text")
+    words = ("--data.task", "labeled", "--data.folder", text, "--data.test", text)
+    assert "has 2 lines and" in fails(*words, "--device", "cpu")
+
+
+def test_options_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match="at least one seed"):
+        ClassifierConfig(seeds=())
+    with pytest.raises(ValueError, match=r"--fractions must be in \(0, 1\]"):
+        ClassifierConfig(fractions=(2.0,))
+    with pytest.raises(ValueError, match=r"needs --data\.test"):
+        TaskOptions("labeled")
+
+
+TEXTS = ["a good film .", "a bad film .", "the dog runs in the park and the cat sleeps ."]
+
+
+@pytest.fixture
+def judge():
+    tokenizers = train_tokenizers(TEXTS * 4, 80, 290)
+    bert = BertConfig(
+        vocab_size=tokenizers.encoder_vocab_size,
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=40,
+    )
+    model = SentenceClassifier(BertModel(bert), 3, pad_token_id=tokenizers.encoder_pad_id)
+    return Judge(model, tokenizers, ("a", "b", "c"), max_tokens=8)
+
+
+def test_batches_change_no_judgement(judge):
+    whole, single = (judge.probabilities(TEXTS, batch_size=size) for size in (3, 1))
+    np.testing.assert_allclose(whole, single, atol=1e-6)
+    np.testing.assert_allclose(whole.sum(axis=1), 1, atol=1e-6)
+    assert judge.probabilities([]).shape == (0, 3)
+
+
+def test_a_judge_is_read_back_from_its_folder_or_run(judge, tmp_path):
+    judge.save(tmp_path / "model")
+    for folder in (tmp_path, tmp_path / "model"):
+        again = Judge.load(folder)
+        assert (again.names, again.max_tokens) == (("a", "b", "c"), 8)
+        np.testing.assert_allclose(
+            again.probabilities(TEXTS), judge.probabilities(TEXTS), atol=1e-6
+        )
+    with pytest.raises(FileNotFoundError, match="train-classifier"):
+        Judge.load(tmp_path / "none")

@@ -1,0 +1,227 @@
+""""""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from optimus.__main__ import main
+from optimus.data.text import Batches, Padding
+from optimus.data.tokenizers import load_tokenizers, train_tokenizers
+from optimus.metrics.dialog import read_generated
+from optimus.models.spacefusion import SpaceFusion
+from optimus.runtime.logs import read_metrics
+from optimus.tasks.dialog import (
+    PRESETS,
+    EvaluateDialogConfig,
+    FusionOptions,
+    evaluate,
+    load_dialogs,
+    read_turns,
+    train,
+)
+
+TURNS = [
+    "hello there .\thow are you ?",
+    "hello there . [SEP] how are you ?\ti am fine .",
+    "where is the dog ?\tthe dog is in the garden .",
+    "where is the dog ? [SEP] the dog is in the garden .\tand the cat ?",
+]
+STYLE = ["pray tell , where is the hound ?", "a most singular case .", "indeed , my dear friend ."]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("dialog")
+    for split in ("train", "test"):
+        (folder / f"{split}.txt").write_text("".join(f"{t}\n" for t in TURNS * 4))
+    (folder / "style.txt").write_text("".join(f"{t}\n" for t in STYLE * 3))
+    return folder
+
+
+@pytest.fixture
+def smoke(corpus, tmp_path):
+    config = PRESETS["smoke"][1]
+    data = replace(config.data, folder=corpus)
+    return replace(config, run_dir=tmp_path / "run", data=data, device="cpu")
+
+
+def assert_identical(one: SpaceFusion, other: SpaceFusion) -> None:
+    theirs = other.state_dict()
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(smoke, tmp_path):
+    whole = train(smoke)
+    halves = replace(smoke, run_dir=tmp_path / "halves")
+    with pytest.MonkeyPatch.context() as patch:
+        # leave after the checkpoint of step 2, as a signal would
+        patch.setattr("optimus.tasks.dialog.StopSignal.requested", lambda self, step: step == 2)
+        with pytest.raises(Exception, match="step 2"):
+            train(halves)
+    assert_identical(whole, train(halves))
+    assert {"loss", "rec", "reg", "pull", "push", "lr"} <= read_metrics(smoke.run_dir)[0].keys()
+
+
+def test_a_run_can_be_evaluated_and_reloaded_whole(smoke, corpus):
+    model = train(smoke)
+    assert_identical(model, SpaceFusion.from_pretrained(smoke.run_dir / "model"))
+    config = EvaluateDialogConfig(
+        run_dir=smoke.run_dir, responses=3, max_contexts=4, batch_size=2, latents=4, device="cpu"
+    )
+    results = evaluate(config)
+    assert (results["contexts"], results["responses"]) == (4, 12)
+    assert json.loads((smoke.run_dir / "eval_results.json").read_text()) == results
+    turns = read_generated(smoke.run_dir / "eval_text_generation_results.txt")
+    assert [len(turn.responses) for turn in turns] == [3] * 4
+    dumped = np.load(smoke.run_dir / "latents.npz")
+    assert dumped["features"].shape == (8, 8)
+    random, human = (evaluate(replace(config, baseline=name)) for name in ("random", "human"))
+    assert human["bleu_f1"] > 0.9 > random["bleu_f1"]
+
+
+def test_style_sentences_train_a_branch_and_steer_responses(smoke, corpus):
+    fusion = replace(smoke.fusion, style=corpus / "style.txt")
+    train(replace(smoke, fusion=fusion, max_steps=2))
+    assert read_metrics(smoke.run_dir)[0]["style"] > 0
+    config = EvaluateDialogConfig(
+        run_dir=smoke.run_dir,
+        responses=2,
+        max_contexts=2,
+        style=corpus / "style.txt",
+        style_degree=0.5,
+        device="cpu",
+    )
+    results = evaluate(config)
+    assert 0 <= results["style_ngram"] <= 1
+    assert results["entropy_4"] >= 0
+
+
+def fails(capsys, *words):
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    return capsys.readouterr().err.strip().splitlines()[-1]
+
+
+def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, capsys):
+    run = ("--run-dir", str(tmp_path / "run"), "--device", "cpu")
+    message = fails(capsys, "train-dialog", "smoke", *run, "--data.folder", str(tmp_path))
+    assert "optimus prepare dailydialog" in message
+    (tmp_path / "train.txt").write_text("a __eou__ b\tc\n")
+    message = fails(capsys, "train-dialog", "smoke", *run, "--data.folder", str(tmp_path))
+    assert "context without the separator [SEP]" in message
+    message = fails(
+        capsys, "train-dialog", "smoke", *run, "--data.folder", str(corpus),
+        "--fusion.frozen-layers", "9",
+    )  # fmt: skip
+    assert "9 frozen layers" in message
+    (tmp_path / "glove.txt").write_text("a 1 2\n")
+    score = ("evaluate-dialog", "--data", str(corpus), "--baseline", "human", "--output-dir")
+    score += (str(tmp_path), "--glove")
+    assert "200 are expected" in fails(capsys, *score, str(tmp_path / "glove.txt"))
+    assert "no word vectors" in fails(capsys, *score, str(tmp_path / "none.txt"))
+
+
+def test_options_that_make_no_sense_are_refused():
+    with pytest.raises(ValueError, match=r"--fusion\.context-layers"):
+        FusionOptions(context_layers=0)
+    with pytest.raises(ValueError, match="--style-degree needs --style"):
+        EvaluateDialogConfig(style_degree=1.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("verb", ["train-dialog", "train-label-control", "train-classifier"])
+def test_two_processes_train_together(corpus, tmp_path, verb):
+    labeled = tmp_path / "labeled.tsv"
+    labeled.write_text("".join(f"{i % 2}\tsentence {i} .\n" for i in range(32)))
+    options = {"task": "labeled", "folder": labeled, "test": labeled}
+    words = {
+        "train-dialog": ["--data.folder", str(corpus)],
+        "train-label-control": ["--data.train", str(labeled)],
+        "train-classifier": [f"--data.{k}={v}" for k, v in options.items()],
+    }[verb]
+    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "optimus"]
+    command = [sys.executable, "-m", *launcher, verb, "smoke", "--device", "cpu", *words]
+    done = subprocess.run(
+        [*command, "--run-dir", str(tmp_path / "run")],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert (tmp_path / "run" / "model").is_dir()
+
+
+TWO_TURNS = "hello there .\thow are you ?\nhello there . [SEP] how are you ?\tfine .\n"
+
+
+@pytest.fixture(scope="module")
+def tokenizers():
+    return train_tokenizers(["hello there .", "how are you ?", "fine ."] * 4, 60, 290)
+
+
+@pytest.mark.golden
+def test_turns_become_the_authors_cache(golden_kind):
+    folder = golden_kind("spacefusion", "dialog.txt")
+    tokenizers = load_tokenizers(golden_kind("dialog_ctrl_tokenizer"))
+    (cache,) = folder.glob("cached_*_dialog.json")
+    expected = json.loads(cache.read_text())
+    dialogs = load_dialogs(folder / "dialog.txt", tokenizers)
+    assert len(dialogs) == len(expected)
+    for i, entry in enumerate(expected):
+        assert dialogs.contexts[i].tolist() == entry["bert_token_ctx"]
+        assert dialogs.responses.encoder(i).tolist() == entry["bert_token"]
+        assert dialogs.responses.decoder(i).tolist() == entry["gpt2_token"]
+
+
+def test_contexts_stand_beside_their_responses(tokenizers, tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text(TWO_TURNS * 4)
+    dialogs = load_dialogs(path, tokenizers)
+    padding = Padding(tokenizers.pad_id)
+    batch = dialogs.with_contexts(next(Batches(dialogs.responses, 4, padding)), padding)
+    for row, mask, number in zip(
+        batch.context_ids, batch.context_mask, batch.response.index, strict=True
+    ):
+        np.testing.assert_array_equal(row[mask], dialogs.contexts[int(number)])
+    assert batch.to("cpu").context_ids.shape == batch.context_mask.shape
+
+
+@pytest.mark.parametrize("keep_cls", [True, False])
+def test_a_long_context_keeps_its_last_tokens(tokenizers, tmp_path, keep_cls):
+    path = tmp_path / "train.txt"
+    path.write_text(TWO_TURNS)
+    whole = load_dialogs(path, tokenizers).contexts[1].tolist()
+    cut = load_dialogs(path, tokenizers, max_tokens=6, keep_cls=keep_cls).contexts[1].tolist()
+    assert len(cut) == 6
+    assert cut[-5:] == whole[-5:]
+    assert (cut[0] == tokenizers.cls_id) == keep_cls
+
+
+def test_other_separators_count_as_one(tokenizers, tmp_path):
+    (tmp_path / "a").write_text("hello . EOS fine .\tfine .\n")
+    (tmp_path / "b").write_text("hello . [SEP] fine .\tfine .\n")
+    a, b = (load_dialogs(tmp_path / name, tokenizers).contexts[0].tolist() for name in "ab")
+    assert a == b
+
+
+def test_lines_without_two_sides_are_named(tokenizers, tmp_path):
+    path = tmp_path / "train.txt"
+    path.write_text("a\tb\n\nhello\n")
+    with pytest.raises(ValueError, match=r"line 3 .* `context TAB response`"):
+        list(read_turns(path))
+    path.write_text("\n")
+    with pytest.raises(ValueError, match="no dialog turn"):
+        load_dialogs(path, tokenizers)
+    with pytest.raises(FileNotFoundError, match="dailydialog"):
+        load_dialogs(tmp_path / "none", tokenizers)

@@ -1,0 +1,161 @@
+""""""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from optimus.__main__ import main
+from optimus.config import DecodingOptions
+from optimus.data.toy import VALUES, labeled_sentences, read_factors
+from optimus.models.label_control import LabelControl
+from optimus.runtime.logs import read_metrics
+from optimus.tasks.label_control import (
+    PRESETS,
+    ControlConfig,
+    Controller,
+    EvaluateControlConfig,
+    build_optimizers,
+    evaluate,
+    paired_bleu,
+    train,
+    transfer_test,
+)
+
+
+def write_corpus(folder: Path, train_size: int, test_size: int, factor: str = "tense") -> Path:
+    """Toy sentences whose label is a factor of the grammar; there are three tenses."""
+    pairs = labeled_sentences(train_size + test_size, 0, factor)
+    rows = [f"{label}\t{text}\n" for label, text in pairs]
+    (folder / "train.tsv").write_text("".join(rows[:train_size]))
+    (folder / "test.tsv").write_text("".join(rows[train_size:]))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_corpus(tmp_path_factory.mktemp("labels"), 120, 12)
+
+
+def placed(name: str, corpus: Path, run_dir: Path) -> ControlConfig:
+    config = PRESETS[name][1]
+    data = replace(config.data, train=corpus / "train.tsv", test=corpus / "test.tsv")
+    return replace(config, run_dir=run_dir, data=data, device="cpu")
+
+
+@pytest.fixture
+def smoke(corpus, tmp_path):
+    return placed("smoke", corpus, tmp_path / "run")
+
+
+def assert_identical(one: LabelControl, other: LabelControl) -> None:
+    theirs = other.state_dict()
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, theirs[name]), name
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(smoke, tmp_path):
+    whole = train(smoke)
+    halves = replace(smoke, run_dir=tmp_path / "halves")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "optimus.tasks.label_control.StopSignal.requested", lambda self, step: step == 2
+        )
+        with pytest.raises(Exception, match="step 2"):
+            train(halves)
+    assert_identical(whole, train(halves))
+    names = {"loss", "rec", "encoder", "gan_g", "gan_d", "lsc", "cls"}
+    assert names <= read_metrics(smoke.run_dir)[0].keys()
+
+
+def test_the_two_optimizers_share_no_parameter_and_leave_none_out(smoke):
+    model = train(replace(smoke, max_steps=1))
+    trained, critics = (
+        {id(p) for group in optimizer.param_groups for p in group["params"]}
+        for optimizer in build_optimizers(smoke, model)
+    )
+    assert not trained & critics
+    assert trained | critics == {id(p) for p in model.parameters()}
+
+
+def test_the_released_switch_trains_reconstruction_alone(smoke):
+    control = replace(smoke.control, updates="released")
+    before = train(replace(smoke, control=control, max_steps=1)).generator.weight.clone()
+    after = train(replace(smoke, control=control, max_steps=3))
+    assert torch.equal(before, after.generator.weight)
+    assert not after.label_embedding.weight[0].any()
+
+
+def test_the_soft_term_counts_where_it_has_a_weight(smoke):
+    train(replace(smoke, control=replace(smoke.control, soft_weight=1.0), max_steps=2))
+    assert read_metrics(smoke.run_dir)[-1]["soft"] > 0
+
+
+def test_a_run_is_evaluated_and_its_texts_are_written(smoke):
+    train(smoke)
+    config = EvaluateControlConfig(run_dir=smoke.run_dir, max_sentences=6, device="cpu")
+    results = evaluate(config)
+    assert results["sentences"] == 6
+    expected = (results["transfer_accuracy"] * results["transfer_bleu"]) ** 0.5
+    assert results["g_score"] == pytest.approx(expected)
+    assert json.loads((smoke.run_dir / "eval_results.json").read_text()) == results
+    for name, columns in {"reconstruction": 3, "attribute_transfer": 3}.items():
+        lines = (smoke.run_dir / f"{name}.txt").read_text().splitlines()
+        assert [len(line.split("\t")) for line in lines] == [columns] * 6
+
+
+def test_paired_bleu_is_1_for_copies():
+    texts = ["the dog sees a ball .", "the cat holds a book ."]
+    assert paired_bleu(texts, texts) == pytest.approx(1)
+    assert paired_bleu(texts, texts[::-1]) < 0.5
+
+
+def test_mistakes_are_told_in_one_sentence(tmp_path, capsys):
+    (tmp_path / "s.text").write_text("a\nb\n")
+    (tmp_path / "s.labels").write_text("1\n")
+    words = ("train-label-control", "smoke", "--run-dir", str(tmp_path / "run"))
+    with pytest.raises(SystemExit) as stopped:
+        main((*words, "--data.train", str(tmp_path / "s.text"), "--device", "cpu"))
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "has 2 lines and" in message
+    assert "they must match" in message
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("factor", "lost"),
+    [
+        pytest.param("place", (), id="place"),
+        # Verb and tense are one word; unpaired text does not say which forms belong together.
+        pytest.param("tense", ("verb",), id="tense"),
+    ],
+)
+def test_toy_sentences_change_the_asked_factor_and_keep_all_else(factor, lost, tmp_path):
+    config = placed("toy", write_corpus(tmp_path, 20_000, 500, factor), tmp_path / "run")
+    train(config)
+    controller = Controller.load(config.run_dir, torch.device("cpu"))
+    options = EvaluateControlConfig(
+        run_dir=config.run_dir, decoding=DecodingOptions("greedy"), max_sentences=0, device="cpu"
+    )
+    outputs = transfer_test(options, controller, config.data.test, 30)
+    found = [read_factors(text) for text in outputs.transferred]
+    sources = [read_factors(text) for text in outputs.sources]
+    asked = [VALUES[factor][target] for target in outputs.targets]
+    changed = [f is not None and getattr(f, factor) == a for f, a in zip(found, asked, strict=True)]
+    assert sum(changed) / len(changed) >= 0.9
+    kept = {
+        name: sum(
+            f is not None and getattr(f, name) == getattr(s, name)
+            for f, s in zip(found, sources, strict=True)
+        )
+        / len(found)
+        for name in VALUES
+        if name != factor
+    }
+    assert sum(kept.values()) / len(kept) >= 0.8
+    assert all(share >= 0.8 for name, share in kept.items() if name not in lost), kept

@@ -1,0 +1,532 @@
+""""""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import os
+import random
+import signal
+import socket
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from factories import close, recorded_model, tiny_batch, tiny_model
+from torch.distributions import Normal
+
+from optimus.__main__ import main
+from optimus.api import SentenceVAE
+from optimus.config import EvaluateConfig, ModelOptions, ObjectiveOptions, TrainConfig
+from optimus.data.tokenizers import load_tokenizers
+from optimus.data.toy import toy_sentences, write_toy
+from optimus.models.vae import OptimusModel
+from optimus.runtime.checkpoint import Checkpoint
+from optimus.runtime.command import Stopped
+from optimus.runtime.distributed import World
+from optimus.runtime.logs import read_metrics
+from optimus.tasks.language_model import (
+    AUTHORS_KEYS,
+    PRESETS,
+    build_batches,
+    build_schedule,
+    evaluate,
+    evaluate_command,
+    importance_scores,
+    language_model_nll,
+    train,
+)
+
+FORK = multiprocessing.get_context("fork")  # a new interpreter would take seconds to import
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Sums of several threads differ in the last bit, and a forked child can have one only."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    return write_toy(tmp_path_factory.mktemp("toy"), sizes=(120, 20, 20))
+
+
+@pytest.fixture
+def smoke(corpus, tmp_path):
+    config = PRESETS["smoke"][1]
+    return replace(
+        config, run_dir=tmp_path / "run", data=replace(config.data, folder=corpus), device="cpu"
+    )
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return OptimusModel.from_pretrained(run_dir / "model").state_dict()
+
+
+def assert_identical(one: Path, other: Path) -> None:
+    ours, theirs = weights(one), weights(other)
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        assert torch.equal(ours[name], theirs[name]), name
+
+
+def train_in_processes(config: TrainConfig, size: int = 1, die_at: int = 0) -> list[int]:
+    """Exit codes of ``size`` gloo processes; at the save of step ``die_at`` rank 0 dies."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+
+    def work(rank: int) -> None:
+        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "DISTRIBUTED_TIMEOUT": "30"}
+        os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+        save = Checkpoint.save
+
+        def save_or_die(self: Checkpoint, step: int) -> None:
+            if step == die_at and rank == 0:
+                threading.Timer(random.uniform(0, 0.02), os.kill, (os.getpid(), 9)).start()
+            save(self, step)
+            if step == die_at:
+                time.sleep(60)
+
+        Checkpoint.save = save_or_die  # type: ignore[method-assign]
+        train(config)
+
+    processes = [FORK.Process(target=work, args=(rank,)) for rank in range(size)]
+    for process in processes:
+        process.start()
+    processes[0].join(60)
+    for process in processes[1:]:
+        process.kill() if die_at else process.join(60)
+        process.join()
+    return [process.exitcode for process in processes]
+
+
+def fails(capsys, *words: str) -> str:
+    """The one sentence with which ``optimus WORDS`` exits with status 2."""
+    with pytest.raises(SystemExit) as stopped:
+        main(words)
+    assert stopped.value.code == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "Traceback" not in message
+    return message
+
+
+def test_a_run_leaves_a_model_metrics_and_checkpoints(smoke):
+    train(smoke)
+    rows = read_metrics(smoke.run_dir)
+    assert {"lr", "loss", "rec", "kl", "beta"} <= rows[0].keys()
+    assert any({"eval_loss", "eval_rec", "eval_kl", "eval_au"} <= row.keys() for row in rows)
+    assert sorted(p.name for p in (smoke.run_dir / "checkpoints").iterdir()) == [
+        "00000003",
+        "00000006",
+    ]
+    vae = SentenceVAE.from_pretrained(smoke.run_dir / "model")
+    assert vae.encode(["the dog sees a ball in the field ."]).shape == (1, 8)
+
+
+def test_two_runs_of_one_seed_write_the_same_metrics(smoke, tmp_path):
+    again = replace(smoke, run_dir=tmp_path / "again")
+    train(smoke)
+    train(again)
+    one, other = (run.run_dir / "metrics.jsonl" for run in (smoke, again))
+    assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("step", [3, 6])
+def test_a_run_killed_during_a_save_continues_to_the_same_weights(smoke, tmp_path, step):
+    train(smoke)
+    killed = replace(smoke, run_dir=tmp_path / "killed")
+    assert train_in_processes(killed, die_at=step) == [-signal.SIGKILL]
+    train(killed)
+    assert_identical(smoke.run_dir, killed.run_dir)
+    metrics = "metrics.jsonl"
+    assert (killed.run_dir / metrics).read_bytes() == (smoke.run_dir / metrics).read_bytes()
+
+
+def test_two_killed_processes_continue_to_the_weights_of_an_uninterrupted_pair(smoke, tmp_path):
+    killed = replace(smoke, run_dir=tmp_path / "killed")
+    assert train_in_processes(smoke, 2) == [0, 0]
+    assert -signal.SIGKILL in train_in_processes(killed, 2, die_at=6)
+    assert train_in_processes(killed, 2) == [0, 0]
+    assert_identical(smoke.run_dir, killed.run_dir)
+
+
+def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(smoke, tmp_path, caplog):
+    train(smoke)
+    other = replace(smoke, run_dir=tmp_path / "other")
+    train(other)
+    newest = other.run_dir / "checkpoints/00000006/model.pt"
+    newest.write_bytes(newest.read_bytes()[:100])
+    train(other)
+    assert "step 6 is damaged" in caplog.text
+    assert_identical(smoke.run_dir, other.run_dir)
+
+
+def test_a_signal_saves_and_the_same_command_finishes(smoke, tmp_path, monkeypatch):
+    train(smoke)
+    stopped = replace(smoke, run_dir=tmp_path / "stopped", save_every=100)
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "optimus.tasks.language_model.StopSignal.requested", lambda self, step: step == 4
+        )
+        with pytest.raises(Stopped, match="after step 4"):
+            train(stopped)
+    train(stopped)
+    assert_identical(smoke.run_dir, stopped.run_dir)
+
+
+def test_sigterm_ends_a_run_with_status_3_and_a_checkpoint(corpus, tmp_path):
+    words = ["train", "smoke", "--run-dir", str(tmp_path), "--data.folder", str(corpus)]
+    words += ["--max-steps", "100000", "--save-every", "100000", "--eval-every", "0"]
+    process = FORK.Process(target=main, args=(words,))
+    process.start()
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "metrics.jsonl").exists() or not read_metrics(tmp_path):
+        assert time.monotonic() < deadline
+        assert process.is_alive()
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGTERM)
+    process.join(60)
+    assert process.exitcode == 3
+    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
+
+
+def test_accumulated_halves_are_one_whole_batch(smoke, tmp_path):
+    config = replace(smoke, objective=ObjectiveOptions(kind="autoencoder"), max_steps=3)
+    halves = replace(
+        config, run_dir=tmp_path / "halves", optimizer=replace(config.optimizer, accumulate=2)
+    )
+    # in file order the first eight sentences of a bucket are the first two batches of four
+    train(replace(config, compat=("order",)))
+    train(replace(halves, compat=("order",)))
+    ours, theirs = weights(config.run_dir), weights(halves.run_dir)
+    for name in ours:
+        torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "inject"),
+    [
+        (ObjectiveOptions(kind="free-bits-floor"), "memory"),
+        (ObjectiveOptions(kind="deterministic-connect"), "embedding"),
+        (ObjectiveOptions(kind="autoencoder", length_weighted=True), "both"),
+        (ObjectiveOptions(mask_probability=0.5), "both"),
+        (ObjectiveOptions(kind="language-model"), "none"),
+    ],
+)
+def test_every_objective_trains(smoke, objective, inject):
+    model = train(
+        replace(smoke, objective=objective, model=replace(smoke.model, inject=inject), max_steps=2)
+    )
+    assert all(parameter.isfinite().all() for parameter in model.parameters())
+
+
+def test_the_authors_habits_can_be_restored(smoke):
+    train(replace(smoke, compat=("adamw", "order", "horizon")))
+    assert read_metrics(smoke.run_dir)[-2]["lr"] > 0  # the horizon is one epoch, 15 steps
+
+
+def test_a_trained_model_starts_another_run(smoke, tmp_path):
+    train(smoke)
+    init = ModelOptions(latent_dim=8, init=(smoke.run_dir / "model",))
+    model = train(replace(smoke, run_dir=tmp_path / "tuned", model=init, max_steps=1))
+    assert model.config.latent_dim == 8
+
+
+def test_the_schedule_is_cyclical_and_absent_without_a_kl():
+    betas, _ = build_schedule(ObjectiveOptions(beta=0.5, cycles=2, ratio_zero=0.5), 40)
+    assert betas[:10] == [0.0] * 10
+    assert betas[19] == betas[39] == 0.5
+    betas, objective = build_schedule(ObjectiveOptions(kind="autoencoder"), 5)
+    assert (betas, objective.kind) == ([0.0] * 5, "autoencoder")
+
+
+def test_a_missing_corpus_is_one_sentence(smoke, capsys, tmp_path):
+    nowhere = tmp_path / "nowhere"
+    message = fails(
+        capsys, "train", "smoke", "--run-dir", str(tmp_path / "r"), "--data.folder", str(nowhere)
+    )
+    assert str(nowhere) in message
+    assert "optimus prepare" in message
+
+
+def test_an_empty_corpus_is_one_sentence(capsys, tmp_path):
+    (tmp_path / "train.txt").write_text("")
+    message = fails(
+        capsys, "train", "smoke", "--run-dir", str(tmp_path / "r"), "--data.folder", str(tmp_path)
+    )
+    assert "train.txt" in message
+
+
+def test_an_overlong_line_is_left_out_and_counted(smoke, caplog, tmp_path):
+    caplog.set_level("INFO")
+    lines = toy_sentences(40)
+    (tmp_path / "train.txt").write_text("\n".join([*lines, "word " * 31]) + "\n")
+    train(replace(smoke, data=replace(smoke.data, folder=tmp_path), max_steps=1))
+    assert "40 of 41 lines kept, 1 too many words" in caplog.text
+
+
+def test_a_wrong_tokenizer_folder_is_one_sentence(smoke, capsys, tmp_path):
+    words = ["train", "smoke", "--run-dir", str(tmp_path / "r")]
+    words += ["--data.folder", str(smoke.data.folder), "--model.vocabulary", str(tmp_path)]
+    assert "no vocabulary" in fails(capsys, *words)
+
+
+def test_a_latent_size_that_contradicts_the_weights_is_one_sentence(smoke, capsys, tmp_path):
+    train(replace(smoke, max_steps=1))
+    words = ["train", "smoke", "--run-dir", str(tmp_path / "r"), "--model.latent-dim", "9"]
+    words += ["--data.folder", str(smoke.data.folder)]
+    words += ["--model.init", str(smoke.run_dir / "model")]
+    message = fails(capsys, *words)
+    assert "--model.latent-dim 9" in message
+    assert "8" in message
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(smoke):
+    bad = replace(smoke, data=replace(smoke.data, batch_size=9))
+    with pytest.raises(ValueError, match="batch-size 9"):
+        build_batches(bad, [], None, World(0, 2, torch.device("cpu")))
+
+
+def test_the_configuration_is_kept_with_the_run(smoke):
+    train(replace(smoke, max_steps=1))
+    kept = json.loads((smoke.run_dir / "config.json").read_text())
+    assert kept["model"]["latent_dim"] == TrainConfig(model=smoke.model).model.latent_dim
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run of a few steps with three checkpoints."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    config = PRESETS["smoke"][1]
+    config = replace(
+        config,
+        run_dir=folder / "run",
+        data=replace(config.data, folder=write_toy(folder / "toy", sizes=(120, 20, 20))),
+        save_every=2,
+        keep=3,
+        device="cpu",
+    )
+    train(config)
+    return config
+
+
+def scores(run, **options):
+    return evaluate(EvaluateConfig(run_dir=run.run_dir, samples=8, device="cpu", **options))
+
+
+def test_the_results_hold_every_metric_and_are_written_for_people_and_programs(run):
+    results = scores(run)
+    assert results["sentences"] == 20
+    assert set(AUTHORS_KEYS) < results.keys()
+    assert json.loads((run.run_dir / "eval_results.json").read_text()) == results
+    text = (run.run_dir / "eval_results.txt").read_text().splitlines()
+    assert [line.split(" = ")[0] for line in text] == sorted(AUTHORS_KEYS)
+
+
+def test_the_metrics_agree_with_each_other(run):
+    results = scores(run)
+    assert results["elbo"] == pytest.approx(results["reconstruction"] + results["kl"])
+    assert results["iw_nll"] <= results["elbo"] + 1e-3
+    assert results["nll"] == results["reconstruction"]
+    tokenizers = load_tokenizers(run.run_dir / "model/tokenizers")
+    lines = (run.data.folder / "test.txt").read_text().splitlines()
+    lengths = [len(ids) for ids in tokenizers.encode_decoder(lines)]
+    total = results["iw_nll"] * len(lines)
+    assert results["perplexity"] == pytest.approx(math.exp(total / sum(lengths)))
+    predicted = sum(length - 1 for length in lengths)
+    assert results["perplexity_predicted"] == pytest.approx(math.exp(total / predicted))
+    words = sum(len(line.split()) + 1 for line in lines)
+    assert results["perplexity_word"] == pytest.approx(math.exp(total / words))
+
+
+def test_neither_batch_size_nor_order_changes_a_result(run):
+    whole, single = scores(run), scores(run, batch_size=1)
+    assert whole.keys() == single.keys()
+    for key in whole.keys() - {"split"}:
+        assert whole[key] == pytest.approx(single[key], rel=1e-4, abs=1e-4), key
+
+
+def test_only_the_first_sentences_are_scored_on_request(run):
+    assert scores(run, max_sentences=7, batch_size=3)["sentences"] == 7
+
+
+def test_another_split_has_a_file_of_its_own(run):
+    assert scores(run, split="valid")["split"] == "valid"
+    assert (run.run_dir / "eval_results_valid.json").exists()
+
+
+def test_a_model_without_a_run_is_scored_on_a_named_corpus(run, tmp_path):
+    config = EvaluateConfig(
+        model=run.run_dir / "model", data=run.data.folder, samples=2, output_dir=tmp_path
+    )
+    assert evaluate(config)["sentences"] == 20
+    assert (tmp_path / "eval_results.json").exists()
+
+
+def test_the_reconstruction_study_scores_every_checkpoint(run):
+    results = scores(run, reconstruction_study=True)
+    steps = [2, 4, 6]
+    assert set(results) == {f"rec_{kind}_{step}" for kind in "sw" for step in steps}
+    vae = SentenceVAE.from_pretrained(run.run_dir / "model")
+    final = torch.load(run.run_dir / "checkpoints/00000006/model.pt", weights_only=True)
+    assert torch.equal(final["encoder.head.weight"], vae.model.encoder.head.weight)
+
+
+def test_a_language_model_is_scored_in_both_conventions(run, tmp_path):
+    config = replace(
+        run,
+        run_dir=tmp_path / "lm",
+        model=replace(run.model, inject="none"),
+        objective=ObjectiveOptions(kind="language-model"),
+        max_steps=2,
+    )
+    train(config)
+    results = evaluate(EvaluateConfig(run_dir=config.run_dir, device="cpu"))
+    assert 1 < results["perplexity"] < results["perplexity_predicted"]
+    assert results["perplexity_predicted"] < results["perplexity_without_ends"]
+    assert {"perplexity_of_means", "perplexity_word"} <= results.keys()
+
+
+def test_generated_text_is_scored_by_bleu(tmp_path, capsys):
+    lines = toy_sentences(12)
+    (tmp_path / "fake.txt").write_text("\n".join(lines[:4]) + "\n")
+    (tmp_path / "real.txt").write_text("\n".join(lines) + "\n")
+    evaluate_command(
+        ["--generated", str(tmp_path / "fake.txt"), "--references", str(tmp_path / "real.txt")]
+    )
+    results = json.loads((tmp_path / "bleu_results.json").read_text())
+    assert results["bleu_5"] == pytest.approx(1.0)
+    assert 0 < results["self_bleu_5"] < 1
+    assert "| bleu_5 | 1.0000 |" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--run-dir", "nowhere"], "no model folder"),
+        (["--model", "MODEL"], "--data is missing"),
+        (["--model", "MODEL", "--data", "nowhere"], "nowhere has no test.txt"),
+        (["--generated", "nowhere", "--references", "nowhere"], "no text file nowhere"),
+    ],
+)
+def test_bad_input_is_one_sentence(run, words, expected, capsys):
+    words = [str(run.run_dir / "model") if word == "MODEL" else word for word in words]
+    with pytest.raises(SystemExit) as stopped:
+        main(["evaluate", *words])
+    assert stopped.value.code == 2
+    assert expected in capsys.readouterr().err
+
+
+def test_an_empty_split_is_one_sentence(run, tmp_path):
+    (tmp_path / "test.txt").write_text("\n\n")
+    with pytest.raises(ValueError, match="no usable sentence"):
+        scores(run, data=Path(tmp_path))
+
+
+def recorded_sentences(folder):
+    batches = np.load(folder / "eval_batches.npz")
+    for number in sorted({int(name.split("/")[0]) for name in batches}):
+        yield number, *(torch.from_numpy(batches[f"{number}/{key}"]) for key in ("bert", "gpt2"))
+
+
+@pytest.mark.golden
+def test_importance_weighted_perplexity_is_the_authors(golden_kind):
+    folder = golden_kind("vae_trained", "metrics.npz", "metrics.json")
+    model, recorded = recorded_model(folder), json.loads((folder / "metrics.json").read_text())
+    noise = np.load(folder / "metrics.npz")["iwnll_eps"]
+    marginal, kl, nll, tokens = [], [], [], 0
+    for number, encoder_ids, decoder_ids in recorded_sentences(folder):
+        eps = torch.from_numpy(noise[number]).reshape(1, -1, noise.shape[-1])
+        scores = importance_scores(model, encoder_ids, decoder_ids, eps=eps, mask_padding=False)
+        marginal.append(scores.log_marginal().item())
+        kl.append(scores.kl.item())
+        nll.append(-scores.log_likelihood.mean().item())
+        tokens += decoder_ids.numel()
+    close(math.exp(-sum(marginal) / tokens), recorded["perplexity"])
+    close(np.mean(kl) + np.mean(nll), recorded["elbo"])
+    close(np.mean(nll), recorded["nll"])
+    close(np.mean(kl), recorded["kl"])
+
+
+@pytest.mark.golden
+def test_a_padded_batch_is_scored_as_the_authors_do(golden_kind):
+    folder = golden_kind("vae_trained", "metrics.npz")
+    model, recorded = recorded_model(folder), np.load(folder / "metrics.npz")
+    chunks, batch, samples, latent_dim = recorded["loss_iw_b4/eps"].shape
+    eps = torch.from_numpy(recorded["loss_iw_b4/eps"]).transpose(0, 1)
+    lines = json.loads(next(folder.glob("cached_*.json")).read_text())[:batch]
+    ids = [
+        torch.nn.utils.rnn.pad_sequence([torch.tensor(line[key]) for line in lines], True, pad)
+        for key, pad in (
+            ("bert_token", model.config.encoder_pad_token_id),
+            ("gpt2_token", model.config.pad_token_id),
+        )
+    ]
+    noise = eps.reshape(batch, chunks * samples, latent_dim)
+    scores = importance_scores(model, *ids, eps=noise, mask_padding=False)
+    close(scores.kl, recorded["loss_iw_b4/kl"])
+    close(scores.log_marginal(), recorded["loss_iw_b4/log_prob_iw"])
+    close(scores.log_likelihood.mean(dim=1), recorded["loss_iw_b4/log_gen"])
+
+
+@pytest.mark.golden
+def test_reconstruction_is_the_authors(golden_kind):
+    folder = golden_kind("vae_trained", "metrics.npz", "metrics.json")
+    model, recorded = recorded_model(folder), json.loads((folder / "metrics.json").read_text())
+    noise = np.load(folder / "metrics.npz")["rec_eps"]
+    losses, tokens = [], 0
+    for number, *ids in recorded_sentences(folder):
+        with torch.no_grad():
+            losses.append(model(*ids, eps=torch.from_numpy(noise[number])[None]).reconstruction)
+        tokens += ids[1].numel()
+    close(torch.cat(losses).mean(), recorded["rec_s"])
+    close(torch.cat(losses).sum() / tokens, recorded["rec_w"])
+
+
+@pytest.mark.golden
+def test_the_language_model_baseline_is_the_authors(golden_kind):
+    folder = golden_kind("vae_trained", "gpt2_baseline.json")
+    recorded = json.loads((folder / "gpt2_baseline.json").read_text())
+    model = recorded_model(folder)
+    found = [language_model_nll(model, ids).item() for _, _, ids in recorded_sentences(folder)]
+    close(found, recorded["loss_per_sentence"])
+
+
+def test_weights_are_those_of_torch_distributions():
+    model = tiny_model()
+    encoder_ids, decoder_ids = tiny_batch(model)
+    scores = importance_scores(model, encoder_ids, decoder_ids, num_samples=5)
+    posterior = Normal(scores.mean[:, None], (0.5 * scores.logvar).exp()[:, None])
+    prior = Normal(0.0, 1.0).log_prob(scores.latent).sum(dim=-1)
+    density = posterior.log_prob(scores.latent).sum(dim=-1)
+    for k in range(5):
+        nll = model.decoder.nll(decoder_ids, scores.latent[:, k])
+        torch.testing.assert_close(scores.log_likelihood[:, k], -nll, rtol=1e-4, atol=1e-4)
+    expected = (scores.log_likelihood + prior - density).double()
+    torch.testing.assert_close(scores.log_weight, expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("chunk_tokens", [1, 30, 10**6])
+def test_chunks_change_nothing(chunk_tokens):
+    model = tiny_model()
+    batch = tiny_batch(model)
+    eps = torch.randn(3, 7, 6)
+    whole = importance_scores(model, *batch, eps=eps)
+    parts = importance_scores(model, *batch, eps=eps, chunk_tokens=chunk_tokens)
+    torch.testing.assert_close(parts.log_weight, whole.log_weight, rtol=1e-4, atol=1e-4)
+
+
+def test_more_samples_tighten_the_bound_on_average():
+    model = tiny_model(spread=3.0)
+    batch = tiny_batch(model)
+    scores = importance_scores(model, *batch, num_samples=400)
+    assert (scores.log_marginal() >= scores.log_weight.mean(dim=1)).all()

@@ -1,0 +1,106 @@
+""""""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from factories import close, recorded_model, tiny_model
+
+from optimus.api import SentenceVAE
+from optimus.data.tokenizers import load_tokenizers
+from optimus.decoding import Sampling
+
+
+@pytest.fixture
+def vae(golden_kind):
+    folder = golden_kind("vae_trained", "generation_texts.json")
+    tokenizers = load_tokenizers(golden_kind("toy_tokenizer"))
+    return SentenceVAE(recorded_model(folder), tokenizers)
+
+
+@pytest.fixture
+def recorded(golden_kind):
+    folder = golden_kind("vae_trained", "generation.npz")
+    texts = json.loads((folder / "generation_texts.json").read_text())
+    return texts, np.load(folder / "generation.npz")
+
+
+@pytest.mark.golden
+def test_encoding_and_decoding_agree_with_the_authors(vae, recorded):
+    texts, arrays = recorded
+    latents = vae.encode(texts["sentences"], batch_size=5)
+    decoded = vae.decode(torch.from_numpy(arrays["z"]))
+    assert decoded == texts["greedy_text"]
+    close(latents, arrays["z"])
+    assert vae.reconstruct(texts["sentences"], batch_size=5) == texts["greedy_text"]
+
+
+@pytest.mark.golden
+def test_interpolations_and_analogies_are_the_authors(vae, recorded):
+    texts, arrays = recorded
+    assert vae.decode(torch.from_numpy(arrays["interp_z"])) == texts["interpolate"]
+    limit = Sampling(max_new_tokens=47)
+    for name in (n for n in arrays if n.startswith("analogy_z_")):
+        degree = name.removeprefix("analogy_z_")
+        ours, theirs = vae.decode(torch.from_numpy(arrays[name]), limit)[0], f"analogy_{degree}"
+        # A sentence stopped by their bound before its EOS has lost its last words.
+        assert ours == texts[theirs] or ours.startswith(f"{texts[theirs]} ")
+
+
+@pytest.mark.golden
+def test_a_saved_vae_is_read_back_the_same(vae, recorded, tmp_path):
+    texts, _ = recorded
+    vae.save_pretrained(tmp_path)
+    again = SentenceVAE.from_pretrained(tmp_path)
+    assert torch.equal(again.encode(texts["sentences"]), vae.encode(texts["sentences"]))
+    assert again.reconstruct(texts["sentences"][:2]) == vae.reconstruct(texts["sentences"][:2])
+
+
+@pytest.mark.golden
+def test_the_batch_does_not_matter(vae, recorded):
+    sentences = recorded[0]["sentences"]
+    single = torch.cat([vae.encode([text]) for text in sentences])
+    torch.testing.assert_close(vae.encode(sentences, batch_size=4), single, rtol=1e-4, atol=1e-5)
+    assert vae.encode([]).shape == (0, vae.model.config.latent_dim)
+    assert vae.decode(torch.zeros(0, vae.model.config.latent_dim)) == []
+
+
+@pytest.mark.golden
+def test_words_for_vectors(vae, recorded):
+    first, second, third = recorded[0]["sentences"][:3]
+    assert vae.interpolate(first, second, 3)[0] == vae.reconstruct([first])[0]
+    assert len(vae.interpolate(first, second, 3, steps="interactive")) == 5
+    moved = vae.analogy(first, first, [second, third])
+    assert moved == vae.reconstruct([second, third])
+    assert len(vae.sample(4, generator=torch.Generator().manual_seed(1))) == 4
+    center = vae.encode([first])[0]
+    assert vae.sample(2, scale=0.0, center=center) == vae.reconstruct([first]) * 2
+
+
+@pytest.mark.golden
+def test_tokenizers_of_another_model_are_refused(vae):
+    with pytest.raises(ValueError, match="they are not of one model"):
+        SentenceVAE(tiny_model(), vae.tokenizers)
+
+
+def test_an_incomplete_folder_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no config\.json"):
+        SentenceVAE.from_pretrained(tmp_path)
+    tiny_model().save_pretrained(tmp_path)
+    with pytest.raises(FileNotFoundError, match=r"bert/vocab\.txt"):
+        SentenceVAE.from_pretrained(tmp_path)
+
+
+@pytest.mark.golden
+def test_a_language_model_is_sampled_without_latents(golden_kind):
+    folder = golden_kind("vae_trained", "generation_texts.json")
+    model = recorded_model(folder, inject="none")
+    language_model = SentenceVAE(model, load_tokenizers(golden_kind("toy_tokenizer")))
+    drawn = language_model.sample(5, Sampling(strategy="sample"), batch_size=2)
+    assert len(drawn) == 5
+    assert len(set(drawn)) > 1
+    with pytest.raises(ValueError, match="has no encoder"):
+        language_model.encode(["a dog"])
