@@ -1,6 +1,6 @@
 """Compare the files that must be the same in the three projects.
 
-`PACKAGE/runtime/*.py`, `tests/documents.py`, `ruff.toml` and `LICENSE` are byte-identical; the
+`PACKAGE/loop.py`, `PACKAGE/runtime/*.py`, `tests/documents.py`, `ruff.toml` and `LICENSE` are byte-identical; the
 tests of the runtime and those of the faults that every project has may differ in the package's name
 alone. `--write` copies the files of the first project over the others.
 """
@@ -8,12 +8,12 @@ alone. `--write` copies the files of the first project over the others.
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"optimus": "optimus", "fq-gan": "fqgan", "prevalent": "prevalent"}
-MAX_LINES = 120
 WHOLE = ("ruff.toml", "LICENSE", "tests/documents.py")
 FAULTS = (
     "hostile",
@@ -34,13 +34,13 @@ def twins(project: str) -> dict[str, str]:
     """Text of a project's twins by a name that the projects share."""
     package, folder = PACKAGES[project], ROOT / project
     texts = {name: (folder / name).read_text() for name in WHOLE}
-    for path in sorted((folder / package / "runtime").glob("*.py")):
-        texts[f"runtime/{path.name}"] = path.read_text()
+    for path in [folder / package / "loop.py", *sorted((folder / package / "runtime").glob("*.py"))]:
+        texts[str(path.relative_to(folder / package))] = path.read_text()
     tests = sorted((folder / "tests" / "runtime").glob("*.py"))
     tests += [folder / "tests" / "faults" / f"{name}.py" for name in FAULTS]
     for path in tests:
         if path.exists():
-            text = path.read_text().replace(f"{package}.runtime", "PACKAGE.runtime")
+            text = re.sub(rf"\b{package}\.(runtime|loop)\b", r"PACKAGE.\1", path.read_text())
             texts[str(path.relative_to(folder))] = text
     return texts
 
@@ -48,7 +48,8 @@ def twins(project: str) -> dict[str, str]:
 def path_of(project: str, name: str) -> Path:
     """Where a project keeps the twin called ``name``."""
     package = PACKAGES[project]
-    return ROOT / project / (f"{package}/{name}" if name.startswith("runtime/") else name)
+    inside = name == "loop.py" or name.startswith("runtime/")
+    return ROOT / project / (f"{package}/{name}" if inside else name)
 
 
 def main() -> int:
@@ -58,17 +59,13 @@ def main() -> int:
     present = [project for project in PACKAGES if (ROOT / project / "pyproject.toml").exists()]
     first, *others = present
     expected = twins(first)
-    problems = [
-        f"{first}/{name}: {text.count(chr(10))} lines, at most {MAX_LINES}"
-        for name, text in expected.items()
-        if name.startswith("runtime/") and text.count("\n") > MAX_LINES
-    ]
+    problems = []
     for project in others:
         if write:
             for name, text in expected.items():
                 path = path_of(project, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(text.replace("PACKAGE.runtime", f"{PACKAGES[project]}.runtime"))
+                path.write_text(text.replace("PACKAGE.", f"{PACKAGES[project]}."))
         found = twins(project)
         problems += [
             f"{project}/{name} differs from {first}/{name}"

@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import pickle
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ from .files import digest, find_damage, flushed, remove_folder, remove_leftovers
 from .random_state import get_random_state, set_random_state
 
 logger = logging.getLogger(__name__)
+DIGESTS = "digest.json"
 
 
 class Progress:
@@ -35,6 +40,10 @@ class Progress:
         vars(self).update(state)
 
 
+class CheckpointMismatch(ValueError):
+    """A checkpoint that is whole, but of another run than the options describe; says which."""
+
+
 class Checkpoint:
     """Save and restore ``parts``, objects with ``state_dict`` and ``load_state_dict``.
 
@@ -47,7 +56,8 @@ class Checkpoint:
     """
 
     def __init__(self, run_dir: str | Path, *, keep: int = 2, **parts: Any) -> None:
-        self.folder = Path(run_dir) / "checkpoints"
+        self.run_dir = Path(run_dir)
+        self.folder = self.run_dir / "checkpoints"
         self.keep, self.parts = keep, parts
 
     def save(self, step: int) -> None:
@@ -56,33 +66,42 @@ class Checkpoint:
         if is_main():
             states = {name: unwrap(part).state_dict() for name, part in self.parts.items()}
             states["random"] = {"ranks": random_states}
-            partial = self.folder / f".{step:08d}.partial"
-            try:
-                remove_leftovers(self.folder)
-                partial.mkdir(parents=True)
+            with self._replacing(step) as partial:
                 digests = {name: _write(partial / f"{name}.pt", states[name]) for name in states}
-                with flushed(partial / "digest.json") as file:
-                    file.write(json.dumps(digests, indent=1).encode())
+                _write_digests(partial, digests)
                 replace_folder(partial, self.folder / f"{step:08d}")
                 for old in self.steps()[: -self.keep]:
                     remove_folder(self.folder / f"{old:08d}")
-            except (OSError, RuntimeError) as error:
-                remove_leftovers(self.folder)
-                kept = max(self.steps(), default=None)
-                raise OSError(
-                    f"could not save step {step} in {self.folder} ({error}); newest checkpoint "
-                    f"kept: {kept}; make room there and run the same command again"
-                ) from error
+        barrier()
+
+    def amend(self, step: int, *names: str) -> None:
+        """Replace the parts ``names`` of the checkpoint of ``step``; the other files stay."""
+        if is_main():
+            target = self.folder / f"{step:08d}"
+            digests = json.loads((target / DIGESTS).read_text())
+            with self._replacing(step) as partial:
+                for name in digests.keys() - names:
+                    _link(target / f"{name}.pt", partial / f"{name}.pt")
+                for name in names:
+                    state = unwrap(self.parts[name]).state_dict()
+                    digests[name] = _write(partial / f"{name}.pt", state)
+                _write_digests(partial, digests)
+                replace_folder(partial, target)
         barrier()
 
     def load_latest(self) -> int:
-        """Restore the newest valid checkpoint; returns its step, 0 if there is none."""
+        """Restore the newest valid checkpoint; returns its step, 0 if there is none.
+
+        Raises:
+            CheckpointMismatch: it is of a run with other options.
+            ValueError: all of them are damaged, or a file holds more than tensors and numbers.
+        """
         step = gather_objects(self._newest_valid() if is_main() else 0)[0]
         if step == 0:
             return 0
         folder = self.folder / f"{step:08d}"
         for name, part in self.parts.items():
-            unwrap(part).load_state_dict(_read(folder / f"{name}.pt"))
+            _restore(unwrap(part), _read(folder / f"{name}.pt"), name, folder)
         ranks = _read(folder / "random.pt")["ranks"]
         if rank() < len(ranks):
             set_random_state(ranks[rank()])
@@ -91,19 +110,78 @@ class Checkpoint:
 
     def steps(self) -> list[int]:
         """Steps of the finished checkpoints, oldest first."""
-        return sorted(int(path.name) for path in self.folder.glob("[0-9]*") if path.is_dir())
+        return finished_steps(self.run_dir)
+
+    @contextmanager
+    def _replacing(self, step: int) -> Iterator[Path]:
+        """A hidden folder to fill; a failure leaves the finished checkpoints as they are."""
+        partial = self.folder / f".{step:08d}.partial"
+        try:
+            remove_leftovers(self.folder)
+            partial.mkdir(parents=True)
+            yield partial
+        except (OSError, RuntimeError) as error:
+            remove_leftovers(self.folder)
+            kept = max(self.steps(), default=None)
+            raise OSError(
+                f"could not save step {step} in {self.folder} ({error}); newest checkpoint "
+                f"kept: {kept}; make room there and run the same command again"
+            ) from error
 
     def _newest_valid(self) -> int:
-        for step in reversed(self.steps()):
-            problem = find_damage(self.folder / f"{step:08d}", [*self.parts, "random"])
+        steps = self.steps()
+        for step in reversed(steps):
+            problem = find_damage(self.folder / f"{step:08d}")
             if problem is None:
+                self._require_parts(self.folder / f"{step:08d}")
                 return step
             logger.warning("checkpoint of step %d is damaged (%s); trying the older", step, problem)
-        if self.steps():
+        if steps:
             raise ValueError(
                 f"all checkpoints in {self.folder} are damaged; remove that folder to start afresh"
             )
         return 0
+
+    def _require_parts(self, folder: Path) -> None:
+        present = set(json.loads((folder / DIGESTS).read_text()))
+        missing = [name for name in self.parts if name not in present]
+        if missing:
+            raise CheckpointMismatch(
+                f"the checkpoint {folder} has no {', '.join(missing)}, which this run needs; it "
+                "was made with other options: give those again, or another --run-dir"
+            )
+
+
+def finished_steps(run_dir: str | Path) -> list[int]:
+    """Steps of the checkpoints in ``run_dir``, oldest first."""
+    folder = Path(run_dir) / "checkpoints"
+    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.is_dir())
+
+
+def read_part(run_dir: str | Path, name: str, step: int | None = None) -> tuple[Any, int]:
+    """The state of one part, such as ``model``, in the newest whole checkpoint or that of ``step``.
+
+    Returns:
+        The state, and the step that it belongs to.
+
+    Raises:
+        FileNotFoundError: there is no such checkpoint.
+        ValueError: the checkpoint is damaged or has no such part.
+    """
+    steps = finished_steps(run_dir)
+    if step is not None and step not in steps:
+        known = ", ".join(map(str, steps)) or "none"
+        raise FileNotFoundError(f"--step {step}: {run_dir} has checkpoints of the steps {known}")
+    problem: str | None = f"{run_dir} has no checkpoint yet"
+    for one in [step] if step is not None else reversed(steps):
+        folder = Path(run_dir) / "checkpoints" / f"{one:08d}"
+        problem = find_damage(folder)
+        if problem is None:
+            if not (folder / f"{name}.pt").exists():
+                raise ValueError(f"the checkpoint {folder} has no part {name!r}")
+            return _read(folder / f"{name}.pt"), one
+        problem = f"the checkpoint {folder} is damaged ({problem})"
+    raise (ValueError if steps else FileNotFoundError)(problem)
 
 
 def _write(path: Path, state: Any) -> str:
@@ -112,8 +190,37 @@ def _write(path: Path, state: Any) -> str:
     return digest(path)
 
 
+def _write_digests(folder: Path, digests: dict[str, str]) -> None:
+    with flushed(folder / DIGESTS) as file:
+        file.write(json.dumps(digests, indent=1).encode())
+
+
+def _link(source: Path, target: Path) -> None:
+    """One more name for a file; a copy where the file system has no such names."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
 def _read(path: Path) -> Any:
     try:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(f"{path} is refused: it holds more than tensors and numbers") from error
+
+
+def _restore(part: Any, state: Any, name: str, folder: Path) -> None:
+    """Load ``state``; what a part cannot take is a `CheckpointMismatch`, not a traceback."""
+    try:
+        part.load_state_dict(state)
+    except CheckpointMismatch:
+        raise
+    except (RuntimeError, ValueError, KeyError, TypeError, IndexError) as error:
+        reason = " ".join(str(error).split())
+        if len(reason) > 300:
+            reason = f"{reason[:300]} ..."
+        raise CheckpointMismatch(
+            f"the {name} of the checkpoint {folder} does not fit these options ({reason}); give "
+            "the options that the run was started with, or another --run-dir"
+        ) from error

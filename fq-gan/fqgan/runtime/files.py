@@ -66,13 +66,12 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def find_damage(folder: Path, names: list[str]) -> str | None:
+def find_damage(folder: Path) -> str | None:
     """What is wrong with the ``NAME.pt`` of ``folder`` against its ``digest.json``, or None."""
     try:
-        digests = json.loads((folder / "digest.json").read_text())
-        for name in names:
-            if digests.get(name) != digest(folder / f"{name}.pt"):
+        for name, expected in json.loads((folder / "digest.json").read_text()).items():
+            if expected != digest(folder / f"{name}.pt"):
                 return f"{name}.pt does not match its digest"
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, AttributeError) as error:
         return str(error)
     return None

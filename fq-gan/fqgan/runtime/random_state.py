@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -36,3 +38,13 @@ def set_random_state(state: dict[str, Any]) -> None:
     torch.set_rng_state(state["torch"])
     if torch.cuda.is_available() and len(state["cuda"]) == torch.cuda.device_count():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+@contextmanager
+def unchanged_random_state() -> Iterator[None]:
+    """What happens inside draws as it likes and changes nothing in what is drawn afterwards."""
+    state = get_random_state()
+    try:
+        yield
+    finally:
+        set_random_state(state)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, Literal
 
@@ -118,3 +119,24 @@ def check_finite(step: int, **values: Tensor | float | None) -> None:
                 f"{name} is not finite at step {step}; earlier checkpoints are kept: lower the "
                 "learning rate or use a safer --precision and run the same command again"
             )
+
+
+def check_weights(step: int, modules: Mapping[str, Any]) -> None:
+    """Raise ``FloatingPointError`` naming the first of ``modules`` with a broken weight.
+
+    A loss can be finite in the step whose gradient is not; asked before a save, this keeps such
+    weights out of every checkpoint. What is no module is passed over.
+    """
+    for name, module in modules.items():
+        if isinstance(module, torch.nn.Module):
+            norms = torch._foreach_norm([one.detach() for one in module.parameters()], math.inf)
+            check_finite(step, **{f"a weight of {name}": torch.stack(list(norms))})
+
+
+def norm_to_check(norm: Tensor | None, precision: Precision) -> Tensor | None:
+    """The gradient's norm, or None where an infinite one is harmless.
+
+    Loss scaling (fp16, apex) leaves such a step out by itself; else the weights are broken by it,
+    which the loss shows only a step later.
+    """
+    return norm if precision in ("fp32", "bf16") else None

@@ -16,20 +16,26 @@ from .files import write_atomically
 class Logs:
     """Writer of a run's records; on ranks other than 0 every method does nothing.
 
-    ``metrics.jsonl`` holds no time, so two runs of one seed write the same bytes. Rows after
-    ``first_step`` (of a run that was killed after its last checkpoint) are dropped.
+    ``metrics.jsonl`` holds no time, so two runs of one seed write the same bytes. Rows that were
+    written after the checkpoint that a killed run continues from are dropped.
 
     Args:
         run_dir: the run's folder.
         total_steps: the last step, for the progress bar.
         first_step: the step that the run continues from.
         unit: what a step counts.
+        rows: how many rows there were at the checkpoint; without it, those up to ``first_step``.
     """
 
     def __init__(
-        self, run_dir: str | Path, total_steps: int, first_step: int = 0, unit: str = "step"
+        self,
+        run_dir: str | Path,
+        total_steps: int,
+        first_step: int = 0,
+        unit: str = "step",
+        rows: int | None = None,
     ) -> None:
-        self.active = is_main()
+        self.active, self.rows = is_main(), rows or 0
         if not self.active:
             return
         from tensorboardX import SummaryWriter
@@ -38,8 +44,9 @@ class Logs:
         folder = Path(run_dir)
         metrics = folder / "metrics.jsonl"
         if metrics.exists():
-            rows = [row for row in read_metrics(folder) if row["step"] <= first_step]
-            write_atomically(metrics, "".join(json.dumps(row) + "\n" for row in rows))
+            kept = [row for row in read_metrics(folder) if row["step"] <= first_step][:rows]
+            write_atomically(metrics, "".join(json.dumps(row) + "\n" for row in kept))
+            self.rows = len(kept)
         self._metrics = metrics.open("a", buffering=1)
         self._events = SummaryWriter(str(folder / "events"), purge_step=first_step + 1)
         self._handler = logging.FileHandler(folder / "log.txt")
@@ -69,6 +76,7 @@ class Logs:
             return
         row = {name: float(value) for name, value in scalars.items() if value is not None}
         self._metrics.write(json.dumps({"step": step, **row}) + "\n")
+        self.rows += 1
         for name, value in row.items():
             self._events.add_scalar(name, value, step)
         summary = "  ".join(f"{name} {value:.4g}" for name, value in row.items())

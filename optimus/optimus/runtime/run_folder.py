@@ -1,0 +1,364 @@
+"""The folder of a run: what kind of run it holds, its options, and the opening of it.
+
+``config.json`` begins with ``kind``, ``format_version`` and ``version`` (of the program that wrote
+it); the options follow. Nothing is written into the folder before `RunFolder.commit`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import fcntl
+import importlib
+import json
+import logging
+import os
+import shutil
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple, TextIO, TypeVar
+
+from .checkpoint import finished_steps
+from .distributed import barrier, gather_objects, is_main
+from .files import replace_folder, write_atomically
+
+logger = logging.getLogger(__name__)
+Config = TypeVar("Config")
+Upgrade = Callable[[dict[str, Any]], dict[str, Any]]
+"""Turns the ``config.json`` of an older version into today's form, its ``kind`` included."""
+
+FORMAT_VERSION = 2
+HEADER = ("kind", "format_version", "version")
+CONFIG = "config.json"
+LOCK = ".lock"
+
+
+class RunFolder:
+    """A run's folder while a training command opens it: refused, it stays as it was.
+
+    Used as a context manager around all of a training run. Files that belong to the run and are
+    made at its start (vocabularies, toy worlds) are written to `place` and move into the folder
+    with `commit`, together with ``config.json``. Where an exception leaves the block before
+    `commit`, every trace of the attempt is removed.
+
+    Args:
+        run_dir: the folder; it need not exist.
+        kind: of the run.
+        config: its options, a dataclass.
+        fixed: options, such as ``model`` or ``data.folder``, that cannot change between two starts
+            of a run that has a checkpoint; a name stands for all options below it.
+        upgrade: for the ``config.json`` of older versions.
+
+    Raises:
+        ValueError: another run writes there, the folder holds a run of another kind, or one of
+            the ``fixed`` options differs.
+    """
+
+    def __init__(
+        self,
+        run_dir: str | Path,
+        kind: str,
+        config: Any,
+        *,
+        fixed: Sequence[str] = (),
+        upgrade: Upgrade | None = None,
+    ) -> None:
+        self.path, self.kind = Path(run_dir), kind
+        self.started = bool(finished_steps(self.path))
+        self._config, self._fixed, self._upgrade = config, tuple(fixed), upgrade
+        self._lock: TextIO | None = None
+        self._staged = self.path
+        self._fresh_lock: Path | None = None
+        self._made: list[Path] = []  # folders above ours that this attempt made, innermost first
+        self._committed = False
+
+    def __enter__(self) -> RunFolder:
+        try:
+            self._compare(self._config)
+            if is_main():
+                self._stage()
+            self._staged = gather_objects(self._staged)[0]
+        except BaseException:
+            self._undo()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._committed:
+            self._undo()
+        if self._lock is not None:
+            self._lock.close()
+
+    def place(self, name: str) -> Path:
+        """Where the run keeps ``name``: the earlier start's, or an empty place to write it to.
+
+        Only rank 0 may write there.
+        """
+        return self.path / name if self.has(name) else self._staged / name
+
+    def has(self, name: str) -> bool:
+        """Whether an earlier start of this run left ``name``.
+
+        What a start left that never came to a checkpoint does not count: its options may have been
+        others.
+        """
+        return (self._committed or self.started) and (self.path / name).exists()
+
+    def commit(self, config: Any = None) -> None:
+        """Write ``config.json`` and move what was placed into the folder; from now on it is a run.
+
+        ``config`` replaces the options that were given at first, where the opening settled some.
+        """
+        config = self._config if config is None else config
+        self._compare(config)
+        if is_main():
+            self._log_changes(config)
+            if self.path.exists():
+                for item in sorted(self._staged.iterdir()):
+                    place = replace_folder if item.is_dir() else os.replace
+                    place(item, self.path / item.name)
+                self._staged.rmdir()
+            else:
+                os.replace(self._staged, self.path)
+            write_atomically(self.path / CONFIG, config_text(self.kind, config))
+        self._committed = True
+        barrier()
+
+    def _compare(self, config: Any) -> None:
+        """Refuse another kind, and other values of the fixed options of a started run."""
+        if not (self.path / CONFIG).exists():
+            if self.started:
+                raise ValueError(
+                    f"{self.path} holds checkpoints and no {CONFIG}, so nothing says what run they "
+                    "belong to; put the file back or choose another --run-dir"
+                )
+            return
+        before = _upgraded(read_plain(self.path / CONFIG), self._upgrade)
+        if before.get("kind") != self.kind:
+            raise ValueError(
+                f"{self.path} holds a run of kind {before.get('kind', 'unknown')!r}, this command "
+                f"makes one of kind {self.kind!r}; choose another --run-dir"
+            )
+        if self.started:
+            self._compare_fixed(_flatten(before), _flatten(as_plain(config)))
+
+    def _compare_fixed(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
+        differing = [
+            name
+            for name, value in now.items()
+            if name in before and before[name] != value and _is_below(name, self._fixed)
+        ]
+        if differing:
+            name = differing[0]
+            more = "".join(f", --{other} {_shown(before[other])}" for other in differing[1:3])
+            raise ValueError(
+                f"--{name} is {_shown(now[name])} here and {_shown(before[name])} in the run in "
+                f"{self.path}, which has come to step {finished_steps(self.path)[-1]}; give "
+                f"--{name} {_shown(before[name])}{more} to continue it, or another --run-dir"
+            )
+
+    def _log_changes(self, config: Any) -> None:
+        path = self.path / CONFIG
+        if path.exists():
+            before = _flatten(read_plain(path))
+            for name, value in _flatten(as_plain(config)).items():
+                if name in before and before[name] != value:
+                    shown = _shown(value), _shown(before[name])
+                    logger.warning("%s: --%s is now %s, was %s", path, name, *shown)
+
+    def _stage(self) -> None:
+        """Lock the folder, and make an empty place for what is not committed yet."""
+        if self.path.exists():
+            self._take_lock(self.path / LOCK)
+            self._staged = self.path / ".opening"
+        else:
+            self._staged = _sibling(self.path)
+            self._made = [one for one in self._staged.parents if not one.exists()]
+            self._staged.mkdir(parents=True, exist_ok=True)
+            self._take_lock(self._staged / LOCK)
+        for leftover in self._staged.glob("*"):  # of a start that was killed
+            if leftover.name != LOCK:
+                shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+        self._staged.mkdir(exist_ok=True)
+
+    def _take_lock(self, path: Path) -> None:
+        fresh = not path.exists()
+        self._lock = path.open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._lock.close()
+            self._lock = None
+            raise ValueError(
+                f"another run is writing to {self.path}; wait for it or choose another --run-dir"
+            ) from None
+        self._fresh_lock = path if fresh else None
+
+    def _undo(self) -> None:
+        """Remove what this attempt made; without the lock it has made nothing."""
+        if self._lock is None:
+            return
+        shutil.rmtree(self._staged, ignore_errors=True)
+        if self._fresh_lock is not None:
+            self._fresh_lock.unlink(missing_ok=True)
+        for folder in self._made:
+            with suppress(OSError):  # somebody else may have put something there meanwhile
+                folder.rmdir()
+
+
+class Run(NamedTuple):
+    """A run as the commands that use one find it."""
+
+    folder: Path
+    kind: str
+    config: Any
+    """Its options, of the dataclass that belongs to the kind."""
+    version: str
+    """Of the program that wrote it."""
+
+
+def read_run(
+    run_dir: str | Path,
+    configs: Mapping[str, type],
+    upgrade: Upgrade | None = None,
+    *,
+    wanted: Sequence[str] = (),
+) -> Run:
+    """The run in ``run_dir``.
+
+    Args:
+        run_dir: its folder.
+        configs: the dataclass of options of every kind.
+        upgrade: for the ``config.json`` of older versions.
+        wanted: kinds that the command takes, all if empty.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: its kind is none of ``wanted``; an option is unknown or missing.
+    """
+    plain = read_header(run_dir, upgrade)
+    kind, path = plain["kind"], Path(run_dir) / CONFIG
+    if kind not in (wanted or configs):
+        kinds = ", ".join(wanted or configs)
+        raise ValueError(f"{run_dir} is a run of kind {kind!r}; this command takes {kinds}")
+    options = {key: value for key, value in plain.items() if key not in HEADER}
+    return Run(Path(run_dir), kind, from_plain(configs[kind], options, str(path)), plain["version"])
+
+
+def read_header(run_dir: str | Path, upgrade: Upgrade | None = None) -> dict[str, Any]:
+    """The whole ``config.json`` of a run in today's form, with a ``kind`` that is known.
+
+    Raises:
+        FileNotFoundError: there is none.
+        ValueError: it says nothing of its kind, or was written by a later version.
+    """
+    path = Path(run_dir) / CONFIG
+    if not path.exists():
+        problem = f"it has no {CONFIG}" if path.parent.is_dir() else "it does not exist"
+        raise FileNotFoundError(f"{run_dir} is not the folder of a run: {problem}")
+    plain = _upgraded(read_plain(path), upgrade)
+    if not isinstance(plain.get("kind"), str):
+        raise ValueError(
+            f"{path} does not say what kind of run it belongs to: it is no run of ours"
+        )
+    if plain.get("format_version") != FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format {plain.get('format_version')}, written by version "
+            f"{plain.get('version')}; this version reads up to {FORMAT_VERSION}: install the other"
+        )
+    return plain
+
+
+def read_plain(path: Path) -> dict[str, Any]:
+    """A ``config.json`` as it stands; ``ValueError`` where it is none."""
+    try:
+        plain = json.loads(path.read_text())
+    except ValueError as error:  # no JSON, or no text at all
+        raise _damaged(path, str(error)) from None
+    if not isinstance(plain, dict):
+        raise _damaged(path, f"a {type(plain).__name__} and no object")
+    return plain
+
+
+def config_text(kind: str, config: Any) -> str:
+    """The text of a ``config.json``."""
+    package = importlib.import_module(__name__.partition(".")[0])
+    header = dict(zip(HEADER, (kind, FORMAT_VERSION, package.__version__), strict=True))
+    return json.dumps({**header, **as_plain(config)}, indent=2) + "\n"
+
+
+def as_plain(config: Any) -> dict[str, Any]:
+    """A dataclass of options as JSON values."""
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    return plain
+
+
+def from_plain(kind: Any, value: Any, origin: str) -> Any:
+    """The dataclass ``kind`` from JSON values; ``origin`` is the file that an error names.
+
+    Raises:
+        ValueError: an option is unknown or missing.
+    """
+    if dataclasses.is_dataclass(kind):
+        hints = typing.get_type_hints(kind)
+        names = [field.name for field in dataclasses.fields(kind)]
+        for problem, found in (
+            ("unknown", [key for key in value if key not in names]),
+            ("missing", [name for name in names if name not in value]),
+        ):
+            if found:
+                raise ValueError(
+                    f"{origin}: {problem} {', '.join(found)}; it was written by another version or "
+                    "changed by hand: put the original back, or train anew in another folder"
+                )
+        known = {key: from_plain(hints[key], item, origin) for key, item in value.items()}
+        return kind(**known)  # type: ignore[operator]
+    arguments = typing.get_args(kind)
+    if typing.get_origin(kind) in {typing.Union, types.UnionType} and value is not None:
+        inner = next(kind for kind in arguments if kind is not type(None))
+        return from_plain(inner, value, origin)
+    if typing.get_origin(kind) is tuple:
+        each = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
+        return tuple(from_plain(item, part, origin) for item, part in zip(each, value, strict=True))
+    return Path(value) if kind is Path and value is not None else value
+
+
+def _upgraded(plain: dict[str, Any], upgrade: Upgrade | None) -> dict[str, Any]:
+    if plain.get("format_version", 1) < FORMAT_VERSION and upgrade is not None:
+        unknown = {"version": "an older one", "format_version": FORMAT_VERSION}
+        return {**unknown, **upgrade(plain), "format_version": FORMAT_VERSION}
+    return plain
+
+
+def _damaged(path: Path, reason: str) -> ValueError:
+    return ValueError(
+        f"{path} is no configuration that a run wrote ({reason}); put the original back or "
+        "choose another folder"
+    )
+
+
+def _flatten(plain: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in plain.items():
+        if prefix or key not in HEADER:
+            name = f"{prefix}{key}".replace("_", "-")
+            flat |= _flatten(value, f"{name}.") if isinstance(value, dict) else {name: value}
+    return flat
+
+
+def _is_below(name: str, prefixes: Sequence[str]) -> bool:
+    known = [prefix.replace("_", "-") for prefix in prefixes]
+    return any(name == prefix or name.startswith(f"{prefix}.") for prefix in known)
+
+
+def _shown(value: Any) -> str:
+    """A value as one writes it on the command line."""
+    if isinstance(value, list):
+        return " ".join(map(_shown, value)) or "(nothing)"
+    return str(value)
+
+
+def _sibling(path: Path) -> Path:
+    return path.with_name(f".{path.name}.opening")
