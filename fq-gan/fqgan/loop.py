@@ -18,7 +18,7 @@ from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.distributed import World, barrier, is_main, start
 from .runtime.logs import Logs
 from .runtime.random_state import unchanged_random_state
-from .runtime.run_folder import RunFolder, Upgrade
+from .runtime.run_folder import RunFolder, Upgrade, write_reached
 from .runtime.signals import StopSignal
 
 
@@ -163,11 +163,16 @@ def train(task: Task, config: RunOptions) -> Training:
     """
     with (
         start(config.device, seed=config.seed, deterministic=config.deterministic) as world,
-        RunFolder(
-            config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade
-        ) as folder,
         StopSignal() as stop,
     ):
+        return train_in(world, stop, task, config)
+
+
+def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> Training:
+    """`train` in processes and with a handling of signals that the caller has opened."""
+    with RunFolder(
+        config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade
+    ) as folder:
         run = task.open(config, world, folder)
         run_dir, progress, every = folder.path, run.progress, run.intervals
         checkpoint = Checkpoint(run_dir, keep=config.keep, **run.parts, progress=progress)
@@ -185,7 +190,7 @@ def train(task: Task, config: RunOptions) -> Training:
             if progress.step == 0:
                 run.begin(run_dir, logs)
             elif progress.step == run.total_steps and is_main():
-                run.export(run_dir, "last")  # a kill may have come between checkpoint and export
+                save_last(run, run_dir)  # a kill may have come between checkpoint and export
             if progress.evaluation_due:
                 evaluate(run, checkpoint, logs)
             steps_taken = 0
@@ -226,7 +231,13 @@ def save(run: Training, checkpoint: Checkpoint, logs: Logs) -> None:
     run.progress.rows = logs.rows
     checkpoint.save(run.progress.step)
     if is_main():
-        run.export(checkpoint.run_dir, "last")
+        save_last(run, checkpoint.run_dir)
+
+
+def save_last(run: Training, run_dir: Path) -> None:
+    """The weights for use of this step, and how far the run has come."""
+    run.export(run_dir, "last")
+    write_reached(run_dir, run.progress.step, run.total_steps, run.unit)
 
 
 def evaluate(run: Training, checkpoint: Checkpoint, logs: Logs) -> None:

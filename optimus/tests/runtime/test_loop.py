@@ -10,6 +10,7 @@ from optimus.loop import Intervals, RunProgress, Task, Training, passes, train
 from optimus.runtime.checkpoint import Checkpoint, finished_steps, read_part
 from optimus.runtime.command import Stopped
 from optimus.runtime.logs import read_metrics
+from optimus.runtime.run_folder import describe_unfinished
 from optimus.runtime.signals import StopSignal
 
 
@@ -57,7 +58,7 @@ class Walk(Training):
         if self.progress.step == self.broken_at:
             raise ValueError("the evaluation fails")
         torch.randn(3)
-        score = self.values.get(self.progress.step, float(self.model.weight.sum()))
+        score = self.values.get(self.progress.step, self.model.weight.sum().item())
         return {"score": score}
 
     def goals(self, scores):
@@ -127,6 +128,17 @@ def test_best_and_last_are_kept(tmp_path):
     train(task(values={2: 1.0, 4: 3.0, 6: 2.0}), options(tmp_path))
     run_dir = tmp_path / "run"
     assert [(run_dir / name).read_text() for name in ("best", "last", "sheet")] == ["4", "6", "6"]
+
+
+def test_a_run_says_how_far_it_has_come(tmp_path, monkeypatch):
+    config = options(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(StopSignal, "requested", lambda self, step: step == 5)
+        with pytest.raises(Stopped):
+            train(task(), config)
+    assert describe_unfinished(config.run_dir) == f"{config.run_dir} is unfinished: step 5 of 6"
+    train(task(), config)
+    assert describe_unfinished(config.run_dir) is None
 
 
 def test_patience_ends_a_run_and_holds_when_it_is_continued(tmp_path):

@@ -33,6 +33,7 @@ FORMAT_VERSION = 2
 HEADER = ("kind", "format_version", "version")
 CONFIG = "config.json"
 LOCK = ".lock"
+REACHED = "reached.json"
 
 
 class RunFolder:
@@ -50,6 +51,7 @@ class RunFolder:
         fixed: options, such as ``model`` or ``data.folder``, that cannot change between two starts
             of a run that has a checkpoint; a name stands for all options below it.
         upgrade: for the ``config.json`` of older versions.
+        steps: the steps that the run has come to, where its checkpoints lie elsewhere.
 
     Raises:
         ValueError: another run writes there, the folder holds a run of another kind, or one of
@@ -64,9 +66,11 @@ class RunFolder:
         *,
         fixed: Sequence[str] = (),
         upgrade: Upgrade | None = None,
+        steps: Sequence[int] | None = None,
     ) -> None:
         self.path, self.kind = Path(run_dir), kind
-        self.started = bool(finished_steps(self.path))
+        self._steps = finished_steps(self.path) if steps is None else list(steps)
+        self.started = bool(self._steps)
         self._config, self._fixed, self._upgrade = config, tuple(fixed), upgrade
         self._lock: TextIO | None = None
         self._staged = self.path
@@ -155,7 +159,7 @@ class RunFolder:
             more = "".join(f", --{other} {_shown(before[other])}" for other in differing[1:3])
             raise ValueError(
                 f"--{name} is {_shown(now[name])} here and {_shown(before[name])} in the run in "
-                f"{self.path}, which has come to step {finished_steps(self.path)[-1]}; give "
+                f"{self.path}, which has come to step {self._steps[-1]}; give "
                 f"--{name} {_shown(before[name])}{more} to continue it, or another --run-dir"
             )
 
@@ -280,6 +284,25 @@ def read_plain(path: Path) -> dict[str, Any]:
     if not isinstance(plain, dict):
         raise _damaged(path, f"a {type(plain).__name__} and no object")
     return plain
+
+
+def write_reached(run_dir: Path, step: int, total_steps: int, unit: str) -> None:
+    """Note in ``RUN/reached.json`` how far the run has come, in its unit of progress."""
+    reached = {"step": step, "total_steps": total_steps, "unit": unit}
+    write_atomically(run_dir / REACHED, json.dumps(reached) + "\n")
+
+
+def describe_unfinished(run_dir: str | Path) -> str | None:
+    """A sentence for those who use a run that has not reached its end, or None."""
+    path = Path(run_dir) / REACHED
+    if not path.exists():  # of an older version, or not saved yet
+        return None
+    reached = read_plain(path)
+    if reached["step"] >= reached["total_steps"]:
+        return None
+    return (
+        f"{run_dir} is unfinished: {reached['unit']} {reached['step']} of {reached['total_steps']}"
+    )
 
 
 def config_text(kind: str, config: Any) -> str:
