@@ -1,0 +1,717 @@
+"""Record what the smoke and demo presets compute, and say later whether a number has changed.
+
+    python tools/same_numbers.py --record before.json
+    python tools/same_numbers.py --compare before.json --only 'prevalent/r2r*'
+    python tools/same_numbers.py --compare before.json --tree ../other-checkout
+
+Every case is a real command at one thread, on data made by code. Recorded are the rows of
+``metrics.jsonl``, the tensors of exported weights, the parts of the newest checkpoint, sampled
+pictures and scores; then the newest checkpoint and the exported weights are deleted, the same
+command is given again, and what the continued run leaves has to be the same.
+
+A record belongs to one machine and one version of torch: another processor rounds otherwise.
+Needs torch, safetensors, numpy and pillow of the environment that runs it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import hashlib
+import json
+import math
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from PIL import Image
+from safetensors import safe_open
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = {"optimus": "optimus", "fq-gan": "fqgan", "prevalent": "prevalent"}
+BOOKKEEPING = ("data", "latents", "means", "order", "progress", "random")
+"""Parts of a checkpoint that hold no weights and no state of an optimizer."""
+SHORT = 40  # characters of a number or word that is recorded as it is
+ONE_THREAD = {
+    "OMP_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "PYTHONHASHSEED": "0",
+    "CUDA_VISIBLE_DEVICES": "",
+}
+
+
+class Case(NamedTuple):
+    """A training command; ``{NAME}`` in its options is the run folder of another case."""
+
+    project: str
+    name: str
+    command: str  # verb, preset, options
+
+
+CASES = [
+    Case("optimus", *case)
+    for case in (
+        ("train-smoke", "train smoke"),
+        ("train-demo", "train demo --max-steps 6 --log-every 2 --save-every 3"),
+        ("train-memory", "train smoke --model.inject memory --objective.kind free-bits-floor"),
+        ("train-embedding", "train smoke --model.inject embedding --optimizer.accumulate 2"),
+        ("train-gpt2", "train smoke --model.inject none --objective.kind language-model"),
+        ("train-autoencoder", "train smoke --objective.kind autoencoder --model.dropout 0.1"),
+        (
+            "train-denoising",
+            "train smoke --objective.kind deterministic-connect --objective.mask-probability 0.2 "
+            "--objective.length-weighted --objective.cycles 2",
+        ),
+        ("train-authors-habits", "train smoke --compat adamw order horizon"),
+        ("train-bf16", "train smoke --precision bf16 --optimizer.warmup-steps 2"),
+        ("train-continued-weights", "train smoke --model.init {train-smoke}/model"),
+        ("dialog-smoke", "train-dialog smoke --data.folder data/dialog"),
+        (
+            "dialog-released",
+            "train-dialog smoke --data.folder data/dialog --fusion.push constant "
+            "--fusion.context-mask released --fusion.speakers last-row --fusion.weight 30",
+        ),
+        (
+            "dialog-stylized",
+            "train-dialog smoke --data.folder data/dialog --fusion.style data/dialog/style.txt",
+        ),
+        ("label-control-smoke", "train-label-control smoke"),
+        ("label-control-toy", "train-label-control toy --max-steps 4 --log-every 2 --save-every 2"),
+        ("label-control-released", "train-label-control smoke --control.updates released"),
+        (
+            "label-control-soft",
+            "train-label-control smoke --control.soft-weight 0.5 --control.adversary reverse "
+            "--control.start random --control.encoder-start 0 --control.critic-steps 2",
+        ),
+        ("classifier-smoke", "train-classifier smoke"),
+        (
+            "classifier-feature",
+            "train-classifier smoke --mode feature --model.init {train-smoke}/model "
+            "--fractions 1 --dump-features",
+        ),
+        (
+            "classifier-labeled",
+            "train-classifier smoke --data.task labeled --data.folder data/toy-labels/train.txt "
+            "--data.test data/toy-labels/test.txt --counts 8 --seeds 1",
+        ),
+    )
+]
+CASES += [
+    Case("fq-gan", *case)
+    for case in (
+        ("biggan-smoke", "train smoke"),
+        (
+            "biggan-demo",
+            "train demo --max-steps 6 --log-every 2 --save-every 3 --evaluate-every 3 "
+            "--data.toy-images 400 --scoring.num-images 64",
+        ),
+        ("biggan-plain", "train smoke --quantizer.layers --step.ema-start 1 --no-channels-last"),
+        (
+            "biggan-straight",
+            "train smoke --quantizer.forward straight_through --quantizer.revive-below 0.1 "
+            "--step.split-d --step.num-d-steps 2 --spectra-every 1",
+        ),
+        (
+            "biggan-attention",
+            "train smoke --generator.hierarchical --generator.shared-dim 4 --generator.attention 16"
+            " --discriminator.attention 16 --generator.latent-dim 12 --sample-statistics running "
+            "--step.num-d-accumulations 2 --step.num-g-accumulations 2 --step.ema-start 1 "
+            "--step.generator-ortho 1e-4 --data.augment",
+        ),
+        (
+            "biggan-deep",
+            "train smoke --architecture biggan-deep --generator.hierarchical "
+            "--generator.shared-dim 8 --init N02 --quantizer.layers 0 1 2",
+        ),
+        ("stylegan2-smoke", "train stylegan2-smoke"),
+        (
+            "stylegan2-demo",
+            "train stylegan2-demo --schedule.total-kimg 0.128 --log-kimg 0.032 --save-kimg 0.064 "
+            "--evaluate-kimg 0.128 --sample-kimg 0.128 --data.toy-images 400 "
+            "--scoring.num-images 64",
+        ),
+        (
+            "stylegan2-resnet",
+            "train stylegan2-smoke --conditional --generator.architecture resnet "
+            "--discriminator.architecture skip --quantizer.layers --data.augment "
+            "--schedule.device-batch-size 8",
+        ),
+        (
+            "stylegan2-penalties",
+            "train stylegan2-smoke --step.discriminator-every 1 --step.generator-every 1 "
+            "--step.r1-weight 10 --generator.architecture orig --discriminator.architecture orig",
+        ),
+        (
+            "stylegan2-growing",
+            "train stylegan2-smoke --generator.architecture growing "
+            "--discriminator.architecture growing --schedule.growing "
+            "--schedule.training-kimg 0.008 --schedule.transition-kimg 0.008 --quantizer.layers",
+        ),
+        ("ugatit-smoke", "train ugatit-smoke"),
+        (
+            "ugatit-demo",
+            "train ugatit-demo --max-steps 4 --log-every 1 --save-every 2 --evaluate-every 4 "
+            "--sample-every 4 --data.toy-images 100 --scoring.subsets 4",
+        ),
+        (
+            "ugatit-full",
+            "train ugatit-smoke --generator.no-light --quantizer.layers --step.separate-batches "
+            "--step.batch-size 2 --step.generator-every 2",
+        ),
+    )
+]
+CASES += [
+    Case("prevalent", *case)
+    for case in (
+        ("pretrain-smoke", "pretrain smoke"),
+        (
+            "pretrain-demo",
+            "pretrain demo --max-steps 6 --log-every 2 --save-every 3 --eval-every 3 "
+            "--eval-batches 2 --toy-houses 4",
+        ),
+        (
+            "pretrain-text-only",
+            "pretrain smoke --no-use-images --no-predict-action --accumulate 2 --warmup-steps 2",
+        ),
+        ("pretrain-torch", "pretrain smoke --optimizer torch --weight-decay 0.01"),
+        ("speaker-smoke", "train-speaker smoke"),
+        (
+            "speaker-demo",
+            "train-speaker demo --max-steps 6 --log-every 2 --save-every 3 --eval-every 6 "
+            "--toy-houses 4",
+        ),
+        ("r2r-smoke", "train-r2r smoke"),
+        (
+            "r2r-demo",
+            "train-r2r demo --max-steps 4 --log-every 2 --save-every 2 --eval-every 4 "
+            "--toy-houses 4",
+        ),
+        (
+            "r2r-pretrained",
+            "train-r2r smoke --pretrained {pretrain-smoke}/model --model.encoder dic "
+            "--model.angle-size 128 "
+            "--model.update-language --model.update-cross --feedback teacher --eval-every 2",
+        ),
+        ("r2r-student", "train-r2r smoke --feedback student --optimizer.kind adam"),
+        (
+            "r2r-self-critical",
+            "train-r2r smoke --feedback self-critical --model.num-texts 3 --model.merge-texts max",
+        ),
+        (
+            "r2r-back-translation",
+            "train-r2r smoke --aug train --speaker {speaker-smoke} --no-accumulate "
+            "--schedule-ratio 0.5",
+        ),
+        (
+            "r2r-lstm",
+            "train-r2r smoke --model.encoder lstm --aug train --speaker {speaker-smoke} "
+            "--rollout.move-after-stop --rollout.normalize batch",
+        ),
+        ("ndh-smoke", "train-ndh ndh-smoke"),
+        (
+            "ndh-demo",
+            "train-ndh demo --max-steps 4 --log-every 2 --save-every 2 --eval-every 4 "
+            "--toy-houses 4",
+        ),
+        (
+            "ndh-seq2seq",
+            "train-ndh ndh-smoke --model.encoder lstm --model.actions low-level "
+            "--path-type player_path --history nav_q_oracle_ans --feedback sample",
+        ),
+        (
+            "ndh-panoramic",
+            "train-ndh ndh-smoke --model.encoder lstm --path-type planner_path --feedback teacher "
+            "--walk.move-after-stop",
+        ),
+        ("hanna-smoke", "train-hanna hanna-smoke"),
+        (
+            "hanna-toy",
+            "train-hanna hanna-toy --max-steps 4 --log-every 2 --save-every 2 --eval-every 4 "
+            "--batch-size 8 --toy-houses 4",
+        ),
+        (
+            "hanna-pretrained",
+            "train-hanna hanna-smoke --model.encoder dic --pretrained {pretrain-smoke}/model "
+            "--model.update-language --model.reset own --search.perfect-interpretation",
+        ),
+        ("hanna-never", "train-hanna hanna-smoke --search.ask never --search.curiosity 0"),
+        (
+            "hanna-random",
+            "train-hanna hanna-smoke --search.ask random --search.vision-only "
+            "--model.no-similar-situations --model.reset never",
+        ),
+    )
+]
+
+
+STARTER = """
+import json, os, runpy, sys, traceback
+import torch, torch._dynamo, torch.utils.data, tyro, tensorboardX, scipy.linalg, scipy.stats
+try:
+    import matplotlib.pyplot
+except ImportError:
+    pass
+for name in json.loads(sys.argv[1]):
+    __import__(name)
+for line in sys.stdin:
+    words, output = json.loads(line)
+    child = os.fork()
+    if child == 0:
+        file = os.open(output, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        os.dup2(file, 1), os.dup2(file, 2)
+        sys.argv = ["-m", *words[1:]]
+        status = 0
+        try:
+            runpy.run_module(words[0], run_name="__main__", alter_sys=True)
+        except SystemExit as stop:
+            status = stop.code if isinstance(stop.code, int) else int(bool(stop.code))
+        except BaseException:
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+"""Imports what others wrote once, then runs each command in a process of its own: most of the time
+of a smoke preset is the import of torch and transformers. Nothing of a project is imported before.
+"""
+IMPORTS = {
+    "optimus": ["transformers.models.bert.modeling_bert", "transformers.models.gpt2.modeling_gpt2",
+                "sklearn.linear_model"],
+    "fq-gan": ["h5py", "PIL.Image"],
+    "prevalent": ["transformers.models.bert.modeling_bert", "h5py", "networkx", "sacrebleu"],
+}  # fmt: skip
+
+
+class Surroundings:
+    """Where the commands come from and where they run.
+
+    Args:
+        python: interpreter of the environment.
+        tree: a checkout; ``None`` takes the packages that are installed.
+        work: the folder of data and runs, one folder a project in it.
+    """
+
+    def __init__(self, python: str, tree: Path | None, work: Path) -> None:
+        self.python, self.tree, self.work = python, tree, work
+        self._starters: dict[str, subprocess.Popen[str]] = {}
+
+    def run(self, project: str, words: Sequence[str]) -> str:
+        """Run ``python -m PACKAGE WORDS``; the last lines that it wrote, "" if all went well."""
+        starter = self._starters.get(project) or self._start(project)
+        output = self.work / project / "output.txt"
+        assert starter.stdin is not None
+        assert starter.stdout is not None
+        starter.stdin.write(json.dumps([[PACKAGES[project], *words], str(output)]) + "\n")
+        starter.stdin.flush()
+        status = starter.stdout.readline().strip()
+        if status == "0":
+            return ""
+        lines = output.read_text().strip().splitlines() if output.exists() else []
+        return "\n".join(lines[-4:]) or f"status {status}"
+
+    def _start(self, project: str) -> subprocess.Popen[str]:
+        folder = self.work / project
+        folder.mkdir(parents=True, exist_ok=True)
+        environment = {**os.environ, **ONE_THREAD}
+        environment |= {
+            name: str(self.work / "cache") for name in ("MPLCONFIGDIR", "XDG_CACHE_HOME")
+        }
+        if self.tree is not None:
+            environment["PYTHONPATH"] = str(self.tree / project)
+        self._starters[project] = subprocess.Popen(
+            [self.python, "-c", STARTER, json.dumps(IMPORTS[project])],
+            cwd=folder, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        return self._starters[project]
+
+    def close(self) -> None:
+        """End the processes that start commands."""
+        for starter in self._starters.values():
+            assert starter.stdin is not None
+            starter.stdin.close()
+            starter.wait()
+
+
+def prepare_optimus(place: Surroundings) -> None:
+    """The corpora of the cases of Optimus, below ``data``."""
+    data = place.work / "optimus" / "data"
+    for words in (
+        ["toy", "--train", "400", "--valid", "60", "--test", "60"],
+        ["toy-labels", "--train", "400", "--valid", "60", "--test", "60"],
+    ):
+        problem = place.run("optimus", ["prepare", *words])
+        if problem:
+            sys.exit(f"optimus prepare {words[0]} failed: {problem}")
+    turns = [
+        line.split("\t")[1] for line in (data / "toy-labels/train.txt").read_text().split("\n")[:81]
+    ]
+    (data / "dialog").mkdir(exist_ok=True)
+    dialogs = [
+        f"{a} [SEP] {b}\t{c}\n" for a, b, c in zip(turns, turns[1:], turns[2:], strict=False)
+    ]
+    (data / "dialog/train.txt").write_text("".join(dialogs[:60]))
+    (data / "dialog/test.txt").write_text("".join(dialogs[60:]))
+    (data / "dialog/style.txt").write_text("".join(f"{line}\n" for line in turns[40:80]))
+    task = data / "glue" / "SST-2"
+    task.mkdir(parents=True, exist_ok=True)
+    rows = [f"{text}\t{len(text) % 2}\n" for text in turns[:80]]
+    (task / "train.tsv").write_text("".join(["sentence\tlabel\n", *rows[:60]]))
+    (task / "dev.tsv").write_text("".join(["sentence\tlabel\n", *rows[60:]]))
+
+
+PREPARE = {"optimus": prepare_optimus}
+
+
+# Reading what a run leaves
+
+
+def sha(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def leaf(value: Any) -> str:
+    """A tensor's digest; a short number or word as it is; of anything else a digest."""
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu().contiguous()
+        head = f"{value.dtype} {tuple(value.shape)} ".encode()
+        flat = value.reshape(-1).view(torch.uint8) if value.numel() else value
+        return "#" + sha(head + flat.numpy().tobytes())[:12]
+    if isinstance(value, np.ndarray):
+        return "#" + sha(f"{value.dtype} {value.shape} ".encode() + value.tobytes())[:12]
+    text = repr(value)
+    return text if len(text) <= SHORT else "#" + sha(text.encode())[:12]
+
+
+def flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    """Names and leaves of nested dictionaries and of sequences that hold tensors or containers."""
+    if isinstance(value, Mapping):
+        for key in sorted(value, key=str):
+            yield from flatten(value[key], f"{name}/{key}" if name else str(key))
+    elif isinstance(value, list | tuple) and any(
+        isinstance(item, Mapping | list | tuple | torch.Tensor) for item in value
+    ):
+        for number, item in enumerate(value):
+            yield from flatten(item, f"{name}/{number}" if name else str(number))
+    else:
+        yield name, leaf(value)
+
+
+def read_tensors(path: Path) -> dict[str, str]:
+    """Every tensor of a ``.safetensors`` or ``.pt`` file by name."""
+    if path.suffix == ".pt":
+        return dict(flatten(torch.load(path, map_location="cpu", weights_only=True)))
+    with safe_open(path, "pt") as file:
+        return {name: leaf(file.get_tensor(name)) for name in sorted(file.keys())}
+
+
+def read_rows(path: Path) -> dict[str, str]:
+    """``STEP.ROW/NAME`` and value of each number of a JSON-lines file."""
+    numbers: dict[str, str] = {}
+    for index, line in enumerate(path.read_text().splitlines()):
+        row = json.loads(line)
+        step = row.pop("step")
+        numbers |= {f"{step:g}.{index}/{name}": repr(value) for name, value in row.items()}
+    return numbers
+
+
+def read_run(folder: Path) -> dict[str, dict[str, str]]:
+    """What a run leaves, by part: ``metrics``, ``weights``, ``state``, ``pictures``, ``scores``."""
+    parts: dict[str, dict[str, str]] = {}
+    newest = {max(path.glob("[0-9]*")) for path in folder.rglob("checkpoints")}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        name = str(path.relative_to(folder))
+        if name.startswith("world/"):  # the toy data
+            continue
+        if path.parent.parent.name == "checkpoints":
+            if path.suffix == ".pt" and path.parent in newest:
+                run = path.parent.parent.parent.relative_to(folder)
+                parts[f"state {run / path.stem}"] = read_tensors(path)
+        elif path.name in {"metrics.jsonl", "spectra.jsonl"}:
+            parts[f"metrics {name}"] = read_rows(path)
+        elif path.suffix in {".safetensors", ".pt"}:
+            parts[f"weights {name}"] = read_tensors(path)
+        elif path.suffix == ".npz":
+            with np.load(path) as arrays:
+                parts[f"weights {name}"] = {key: leaf(arrays[key]) for key in sorted(arrays.files)}
+        elif path.suffix == ".png" and "samples" in path.parts:
+            parts.setdefault("pictures", {})[name] = "#" + sha(Image.open(path).tobytes())[:12]
+        elif "results" in path.name:
+            parts.setdefault("scores", {})[name] = "#" + sha(path.read_bytes())[:12]
+    return parts
+
+
+def interrupt(folder: Path) -> list[Path]:
+    """Leave what a run would have left that was killed after its oldest checkpoint.
+
+    Weights of the best score stay: a continued run writes them again where it beats its own best.
+    Returns the checkpoints that are left.
+    """
+    kept = []
+    for checkpoints in folder.rglob("checkpoints"):
+        oldest, *newer = sorted(checkpoints.glob("[0-9]*"))
+        if not newer:
+            sys.exit(f"{folder.name} has one checkpoint; its case needs --save-every")
+        for path in newer:
+            shutil.rmtree(path)
+        kept.append(oldest / "digest.json")
+    for path in list(folder.rglob("*")):
+        weights = path.suffix in {".safetensors", ".npz"} and "best" not in path.parent.name
+        inside = path.relative_to(folder).parts[0] not in {"world", "data"}
+        if path.is_file() and inside and (weights or "results" in path.name):
+            path.unlink()
+    return kept
+
+
+class Outcome(NamedTuple):
+    """What a case gave."""
+
+    parts: dict[str, dict[str, str]]
+    continued: dict[str, str]  # part of the continued run that differs -> how
+    problem: str = ""
+
+
+def run_case(case: Case, place: Surroundings, *, continued: bool = True) -> Outcome:
+    """Run a case whole, then from its oldest checkpoint."""
+    runs = place.work / case.project / "runs"
+    folder = runs / case.name
+    options = re.sub(r"\{([\w-]+)\}", lambda found: str(Path("runs", found[1])), case.command)
+    words = [*options.split(), "--run-dir", str(Path("runs", case.name))]
+    problem = place.run(case.project, words)
+    if problem:
+        return Outcome({}, {}, problem)
+    whole = read_run(folder)
+    if not continued:
+        return Outcome(whole, {})
+    kept = {path: path.stat().st_ino for path in interrupt(folder)}
+    problem = place.run(case.project, words)
+    if problem:
+        return Outcome(whole, {}, f"continued: {problem}")
+    if any(not path.exists() or path.stat().st_ino != inode for path, inode in kept.items()):
+        return Outcome(whole, {}, "the run began anew instead of continuing")
+    again = read_run(folder)
+    return Outcome(whole, dict(differences(whole, again)))
+
+
+# Comparing
+
+
+def differences(
+    before: Mapping[str, dict[str, str]], after: Mapping[str, dict[str, str]]
+) -> Iterator[tuple[str, str]]:
+    """Parts that differ and how, in words."""
+    gone = {part: before[part] for part in before if part not in after}
+    new = {part: after[part] for part in after if part not in before}
+    for part in before:
+        if part in after and before[part] != after[part]:
+            yield part, describe(before[part], after[part])
+    for part, content in gone.items():
+        same = next((name for name in new if values(new[name]) == values(content)), None)
+        if same is None:
+            yield part, "is gone"
+        else:
+            del new[same]
+            yield part, f"is now {same} with the same content"
+    for part in new:
+        yield part, "is new"
+
+
+def values(content: Mapping[str, str]) -> Counter[str]:
+    return Counter(content.values())
+
+
+def describe(before: Mapping[str, str], after: Mapping[str, str], shown: int = 3) -> str:
+    """How two contents differ: which names, and by how much where they are numbers."""
+    changed = [name for name in before if name in after and before[name] != after[name]]
+    gone = [name for name in before if name not in after]
+    new = [name for name in after if name not in before]
+    if not changed and gone and values(before) == values(after):
+        return f"other names, same content: {gone[0]} is now {new[0]} ({len(gone)} in all)"
+    texts = []
+    if changed:
+        apart = [distance(before[name], after[name]) for name in changed]
+        named = ", ".join(f"{name} {before[name]} -> {after[name]}" for name in changed[:shown])
+        known = [number for number in apart if number is not None]
+        most = f", at most {max(known):.2g} apart relatively" if known else ""
+        texts.append(f"{len(changed)} of {len(before)} changed{most}: {named}")
+    if gone:
+        texts.append(f"{len(gone)} gone: {', '.join(gone[:shown])}")
+    if new:
+        texts.append(f"{len(new)} new: {', '.join(new[:shown])}")
+    return "; ".join(texts)
+
+
+def distance(before: str, after: str) -> float | None:
+    """Relative distance of two numbers, ``None`` where they are none."""
+    try:
+        one, other = float(before), float(after)
+    except ValueError:
+        return None
+    if one == other or (math.isnan(one) and math.isnan(other)):
+        return 0.0
+    return abs(one - other) / max(abs(one), abs(other))
+
+
+def is_number(part: str, text: str) -> bool:
+    """Whether a difference is one of numbers, not of names or of bookkeeping."""
+    if "same content" in text:
+        return False
+    kind, _, name = part.partition(" ")
+    return not (kind == "state" and name.rpartition("/")[2] in BOOKKEEPING)
+
+
+# Records
+
+
+def pack(outcomes: Mapping[str, Outcome]) -> dict[str, Any]:
+    """A record; lists of names or values that occur several times are kept once."""
+    tables: dict[str, dict[str, Any]] = {"names": {}, "contents": {}}
+
+    def keep(table: str, content: Any) -> str:
+        key = sha(json.dumps(content).encode())[:16]
+        tables[table][key] = content
+        return key
+
+    cases = {}
+    for name, outcome in outcomes.items():
+        parts = {
+            part: [keep("names", list(content)), keep("contents", list(content.values()))]
+            for part, content in outcome.parts.items()
+        }
+        cases[name] = {"parts": parts, "continued": outcome.continued, "problem": outcome.problem}
+    return {"machine": machine(), **tables, "cases": cases}
+
+
+def unpack(record: Mapping[str, Any], name: str) -> Outcome:
+    """A case of a record; ``KeyError`` where it has none of that name."""
+    case = record["cases"][name]
+    parts = {
+        part: dict(zip(record["names"][names], record["contents"][content], strict=True))
+        for part, (names, content) in case["parts"].items()
+    }
+    return Outcome(parts, case["continued"], case["problem"])
+
+
+def machine() -> str:
+    """What decides how numbers are rounded."""
+    found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+    processor = found[1].strip() if found else "unknown processor"
+    return f"{processor}, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def verdict(before: Outcome, after: Outcome) -> tuple[bool, list[str]]:
+    """Whether the numbers of a case are the same, and the lines to print."""
+    if after.problem:
+        return False, [f"FAILED: {after.problem}"]
+    found = list(differences(before.parts, after.parts))
+    found += [(f"{part} (continued)", text) for part, text in after.continued.items()
+              if before.continued.get(part) != text]  # fmt: skip
+    numbers = [(part, text) for part, text in found if is_number(part, text)]
+    if numbers:
+        word = "DIFFERENT"
+    else:
+        word = "same numbers, other bookkeeping" if found else "same"
+    return not numbers, [word, *(f"    {part}: {text}" for part, text in found)]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "--record", type=Path, metavar="FILE", help="run the cases, write or mend FILE"
+    )
+    what.add_argument("--compare", type=Path, metavar="FILE", help="run the cases, compare")
+    what.add_argument("--list", action="store_true", help="print the cases and their commands")
+    parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN",
+                        help="cases such as 'fq-gan/*' or '*/r2r-*'")  # fmt: skip
+    parser.add_argument("--tree", type=Path, help="the checkout to run; by default this one")
+    parser.add_argument("--installed", action="store_true",
+                        help="run the installed packages instead of a checkout")  # fmt: skip
+    parser.add_argument("--python", default=sys.executable, help="interpreter of the environment")
+    parser.add_argument("--work", type=Path, help="keep the runs in this new folder")
+    parser.add_argument("--strict", action="store_true", help="exit 1 for bookkeeping too")
+    options = parser.parse_args()
+
+    chosen = [case for case in CASES if matches(case, options.only)]
+    if options.list:
+        for case in chosen:
+            print(f"{case.project}/{case.name}: {case.command}")
+        return 0
+    if not chosen:
+        parser.error(f"no case matches {' '.join(options.only)}; --list shows them")
+    record = json.loads(options.compare.read_text()) if options.compare else {"cases": {}}
+    if options.compare and record["machine"] != machine():
+        print(
+            f"recorded on {record['machine']}; this is {machine()}: numbers may differ in rounding"
+        )
+    tree = None if options.installed else (options.tree or ROOT).resolve()
+    with tempfile.TemporaryDirectory(prefix="same-numbers-") as scratch:
+        work = (options.work or Path(scratch)).resolve()
+        place = Surroundings(options.python, tree, work)
+        try:
+            outcomes, good = run_all(chosen, place, record, options)
+        finally:
+            place.close()
+    if options.record:
+        if options.record.exists():  # keep what it says of other cases
+            old = json.loads(options.record.read_text())
+            kept = {name: unpack(old, name) for name in old["cases"]}
+            outcomes = {**kept, **outcomes} if old["machine"] == machine() else outcomes
+        options.record.write_text(json.dumps(pack(outcomes), separators=(",", ":")) + "\n")
+        print(f"wrote {options.record}: {len(outcomes)} cases")
+    return 0 if good else 1
+
+
+def matches(case: Case, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatch(f"{case.project}/{case.name}", pattern) for pattern in patterns)
+
+
+def run_all(
+    chosen: Sequence[Case],
+    place: Surroundings,
+    record: Mapping[str, Any],
+    options: argparse.Namespace,
+) -> tuple[dict[str, Outcome], bool]:
+    """Run the cases in turn, those that they need first, and print a line each."""
+    by_name = {(case.project, case.name): case for case in CASES}
+    for project in dict.fromkeys(case.project for case in chosen):
+        if project in PREPARE:
+            PREPARE[project](place)
+    outcomes: dict[str, Outcome] = {}
+    good = True
+    for case in chosen:
+        began = time.monotonic()
+        name = f"{case.project}/{case.name}"
+        for needed in re.findall(r"\{([\w-]+)\}", case.command):
+            if not (place.work / case.project / "runs" / needed).exists():
+                run_case(by_name[case.project, needed], place, continued=False)
+        outcome = outcomes[name] = run_case(case, place)
+        if options.compare:
+            same, lines = False, ["not in the record"]
+            if name in record["cases"]:
+                same, lines = verdict(unpack(record, name), outcome)
+            good &= same and not (options.strict and len(lines) > 1)
+        else:
+            lines = [f"FAILED: {outcome.problem}" if outcome.problem else "recorded"]
+            lines += [f"    {part} (continued): {text}" for part, text in outcome.continued.items()]
+            good &= not outcome.problem and not outcome.continued
+        print(f"{name} ({time.monotonic() - began:.0f} s): " + "\n".join(lines), flush=True)
+    return outcomes, good
+
+
+if __name__ == "__main__":
+    sys.exit(main())
