@@ -1,8 +1,11 @@
 """The command line answers mistakes with one sentence and a status."""
 
+import os
+import re
 import sys
 import types
 from dataclasses import dataclass
+from typing import Literal
 
 import pytest
 
@@ -15,6 +18,8 @@ class Inner:
 
     size: int = 3
     """How large."""
+    kind: Literal["a", "b"] = "a"
+    """Which."""
 
 
 @dataclass(frozen=True)
@@ -106,14 +111,40 @@ def test_dry_run_prints_the_configuration_and_leaves(capsys):
     assert '"lr": 0.25' in capsys.readouterr().out
 
 
-def test_a_value_that_the_options_refuse_is_one_sentence(capsys):
-    with pytest.raises(ValueError, match=r"--lr must be above 0, got -1\.0"):
-        parse(Options, ["--lr", "-1"], "prog")
-    assert capsys.readouterr().err == ""
+HINT = r" \(`prog --help` lists the options\)$"
 
 
-def test_an_unknown_option_is_one_sentence(capsys):
-    with pytest.raises(ValueError, match="--speed") as refused:
-        parse_preset(PRESETS, ["small", "--speed", "3"], "prog")
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--lr", "-1"], r"^--lr must be above 0, got -1\.0"),
+        (["--lr", "fast"], "^--lr takes a number, got 'fast'"),
+        (["--inner.size", "2.5"], r"^--inner\.size takes a whole number, got '2\.5'"),
+        (["--inner.kind", "c"], r"^--inner\.kind 'c': choose one of \('a', 'b'\)"),
+        (
+            ["--inner.sise", "3"],
+            r"^unrecognized options: --inner\.sise, 3; did you mean --inner\.size\?",
+        ),
+        (["--lr"], "^missing value for argument '--lr'. Expected 1 values"),
+        (["--speed", "3"], "^unrecognized options: --speed, 3"),
+    ],
+)
+def test_what_the_parser_refuses_is_one_plain_sentence(words, sentence, capsys):
+    with pytest.raises(ValueError, match=f"{sentence}{HINT}") as refused:
+        parse(Options, words, "prog")
     assert not set("╭│─\n") & set(str(refused.value))
     assert capsys.readouterr().err == ""
+
+
+def test_a_long_path_in_a_sentence_stays_whole(tmp_path, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "40")
+    path = str(tmp_path / ("x" * 90) / "file.txt")
+    with pytest.raises(ValueError, match=f"takes a number, got '{path}'"):
+        parse(Options, ["--lr", path], "prog")
+    assert os.environ["COLUMNS"] == "40"
+
+
+def test_the_version_is_printed(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        run_command("prog", {}, ["--version"])
+    assert re.fullmatch(r"prog \d+\.\d+\.\d+\S*\n", capsys.readouterr().out)

@@ -17,10 +17,22 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any, NoReturn, TypeVar
 
-from .option_help import show_help
+from .option_help import HELP, show_help
 
 Config = TypeVar("Config")
 DRY_RUN = "--dry-run"
+NUMBERS = (
+    (
+        r"^(--\S+): invalid literal for int\(\) with base 10: (.*)",
+        r"\1 takes a whole number, got \2",
+    ),
+    (r"^(--\S+): could not convert string to float: (.*)", r"\1 takes a number, got \2"),
+    (
+        r"^[Ii]nvalid choice (.*) for argument '(--\S+)'\. Expected one of (.*)",
+        r"\2 \1: choose one of \3",
+    ),
+)
+"""What the parser says, and what it means."""
 USER_ERRORS = (ValueError, FileNotFoundError, OSError, FloatingPointError, ImportError)
 
 
@@ -41,6 +53,10 @@ def run_command(
         lines = (f"  {verb:<{max(map(len, verbs))}}  {text}" for verb, (_, text) in verbs.items())
         more = f"\n`{prog} VERB --help` lists the presets and options of a verb."
         print(f"usage: {prog} VERB ...", "", "verbs:", *lines, more, sep="\n")
+        raise SystemExit(0)
+    if words[0] == "--version":
+        package = importlib.import_module(__name__.partition(".")[0])
+        print(prog, package.__version__)
         raise SystemExit(0)
     if words[0] not in verbs:
         _fail(prog, f"unknown verb {words[0]!r}; choose one of {', '.join(verbs)}")
@@ -77,7 +93,7 @@ def parse_preset(
         known = [name for name in presets if name.split("-")[0] == words[0].split("-")[0]]
         some = ", ".join((known or list(presets))[:8])
         raise ValueError(f"unknown preset {words[0]!r}; `{prog} --help` lists all, such as {some}")
-    with _one_sentence():
+    with _one_sentence(words, prog):
         if words and words[0] in presets:  # one parser instead of one a preset
             prog, default = f"{prog} {words[0]}", presets[words[0]][1]
             show_help(prog, default, words[1:])
@@ -94,23 +110,60 @@ def parse(kind: Callable[..., Config], argv: Sequence[str], prog: str, **options
 
     words = [word for word in argv if word != DRY_RUN]
     show_help(prog, options.get("default"), words)
-    with _one_sentence():
+    with _one_sentence(words, prog):
         config = tyro.cli(kind, args=words, prog=prog, **options)
     return _maybe_print(config, DRY_RUN in argv)
 
 
 @contextmanager
-def _one_sentence() -> Iterator[None]:
+def _one_sentence(words: Sequence[str], prog: str) -> Iterator[None]:
     """Turn the parser's box of complaints into the sentence of a ``ValueError``."""
     complaint = io.StringIO()
-    try:
-        with redirect_stderr(complaint):
+    wide = {} if set(words) & set(HELP) else {"COLUMNS": "100000"}  # no path is broken over lines
+    with redirect_stderr(complaint), _environment(wide):
+        try:
             yield
-    except SystemExit as ended:
-        if not ended.code:
-            raise
-        words = re.sub(r"[╭╮╰╯─│]|__tyro-dummy-inner__\.?", " ", complaint.getvalue()).split()
-        raise ValueError(" ".join(words)) from None
+        except SystemExit as ended:
+            if not ended.code:
+                raise
+            raise ValueError(_sentence(complaint.getvalue(), prog)) from None
+
+
+@contextmanager
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+def _sentence(box: str, prog: str) -> str:
+    """What tyro's box of complaints says, without its title, its frame and the help it repeats."""
+    _, *lines = box.replace("__tyro-dummy-inner__.", "").splitlines()
+    parts: list[list[str]] = [[]]
+    for line in lines:
+        text = line.strip("│╰╯ ")
+        if set(text) <= set("─-"):
+            parts.append([])
+        else:
+            parts[-1].append(text)
+    parts = [part for part in parts if part]
+    sentence = " ".join(parts[0]).rstrip(".")
+    sentence = re.sub(r"^Error parsing (?!--)[^:]+: ", "", sentence)
+    sentence = re.sub(r"^Error parsing (--\S+): ", r"\1: ", sentence)
+    for said, meant in NUMBERS:
+        sentence = re.sub(said, meant, sentence)
+    hints = [text for part in parts[1:] if part[0] == "Perhaps you meant:" for text in part]
+    near = [text.split()[0].rstrip(",") for text in hints if text.startswith("--")]
+    if near:
+        sentence += f"; did you mean {' or '.join(near[:3])}?"
+    return f"{sentence[:1].lower()}{sentence[1:]} (`{prog} --help` lists the options)"
 
 
 def _maybe_print(config: Config, dry_run: bool) -> Config:

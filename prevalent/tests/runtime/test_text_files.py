@@ -1,0 +1,54 @@
+"""Lines are cut where training cuts them, and every complaint has a file and a line."""
+
+import gzip
+
+import pytest
+
+from prevalent.runtime.text_files import Line, read_lines, read_number, read_texts
+
+
+def test_only_line_feeds_end_a_line(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("one\u2028still\nt\u0085w\x0bo\x0c\r\n\nlone\rreturn".encode())
+    assert read_texts(path) == ["one\u2028still", "t\u0085w\x0bo\x0c", "", "lone\rreturn"]
+    assert [line.number for line in read_lines(path)] == [1, 2, 3, 4]
+
+
+def test_a_byte_order_mark_is_dropped_at_the_start_only(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("\ufeffone\n\ufefftwo\n".encode())
+    assert read_texts(path) == ["one", "\ufefftwo"]
+
+
+def test_a_packed_file_is_read_alike(tmp_path):
+    with gzip.open(tmp_path / "a.txt.gz", "wb") as file:
+        file.write(b"one\ntwo\n")
+    assert read_texts(tmp_path / "a.txt.gz") == ["one", "two"]
+    whole = (tmp_path / "a.txt.gz").read_bytes()
+    for content in (whole[:-9], b"no archive"):
+        (tmp_path / "a.txt.gz").write_bytes(content)
+        with pytest.raises(ValueError, match=r"a\.txt\.gz is no whole gzip file"):
+            read_texts(tmp_path / "a.txt.gz")
+
+
+def test_a_line_of_another_encoding_is_named_with_its_cure(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_bytes("fine\ncaf\u00e9\n".encode("latin1"))
+    with pytest.raises(ValueError, match=r"a\.txt line 2 is no UTF-8 text \(byte 0xe9 .* iconv"):
+        read_texts(path)
+
+
+@pytest.mark.parametrize(("name", "problem"), [("", "is a folder"), ("x", "does not exist")])
+def test_what_is_no_file_is_named(tmp_path, name, problem):
+    with pytest.raises(FileNotFoundError, match=problem):
+        read_texts(tmp_path / name)
+
+
+def test_numbers_are_numbers(tmp_path):
+    line = Line("0.5\tnan", 7, tmp_path / "a.tsv")
+    assert read_number("0.5", line) == 0.5
+    assert read_number("inf", line, finite=False) == float("inf")
+    with pytest.raises(ValueError, match=r"a\.tsv line 7: the score must be finite, got 'nan'"):
+        read_number("nan", line, "score")
+    with pytest.raises(ValueError, match=r"line 7: the value must be a number, got 'x'"):
+        read_number("x", line)
