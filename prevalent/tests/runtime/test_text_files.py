@@ -34,7 +34,7 @@ def test_a_packed_file_is_read_alike(tmp_path):
 def test_a_line_of_another_encoding_is_named_with_its_cure(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes("fine\ncaf\u00e9\n".encode("latin1"))
-    with pytest.raises(ValueError, match=r"a\.txt line 2 is no UTF-8 text \(byte 0xe9 .* iconv"):
+    with pytest.raises(ValueError, match=r"a\.txt line 2 is no UTF-8 text \(byte 0xe9 .*iconv"):
         read_texts(path)
 
 
