@@ -221,6 +221,11 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
                     evaluate(run, checkpoint, logs)
                 if stopping and not ended:
                     stop.leave(progress.step)
+            if is_out_of_patience(config, progress) and is_main():
+                logs.text(
+                    f"{progress.waited} evaluations brought nothing better: the run ends here"
+                )
+                write_reached(run_dir, progress.step, progress.step, run.unit)
             run.finish(run_dir, logs)
             barrier()
     return run

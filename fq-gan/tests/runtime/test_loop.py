@@ -146,6 +146,7 @@ def test_patience_ends_a_run_and_holds_when_it_is_continued(tmp_path):
     values = dict.fromkeys(range(41), 0.0) | {4: 1.0}
     for _ in range(2):
         assert train(task(values=values), config).progress.step == 8
+        assert describe_unfinished(config.run_dir) is None
     assert train(task(values=values), replace(config, patience=3)).progress.step == 10
 
 

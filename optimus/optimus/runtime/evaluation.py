@@ -69,7 +69,7 @@ def versions() -> dict[str, str | None]:
 
 
 def _commit(folder: Path) -> str | None:
-    """The commit that ``folder`` is checked out from, ``+`` if files differ; None outside of one."""
+    """The commit that ``folder`` is checked out from, ``+`` if files differ, or None."""
     command = ["git", "-C", str(folder), "describe", "--always", "--dirty=+", "--exclude=*"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=False)
