@@ -418,12 +418,15 @@ def read_tensors(path: Path) -> dict[str, str]:
 
 
 def read_rows(path: Path) -> dict[str, str]:
-    """``STEP.ROW/NAME`` and value of each number of a JSON-lines file."""
+    """``STEP/NAME`` and value of each number of a JSON-lines file, however it is cut into rows."""
     numbers: dict[str, str] = {}
-    for index, line in enumerate(path.read_text().splitlines()):
+    for line in path.read_text().splitlines():
         row = json.loads(line)
         step = row.pop("step")
-        numbers |= {f"{step:g}.{index}/{name}": repr(value) for name, value in row.items()}
+        for name, value in row.items():
+            key = f"{step:g}/{name}"
+            again = sum(known.startswith(f"{key} again") for known in numbers)
+            numbers[f"{key} again {again}" if key in numbers else key] = repr(value)
     return numbers
 
 
@@ -514,7 +517,7 @@ def differences(
     """Parts that differ and how, in words."""
     gone = {part: before[part] for part in before if part not in after}
     new = {part: after[part] for part in after if part not in before}
-    for part in before:
+    for part in sorted(before):  # metrics, then pictures, scores, state, weights
         if part in after and before[part] != after[part]:
             yield part, describe(before[part], after[part])
     for part, content in gone.items():
@@ -542,10 +545,13 @@ def describe(before: Mapping[str, str], after: Mapping[str, str], shown: int = 3
     texts = []
     if changed:
         apart = [distance(before[name], after[name]) for name in changed]
-        named = ", ".join(f"{name} {before[name]} -> {after[name]}" for name in changed[:shown])
         known = [number for number in apart if number is not None]
         most = f", at most {max(known):.2g} apart relatively" if known else ""
-        texts.append(f"{len(changed)} of {len(before)} changed{most}: {named}")
+        named = [
+            name if before[name].startswith("#") else f"{name} {before[name]} -> {after[name]}"
+            for name in changed[:shown]
+        ]
+        texts.append(f"{len(changed)} of {len(before)} changed{most}: {', '.join(named)}")
     if gone:
         texts.append(f"{len(gone)} gone: {', '.join(gone[:shown])}")
     if new:
