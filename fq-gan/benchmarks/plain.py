@@ -15,10 +15,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from fqgan.biggan.build import build_discriminator, build_generator
 from fqgan.biggan.config import BigganConfig, StepConfig
-from fqgan.biggan.layers import DiscriminatorBlock, GeneratorBlock
-from fqgan.biggan.norms import ConditionalNorm
+from fqgan.biggan.layers import ConditionalNorm, DiscriminatorBlock, GeneratorBlock
+from fqgan.biggan.networks import build_discriminator, build_generator
 from fqgan.quantizer import FeatureQuantizer
 from fqgan.spectral_norm import SpectralNorm
 

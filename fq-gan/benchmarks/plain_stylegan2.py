@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from fqgan.stylegan2 import discriminator, layers, ops, synthesis
+from fqgan.stylegan2 import layers, layers as ops, networks as discriminator, networks as synthesis
 
 DEPTHWISE = False
 

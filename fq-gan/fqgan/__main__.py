@@ -9,22 +9,28 @@ from .runtime.command import run_command
 
 VERBS = {
     "prepare": ("fqgan.data.prepare:main", "download, check and convert data sets"),
-    "train": ("fqgan.train:main", "train a preset; run it again to continue"),
-    "sample": ("fqgan.families:sample", "sheets, interpolations, image files, truncation curves"),
+    "train": ("fqgan.config:train_main", "train a preset; run it again to continue"),
+    "sample": ("fqgan.config:sample", "sheets, interpolations, image files, truncation curves"),
     "translate": (
-        "fqgan.ugatit.translate:main",
+        "fqgan.ugatit.commands:translate_main",
         "pictures of one domain into the other, heat maps, comparisons",
     ),
-    "project": ("fqgan.stylegan2.project:main", "styles and noise of StyleGAN2 for an image"),
+    "project": (
+        "fqgan.stylegan2.projection:project_main",
+        "styles and noise of StyleGAN2 for an image",
+    ),
     "evaluate": (
-        "fqgan.families:evaluate",
+        "fqgan.config:evaluate",
         "FID, KID, IS, precision and recall of a run or of files",
     ),
-    "convert": ("fqgan.convert:main", "weights of the authors and of TF Hub into ours"),
-    "migrate": ("fqgan.migrate:main", "the authors' command line into ours"),
+    "convert": ("fqgan.released.convert:main", "weights of the authors and of TF Hub into ours"),
+    "migrate": ("fqgan.released.migrate:main", "the authors' command line into ours"),
     "plot": ("fqgan.plots:main", "curves of loss, FID and codebook perplexity as PNG"),
     "report": ("fqgan.report:main", "published figures with ours beside them"),
-    "demo": ("fqgan.demo:main", "train on toy shapes, score, draw; --serve: a page to play with"),
+    "demo": (
+        "fqgan.page.demo:main",
+        "train on toy shapes, score, draw; --serve: a page to play with",
+    ),
 }
 
 

@@ -20,7 +20,7 @@ from fqgan.biggan import (
     QuantizerConfig,
     StepConfig,
 )
-from fqgan.wire_format import bytes_field, masked_crc, number_field, write_varint
+from fqgan.data.tfrecords import bytes_field, masked_crc, number_field, write_varint
 
 
 class Recorded:

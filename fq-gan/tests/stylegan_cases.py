@@ -9,6 +9,7 @@ import pytest
 from factories import Recorded
 from torch import Tensor, nn
 
+from fqgan.released.stylegan2 import from_tf
 from fqgan.stylegan2 import (
     DiscriminatorConfig,
     Generator,
@@ -20,7 +21,6 @@ from fqgan.stylegan2 import (
     build_discriminator,
     build_generator,
 )
-from fqgan.stylegan2.naming import from_tf
 
 
 def tiny_config(layers: Sequence[int] = (3,), **changes: Any) -> Stylegan2Config:

@@ -5,17 +5,15 @@ from dataclasses import fields, is_dataclass
 
 import pytest
 
-from fqgan.config import PRESETS
-from fqgan.families import evaluate, sample
+from fqgan.config import PRESETS, evaluate, sample, train_main
 from fqgan.runtime.option_help import READABLE
-from fqgan.train import main
 
 OPTION = r"(?m)^[│| ]*--([\w.-]+)(?:,| [A-Z{\[])"
 
 
 def options_shown(capsys, preset, *topic):
     with pytest.raises(SystemExit) as ended:
-        main([preset, "--help", *topic])
+        train_main([preset, "--help", *topic])
     assert ended.value.code == 0
     return set(re.findall(OPTION, capsys.readouterr().out))
 

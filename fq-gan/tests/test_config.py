@@ -5,7 +5,7 @@ import torch
 
 from fqgan.__main__ import main
 from fqgan.config import PRESETS, TRAINERS
-from fqgan.migrate import differences
+from fqgan.released.migrate import differences
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from fqgan.conversion import load_with_report, require_complete, write_report
+from fqgan.released.loading import load_with_report, require_complete, write_report
 
 
 @pytest.fixture

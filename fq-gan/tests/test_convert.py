@@ -11,13 +11,13 @@ import pytest
 import torch
 from factories import Recorded, tfhub_arrays, tiny_config
 
-from fqgan import convert
 from fqgan.biggan import QuantizerConfig, build_generator
-from fqgan.biggan.tfhub import tfhub_config
-from fqgan.biggan.weights import load_weights
-from fqgan.stylegan2 import weights as stylegan2_weights
-from fqgan.stylegan2.pickles import load_snapshot
-from fqgan.ugatit.weights import load_weights as load_translators
+from fqgan.biggan.sampling import load_weights
+from fqgan.released import convert
+from fqgan.released.biggan import tfhub_config
+from fqgan.released.stylegan2 import load_snapshot
+from fqgan.stylegan2 import sampling as stylegan2_weights
+from fqgan.ugatit.translation import load_weights as load_translators
 
 FLAGS = {"resolution": 32, "n_classes": 3, "G_ch": 4, "D_ch": 4, "dim_z": 8, "G_attn": "0",
          "D_attn": "0"}  # fmt: skip

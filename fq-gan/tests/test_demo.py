@@ -1,10 +1,10 @@
 import pytest
+from fqgan.page.demo import DemoConfig, main
 
-from fqgan.biggan.presets import PRESETS, SMOKE
-from fqgan.demo import DemoConfig, main
+from fqgan.biggan.config import PRESETS, SMOKE
 from fqgan.runtime.logs import read_metrics
-from fqgan.stylegan2.presets import PRESETS as STYLEGAN2_PRESETS, SMOKE as STYLEGAN2_SMOKE
-from fqgan.ugatit.presets import PRESETS as UGATIT_PRESETS, SMOKE as UGATIT_SMOKE
+from fqgan.stylegan2.config import PRESETS as STYLEGAN2_PRESETS, SMOKE as STYLEGAN2_SMOKE
+from fqgan.ugatit.config import PRESETS as UGATIT_PRESETS, SMOKE as UGATIT_SMOKE
 
 
 def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeypatch):

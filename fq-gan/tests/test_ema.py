@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from fqgan.ema import ModelAverage
+from fqgan.gan import ModelAverage
 
 
 def test_parameters_and_buffers_follow_by_the_decay():

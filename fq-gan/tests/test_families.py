@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from fqgan import families
-from fqgan.families import FAMILIES, choose, family_of
+from fqgan import config as families
+from fqgan.config import FAMILIES, choose, family_of
 
 
 def test_the_folder_that_is_named_tells_the_family(tmp_path):

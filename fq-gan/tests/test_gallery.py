@@ -3,14 +3,14 @@ from dataclasses import replace
 import pytest
 import torch
 from factories import tiny_config
+from fqgan.page.explorer import BigganGallery, Place, Stylegan2Gallery
 from tiny_runs import TINY_STYLEGAN2
 
-from fqgan.biggan.build import build_generator
 from fqgan.biggan.config import GeneratorConfig
-from fqgan.biggan.weights import Weights as BigganWeights
-from fqgan.gallery import BigganGallery, Place, Stylegan2Gallery
-from fqgan.stylegan2.build import build_generator as build_stylegan2
-from fqgan.stylegan2.weights import Weights as Stylegan2Weights
+from fqgan.biggan.networks import build_generator
+from fqgan.biggan.sampling import Weights as BigganWeights
+from fqgan.stylegan2.legacy import build_generator as build_stylegan2
+from fqgan.stylegan2.sampling import Weights as Stylegan2Weights
 
 
 def biggan(shared_dim=4, **options):

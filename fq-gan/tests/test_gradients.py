@@ -6,7 +6,7 @@ import pytest
 import torch
 from factories import run_ranks
 
-from fqgan.gradients import (
+from fqgan.gan import (
     average_gradients,
     average_in_place,
     check_weights,

@@ -1,6 +1,6 @@
 import torch
 
-from fqgan.latents import Latents
+from fqgan.gan import Latents
 from fqgan.runtime import distributed
 
 

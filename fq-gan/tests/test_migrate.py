@@ -6,9 +6,9 @@ import shlex
 import pytest
 
 from fqgan.__main__ import VERBS
-from fqgan.biggan.presets import PRESETS
+from fqgan.biggan.config import PRESETS
 from fqgan.config import PRESETS as ALL_PRESETS
-from fqgan.migrate import FLAGS, SWITCHED_OFF_BY, differences, main, read_flags, translate
+from fqgan.released.migrate import FLAGS, SWITCHED_OFF_BY, differences, main, read_flags, translate
 from fqgan.runtime.command import parse_preset
 
 # What a launch script and the preset made from it may differ in, and why.
@@ -71,7 +71,7 @@ def test_a_launch_script_becomes_its_preset(case):
     ],
 )
 def test_a_translation_parses_back_to_what_was_translated(line):
-    from fqgan.migrate import train_config
+    from fqgan.released.migrate import train_config
 
     words = shlex.split(line)
     (translation,) = translate(words)

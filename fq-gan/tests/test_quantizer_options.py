@@ -2,7 +2,7 @@
 
 import pytest
 
-from fqgan.quantizer_options import QuantizerOptions
+from fqgan.quantizer import QuantizerOptions
 
 
 def test_a_quantizer_is_built_as_the_options_say():

@@ -11,7 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from fqgan.safe_load import InertModule, PickledArray, Record, load_record_pickle, load_torch_file
+from fqgan.released.loading import (
+    InertModule,
+    PickledArray,
+    Record,
+    load_record_pickle,
+    load_torch_file,
+)
 
 
 class Malicious:
@@ -161,7 +167,7 @@ def test_stand_ins_cannot_be_altered_by_a_file(tmp_path):
     ],
 )
 def test_arrays_that_are_not_plain_numbers_are_refused(state, message):
-    from fqgan.safe_load import InertDtype
+    from fqgan.released.loading import InertDtype
 
     array = PickledArray()
     version, shape, name, order, raw = state

@@ -5,11 +5,10 @@ import pytest
 import torch
 
 from fqgan.data.datasets import DataConfig
-from fqgan.data.statistics import data_statistics
 from fqgan.data.toy import toy_images
+from fqgan.metrics.distances import write_moments
 from fqgan.metrics.features import build_extractor
-from fqgan.metrics.moments import write_moments
-from fqgan.scoring import Scorer, ScoringOptions, open_scorer, record_evaluation
+from fqgan.scoring import Scorer, ScoringOptions, data_statistics, open_scorer, record_evaluation
 
 
 def test_images_of_the_data_score_better_than_noise(tmp_path):

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fqgan.sheets import grid, midpoints, save_sheet
+from fqgan.pictures import grid, midpoints, save_sheet
 
 
 @pytest.mark.golden

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from factories import Recorded, write_tensor_bundle
 
-from fqgan.tensor_bundle import read_tensor_bundle
+from fqgan.released.tensor_bundle import read_tensor_bundle
 
 
 def test_a_written_bundle_is_read_back(tmp_path):

@@ -12,8 +12,8 @@ import torch
 from tiny_runs import command, finish, free_ports, start, tiny_run, weights_of
 
 from fqgan.biggan.train import train
+from fqgan.config import nearest, train_main
 from fqgan.runtime.checkpoint import Checkpoint
-from fqgan.train import main, nearest
 
 
 def differing(one: Path, two: Path) -> list[str]:
@@ -112,5 +112,5 @@ def test_only_the_named_preset_is_parsed_where_there_is_one():
 
 def test_the_command_trains_and_draws_curves(tmp_path):
     pytest.importorskip("matplotlib")
-    main(["smoke", "--run-dir", str(tmp_path), "--max-steps", "2", "--evaluate-every", "0"])
+    train_main(["smoke", "--run-dir", str(tmp_path), "--max-steps", "2", "--evaluate-every", "0"])
     assert (tmp_path / "curves.png").stat().st_size > 1000

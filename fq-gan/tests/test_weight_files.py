@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from fqgan.weight_files import load_into, read_tensors, save_folder
+from fqgan.runs import load_into, read_tensors, save_folder
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from fqgan.wire_format import (
+from fqgan.data.tfrecords import (
     bytes_field,
     crc32c,
     fields,

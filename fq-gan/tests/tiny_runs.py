@@ -14,10 +14,8 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fqgan.biggan.options import BigganTrain
-from fqgan.biggan.presets import SMOKE
-from fqgan.stylegan2.options import Stylegan2Train
-from fqgan.stylegan2.presets import SMOKE as STYLEGAN2_SMOKE
+from fqgan.biggan.config import SMOKE, BigganTrain
+from fqgan.stylegan2.config import SMOKE as STYLEGAN2_SMOKE, Stylegan2Train
 
 TINY = replace(
     SMOKE,
@@ -40,7 +38,7 @@ def tiny_run(run_dir: Path, **changes: Any) -> BigganTrain:
 
 def options_of(config: BigganTrain) -> list[str]:
     """The words after ``fqgan train`` that give ``config``."""
-    from fqgan.migrate import differences
+    from fqgan.released.migrate import differences
 
     return ["smoke", *differences(SMOKE, config)]
 

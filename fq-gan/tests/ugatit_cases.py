@@ -8,6 +8,7 @@ import torch
 from factories import Recorded
 from torch import Tensor
 
+from fqgan.released.ugatit import NETWORKS, states_of
 from fqgan.ugatit import (
     DiscriminatorConfig,
     GeneratorConfig,
@@ -17,7 +18,6 @@ from fqgan.ugatit import (
     UgatitNetworks,
     build_networks,
 )
-from fqgan.ugatit.variables import NETWORKS, states_of
 
 
 def tiny_ugatit(**changes: Any) -> UgatitConfig:

@@ -10,10 +10,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fqgan.ugatit import UgatitConfig, build_networks
-from fqgan.ugatit.config import DiscriminatorConfig, GeneratorConfig, QuantizerConfig
-from fqgan.ugatit.options import UgatitTrain
-from fqgan.ugatit.presets import SMOKE
-from fqgan.ugatit.weights import save_weights
+from fqgan.ugatit.config import (
+    SMOKE,
+    DiscriminatorConfig,
+    GeneratorConfig,
+    QuantizerConfig,
+    UgatitTrain,
+)
+from fqgan.ugatit.translation import save_weights
 
 TINY = replace(SMOKE, device="cpu", evaluate_every=0, sample_every=0)
 TINY_NETWORKS = UgatitConfig(

@@ -1,16 +1,8 @@
 """FQ-BigGAN: BigGAN (Brock et al., ICLR 2019) with feature quantization in its discriminator."""
 
-from .build import build_discriminator, build_generator
-from .config import (
-    BigganConfig,
-    DiscriminatorConfig,
-    GeneratorConfig,
-    QuantizerConfig,
-    StepConfig,
-)
-from .discriminator import Discriminator, Judged
-from .generator import Generator
-from .norms import standing_statistics
+from .config import BigganConfig, DiscriminatorConfig, GeneratorConfig, QuantizerConfig, StepConfig
+from .layers import standing_statistics
+from .networks import Discriminator, Generator, Judged, build_discriminator, build_generator
 from .step import GanStep, StepLosses
 
 __all__ = [

@@ -11,8 +11,7 @@ from torch import Tensor, nn
 
 from ..data.batches import next_images
 from ..data.datasets import build_batches, build_images
-from ..gradients import check_weights
-from ..latents import Latents
+from ..gan import Latents, check_weights
 from ..progress import (
     RunProgress,
     improves,
@@ -22,6 +21,7 @@ from ..progress import (
     write_parameter_counts,
 )
 from ..quantizer import quantizer_statistics
+from ..runs import save_weights
 from ..runtime import distributed
 from ..runtime.checkpoint import Checkpoint
 from ..runtime.files import write_atomically
@@ -29,14 +29,10 @@ from ..runtime.logs import Logs
 from ..runtime.precision import MixedPrecision, check_finite
 from ..runtime.rundir import open_run
 from ..scoring import Scorer
-from ..weight_files import save_weights
-from .build import build_discriminator, build_generator
-from .deep import DeepGenerator
-from .generator import Generator
-from .options import BigganTrain, share_step
-from .sampling import Sampler, class_sheet
+from .config import BigganTrain, share_step
+from .networks import DeepGenerator, Generator, build_discriminator, build_generator
+from .sampling import Sampler, class_sheet, start_from
 from .step import GanStep
-from .weights import start_from
 
 AnyGenerator: TypeAlias = Generator | DeepGenerator
 

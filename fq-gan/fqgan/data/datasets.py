@@ -10,12 +10,10 @@ import torch
 
 from ..checks import at_least
 from .batches import Batches, some
-from .cifar import ARCHIVES, read_cifar
-from .digits import StackedDigits, read_mnist, read_svhn
-from .folders import read_folder, read_zip
+from .folders import read_celeba, read_folder, read_lsun, read_photographs, read_zip
 from .hdf5 import read_hdf5
 from .images import ArrayImages, Images, Subset, in_memory
-from .photographs import read_celeba, read_lsun, read_photographs
+from .small_images import ARCHIVES, StackedDigits, read_cifar, read_mnist, read_svhn
 from .tfrecords import read_tfrecords
 from .toy import toy_images
 

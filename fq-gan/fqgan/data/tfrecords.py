@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import Sequence
+import struct
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +21,6 @@ import torch
 from torch import Tensor
 
 from .images import Images
-from .records import RecordFile, decode_image, encode_image, write_record
 
 _LEVEL = re.compile(r"^(?P<name>.+)-r(?P<level>\d\d)\.tfrecords$")
 SHUFFLE_SEED = 123
@@ -259,3 +260,265 @@ def write_tfrecords(
                 vectors = torch.eye(len(images.class_names))[images.labels.cpu()]
             writer.add_labels(vectors[places].numpy())
     return Path(folder)
+
+
+HEADER = struct.Struct("<QI")  # length, checksum of its bytes
+FOOTER = struct.Struct("<I")  # checksum of the payload
+
+
+class RecordFile:
+    """One record file, open for reading; may be read by several threads.
+
+    The places of all records are found when it is opened, which reads 12 bytes of each.
+
+    Args:
+        path: of the file.
+        verify: compare the checksum of every payload when it is read for the first time.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is cut off or damaged; the record is named.
+    """
+
+    def __init__(self, path: str | Path, *, verify: bool = True) -> None:
+        self.path = Path(path)
+        if not self.path.is_file():
+            raise FileNotFoundError(f"there is no record file {path}")
+        self._file = self.path.open("rb", buffering=0)
+        self._spans = self._find()
+        self._unchecked = np.full(len(self._spans), verify)
+
+    def __len__(self) -> int:
+        return len(self._spans)
+
+    def __getitem__(self, number: int) -> bytes:
+        """Payload of record ``number``."""
+        offset, length = self._spans[number]
+        content = os.pread(self._file.fileno(), length + FOOTER.size, offset)
+        if len(content) != length + FOOTER.size:
+            raise self._damage(number, "the file has become shorter")
+        payload = content[:length]
+        if self._unchecked[number]:
+            if masked_crc(payload) != FOOTER.unpack(content[length:])[0]:
+                raise self._damage(number, "the checksum (CRC) of its content does not match")
+            self._unchecked[number] = False
+        return payload
+
+    def verify(self) -> None:
+        """Read every record whose checksum was not compared yet."""
+        for number in np.flatnonzero(self._unchecked).tolist():
+            _ = self[number]
+
+    def close(self) -> None:
+        """Close the file; nothing can be read any more."""
+        self._file.close()
+
+    def _find(self) -> list[tuple[int, int]]:
+        """Offset and length of every payload."""
+        spans: list[tuple[int, int]] = []
+        size, offset = self.path.stat().st_size, 0
+        while offset < size:
+            header = os.pread(self._file.fileno(), HEADER.size, offset)
+            if len(header) != HEADER.size:
+                raise self._damage(len(spans), "the file ends inside it")
+            length, checksum = HEADER.unpack(header)
+            if masked_crc(header[:8]) != checksum:
+                raise self._damage(len(spans), "the checksum (CRC) of its length does not match")
+            start = offset + HEADER.size
+            offset = start + length + FOOTER.size
+            if offset > size:
+                raise self._damage(len(spans), "the file ends inside it")
+            spans.append((start, length))
+        return spans
+
+    def _damage(self, number: int, reason: str) -> ValueError:
+        return ValueError(
+            f"{self.path}: record {number} is damaged: {reason}; copy the file again or write it "
+            "again with fqgan prepare tfrecords"
+        )
+
+
+def write_record(file: BinaryIO, payload: bytes) -> None:
+    """Append one record to an open file."""
+    length = struct.pack("<Q", len(payload))
+    file.write(length + FOOTER.pack(masked_crc(length)))
+    file.write(payload + FOOTER.pack(masked_crc(payload)))
+
+
+def encode_image(image: np.ndarray) -> bytes:
+    """The ``tf.train.Example`` of an ``image`` (C, H, W), uint8: features ``data``, ``shape``."""
+    shape = b"".join(write_varint(size) for size in image.shape)
+    data_feature = bytes_field(1, bytes_field(1, np.ascontiguousarray(image).tobytes()))
+    shape_feature = bytes_field(3, bytes_field(1, shape))  # Int64List, packed
+    entries = (
+        bytes_field(1, bytes_field(1, name) + bytes_field(2, feature))
+        for name, feature in ((b"data", data_feature), (b"shape", shape_feature))
+    )
+    return bytes_field(1, b"".join(entries))
+
+
+def decode_image(message: bytes) -> np.ndarray:
+    """The image (C, H, W), uint8, of an ``Example`` with features ``data`` and ``shape``.
+
+    Raises:
+        ValueError: the message is another one.
+    """
+    try:
+        features = {}
+        for _, entry in fields(last_values(message)[1][1]):
+            if not isinstance(entry, bytes):
+                raise KeyError("a number where a feature is expected")
+            parts = last_values(entry)[1]
+            features[parts[1]] = last_values(parts[2])[1]
+        raw = last_values(features[b"data"][1])[1][1]
+        shape = _int64_list(features[b"shape"][3])
+        return np.frombuffer(raw, np.uint8).reshape(shape)
+    except (KeyError, IndexError, ValueError, struct.error) as error:
+        raise ValueError(f"no image with features 'data' and 'shape' ({error})") from None
+
+
+def _int64_list(message: bytes) -> list[int]:
+    """Numbers of an Int64List, packed (as TensorFlow writes them) or one field each."""
+    numbers: list[int] = []
+    for _, value in fields(message):
+        if isinstance(value, int):
+            numbers.append(value)
+            continue
+        position = 0
+        while position < len(value):
+            number, position = varint(value, position)
+            numbers.append(number)
+    return numbers
+
+
+CRC_POLYNOMIAL = 0x82F63B78  # Castagnoli, reversed
+CRC_MASK = 0xA282EAD8
+MAX_LANES = 4096  # pieces of the data whose checksums are computed side by side
+MIN_LANED = 4096  # bytes; shorter data are faster in one piece
+
+
+def last_values(message: bytes) -> tuple[dict[int, int], dict[int, bytes]]:
+    """Last value of every field: the numbers, and the messages inside."""
+    numbers, messages = {}, {}
+    for field, value in fields(message):
+        if isinstance(value, int):
+            numbers[field] = value
+        else:
+            messages[field] = value
+    return numbers, messages
+
+
+def fields(message: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Number and value of every field of a message; raises ``KeyError`` or ``IndexError``."""
+    position = 0
+    value: int | bytes
+    while position < len(message):
+        tag, position = varint(message, position)
+        number, wire = tag >> 3, tag & 7
+        if wire == 0:
+            value, position = varint(message, position)
+        elif wire == 2:
+            length, position = varint(message, position)
+            value, position = message[position : position + length], position + length
+        elif wire in (1, 5):
+            width, code = (8, "<Q") if wire == 1 else (4, "<I")
+            value = struct.unpack(code, message[position : position + width])[0]
+            position += width
+        else:
+            raise KeyError(f"unknown wire type {wire}")
+        yield number, value
+
+
+def number_field(field: int, value: int) -> bytes:
+    """A field that holds a number."""
+    return write_varint(field << 3) + write_varint(value)
+
+
+def bytes_field(field: int, value: bytes) -> bytes:
+    """A field that holds bytes, a text or a message."""
+    return write_varint(field << 3 | 2) + write_varint(len(value)) + value
+
+
+def write_varint(number: int) -> bytes:
+    """``number``, seven bits a byte, the lowest first."""
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes([*out, number])
+
+
+def varint(data: bytes, position: int) -> tuple[int, int]:
+    """The number at ``position`` and the position behind it."""
+    value = shift = 0
+    while True:
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+
+
+def masked_crc(data: bytes) -> int:
+    """CRC-32C of ``data`` in the masked form that TensorFlow stores."""
+    value = crc32c(data)
+    return ((value >> 15 | value << 17) + CRC_MASK) & 0xFFFFFFFF
+
+
+def crc32c(data: bytes) -> int:
+    """CRC-32C (Castagnoli); long data in lanes side by side, joined afterwards."""
+    table = _crc_table()
+    value = 0xFFFFFFFF
+    if len(data) >= MIN_LANED:
+        # About as many lanes as bytes in a lane: a column is one pass of numpy over all lanes.
+        lanes = min(MAX_LANES, 1 << (len(data).bit_length() + 1) // 2)
+        length = len(data) // lanes
+        columns = np.frombuffer(data, np.uint8, lanes * length).reshape(lanes, length).T
+        states = np.zeros(lanes, np.uint32)
+        for column in np.ascontiguousarray(columns):
+            states = table[(states ^ column) & 0xFF] ^ (states >> np.uint32(8))
+        shift = _shift_tables(length)
+        for state in states.tolist():
+            value = (
+                shift[0][value & 0xFF] ^ shift[1][value >> 8 & 0xFF]
+                ^ shift[2][value >> 16 & 0xFF] ^ shift[3][value >> 24] ^ state
+            )  # fmt: skip
+        data = data[lanes * length :]
+    steps = _crc_steps()
+    for byte in data:
+        value = steps[(value ^ byte) & 0xFF] ^ value >> 8
+    return value ^ 0xFFFFFFFF
+
+
+@cache
+def _crc_steps() -> list[int]:
+    return _crc_table().tolist()
+
+
+@cache
+def _crc_table() -> np.ndarray:
+    values = np.arange(256, dtype=np.uint32)
+    for _ in range(8):
+        values = np.where(values & 1, values >> 1 ^ np.uint32(CRC_POLYNOMIAL), values >> 1)
+    return values.astype(np.uint32)
+
+
+@lru_cache(maxsize=64)
+def _shift_tables(length: int) -> list[list[int]]:
+    """What ``length`` zero bytes make of each byte of a CRC state, as four tables."""
+
+    def times(matrix: list[int], vector: int) -> int:
+        product = 0
+        for column in matrix:
+            if vector & 1:
+                product ^= column
+            vector >>= 1
+        return product
+
+    bit = [CRC_POLYNOMIAL, *(1 << i for i in range(31))]  # one zero bit, column by column
+    power, total, count = bit, [1 << i for i in range(32)], 8 * length
+    while count:
+        if count & 1:
+            total = [times(power, column) for column in total]
+        power, count = [times(power, column) for column in power], count >> 1
+    return [[times(total, byte << 8 * place) for byte in range(256)] for place in range(4)]

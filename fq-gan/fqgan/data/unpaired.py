@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +17,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..checks import at_least
-from ..metrics.resize import resize_like_tf1
+from ..metrics.networks import resize_like_tf1
+from ..runtime.archive import extract
+from ..runtime.download import download
 from .batches import Batches, some
 from .images import EncodedImages, Images, Subset, in_memory, is_image_name
 from .toy import toy_domain
@@ -233,3 +237,191 @@ def _levels(image: Image.Image) -> Tensor:
     # A telephone's picture may say only in its header that it lies on its side.
     upright = ImageOps.exif_transpose(image)
     return torch.from_numpy(np.array(upright, dtype=np.float32)).permute(2, 0, 1)[None]
+
+
+SPLITS: tuple[Split, ...] = ("train", "test")
+FOLDERS = ("trainA", "trainB", "testA", "testB")
+
+
+class UnpairedSet(NamedTuple):
+    """Where a data set is; images in `FOLDERS`, () where no count is published for them."""
+
+    url: str
+    mirrors: tuple[str, ...] = ()
+    counts: tuple[int, ...] = ()
+    sha256: str | None = None  # of the archive, where it is published
+
+
+def _cyclegan(name: str, sha256: str, *counts: int) -> UnpairedSet:
+    mirror = f"http://efrosgans.eecs.berkeley.edu/cyclegan/datasets/{name}.zip"
+    url = f"https://people.eecs.berkeley.edu/~taesung_park/CycleGAN/datasets/{name}.zip"
+    return UnpairedSet(url, (mirror,), counts, sha256)
+
+
+# The other sets of the same host, which the authors' script fetches too.
+OTHER_CYCLEGAN_SETS = {
+    "apple2orange": "845a191e9af8926408ea597001cd03a452e3300a1f44a79fe329b3d59f6e3eb8",
+    "cezanne2photo": "3a6c10ca21f9485862f1cbd707744b9dc258954a04631271d23a3605eeb63cff",
+    "cityscapes": "d2f6910fd056c1ee9873777ae838e7ac4a2c833598ae62a04188e5ab2f4ea036",
+    "facades": "9a31ebf3a31b9b5cd195dd5bf62e9308e00cb94604d1019e3889ac84248695c0",
+    "iphone2dslr_flower": "8fcb5e374d631b107e1d961b8c4cd0a186aa2a4ff3e279923f4c426128de7113",
+    "maps": "639534f69dbf9f36bef8d6292a7698006361221f83f0285d7c9ca78afe6e8a9e",
+    "monet2photo": "88f91b00fc228f97c9411fbf1880ec1d119c98f1722e4cfcfaa2fb35fac05b04",
+    "summer2winter_yosemite": "167fe1726807a9d22bd106b4a6c0bd7953b688af924ac1bf967439c4961e49f9",
+    "ukiyoe2photo": "02a2a2fb5ecf425ca1bf86aca7304377da64a2a1d3b86df54eb65e4068bf3b08",
+}
+SETS: dict[str, UnpairedSet] = {
+    "selfie2anime": UnpairedSet(
+        "https://drive.usercontent.google.com/download?id=1xOWj1UVgp6NKMT3HbPhBbtq2A4EDkghF"
+        "&export=download&confirm=t",
+        counts=(3400, 3400, 100, 100),
+    ),
+    "horse2zebra": _cyclegan(
+        "horse2zebra",
+        "a74d9d392eecca9966b51287a76ca126af473d9de4f3e8fc0e9cda08fa1730a1",
+        *(1067, 1334, 120, 140),
+    ),
+    "vangogh2photo": _cyclegan(
+        "vangogh2photo",
+        "362c3473e70be0944bda08d49d660eafdc2854df55d697835b8186d1d79caaff",
+        *(400, 6287, 400, 751),
+    ),
+    "cat2dog": UnpairedSet("http://vllab.ucmerced.edu/hylee/DRIT/datasets/cat2dog.zip"),
+    "portrait": UnpairedSet("http://vllab.ucmerced.edu/hylee/DRIT/datasets/portrait.zip"),
+    **{name: _cyclegan(name, sha256) for name, sha256 in OTHER_CYCLEGAN_SETS.items()},
+}
+
+
+@dataclass(frozen=True)
+class UnpairedSetOptions:
+    """Fetch and unpack an unpaired data set; every image is decoded once."""
+
+    data_dir: str = ""
+    """Folder that receives trainA, trainB, testA and testB; empty: data/ and the name."""
+    archive: str = ""
+    """An archive that is here already, instead of a download."""
+    workers: int = 4
+    """Threads that decode."""
+
+
+@dataclass(frozen=True)
+class UnpairedFolderOptions:
+    """Check a folder of trainA, trainB, testA, testB: every image is decoded once."""
+
+    path: str
+    """The folder."""
+    workers: int = 4
+    """Threads that decode."""
+
+
+@dataclass(frozen=True)
+class ToyDomainsOptions:
+    """Write the toy pair of domains as PNG files: shapes filled on dull ground, inked on paper."""
+
+    out: str = "data/toy-domains"
+    """The new folder."""
+    toy_images: int = 500
+    """Training images of each domain; a tenth of it for tests."""
+    resolution: int = 64
+    """Their width and height."""
+    seed: int = 0
+    """Of the drawing."""
+
+
+def prepare_unpaired_set(name: str, options: UnpairedSetOptions) -> None:
+    """Make ``data_dir`` hold the four folders of the data set ``name``.
+
+    Raises:
+        OSError, ValueError: it cannot be fetched, or is damaged; the sentence has the way by hand.
+    """
+    chosen, root = SETS[name], Path(options.data_dir or f"data/{name}")
+    if not all((root / folder).is_dir() for folder in FOLDERS):
+        archive = Path(options.archive) if options.archive else root.with_name(f"{name}.zip")
+        if options.archive and not archive.is_file():
+            raise FileNotFoundError(f"--archive {archive} does not exist")
+        if not options.archive:
+            try:
+                download(chosen.url, archive, sha256=chosen.sha256, mirrors=chosen.mirrors)
+            except OSError as error:
+                raise OSError(f"{error}, or name it with --archive") from error
+        unpack_domains(archive, root)
+    counts = check_domains(root, options.workers)
+    if chosen.counts and counts != chosen.counts:
+        logger.warning(
+            "%s has %s images in %s; %s are published",
+            root, counts, ", ".join(FOLDERS), chosen.counts,
+        )  # fmt: skip
+
+
+def unpack_domains(archive: Path, root: Path) -> None:
+    """Unpack ``archive`` and move its four folders, wherever they are in it, into ``root``.
+
+    Raises:
+        ValueError: it has no such folders, or is refused (see `extract`).
+    """
+    scratch = root.with_name(f".{root.name}.unpacked")
+    shutil.rmtree(scratch, ignore_errors=True)
+    try:
+        extract(archive, scratch)
+        places = sorted(path.parent for path in scratch.rglob("trainA") if path.is_dir())
+        places = [place for place in places if "__MACOSX" not in place.parts]
+        lacking = [name for name in FOLDERS if not places or not (places[0] / name).is_dir()]
+        if lacking:
+            raise ValueError(
+                f"{archive} has no folder {lacking[0]}; an archive of trainA, trainB, testA and "
+                "testB is needed"
+            )
+        root.mkdir(parents=True, exist_ok=True)
+        for name in FOLDERS:
+            shutil.rmtree(root / name, ignore_errors=True)
+            os.replace(places[0] / name, root / name)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def check_domains(root: str | Path, workers: int = 4) -> tuple[int, ...]:
+    """Decode every image below ``root``; returns the numbers of images in `FOLDERS`.
+
+    Raises:
+        FileNotFoundError, ValueError: a folder is missing or empty, a file cannot be read.
+    """
+    config = UnpairedConfig(path=str(root), resolution=16, workers=workers)
+    counts = []
+    for images in (*build_domains(config, "train"), *build_domains(config, "test")):
+        for index in torch.arange(len(images)).split(256):
+            images.read(index)
+        logger.info("%s: %d images", images.name, len(images))
+        counts.append(len(images))
+    return tuple(counts)
+
+
+def prepare_unpaired_folder(options: UnpairedFolderOptions) -> None:
+    """Decode every image of a folder of the user's own."""
+    check_domains(options.path, options.workers)
+
+
+def prepare_toy_domains(options: ToyDomainsOptions) -> None:
+    """Draw and write the toy pair; files that are there already are written again alike."""
+    config = UnpairedConfig("toy", resolution=options.resolution, toy_images=options.toy_images)
+    for split in SPLITS:
+        for domain, images in zip(
+            "AB", build_domains(config, split, seed=options.seed), strict=True
+        ):
+            folder = Path(options.out) / f"{split}{domain}"
+            folder.mkdir(parents=True, exist_ok=True)
+            pixels = images.read(torch.arange(len(images)))
+            for number, levels in enumerate(pixels.permute(0, 2, 3, 1).numpy()):
+                Image.fromarray(levels).save(folder / f"{number:05d}.png")
+            logger.info("%s: %d images", folder, len(images))
+
+
+def _verb(name: str) -> Callable[[Any], None]:
+    return lambda options: prepare_unpaired_set(name, options)
+
+
+VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
+    **{name: (UnpairedSetOptions, _verb(name)) for name in SETS},
+    "unpaired": (UnpairedFolderOptions, prepare_unpaired_folder),
+    "toy-domains": (ToyDomainsOptions, prepare_toy_domains),
+}
+"""Verbs of ``fqgan prepare``: options and function."""

@@ -19,10 +19,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..runtime.download import download, verify
-from .cache import cached_file, default_cache_dir
-from .inception import InceptionV3, Variant
-from .resize import resize_like_tf1
-from .vgg import MEAN, STD, URL as VGG_URL, VGG16, expect_torch_file, load_vgg16
+from .networks import (
+    MEAN,
+    STD,
+    URL as VGG_URL,
+    VGG16,
+    InceptionV3,
+    Variant,
+    cached_file,
+    default_cache_dir,
+    expect_torch_file,
+    load_vgg16,
+    resize_like_tf1,
+)
 
 FeatureName = Literal["inception", "inception-torch", "vgg16", "squeezenet", "random"]
 

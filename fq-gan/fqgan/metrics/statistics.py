@@ -14,12 +14,15 @@ from torch import Tensor
 
 from ..runtime import distributed
 from ..runtime.files import write_atomically
+from .distances import (
+    Moments,
+    RunningMoments,
+    frechet_distance,
+    inception_score,
+    kernel_distance,
+    precision_recall,
+)
 from .features import FeatureExtractor
-from .frechet import frechet_distance
-from .inception_score import inception_score
-from .kernel import kernel_distance
-from .moments import Moments, RunningMoments
-from .precision_recall import precision_recall
 
 
 class Statistics(NamedTuple):

@@ -1,19 +1,21 @@
 """FQ-StyleGAN2: StyleGAN2 (Karras et al., CVPR 2020) with feature quantization in D."""
 
-from .build import build_discriminator, build_generator
 from .config import (
+    CONFIGURATIONS,
     DiscriminatorConfig,
     GeneratorConfig,
     MappingConfig,
+    Phase,
     QuantizerConfig,
+    Recipe,
     ScheduleConfig,
     StepConfig,
     Stylegan2Config,
+    build_recipe,
+    phase_at,
 )
-from .configurations import CONFIGURATIONS, Recipe, build_recipe
-from .discriminator import Discriminator, Judged
-from .generator import Generator
-from .schedule import Phase, phase_at
+from .legacy import build_discriminator, build_generator
+from .networks import Discriminator, Generator, Judged
 from .step import GanStep, StepLosses
 
 __all__ = [

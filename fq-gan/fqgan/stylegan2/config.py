@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import json
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, cast
 
 from ..checks import at_least, positive
-from ..quantizer_options import QuantizerOptions
+from ..data.datasets import DataConfig, data_name
+from ..quantizer import QuantizerOptions
+from ..runtime.precision import Precision
+from ..scoring import ScoringOptions
 
 GeneratorArchitecture = Literal["skip", "orig", "resnet", "growing", "stylegan1"]
 DiscriminatorArchitecture = Literal["resnet", "orig", "skip", "growing", "stylegan1"]
@@ -250,3 +258,413 @@ class ScheduleConfig:
             transition_kimg=0, warmup_kimg=0,
         )  # fmt: skip
         positive(self, "schedule", "total_kimg", "lr")
+
+
+# Thousands of images between two rows of the log, by resolution.
+TICK_KIMG = {8: 28.0, 16: 24.0, 32: 20.0, 64: 16.0, 128: 12.0, 256: 8.0, 512: 6.0, 1024: 4.0}
+DEFAULT_TICK_KIMG = 4.0
+
+Value = TypeVar("Value", int, float)
+
+
+class Phase(NamedTuple):
+    """Where a run is."""
+
+    kimg: float  # thousands of images shown
+    lod: float  # halvings of the resolution; fractions fade between two resolutions
+    resolution: int  # the larger one while fading
+    batch_size: int  # images per update, over all processes
+    device_batch_size: int  # images per forward pass
+    lr: float
+    tick_kimg: float
+
+
+def phase_at(images_seen: int, config: ScheduleConfig, resolution: int) -> Phase:
+    """The phase after ``images_seen`` images of a run whose images have ``resolution``.
+
+    When growing, each resolution is trained for ``training_kimg`` and the next one then faded in
+    over ``transition_kimg``.
+    """
+    kimg = images_seen / 1000.0
+    lod = _lod_at(kimg, config, resolution) if config.growing else 0.0
+    current = resolution >> math.floor(lod)
+    lr = _at(config.lr_at, current, config.lr)
+    if config.warmup_kimg > 0:
+        lr *= min(kimg / config.warmup_kimg, 1.0)
+    return Phase(
+        kimg,
+        lod,
+        current,
+        _at(config.batch_size_at, current, config.batch_size),
+        _at(config.device_batch_size_at, current, config.device_batch_size),
+        lr,
+        TICK_KIMG.get(current, DEFAULT_TICK_KIMG),
+    )
+
+
+def _lod_at(kimg: float, config: ScheduleConfig, resolution: int) -> float:
+    duration = config.training_kimg + config.transition_kimg
+    index = math.floor(kimg / duration) if duration > 0 else 0
+    inside = kimg - index * duration
+    lod = math.log2(resolution) - math.log2(config.initial_resolution) - index
+    if config.transition_kimg > 0:
+        lod -= max(inside - config.training_kimg, 0.0) / config.transition_kimg
+    return max(lod, 0.0)
+
+
+def _at(pairs: Sequence[tuple[int, Value]], resolution: int, default: Value) -> Value:
+    return dict(pairs).get(resolution, default)
+
+
+# What does not change the result, or only how far the run goes, is no part of the folder's name.
+OUTSIDE_DIGEST = (
+    "run_dir", "name", "device", "log_kimg", "save_kimg", "evaluate_kimg", "sample_kimg", "keep",
+    "keep_best", "best_metric", "sheet_images", "scoring",
+)  # fmt: skip
+# The schedule decides these at every moment of the run.
+OF_THE_SCHEDULE = {
+    "batch_size": "--schedule.device-batch-size",
+    "num_accumulations": "--schedule.batch-size",
+    "generator_lr": "--schedule.lr",
+    "discriminator_lr": "--schedule.lr",
+}
+
+
+@dataclass(frozen=True)
+class Stylegan2Train:
+    """Train StyleGAN2 or FQ-StyleGAN. Run the same command again to continue a run."""
+
+    run_dir: str = ""
+    """Folder of the run; empty: runs/, the name, the data set and a digest of the options."""
+    name: str = "stylegan2"
+    """First word of the folder's name."""
+    seed: int = 0
+    """Of weights, order, augmentation, latents and labels."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    precision: Precision = "fp32"
+    """The quantizer's dictionary, R1 and path length are fp32 in all of them."""
+    channels_last: bool = False
+    """Memory order that tensor cores prefer."""
+    deterministic: bool = False
+    """Only kernels that give the same bits every time (CUDA); slower."""
+    initial_weights: str = ""
+    """Folder of weights to go on from; of a run or of `fqgan convert`."""
+    initial_kimg: float = 0.0
+    """Thousands of images that --initial-weights have seen; the schedule goes on from there."""
+    conditional: bool = False
+    """Give the labels of the data set to both networks."""
+
+    log_kimg: float = 4.0
+    """Thousands of images between two rows of metrics.jsonl, the authors' tick."""
+    save_kimg: float = 40.0
+    """Thousands of images between two checkpoints."""
+    evaluate_kimg: float = 40.0
+    """Thousands of images between two scores; 0 scores never."""
+    sample_kimg: float = 40.0
+    """Thousands of images between two sheets; 0 writes none."""
+    sheet_images: int = 64
+    """Images on a sheet."""
+    keep: int = 2
+    """Newest checkpoints that stay."""
+    keep_best: int = 1
+    """Weights of the best scores that stay, in best0, best1, ..."""
+    best_metric: Literal["fid", "inception_score"] = "fid"
+    """What "best" means."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    mapping: MappingConfig = field(default_factory=MappingConfig)
+    generator: GeneratorConfig = field(default_factory=GeneratorConfig)
+    discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
+    quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    step: StepConfig = field(default_factory=StepConfig)
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+    scoring: ScoringOptions = field(default_factory=ScoringOptions)
+
+    def __post_init__(self) -> None:
+        positive(self, "", "log_kimg", "save_kimg")
+        at_least(self, evaluate_kimg=0, sample_kimg=0, initial_kimg=0)
+        at_least(self, keep=1, keep_best=1, sheet_images=1)
+        for name, option in OF_THE_SCHEDULE.items():
+            if getattr(self.step, name) != getattr(StepConfig, name):
+                given = f"--step.{name.replace('_', '-')} {getattr(self.step, name)}"
+                raise ValueError(f"{given}: the schedule of a run decides this; give {option}")
+        self.networks(2)  # raises where the parts do not fit each other
+
+    def networks(self, num_classes: int) -> Stylegan2Config:
+        """The networks of this run for a data set of ``num_classes`` classes."""
+        return Stylegan2Config(
+            resolution=self.data.resolution,
+            label_size=num_classes if self.conditional else 0,
+            mapping=self.mapping,
+            generator=self.generator,
+            discriminator=self.discriminator,
+            quantizer=self.quantizer,
+        )
+
+    @property
+    def total_images(self) -> int:
+        """Images after which the run ends."""
+        return round(self.schedule.total_kimg * 1000)
+
+    @property
+    def folder(self) -> Path:
+        """Where the run is."""
+        if self.run_dir:
+            return Path(self.run_dir)
+        plain = dataclasses.asdict(self)
+        plain["data"].pop("workers")
+        plain["schedule"].pop("total_kimg")
+        kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
+        digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+        return Path("runs") / f"{self.name}-{data_name(self.data)}-{digest}"
+
+
+def share_phase(phase: Phase, processes: int) -> tuple[int, int]:
+    """The batch of one pass and the number of passes of each of ``processes``.
+
+    A pass takes ``phase.device_batch_size`` images where that many can be dealt out, else the
+    process's whole share.
+
+    Raises:
+        ValueError: the batch cannot be shared evenly.
+    """
+    share, rest = divmod(phase.batch_size, processes)
+    device_batch = min(phase.device_batch_size, share)
+    if rest or share % device_batch:
+        raise ValueError(
+            f"--schedule.batch-size {phase.batch_size} cannot be shared by {processes} processes "
+            f"with passes of --schedule.device-batch-size {phase.device_batch_size}; choose a "
+            "multiple of their product"
+        )
+    return device_batch, share // device_batch
+
+
+PLAIN = QuantizerConfig(layers=())
+GROWING_SCHEDULE = ScheduleConfig(
+    growing=True,
+    batch_size_at=((8, 256), (16, 128), (32, 64)),
+    device_batch_size_at=((8, 32), (16, 16), (32, 8)),
+    lr=0.001,
+    lr_at=((128, 0.0015), (256, 0.002), (512, 0.003), (1024, 0.003)),
+)
+NOT_LAZY = {"discriminator_every": 0, "generator_every": 0}
+
+
+class Recipe(NamedTuple):
+    """One configuration."""
+
+    networks: Stylegan2Config
+    step: StepConfig
+    schedule: ScheduleConfig
+
+
+def _legacy(architecture: str, step: StepConfig) -> Recipe:
+    networks = Stylegan2Config(
+        generator=GeneratorConfig(architecture=cast(GeneratorArchitecture, architecture)),
+        discriminator=DiscriminatorConfig(
+            architecture=cast(DiscriminatorArchitecture, architecture)
+        ),
+        quantizer=PLAIN,
+    )
+    return Recipe(networks, step, GROWING_SCHEDULE)
+
+
+def _modern(generator: str, discriminator: str, base: int, gamma: float) -> Recipe:
+    networks = Stylegan2Config(
+        generator=GeneratorConfig(
+            architecture=cast(GeneratorArchitecture, generator), channel_base=base
+        ),
+        discriminator=DiscriminatorConfig(
+            architecture=cast(DiscriminatorArchitecture, discriminator), channel_base=base
+        ),
+    )
+    return Recipe(networks, StepConfig(r1_weight=gamma), ScheduleConfig())
+
+
+def _growing_step(**options: float) -> StepConfig:
+    return StepConfig(generator_lr=0.001, discriminator_lr=0.001, **options)  # type: ignore[arg-type]
+
+
+CONFIGURATIONS = {
+    "config-a": _legacy("stylegan1", _growing_step(path_length_weight=0.0, **NOT_LAZY)),
+    "config-b": _legacy("growing", _growing_step(path_length_weight=0.0, **NOT_LAZY)),
+    "config-c": _legacy("growing", _growing_step(path_length_weight=0.0)),
+    "config-d": _legacy("growing", _growing_step()),
+    "config-e": _modern("skip", "resnet", 8192, 100.0),
+    "config-f": _modern("skip", "resnet", 16384, 10.0),
+    **{
+        f"config-e-G{g}-D{d}": _modern(g, d, 8192, 100.0)
+        for g in ("orig", "skip", "resnet")
+        for d in ("orig", "skip", "resnet")
+    },
+}
+
+
+def build_recipe(
+    name: str,
+    resolution: int = 1024,
+    *,
+    label_size: int = 0,
+    quantizer: QuantizerConfig | None = None,
+) -> Recipe:
+    """Configuration ``name`` at a resolution.
+
+    Args:
+        name: ``config-a`` to ``config-f``, or as ``config-e-Gorig-Dresnet``.
+        resolution: side of the images.
+        label_size: size of the label vectors; 0: unconditional.
+        quantizer: feature quantization; absent: layers 4 and 5 in configurations e and f.
+
+    Raises:
+        ValueError: there is no such configuration, or it has no feature quantization.
+    """
+    if name not in CONFIGURATIONS:
+        raise ValueError(
+            f"there is no {name!r}; the configurations are {', '.join(CONFIGURATIONS)}"
+        )
+    recipe = CONFIGURATIONS[name]
+    networks = recipe.networks
+    if quantizer is not None and quantizer.layers and networks.growing:
+        raise ValueError(
+            f"{name} has no feature quantization; take config-e or config-f, or empty "
+            "--quantizer.layers"
+        )
+    networks = Stylegan2Config(
+        resolution=resolution,
+        label_size=label_size,
+        mapping=networks.mapping,
+        generator=networks.generator,
+        discriminator=networks.discriminator,
+        quantizer=networks.quantizer if quantizer is None else quantizer,
+    )
+    return recipe._replace(networks=networks)
+
+
+FFHQ = (32, 64, 128, 1024)
+# Their fid50k: TensorFlow's network, 50,000 generated images against the first 50,000 real ones.
+FID50K = ScoringOptions(features="inception", num_images=50_000, real_images=50_000)
+
+
+def recipe(
+    config: str, resolution: int, quantizer: QuantizerConfig = PLAIN, name: str = ""
+) -> Stylegan2Train:
+    """A configuration of StyleGAN2's Table 1 (``config-a`` .. ``config-f``) on FFHQ.
+
+    Rows come every tick of the authors' loop; ten of them save, draw and score.
+    """
+    built = build_recipe(config, resolution, quantizer=quantizer)
+    defaults: dict[str, Any] = {option: getattr(StepConfig, option) for option in OF_THE_SCHEDULE}
+    tick = TICK_KIMG[resolution]
+    return Stylegan2Train(
+        name=name or f"stylegan2-{config}",
+        log_kimg=tick,
+        save_kimg=10 * tick,
+        evaluate_kimg=10 * tick,
+        sample_kimg=10 * tick,
+        data=DataConfig("tfrecords", "data/tfrecords/ffhq", resolution=resolution, augment=True),
+        mapping=built.networks.mapping,
+        generator=built.networks.generator,
+        discriminator=built.networks.discriminator,
+        quantizer=built.networks.quantizer,
+        step=replace(built.step, **defaults),
+        schedule=built.schedule,
+        scoring=FID50K,
+    )
+
+
+def without_quantizer(config: Stylegan2Train) -> Stylegan2Train:
+    """The StyleGAN2 twin: everything alike, no block quantized."""
+    return replace(config, name=f"{config.name}-baseline", quantizer=PLAIN)
+
+
+# Blocks 4 and 5 (the authors' --discrete_layer 45), 128 codes each.
+FQ = QuantizerConfig()
+ROWS = {size: recipe("config-e", size, FQ, f"stylegan2-ffhq{size}") for size in FFHQ}
+FULL = recipe("config-f", 1024, FQ, "stylegan2-ffhq1024-f")
+SMALL = Stylegan2Train(
+    name="stylegan2-cifar-small",
+    channels_last=True,
+    log_kimg=1,
+    save_kimg=8,
+    evaluate_kimg=16,
+    sample_kimg=8,
+    data=DataConfig("hdf5", "data/cifar10_jpeg.hdf5", augment=True, in_memory=True),
+    mapping=MappingConfig(latent_dim=64, style_dim=64, hidden_dim=64, num_layers=4),
+    generator=GeneratorConfig(channel_base=512, channel_max=48),
+    discriminator=DiscriminatorConfig(channel_base=512, channel_max=48),
+    quantizer=replace(FQ, codebook_size=128),
+    step=StepConfig(r1_weight=0.1, average_kimg=2.0),
+    schedule=ScheduleConfig(total_kimg=64, batch_size=32, device_batch_size=32),
+    scoring=ScoringOptions(features="random", num_images=5000),
+)
+DEMO = replace(
+    SMALL,
+    name="stylegan2-demo",
+    log_kimg=0.5,
+    save_kimg=5,
+    evaluate_kimg=5,
+    sample_kimg=5,
+    data=DataConfig("toy", "", toy_images=4000, in_memory=True),
+    mapping=MappingConfig(latent_dim=32, style_dim=32, hidden_dim=32, num_layers=2),
+    generator=GeneratorConfig(channel_base=256, channel_max=24),
+    discriminator=DiscriminatorConfig(channel_base=256, channel_max=24),
+    quantizer=replace(FQ, codebook_size=64),
+    step=replace(SMALL.step, average_kimg=1.0),
+    schedule=ScheduleConfig(total_kimg=20, batch_size=16, device_batch_size=16),
+    scoring=ScoringOptions(features="random", num_images=500),
+)
+SMOKE = replace(
+    DEMO,
+    name="stylegan2-smoke",
+    log_kimg=0.008,
+    save_kimg=0.016,
+    evaluate_kimg=0.032,
+    sample_kimg=0.032,
+    sheet_images=4,
+    data=DataConfig("toy", "", toy_images=64),
+    mapping=MappingConfig(latent_dim=8, style_dim=8, hidden_dim=8, num_layers=2),
+    generator=GeneratorConfig(channel_base=64, channel_max=8),
+    discriminator=DiscriminatorConfig(channel_base=64, channel_max=8),
+    quantizer=replace(FQ, codebook_size=8),
+    schedule=ScheduleConfig(total_kimg=0.032, batch_size=8, device_batch_size=4),
+    scoring=ScoringOptions(features="random", num_images=16, batch_size=8, splits=2),
+)
+ABOUT = {
+    "config-a": "StyleGAN of 2019, growing",
+    "config-b": "StyleGAN with demodulated weights, growing",
+    "config-c": "config-b with lazy regularization",
+    "config-d": "config-c with path length regularization",
+    "config-e": "StyleGAN2 without growing",
+    "config-f": "StyleGAN2, large networks",
+}
+
+PRESETS: dict[str, tuple[str, Stylegan2Train]] = {
+    **{
+        f"stylegan2-ffhq{size}": (f"FQ-StyleGAN, FFHQ {size}x{size}", row)
+        for size, row in ROWS.items()
+    },
+    **{
+        f"stylegan2-ffhq{size}-baseline": (
+            f"StyleGAN2 of config-e, FFHQ {size}x{size}",
+            without_quantizer(row),
+        )
+        for size, row in ROWS.items()
+    },
+    "stylegan2-ffhq1024-f": ("FQ on StyleGAN2's large networks, FFHQ 1024x1024", FULL),
+    "stylegan2-ffhq1024-f-baseline": (
+        "StyleGAN2's large networks, FFHQ 1024x1024",
+        without_quantizer(FULL),
+    ),
+    **{
+        f"stylegan2-{name}": (f"{ABOUT.get(name, name)}, FFHQ 1024x1024", recipe(name, 1024))
+        for name in CONFIGURATIONS
+    },
+    "stylegan2-cifar-small": ("FQ-StyleGAN of reduced width on CIFAR images, on a CPU", SMALL),
+    "stylegan2-cifar-small-baseline": (
+        "StyleGAN2 of reduced width on CIFAR images, on a CPU",
+        without_quantizer(SMALL),
+    ),
+    "stylegan2-demo": ("FQ-StyleGAN on toy shapes, a few minutes on two CPU cores", DEMO),
+    "stylegan2-smoke": ("a few tiny steps", SMOKE),
+}

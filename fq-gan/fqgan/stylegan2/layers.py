@@ -1,27 +1,288 @@
-"""Layers whose learning rate is equalized, and StyleGAN2's modulated convolution.
+"""Resampling, convolution with resampling, modulation and activations of StyleGAN2.
 
-Parameters are drawn from N(0, 1) and multiplied by their layer's scale when used, so that Adam
-moves all layers alike.
+Karras et al., CVPR 2020. Everything is plain PyTorch and can be differentiated twice. Filters run
+as one depthwise convolution, which was the fastest of six ways on a CPU; modulated convolutions
+scale their inputs and outputs instead of making weights per sample.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .ops import (
-    GAINS,
-    bias_act,
-    conv1x1,
-    conv_downsample2d,
-    fir_kernel,
-    modulated_conv2d,
-    upsample_conv2d,
-)
+GAINS = {"relu": math.sqrt(2), "lrelu": math.sqrt(2), "swish": math.sqrt(2)}
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "linear": lambda x: x,
+    "relu": F.relu,
+    "tanh": torch.tanh,
+    "sigmoid": torch.sigmoid,
+    "elu": F.elu,
+    "selu": F.selu,
+    "softplus": F.softplus,
+    "swish": F.silu,
+}
+
+
+def fir_kernel(taps: Sequence[float] | Tensor, gain: float = 1.0) -> Tensor:
+    """Filter (h, w) that sums to ``gain``, from separable taps or a matrix; none: a 2x2 average."""
+    kernel = torch.as_tensor(taps if len(taps) else (1.0, 1.0), dtype=torch.float32)
+    if kernel.ndim == 1:
+        kernel = torch.outer(kernel, kernel)
+    return kernel * (gain / kernel.sum())
+
+
+def upfirdn2d(
+    x: Tensor,
+    kernel: Tensor,
+    up: tuple[int, int] = (1, 1),
+    down: tuple[int, int] = (1, 1),
+    pad: tuple[int, int, int, int] = (0, 0, 0, 0),
+) -> Tensor:
+    """Upsample with zeros, pad, filter, and keep every ``down``-th: the general definition.
+
+    Args:
+        x: (B, C, H, W).
+        kernel: (h, w), as a convolution (not a correlation).
+        up: factors along x and y.
+        down: factors along x and y.
+        pad: left, right, top, bottom; negative numbers crop.
+    """
+    batch, channels, height, width = x.shape
+    if up != (1, 1):
+        x = x.view(batch, channels, height, 1, width, 1)
+        x = F.pad(x, (0, up[0] - 1, 0, 0, 0, up[1] - 1))
+        x = x.reshape(batch, channels, height * up[1], width * up[0])
+    return _filter(F.pad(x, pad), kernel, stride=(down[1], down[0]))
+
+
+class _Filter(torch.autograd.Function):
+    """Every channel with one fixed filter; backward is the transposed filter, as often as asked.
+
+    A convolution of PyTorch differentiated twice would also compute the filter's own gradient, one
+    channel at a time.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, kernel: Tensor, stride: tuple[int, int], padding: int,
+        size: tuple[int, int] | None,
+    ) -> Tensor:  # fmt: skip
+        ctx.save_for_backward(kernel)
+        ctx.settings = stride, padding, tuple(x.shape[2:]) if size is None else None
+        channels = x.shape[1]
+        weight = kernel.to(x.dtype).expand(channels, 1, -1, -1)
+        if size is None:
+            return F.conv2d(x, weight, stride=stride, padding=padding, groups=channels)
+        rest = [
+            size[i] + 2 * padding - kernel.shape[i] - (x.shape[2 + i] - 1) * stride[i]
+            for i in range(2)
+        ]
+        return F.conv_transpose2d(x, weight, None, stride, padding, rest, channels)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        (kernel,) = ctx.saved_tensors
+        return _Filter.apply(grad, kernel, *ctx.settings), None, None, None, None
+
+
+def _filter(
+    x: Tensor, kernel: Tensor, stride: tuple[int, int] = (1, 1), padding: int = 0
+) -> Tensor:
+    return _Filter.apply(x, kernel.flip(0, 1), stride, padding, None)
+
+
+def _pad_and_filter(x: Tensor, kernel: Tensor, pad: tuple[int, int], stride: int = 1) -> Tensor:
+    """With the same padding and stride on both axes."""
+    if pad[0] == pad[1] >= 0:
+        return _filter(x, kernel, (stride, stride), pad[0])
+    return _filter(F.pad(x, (*pad, *pad)), kernel, (stride, stride))
+
+
+def filter2d(x: Tensor, kernel: Tensor) -> Tensor:
+    """Filter (B, C, H, W) with ``kernel`` (n, n) and keep its size."""
+    rest = kernel.shape[0] - 1
+    return _pad_and_filter(x, kernel, ((rest + 1) // 2, rest // 2))
+
+
+def upsample2d(x: Tensor, kernel: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, C, 2 H, 2 W) with ``kernel`` (n, n), n even, that sums to 1."""
+    rest = kernel.shape[0] - 2
+    if rest % 2:
+        pad = ((rest + 1) // 2 + 1, rest // 2)
+        return upfirdn2d(x, kernel * 4.0, up=(2, 2), pad=(*pad, *pad))
+    # A transposed convolution is zero insertion and filter in one; it begins n - 1 - pad early.
+    size = (2 * x.shape[2], 2 * x.shape[3])
+    return _Filter.apply(x, kernel * 4.0, (2, 2), rest // 2, size)
+
+
+def downsample2d(x: Tensor, kernel: Tensor) -> Tensor:
+    """(B, C, H, W) to (B, C, H / 2, W / 2) with ``kernel`` (n, n) that sums to 1."""
+    rest = kernel.shape[0] - 2
+    return _pad_and_filter(x, kernel, ((rest + 1) // 2, rest // 2), stride=2)
+
+
+def conv1x1(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Convolve with ``weight`` (O, I, 1, 1)."""
+    if x.device.type == "cpu" and x.is_contiguous(memory_format=torch.channels_last):
+        # A matrix product on the memory as it lies; PyTorch's own way would copy it first.
+        rows = x.permute(0, 2, 3, 1)
+        return F.linear(rows, weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return F.conv2d(x, weight, bias)
+
+
+def upsample_conv2d(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
+    """Upsample by 2 and convolve with ``weight`` (O, I, k, k), k odd, without its bias."""
+    size = weight.shape[-1]
+    if size == 1:
+        return upsample2d(conv1x1(x, weight), kernel)
+    rest = kernel.shape[0] - 2 - (size - 1)
+    x = F.conv_transpose2d(x, weight.flip(2, 3).transpose(0, 1), stride=2)
+    return _pad_and_filter(x, kernel * 4.0, ((rest + 1) // 2 + 1, rest // 2 + 1))
+
+
+def conv_downsample2d(
+    x: Tensor, weight: Tensor, kernel: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    """Convolve with ``weight`` (O, I, k, k), k odd, and downsample by 2."""
+    size = weight.shape[-1]
+    if size == 1:
+        return conv1x1(downsample2d(x, kernel), weight, bias)
+    rest = kernel.shape[0] - 2 + size - 1
+    x = _pad_and_filter(x, kernel, ((rest + 1) // 2, rest // 2))
+    return F.conv2d(x, weight, bias, stride=2)
+
+
+def bias_act(
+    x: Tensor,
+    bias: Tensor | None = None,
+    activation: str = "lrelu",
+    *,
+    alpha: float = 0.2,
+    gain: float | None = None,
+) -> Tensor:
+    """``activation(x + bias) * gain``; bias (C,) is that of dimension 1.
+
+    Gain is by default the square root of 2 for relu, lrelu and swish, else 1; ``alpha`` is the
+    slope of lrelu below zero.
+    """
+    if bias is not None:
+        x = x + bias.to(x.dtype).view(1, -1, *[1] * (x.ndim - 2))
+    if activation == "lrelu":
+        x = F.leaky_relu(x, alpha)
+    elif activation in ACTIVATIONS:
+        x = ACTIVATIONS[activation](x)
+    else:
+        known = ", ".join(("lrelu", *ACTIVATIONS))
+        raise ValueError(f"activation {activation!r} is not one of {known}")
+    gain = GAINS.get(activation, 1.0) if gain is None else gain
+    return x if gain == 1.0 else x * gain
+
+
+def demodulation(weight: Tensor, scales: Tensor, eps: float = 1e-8) -> Tensor:
+    """1 / norm of each sample's modulated filters (Eq. 3): (B, O).
+
+    Args:
+        weight: (O, I, k, k).
+        scales: (B, I), the style of each sample.
+        eps: added to the squared norm.
+    """
+    energy = weight.square().sum(dim=(2, 3))  # (O, I)
+    return torch.rsqrt(scales.square() @ energy.t() + eps)
+
+
+def modulated_conv2d(
+    x: Tensor,
+    weight: Tensor,
+    scales: Tensor,
+    *,
+    demodulate: bool = True,
+    kernel: Tensor | None = None,
+    up: bool = False,
+    down: bool = False,
+    gain: float = 1.0,
+) -> tuple[Tensor, Tensor | None]:
+    """Convolve each sample with its own filters ``weight * scales`` (Eq. 1), up to a factor.
+
+    Instead of filters per sample, inputs are multiplied by ``scales`` and outputs have to be by
+    the second result, which callers do together with noise and bias.
+
+    Args:
+        x: (B, I, H, W).
+        weight: (O, I, k, k), with the equalized learning rate's factor in it.
+        scales: (B, I).
+        demodulate: give every filter the norm 1 (Eq. 3).
+        kernel: filter of the resampling.
+        up: to (2 H, 2 W).
+        down: to (H / 2, W / 2).
+        gain: further factor of the second result.
+
+    Returns:
+        The convolved features (B, O, H', W') and their missing factor (B, O, 1, 1), if any.
+    """
+    factor = None
+    if demodulate:
+        if _half_precision(x):  # keeps products in range; demodulation takes the factor out again
+            scales = scales / scales.abs().amax(dim=1, keepdim=True).clamp(min=1e-6)
+        factor = demodulation(weight, scales)
+        factor = (factor * gain if gain != 1.0 else factor)[:, :, None, None]
+    elif gain != 1.0:
+        scales = scales * gain
+    if weight.shape[-1] == 1 and not (up or down or demodulate):
+        # Few outputs (RGB): scaling filters is cheaper than scaling features.
+        own = (weight.flatten(1) * scales.unsqueeze(1)).to(x.dtype)  # (B, O, I)
+        return torch.einsum("boi,bihw->bohw", own, x), None
+    x = x * scales.to(x.dtype)[:, :, None, None]
+    if up:
+        assert kernel is not None
+        x = upsample_conv2d(x, weight, kernel)
+    elif down:
+        assert kernel is not None
+        x = conv_downsample2d(x, weight, kernel)
+    else:
+        x = F.conv2d(x, weight, padding=weight.shape[-1] // 2)
+    return x, None if factor is None else factor.to(x.dtype)
+
+
+def _half_precision(x: Tensor) -> bool:
+    kind = x.device.type
+    return torch.is_autocast_enabled(kind) and torch.get_autocast_dtype(kind) == torch.float16
+
+
+def minibatch_deviation(x: Tensor, group_size: int = 4, num_features: int = 1) -> Tensor:
+    """Append the standard deviation over groups of images as ``num_features`` maps, in fp32.
+
+    Args:
+        x: (B, C, H, W); groups are of images B / group_size apart, B a multiple of the group's
+            size or smaller than it.
+        group_size: images per group.
+        num_features: F, a divisor of C.
+
+    Returns:
+        (B, C + F, H, W).
+    """
+    batch, channels, height, width = x.shape
+    group = min(group_size, batch)
+    if batch % group:
+        raise ValueError(
+            f"a batch of {batch} images cannot be split into groups of {group} for the minibatch "
+            "deviation; change the batch size or --discriminator.group-size"
+        )
+    if channels % num_features:
+        raise ValueError(
+            f"--discriminator.group-features {num_features} does not divide {channels} channels"
+        )
+    with torch.autocast(x.device.type, enabled=False):
+        groups = x.float().reshape(group, -1, num_features, channels // num_features, height, width)
+        spread = (groups - groups.mean(dim=0)).square().mean(dim=0)  # (B / g, F, C / F, H, W)
+        spread = (spread + 1e-8).sqrt().mean(dim=(2, 3, 4))  # (B / g, F)
+        maps = spread.repeat(group, 1)[:, :, None, None].expand(-1, -1, height, width)
+    return torch.cat([x, maps.to(x.dtype)], dim=1)
+
 
 FIR = (1, 3, 3, 1)
 HOMOGENEOUS = ("linear", "relu", "lrelu")  # factors may be taken out of these

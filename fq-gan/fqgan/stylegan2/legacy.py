@@ -1,24 +1,124 @@
-"""Networks that grow with their images: StyleGAN (config a) and its revision (configs b to d).
-
-Karras et al., CVPR 2019 and CVPR 2020; what ``lod`` means is said in `growing`.
-"""
+"""Networks from their settings."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import MappingConfig, Stylegan2Config, channels_at
-from .discriminator import DiscriminatorBlock, DiscriminatorHead, Judged
-from .growing import enlarge, grow_image, shrink, shrink_features
-from .layers import EqualConv2d, EqualLinear, ModulatedConv2d
-from .mapping import MappingNetwork, label_vectors
-from .ops import filter2d, fir_kernel, minibatch_deviation
-from .synthesis import Noise, NoiseInputs, SynthesisBlock
+from .layers import (
+    EqualConv2d,
+    EqualLinear,
+    ModulatedConv2d,
+    filter2d,
+    fir_kernel,
+    minibatch_deviation,
+)
+from .networks import (
+    Discriminator,
+    DiscriminatorBlock,
+    DiscriminatorHead,
+    Generator,
+    Judged,
+    MappingNetwork,
+    Noise,
+    NoiseInputs,
+    SynthesisBlock,
+    SynthesisNetwork,
+    label_vectors,
+)
+
+
+def grown_to(levels: int, lod: float) -> tuple[int, float]:
+    """Highest level (log2 of the resolution) in use, and the share of the one below it.
+
+    Raises:
+        ValueError: ``lod`` is not between 0 (full resolution) and that of 4 x 4 pixels.
+    """
+    if not 0.0 <= lod <= levels - 2:
+        raise ValueError(f"lod must be in [0, {levels - 2}], got {lod}")
+    whole = math.floor(lod)
+    return levels - whole, lod - whole
+
+
+def enlarge(images: Tensor, factor: int) -> Tensor:
+    """Repeat every pixel ``factor`` times along both axes."""
+    return F.interpolate(images, scale_factor=factor) if factor > 1 else images
+
+
+def shrink(images: Tensor, factor: int) -> Tensor:
+    """Means of ``factor`` x ``factor`` pixels."""
+    return F.avg_pool2d(images, factor) if factor > 1 else images
+
+
+def grow_image(
+    levels: int,
+    lod: float,
+    features: Callable[[int, Tensor | None], Tensor],
+    to_rgb: Callable[[int, Tensor], Tensor],
+) -> Tensor:
+    """The image at ``lod``: features from 4 x 4 upwards, RGB of the last one or two.
+
+    Args:
+        levels: log2 of the full resolution R.
+        lod: see above.
+        features: level and the features of the one below, to features.
+        to_rgb: level and its features, to an image.
+
+    Returns:
+        (B, C, R, R).
+    """
+    top, share = grown_to(levels, lod)
+    below: Tensor | None = None
+    x: Tensor | None = None
+    for level in range(2, top + 1):
+        below, x = x, features(level, x)
+    assert x is not None
+    image = to_rgb(top, x)
+    if share:
+        assert below is not None
+        image = torch.lerp(image, enlarge(to_rgb(top - 1, below), 2), share)
+    return enlarge(image, 2 ** (levels - top))
+
+
+def shrink_features(
+    images: Tensor,
+    lod: float,
+    from_rgb: Callable[[int, Tensor], Tensor],
+    block: Callable[[int, Tensor], Tensor],
+) -> Tensor:
+    """Features at 4 x 4 of ``images`` (B, C, R, R) at ``lod``, whose details above it are ignored.
+
+    Args:
+        images: of the full resolution.
+        lod: see above.
+        from_rgb: level and an image of its size, to features.
+        block: level and its features, to those of the level below.
+    """
+    levels = images.shape[-1].bit_length() - 1
+    top, share = grown_to(levels, lod)
+    images = shrink(images, 2 ** (levels - top))
+    x = from_rgb(top, images)
+    for level in range(top, 2, -1):
+        x = block(level, x)
+        if share and level == top:
+            x = torch.lerp(x, from_rgb(level - 1, shrink(images, 2)), share)
+    return x
+
+
+def fade_reals(images: Tensor, lod: float) -> Tensor:
+    """Real ``images`` (B, C, R, R) as networks at ``lod`` should see them."""
+    levels = images.shape[-1].bit_length() - 1
+    top, share = grown_to(levels, lod)
+    faded = shrink(images, 2 ** (levels - top))
+    if share:
+        faded = torch.lerp(faded, enlarge(shrink(faded, 2), 2), share)
+    return enlarge(faded, 2 ** (levels - top))
+
 
 BLUR = (1, 2, 1)
 SLOPE = 0.2  # of leaky ReLU below zero
@@ -333,3 +433,21 @@ class StyleGan1Discriminator(nn.Module):
     def _from_rgb(self, level: int, images: Tensor) -> Tensor:
         rgb = self.get_submodule(f"from_rgb_lod{self.levels - level}")
         return F.leaky_relu(rgb(images), SLOPE)
+
+
+SYNTHESIS = {"growing": GrowingSynthesis, "stylegan1": StyleGan1Synthesis}
+DISCRIMINATORS = {"growing": GrowingDiscriminator, "stylegan1": StyleGan1Discriminator}
+
+
+def build_generator(config: Stylegan2Config) -> Generator:
+    """G with first weights from torch's global random state."""
+    architecture = config.generator.architecture
+    generator = Generator(config, SYNTHESIS.get(architecture, SynthesisNetwork)(config))
+    if architecture == "stylegan1":
+        generator.mapping = StyleGan1Mapping(config.mapping, config.label_size)
+    return generator
+
+
+def build_discriminator(config: Stylegan2Config) -> nn.Module:
+    """D, likewise."""
+    return DISCRIMINATORS.get(config.discriminator.architecture, Discriminator)(config)

@@ -12,27 +12,22 @@ from torch import Tensor, nn
 from ..data.batches import Batches, next_images, some
 from ..data.datasets import build_batches, build_images
 from ..data.images import Images, normalize
-from ..gradients import check_weights
-from ..latents import Latents
+from ..gan import Latents, check_weights
+from ..pictures import save_sheet
 from ..progress import RunProgress, improves, require_best_metric, training, write_parameter_counts
 from ..quantizer import quantizer_statistics
+from ..runs import load_into, save_weights
 from ..runtime import distributed
 from ..runtime.checkpoint import Checkpoint
 from ..runtime.logs import Logs
 from ..runtime.precision import MixedPrecision, check_finite
 from ..runtime.rundir import open_run
 from ..scoring import Scorer
-from ..sheets import save_sheet
-from ..weight_files import load_into, save_weights
-from .build import build_discriminator, build_generator
-from .config import Stylegan2Config
-from .generator import Generator
-from .growing import fade_reals
-from .options import Stylegan2Train, share_phase
-from .sampling import Sampler, labels_for
-from .schedule import Phase, phase_at
+from .config import Phase, Stylegan2Config, Stylegan2Train, phase_at, share_phase
+from .legacy import build_discriminator, build_generator, fade_reals
+from .networks import Generator
+from .sampling import Sampler, labels_for, start_from
 from .step import GanStep
-from .weights import start_from
 
 
 class ImageProgress(RunProgress):

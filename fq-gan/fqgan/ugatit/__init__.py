@@ -8,9 +8,7 @@ from .config import (
     StepConfig,
     UgatitConfig,
 )
-from .discriminator import Discriminator, Judged
-from .generator import Generator, Translated
-from .networks import UgatitNetworks, build_networks
+from .networks import Discriminator, Generator, Judged, Translated, UgatitNetworks, build_networks
 from .step import StepLosses, UgatitStep
 
 __all__ = [

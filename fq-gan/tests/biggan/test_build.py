@@ -9,7 +9,7 @@ import torch
 from factories import Recorded, relative_error
 
 from fqgan.biggan import build_discriminator, build_generator
-from fqgan.biggan.flags import config_from_flags
+from fqgan.released.biggan import config_from_flags
 
 IMAGE_TOLERANCE = 1e-3  # absolute, images are in [-1, 1]
 SCORE_TOLERANCE = 1e-3  # relative

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_runs import tiny_run
 
-from fqgan.biggan.evaluate import EvaluateConfig, evaluate, main
+from fqgan.biggan.commands import EvaluateConfig, evaluate, evaluate_main
 from fqgan.biggan.train import train
 from fqgan.report import read_evaluations
 
@@ -17,7 +17,7 @@ def run_dir(tmp_path_factory):
 
 
 def test_a_run_is_scored_as_during_training(run_dir, capsys):
-    main(["--run-dir", str(run_dir), "--device", "cpu", "--seed", "1"])
+    evaluate_main(["--run-dir", str(run_dir), "--device", "cpu", "--seed", "1"])
     printed = json.loads(capsys.readouterr().out)
     logged = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert printed["fid"] == pytest.approx(logged[-1]["fid"], rel=1e-6)
@@ -30,7 +30,7 @@ def test_a_run_is_scored_as_during_training(run_dir, capsys):
 
 def test_options_of_the_command_line_win_over_those_of_the_run(run_dir, capsys):
     words = ["--run-dir", str(run_dir), "--device", "cpu", "--best", "--z-std", "0.5"]
-    main([*words, "--scoring.num-images", "8", "--no-use-average"])
+    evaluate_main([*words, "--scoring.num-images", "8", "--no-use-average"])
     printed = json.loads(capsys.readouterr().out)
     assert printed["num_images"] == 8
     assert printed["z_std"] == 0.5

@@ -7,7 +7,7 @@ import json
 import pytest
 
 from fqgan.biggan import build_discriminator, build_generator
-from fqgan.biggan.flags import config_from_flags, step_config_from_flags
+from fqgan.released.biggan import config_from_flags, step_config_from_flags
 
 # Trainable numbers of the launch scripts' networks, (G, D); I128 only with its missing flags.
 SIZES = {"C10": (4_304_387, 4_207_361), "C100": (4_580_867, 4_230_401),

@@ -7,13 +7,13 @@ import torch
 from factories import Recorded, relative_error
 
 from fqgan.biggan.layers import (
+    AffineNorm,
     DiscriminatorBlock,
     GeneratorBlock,
     LayerFactory,
     SelfAttention,
     upsample,
 )
-from fqgan.biggan.norms import AffineNorm
 
 TOLERANCE = 1e-4
 ABSOLUTE = 1e-5  # of quantities whose true value is 0, such as gradients of biases before a norm

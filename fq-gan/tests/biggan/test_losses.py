@@ -6,7 +6,7 @@ import pytest
 import torch
 from factories import Recorded, relative_error
 
-from fqgan.biggan.losses import (
+from fqgan.biggan.step import (
     add_orthogonal_gradient,
     dcgan_discriminator_loss,
     dcgan_generator_loss,

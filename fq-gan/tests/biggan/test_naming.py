@@ -4,9 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from fqgan.biggan.naming import authors_name, experiment_name
-from fqgan.biggan.presets import C10, PRESETS
-from fqgan.migrate import differences, read_flags, train_config
+from fqgan.biggan.config import C10, PRESETS, authors_name, experiment_name
+from fqgan.released.migrate import differences, read_flags, train_config
 
 
 @pytest.mark.golden

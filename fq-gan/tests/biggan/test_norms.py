@@ -7,8 +7,7 @@ import torch
 from factories import Recorded, relative_error, tiny_config
 
 from fqgan.biggan import GeneratorConfig, build_generator, standing_statistics
-from fqgan.biggan.layers import LayerFactory
-from fqgan.biggan.norms import AffineNorm
+from fqgan.biggan.layers import AffineNorm, LayerFactory
 
 TOLERANCE = 1e-4
 

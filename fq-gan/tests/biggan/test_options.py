@@ -2,11 +2,9 @@ from dataclasses import replace
 
 import pytest
 
-from fqgan.biggan.config import StepConfig
-from fqgan.biggan.options import BigganTrain, share_step
-from fqgan.biggan.presets import C10
+from fqgan.biggan.config import C10, BigganTrain, StepConfig, share_step
+from fqgan.runs import run_of
 from fqgan.runtime.rundir import open_run
-from fqgan.weight_files import run_of
 
 
 @pytest.mark.parametrize(

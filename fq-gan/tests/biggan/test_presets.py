@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from fqgan.biggan import build_discriminator, build_generator
-from fqgan.biggan.flags import config_from_flags, step_config_from_flags
-from fqgan.biggan.presets import PRESETS
-from fqgan.migrate import read_flags
+from fqgan.biggan.config import PRESETS
+from fqgan.released.biggan import config_from_flags, step_config_from_flags
+from fqgan.released.migrate import read_flags
 
 # Parameters of the authors' four launch scripts; theirs for ImageNet 128 could not run.
 PARAMETERS = {

@@ -13,14 +13,14 @@ from fqgan.biggan import (
     build_discriminator,
     build_generator,
 )
-from fqgan.biggan.released import (
+from fqgan.released.biggan import (
     build_released,
     load_adam,
     read_released_set,
     restore,
     with_fresh_quantizers,
 )
-from fqgan.conversion import load_with_report
+from fqgan.released.loading import load_with_report
 
 SAMPLE_TOLERANCE = 1e-4  # absolute, images are in [-1, 1]
 

@@ -7,9 +7,9 @@ from PIL import Image
 from tiny_runs import tiny_run
 
 from fqgan.biggan import GeneratorConfig, build_generator
-from fqgan.biggan.sample import SampleConfig, main, sample
+from fqgan.biggan.commands import SampleConfig, sample, sample_main
 from fqgan.biggan.train import train
-from fqgan.weight_files import save_weights
+from fqgan.runs import save_weights
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,9 @@ def test_the_same_seed_draws_the_same_images(weights, tmp_path):
 
 def test_a_run_brings_its_settings_and_the_curve_has_a_row_for_each_deviation(tmp_path, capsys):
     train(tiny_run(tmp_path, max_steps=1))
-    main(["--run-dir", str(tmp_path), "--device", "cpu", "--truncation-curve", "0.5", "0.5", "1"])
+    sample_main(
+        ["--run-dir", str(tmp_path), "--device", "cpu", "--truncation-curve", "0.5", "0.5", "1"]
+    )
     path = tmp_path / "samples" / "truncation.jsonl"
     assert capsys.readouterr().out.strip() == str(path)
     rows = [json.loads(line) for line in path.read_text().splitlines()]

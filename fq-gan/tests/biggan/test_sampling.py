@@ -7,7 +7,7 @@ from PIL import Image
 
 from fqgan.biggan import GeneratorConfig, build_generator
 from fqgan.biggan.sampling import Sampler, class_sheet, interpolation_sheets, random_sheet
-from fqgan.latents import Latents
+from fqgan.gan import Latents
 
 
 def build(statistics="running", shared_dim=0, **options):

@@ -17,7 +17,7 @@ from fqgan.biggan import (
     build_discriminator,
     build_generator,
 )
-from fqgan.biggan.flags import config_from_flags, step_config_from_flags
+from fqgan.released.biggan import config_from_flags, step_config_from_flags
 
 FIRST_TOLERANCE, LATER_TOLERANCE = 1e-4, 1e-3  # relative, of losses
 WEIGHT_TOLERANCE = 1e-4  # absolute

@@ -10,8 +10,8 @@ import torch
 from factories import tfhub_arrays, write_tensor_bundle
 
 from fqgan.biggan import GeneratorConfig, build_generator
-from fqgan.biggan.tfhub import read_tfhub_arrays, state_from_tfhub, tfhub_config
-from fqgan.conversion import load_with_report
+from fqgan.released.biggan import read_tfhub_arrays, state_from_tfhub, tfhub_config
+from fqgan.released.loading import load_with_report
 
 
 def small_config(resolution):

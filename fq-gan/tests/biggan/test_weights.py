@@ -3,8 +3,8 @@ import torch
 from factories import tiny_config
 
 from fqgan.biggan import GeneratorConfig, build_discriminator, build_generator
-from fqgan.biggan.weights import load_discriminator, load_weights, start_from
-from fqgan.weight_files import save_weights, weights_of_run
+from fqgan.biggan.sampling import load_discriminator, load_weights, start_from
+from fqgan.runs import save_weights, weights_of_run
 
 
 @pytest.fixture

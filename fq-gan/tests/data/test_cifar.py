@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from fqgan.data.cifar import ARCHIVES, held_out_mask, read_cifar
+from fqgan.data.small_images import ARCHIVES, held_out_mask, read_cifar
 
 
 def write_cifar(root, name, per_file=20):

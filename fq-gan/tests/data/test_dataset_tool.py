@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from fqgan.data import dataset_tool, prepare
+from fqgan.data import prepare, prepare as dataset_tool
 from fqgan.data.datasets import DataConfig, build_images
-from fqgan.data.digits import SourceFile
+from fqgan.data.small_images import SourceFile
 from fqgan.data.tfrecords import read_tfrecords, shuffled_order
 from fqgan.data.toy import toy_images
 

@@ -5,13 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from fqgan.data.datasets import (
-    LEGACY_DATASETS,
-    DataConfig,
-    build_batches,
-    build_images,
-    data_name,
-)
+from fqgan.data.datasets import LEGACY_DATASETS, DataConfig, build_batches, build_images, data_name
 from fqgan.data.hdf5 import write_hdf5
 from fqgan.data.images import ArrayImages
 from fqgan.data.tfrecords import write_tfrecords

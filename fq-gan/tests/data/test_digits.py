@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.io import savemat
 
-from fqgan.data.digits import StackedDigits, read_mnist, read_svhn
+from fqgan.data.small_images import StackedDigits, read_mnist, read_svhn
 
 
 def write_idx(path, array):

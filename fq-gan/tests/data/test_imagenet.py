@@ -5,7 +5,7 @@ import tarfile
 
 import pytest
 
-from fqgan.data.imagenet import unpack_imagenet
+from fqgan.data.prepare import unpack_imagenet
 
 
 def add(archive, name, content):

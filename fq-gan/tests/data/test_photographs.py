@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from fqgan.data.photographs import read_celeba, read_lsun, read_photographs
+from fqgan.data.folders import read_celeba, read_lsun, read_photographs
 
 
 def picture(height, width, seed=0):

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from fqgan.data import cifar, prepare
+from fqgan.data import prepare, small_images as cifar
 from fqgan.data.hdf5 import read_hdf5
-from fqgan.metrics.moments import read_moments
+from fqgan.metrics.distances import read_moments
 from fqgan.runtime.files import digest
 
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from fqgan.data import prepare, prepare_unpaired
-from fqgan.data.prepare_unpaired import FOLDERS, SETS, UnpairedSet, check_domains
+from fqgan.data import prepare, unpaired as prepare_unpaired
+from fqgan.data.unpaired import FOLDERS, SETS, UnpairedSet, check_domains
 
 
 @pytest.fixture

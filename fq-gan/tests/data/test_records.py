@@ -5,8 +5,14 @@ import struct
 import numpy as np
 import pytest
 
-from fqgan.data.records import RecordFile, decode_image, encode_image, write_record
-from fqgan.wire_format import bytes_field, number_field
+from fqgan.data.tfrecords import (
+    RecordFile,
+    bytes_field,
+    decode_image,
+    encode_image,
+    number_field,
+    write_record,
+)
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from fqgan.data.sampler import EpochSampler
+from fqgan.data.batches import EpochSampler
 
 
 def take(sampler, count):

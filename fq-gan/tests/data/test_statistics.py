@@ -5,12 +5,11 @@ import pytest
 import torch
 
 from fqgan.data.images import ArrayImages
-from fqgan.data.statistics import data_statistics, read_samples, score_samples
 from fqgan.data.toy import toy_images
+from fqgan.metrics.distances import inception_score, moments
 from fqgan.metrics.features import FeatureExtractor, Features, RandomFeatures
-from fqgan.metrics.inception_score import inception_score
-from fqgan.metrics.moments import moments
 from fqgan.runtime import distributed
+from fqgan.scoring import data_statistics, read_samples, score_samples
 
 
 class MeanColour(FeatureExtractor):

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from fqgan.data.images import ArrayImages
-from fqgan.data.records import RecordFile, decode_image
 from fqgan.data.tfrecords import (
+    RecordFile,
     TfrecordWriter,
+    decode_image,
     labels_file,
     level_files,
     read_tfrecords,

@@ -20,7 +20,7 @@ from fqgan.data.unpaired import (
     fit_as_tested,
     fit_as_trained,
 )
-from fqgan.metrics.resize import resize_like_tf1
+from fqgan.metrics.networks import resize_like_tf1
 from fqgan.runtime import distributed
 
 LEVEL = 1 / 127.5  # OpenCV computes with whole levels

@@ -6,10 +6,10 @@ from jobs import together
 from PIL import Image
 
 from fqgan.data.folders import read_folder
-from fqgan.data.statistics import data_statistics
 from fqgan.data.toy import toy_images
 from fqgan.metrics.features import FeatureExtractor, Features
 from fqgan.metrics.statistics import read_statistics
+from fqgan.scoring import data_statistics
 
 
 class MeanColour(FeatureExtractor):

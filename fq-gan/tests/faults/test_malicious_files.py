@@ -9,25 +9,23 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from fqgan.page.explorer import check_picture
 from hostile import Bomb
 from scipy.io import savemat
 
-from fqgan.biggan.released import read_released_set
-from fqgan.biggan.tfhub import read_tfhub_arrays
-from fqgan.data.cifar import read_cifar
-from fqgan.data.digits import read_svhn
 from fqgan.data.folders import read_author_index
 from fqgan.data.hdf5 import read_hdf5
+from fqgan.data.small_images import read_cifar, read_svhn
 from fqgan.data.tfrecords import read_tfrecords
-from fqgan.explorer import check_picture
+from fqgan.metrics.distances import read_moments
 from fqgan.metrics.features import load_inception
-from fqgan.metrics.moments import read_moments
 from fqgan.metrics.statistics import read_statistics
+from fqgan.released.biggan import read_released_set, read_tfhub_arrays
+from fqgan.released.loading import load_torch_file
+from fqgan.released.stylegan2 import read_network_pickle
+from fqgan.runs import read_tensors
 from fqgan.runtime.checkpoint import Checkpoint, Progress
 from fqgan.runtime.files import digest
-from fqgan.safe_load import load_torch_file
-from fqgan.stylegan2.pickles import read_network_pickle
-from fqgan.weight_files import read_tensors
 
 
 def arrays_with_code(canary):
@@ -132,7 +130,7 @@ def test_a_matlab_file_yields_arrays_only(tmp_path, canary):
 
 
 def test_settings_are_read_as_plain_values(tmp_path, canary):
-    from fqgan.families import family_of
+    from fqgan.config import family_of
 
     (tmp_path / "config.json").write_text(f'__import__("os").system("touch {canary}")')
     with pytest.raises(ValueError, match="is no configuration that a run wrote"):

@@ -6,12 +6,11 @@ import numpy as np
 import pytest
 from factories import tfhub_arrays, write_tensor_bundle
 
-from fqgan import convert
 from fqgan.biggan import build_generator
-from fqgan.biggan.released import build_released, read_released_set
-from fqgan.biggan.tfhub import tfhub_config
-from fqgan.stylegan2.pickles import load_snapshot
-from fqgan.ugatit.released import build_released as build_ugatit, read_released
+from fqgan.released import convert
+from fqgan.released.biggan import build_released, read_released_set, tfhub_config
+from fqgan.released.stylegan2 import load_snapshot
+from fqgan.released.ugatit import build_released as build_ugatit, read_released
 
 
 def assert_complete(reports):

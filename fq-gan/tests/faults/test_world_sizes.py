@@ -2,7 +2,7 @@
 
 from jobs import steps_of
 
-from fqgan.data.sampler import EpochSampler
+from fqgan.data.batches import EpochSampler
 from fqgan.runtime.logs import read_metrics
 
 PER_ITERATION = 4  # batch 2, twice accumulated

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from fqgan.metrics.cache import cached_file, default_cache_dir
+from fqgan.metrics.networks import cached_file, default_cache_dir
 
 
 def test_the_environment_moves_the_cache(monkeypatch):

@@ -18,8 +18,7 @@ from fqgan.metrics.features import (
     build_extractor,
     load_inception,
 )
-from fqgan.metrics.inception import InceptionV3
-from fqgan.metrics.vgg import VGG16
+from fqgan.metrics.networks import VGG16, InceptionV3
 from fqgan.runtime.files import digest
 
 

@@ -4,8 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from fqgan.metrics.frechet import frechet_distance, newton_schulz_distance, newton_schulz_root
-from fqgan.metrics.moments import Moments, moments
+from fqgan.metrics.distances import (
+    Moments,
+    frechet_distance,
+    moments,
+    newton_schulz_distance,
+    newton_schulz_root,
+)
 
 # The authors take the root of a float32 product; ours is exact to about 1e-9.
 FID_TOLERANCE = 1e-3

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fqgan.metrics.inception import Convolution, InceptionV3, Mixed, Step
+from fqgan.metrics.networks import Convolution, InceptionV3, Mixed, Step
 
 WITHOUT_AUXILIARY_HEAD = 23_834_568
 """With 1000 classes: torchvision publishes 27,161,264, of which 3,326,696 are that head's."""

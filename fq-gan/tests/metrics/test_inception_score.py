@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fqgan.metrics.inception_score import inception_score
+from fqgan.metrics.distances import inception_score
 
 
 def test_certain_and_even_predictions_score_the_number_of_classes():

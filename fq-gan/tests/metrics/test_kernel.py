@@ -5,7 +5,7 @@ import statistics
 import pytest
 import torch
 
-from fqgan.metrics.kernel import kernel_distance, polynomial_mmd
+from fqgan.metrics.distances import kernel_distance, polynomial_mmd
 
 
 def by_loops(x, y):

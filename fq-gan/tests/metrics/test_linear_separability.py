@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fqgan.metrics.linear_separability import (
+from fqgan.metrics.latent_space import (
     conditional_entropy,
     entropy,
     linear_svm,

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from fqgan.metrics.lpips import LPIPS, load_lpips, random_lpips
-from fqgan.metrics.vgg import VGG16
+from fqgan.metrics.latent_space import LPIPS, load_lpips, random_lpips
+from fqgan.metrics.networks import VGG16
 
 
 def test_the_distance_is_the_published_formula():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fqgan.metrics.moments import (
+from fqgan.metrics.distances import (
     Moments,
     RunningMoments,
     author_moments_name,

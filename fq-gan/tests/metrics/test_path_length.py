@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fqgan.metrics.path_length import (
+from fqgan.metrics.latent_space import (
     VARIANTS,
     comparable_part,
     lerp,

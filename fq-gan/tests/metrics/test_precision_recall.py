@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fqgan.metrics.precision_recall import cover, neighbour_radii, precision_recall
+from fqgan.metrics.distances import cover, neighbour_radii, precision_recall
 
 # The recorded distances are squared and were rounded to half precision.
 HALF_TOLERANCE = 2e-2

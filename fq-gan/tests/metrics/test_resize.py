@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from fqgan.metrics.resize import resize_like_tf1
+from fqgan.metrics.networks import resize_like_tf1
 
 TOLERANCE = 1e-5
 """Of levels scaled to [-1, 1]."""

@@ -3,9 +3,8 @@
 import pytest
 import torch
 
+from fqgan.metrics.distances import frechet_distance, moments
 from fqgan.metrics.features import FeatureExtractor, Features
-from fqgan.metrics.frechet import frechet_distance
-from fqgan.metrics.moments import moments
 from fqgan.metrics.statistics import collect, compare, read_statistics, write_statistics
 
 

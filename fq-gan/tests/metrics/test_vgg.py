@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from fqgan.metrics.features import inception_file
-from fqgan.metrics.lpips import load_lpips
-from fqgan.metrics.vgg import VGG16, load_vgg16
+from fqgan.metrics.latent_space import load_lpips
+from fqgan.metrics.networks import VGG16, load_vgg16
 
 
 def test_names_and_shapes_are_torchvisions():

@@ -2,7 +2,7 @@
 
 import pytest
 
-from fqgan.stylegan2.arguments import discriminator_settings, generator_settings, joint_settings
+from fqgan.released.stylegan2 import discriminator_settings, generator_settings, joint_settings
 
 
 def test_names_and_defaults_of_stylegan2():

@@ -7,8 +7,8 @@ import torch
 from factories import Recorded, relative_error
 from stylegan_cases import RecordedNetworks, tiny_config, worst_gradient
 
+from fqgan.released.stylegan2 import to_tf
 from fqgan.stylegan2 import DiscriminatorConfig, QuantizerConfig, build_discriminator
-from fqgan.stylegan2.naming import to_tf
 
 TOLERANCE = 1e-4
 GRADIENT_TOLERANCE = 2e-3

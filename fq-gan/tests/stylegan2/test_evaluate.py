@@ -6,17 +6,17 @@ import pytest
 import torch
 from tiny_runs import tiny_stylegan2
 
-from fqgan.conversion import Report
-from fqgan.families import evaluate as dispatched
+from fqgan.config import evaluate as dispatched
 from fqgan.metrics.features import build_extractor
+from fqgan.released.loading import Report
+from fqgan.released.stylegan2 import Snapshot
 from fqgan.report import read_evaluations
+from fqgan.runs import save_weights
 from fqgan.scoring import ScoringOptions
-from fqgan.stylegan2 import evaluate as module
-from fqgan.stylegan2.build import build_discriminator, build_generator
-from fqgan.stylegan2.evaluate import EvaluateConfig, evaluate, read_classifiers, spread_labels
-from fqgan.stylegan2.pickles import Snapshot
+from fqgan.stylegan2 import commands as module
+from fqgan.stylegan2.commands import EvaluateConfig, evaluate, read_classifiers, spread_labels
+from fqgan.stylegan2.legacy import build_discriminator, build_generator
 from fqgan.stylegan2.train import train
-from fqgan.weight_files import save_weights
 
 OFFLINE = ScoringOptions(features="random", num_images=8, batch_size=4, splits=2)
 

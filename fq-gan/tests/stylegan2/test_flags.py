@@ -2,13 +2,11 @@
 
 import pytest
 
-from fqgan.migrate import translate
+from fqgan.released.migrate import SCRIPTS, translate
 from fqgan.runtime.command import parse, parse_preset
-from fqgan.stylegan2.evaluate import EvaluateConfig
-from fqgan.stylegan2.flags import SCRIPTS
-from fqgan.stylegan2.presets import PRESETS
-from fqgan.stylegan2.project import ProjectConfig
-from fqgan.stylegan2.sample import SampleConfig
+from fqgan.stylegan2.commands import EvaluateConfig, SampleConfig
+from fqgan.stylegan2.config import PRESETS
+from fqgan.stylegan2.projection import ProjectConfig
 
 README = (
     "python run_training.py --num-gpus=8 --data-dir=datasets --config=config-e --dataset={data} "

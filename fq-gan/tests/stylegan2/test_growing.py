@@ -7,7 +7,7 @@ import torch
 from factories import Recorded
 
 from fqgan.data.images import normalize
-from fqgan.stylegan2.growing import (
+from fqgan.stylegan2.legacy import (
     enlarge,
     fade_reals,
     grow_image,

@@ -8,7 +8,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from fqgan.stylegan2 import ops
+from fqgan.stylegan2 import layers as ops
 from fqgan.stylegan2.layers import EqualConv2d, EqualLinear, ModulatedConv2d
 
 

@@ -7,7 +7,7 @@ import torch
 from factories import Recorded, relative_error
 from torch.nn import functional as F
 
-from fqgan.stylegan2.build import build_discriminator, build_generator
+from fqgan.released.stylegan2 import NetworkRecord, from_tf
 from fqgan.stylegan2.config import (
     DiscriminatorConfig,
     GeneratorConfig,
@@ -15,10 +15,13 @@ from fqgan.stylegan2.config import (
     QuantizerConfig,
     Stylegan2Config,
 )
-from fqgan.stylegan2.growing import enlarge, shrink
-from fqgan.stylegan2.legacy import StyledLayer
-from fqgan.stylegan2.naming import from_tf
-from fqgan.stylegan2.pickles import NetworkRecord
+from fqgan.stylegan2.legacy import (
+    StyledLayer,
+    build_discriminator,
+    build_generator,
+    enlarge,
+    shrink,
+)
 
 TOLERANCE = 1e-4
 

@@ -7,7 +7,7 @@ import torch
 from factories import Recorded, relative_error
 from stylegan_cases import RecordedNetworks
 
-from fqgan.stylegan2 import losses
+from fqgan.stylegan2 import step as losses
 
 TOLERANCE = 1e-4
 CASES = "stylegan/networks_losses*.npz"

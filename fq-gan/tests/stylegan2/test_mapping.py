@@ -8,7 +8,7 @@ from factories import Recorded, relative_error
 from stylegan_cases import RecordedNetworks
 
 from fqgan.stylegan2.config import MappingConfig
-from fqgan.stylegan2.mapping import (
+from fqgan.stylegan2.networks import (
     MappingNetwork,
     broadcast_styles,
     label_vectors,

@@ -9,9 +9,9 @@ import torch
 from factories import Recorded
 from stylegan_cases import tiny_config
 
+from fqgan.released.stylegan2 import from_tf, key_of, name_of, to_tf
 from fqgan.stylegan2 import CONFIGURATIONS, build_discriminator, build_generator, build_recipe
 from fqgan.stylegan2.config import QuantizerConfig
-from fqgan.stylegan2.naming import from_tf, key_of, name_of, to_tf
 
 
 @pytest.mark.golden

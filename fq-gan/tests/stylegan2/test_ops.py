@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from factories import Recorded, relative_error
 
-from fqgan.stylegan2 import ops
+from fqgan.stylegan2 import layers as ops
 
 TOLERANCE = 1e-5
 KERNELS = {"1331": (1.0, 3.0, 3.0, 1.0), "121": (1.0, 2.0, 1.0), "none": ()}

@@ -4,11 +4,9 @@ import pytest
 from tiny_runs import tiny_stylegan2
 
 from fqgan.data.datasets import DataConfig
+from fqgan.runs import run_of
 from fqgan.runtime.rundir import open_run
-from fqgan.stylegan2.options import Stylegan2Train, share_phase
-from fqgan.stylegan2.presets import SMOKE
-from fqgan.stylegan2.schedule import Phase
-from fqgan.weight_files import run_of
+from fqgan.stylegan2.config import SMOKE, Phase, Stylegan2Train, share_phase
 
 
 def phase(batch_size, device_batch_size):

@@ -10,9 +10,8 @@ import pytest
 import torch
 from factories import Recorded, relative_error
 
-from fqgan.stylegan2.build import build_discriminator, build_generator
-from fqgan.stylegan2.naming import to_tf
-from fqgan.stylegan2.pickles import NetworkRecord, load_snapshot, read_network_pickle
+from fqgan.released.stylegan2 import NetworkRecord, load_snapshot, read_network_pickle, to_tf
+from fqgan.stylegan2.legacy import build_discriminator, build_generator
 
 TOLERANCE = 1e-4
 TRUNCATED_LAYERS = 4  # of the recorded image

@@ -2,8 +2,7 @@ import dataclasses
 
 import pytest
 
-from fqgan.stylegan2.configurations import CONFIGURATIONS
-from fqgan.stylegan2.presets import FFHQ, PRESETS
+from fqgan.stylegan2.config import CONFIGURATIONS, FFHQ, PRESETS
 
 
 @pytest.mark.parametrize("size", FFHQ)

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from tiny_runs import tiny_stylegan2
 
-from fqgan.stylegan2.build import build_generator
-from fqgan.stylegan2.project import ProjectConfig, main, project_images, snapshot_steps
-from fqgan.weight_files import save_weights
+from fqgan.runs import save_weights
+from fqgan.stylegan2.legacy import build_generator
+from fqgan.stylegan2.projection import ProjectConfig, project_images, project_main, snapshot_steps
 
 
 @pytest.fixture(scope="module")
@@ -21,7 +21,7 @@ def test_generated_and_real_images_are_projected(weights, tmp_path, capsys):
         *("--projection.num-steps", "4", "--projection.style-samples", "10"),
         *("--data.source", "toy", "--data.toy-images", "12", "--data.resolution", "8"),
     ]
-    main(words)
+    project_main(words)
     names = {line.rsplit("/", 1)[1] for line in capsys.readouterr().out.split()}
     endings = ("target.png", "step0002.png", "step0004.png", "projected.npz")
     assert names == {f"{prefix}-{end}" for prefix in ("seed0003", "image0000") for end in endings}

@@ -6,7 +6,7 @@ import torch
 from tiny_runs import tiny_stylegan2
 
 from fqgan.metrics.features import build_extractor
-from fqgan.stylegan2.build import build_generator
+from fqgan.stylegan2.legacy import build_generator
 from fqgan.stylegan2.projection import (
     ProjectionConfig,
     at_most_256,

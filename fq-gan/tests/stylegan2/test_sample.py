@@ -3,11 +3,11 @@ import pytest
 from PIL import Image
 from tiny_runs import tiny_stylegan2
 
-from fqgan.families import sample as dispatched
-from fqgan.stylegan2.build import build_generator
-from fqgan.stylegan2.sample import SampleConfig, sample
+from fqgan.config import sample as dispatched
+from fqgan.runs import save_weights
+from fqgan.stylegan2.commands import SampleConfig, sample
+from fqgan.stylegan2.legacy import build_generator
 from fqgan.stylegan2.train import train
-from fqgan.weight_files import save_weights
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 from tiny_runs import tiny_stylegan2
 
-from fqgan.stylegan2.build import build_generator
+from fqgan.stylegan2.legacy import build_generator
 from fqgan.stylegan2.sampling import (
     Sampler,
     labels_for,

@@ -9,6 +9,7 @@ import torch
 from factories import Recorded, relative_error, run_ranks
 from stylegan_cases import RecordedNetworks, tiny_config, tiny_step, worst_gradient
 
+from fqgan.released.stylegan2 import from_tf
 from fqgan.runtime.precision import MixedPrecision
 from fqgan.stylegan2 import (
     DiscriminatorConfig,
@@ -19,7 +20,6 @@ from fqgan.stylegan2 import (
     build_discriminator,
     build_generator,
 )
-from fqgan.stylegan2.naming import from_tf
 
 LOSS_TOLERANCE = 1e-4
 UNORDERED_TOLERANCE = 1e-2  # two passes of one graph move a dictionary in either order

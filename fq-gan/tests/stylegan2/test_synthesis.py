@@ -8,7 +8,7 @@ from factories import Recorded, relative_error
 from stylegan_cases import RecordedNetworks, tiny_config
 
 from fqgan.stylegan2 import GeneratorConfig
-from fqgan.stylegan2.synthesis import SynthesisNetwork
+from fqgan.stylegan2.networks import SynthesisNetwork
 
 
 @pytest.mark.golden

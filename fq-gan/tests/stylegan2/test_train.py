@@ -17,10 +17,9 @@ from fqgan.runtime.command import Stopped
 from fqgan.runtime.logs import read_metrics
 from fqgan.runtime.signals import StopSignal
 from fqgan.stylegan2 import step as step_module
-from fqgan.stylegan2.config import QuantizerConfig, ScheduleConfig
-from fqgan.stylegan2.schedule import Phase
+from fqgan.stylegan2.config import Phase, QuantizerConfig, ScheduleConfig
+from fqgan.stylegan2.sampling import load_weights
 from fqgan.stylegan2.train import ImageProgress, enter_phase, passes, sheet_columns, train
-from fqgan.stylegan2.weights import load_weights
 
 GROWING = ScheduleConfig(
     total_kimg=0.032,

@@ -6,9 +6,9 @@ import pytest
 import torch
 from stylegan_cases import tiny_config
 
+from fqgan.runs import save_weights
 from fqgan.stylegan2 import build_discriminator, build_generator
-from fqgan.stylegan2.weights import load_discriminator, load_weights, start_from
-from fqgan.weight_files import save_weights
+from fqgan.stylegan2.sampling import load_discriminator, load_weights, start_from
 
 
 def test_saved_networks_draw_the_same_images(tmp_path):

@@ -3,9 +3,9 @@ import json
 import pytest
 from ugatit_runs import tiny_ugatit, tiny_weights
 
-from fqgan import families
+from fqgan import config as families
 from fqgan.runtime.logs import read_metrics
-from fqgan.ugatit.evaluate import EvaluateConfig, evaluate
+from fqgan.ugatit.commands import EvaluateConfig, evaluate
 from fqgan.ugatit.train import train
 
 

@@ -5,14 +5,13 @@ import json
 import numpy as np
 import pytest
 
-from fqgan.migrate import differences
-from fqgan.ugatit.flags import FLAGS, read_flags, train_config
-from fqgan.ugatit.presets import PRESETS
+from fqgan.released.migrate import UGATIT_FLAGS, differences, read_ugatit_flags, ugatit_train_config
+from fqgan.ugatit.config import PRESETS
 
 
 def config_of(line):
     notes = []
-    return train_config(read_flags(line.split()), notes), notes
+    return ugatit_train_config(read_ugatit_flags(line.split()), notes), notes
 
 
 @pytest.mark.golden
@@ -20,8 +19,8 @@ def config_of(line):
 def test_recorded_command_lines_are_understood(case):
     recorded = np.load(case)
     words = json.loads(str(recorded["argv"]))
-    flags = read_flags(words)
-    config = train_config(flags, [])
+    flags = read_ugatit_flags(words)
+    config = ugatit_train_config(flags, [])
     assert config.data.resolution == flags["img_size"]
     assert config.step.batch_size == flags["batch_size"]
     assert recorded["domain_A"].shape[1] == flags["img_size"]
@@ -62,7 +61,7 @@ def test_without_quantization_there_is_none():
     config, notes = config_of("--quant false")
     assert config.quantizer.layers == ()
     assert any("--quant false" in note for note in notes)
-    assert FLAGS["quant"]
+    assert UGATIT_FLAGS["quant"]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from factories import Recorded, relative_error
 from ugatit_cases import images_of
 
-from fqgan.ugatit.generator import ResidualBlock
+from fqgan.released.ugatit import in_our_layout
 from fqgan.ugatit.layers import (
     LEAK,
     AdaptiveLayerInstanceNorm,
@@ -22,7 +22,7 @@ from fqgan.ugatit.layers import (
     kernels,
     reflection,
 )
-from fqgan.ugatit.variables import in_our_layout
+from fqgan.ugatit.networks import ResidualBlock
 
 TOLERANCE = 1e-4
 # Recorded layer -> its convolution's stride and padding.

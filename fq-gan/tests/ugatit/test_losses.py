@@ -18,7 +18,7 @@ from ugatit_cases import (
 
 from fqgan.ugatit import Discriminator, Judged, build_networks
 from fqgan.ugatit.config import GanLoss
-from fqgan.ugatit.losses import (
+from fqgan.ugatit.step import (
     cam_loss,
     deceivers_loss,
     discriminator_loss,

@@ -7,7 +7,7 @@ import torch
 from ugatit_cases import tiny_ugatit
 
 from fqgan.ugatit import ScheduleConfig, StepConfig, UgatitStep, build_networks
-from fqgan.ugatit.moments import load_moments
+from fqgan.ugatit.translation import load_moments
 
 
 def moments_for(networks):

@@ -2,15 +2,15 @@ from dataclasses import replace
 
 import pytest
 
+from fqgan.runs import run_of
 from fqgan.runtime.rundir import open_run
-from fqgan.ugatit.options import (
+from fqgan.ugatit.config import (
+    PRESETS,
     TranslationScoring,
     UgatitTrain,
     directions,
     experiment_name,
 )
-from fqgan.ugatit.presets import PRESETS
-from fqgan.weight_files import run_of
 
 
 def test_the_name_of_the_experiment_is_the_authors_folder():

@@ -1,8 +1,8 @@
 import torch
 from PIL import Image
 
-from fqgan.ugatit.generator import Translated
-from fqgan.ugatit.pictures import comparison, heat_colours, save_comparison
+from fqgan.ugatit.networks import Translated
+from fqgan.ugatit.translation import comparison, heat_colours, save_comparison
 
 
 def constant(value):

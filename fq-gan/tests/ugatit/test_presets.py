@@ -2,9 +2,9 @@
 
 import pytest
 
-from fqgan.data.prepare_unpaired import OTHER_CYCLEGAN_SETS, SETS
-from fqgan.migrate import differences
-from fqgan.ugatit.presets import DATASETS, PRESETS
+from fqgan.data.unpaired import OTHER_CYCLEGAN_SETS, SETS
+from fqgan.released.migrate import differences
+from fqgan.ugatit.config import DATASETS, PRESETS
 
 
 @pytest.mark.parametrize("dataset", sorted(SETS.keys() - OTHER_CYCLEGAN_SETS))

@@ -11,6 +11,13 @@ import torch
 from factories import Recorded, relative_error, write_tensor_bundle
 from ugatit_cases import config_of, domains_of, image_pair, images_of, tiny_ugatit
 
+from fqgan.released.ugatit import (
+    NETWORKS,
+    build_released,
+    find_prefix,
+    moments_by_name,
+    read_released,
+)
 from fqgan.ugatit import (
     DiscriminatorConfig,
     GeneratorConfig,
@@ -19,9 +26,7 @@ from fqgan.ugatit import (
     UgatitStep,
     build_networks,
 )
-from fqgan.ugatit.moments import load_moments
-from fqgan.ugatit.released import build_released, find_prefix, moments_by_name, read_released
-from fqgan.ugatit.variables import NETWORKS
+from fqgan.ugatit.translation import load_moments
 
 IMAGE_TOLERANCE = 1e-3  # relative
 CHECKPOINTS = pytest.mark.cases("ugatit/ckpt_*/*/*.index")

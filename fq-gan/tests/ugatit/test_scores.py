@@ -6,11 +6,11 @@ from factories import run_ranks
 
 from fqgan.data.images import normalize
 from fqgan.data.unpaired import Domains, UnpairedConfig, build_domains
+from fqgan.metrics.distances import kernel_distance
 from fqgan.metrics.features import RandomFeatures
-from fqgan.metrics.kernel import kernel_distance
-from fqgan.ugatit.generator import Translated
-from fqgan.ugatit.options import TranslationScoring
-from fqgan.ugatit.scores import TranslationScorer
+from fqgan.ugatit.config import TranslationScoring
+from fqgan.ugatit.networks import Translated
+from fqgan.ugatit.train import TranslationScorer
 
 OPTIONS = TranslationScoring("random", subsets=5, batch_size=4)
 

@@ -31,7 +31,7 @@ from fqgan.ugatit import (
     build_networks,
 )
 from fqgan.ugatit.config import GanLoss
-from fqgan.ugatit.losses import cam_loss, deceivers_loss, l2_penalty
+from fqgan.ugatit.step import cam_loss, deceivers_loss, l2_penalty
 
 LOSS_TOLERANCE = 1e-4  # relative
 WEIGHT_TOLERANCE = 1e-4  # absolute, one step of Adam; of 99 % of the weights

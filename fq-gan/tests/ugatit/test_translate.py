@@ -12,7 +12,7 @@ from ugatit_runs import tiny_ugatit, tiny_weights
 
 from fqgan.data import prepare
 from fqgan.runtime.rundir import open_run
-from fqgan.ugatit.translate import TranslateConfig, main, translate
+from fqgan.ugatit.commands import TranslateConfig, translate, translate_main
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def names(paths, start):
 
 def test_one_file_becomes_one_picture(weights, folder, tmp_path, capsys):
     words = ["--weights", str(weights), "--input", str(folder / "b.png"), "--device", "cpu"]
-    main([*words, "--out", str(tmp_path / "out")])
+    translate_main([*words, "--out", str(tmp_path / "out")])
     path = tmp_path / "out" / "selfie2anime" / "b.png"
     assert capsys.readouterr().out.strip() == str(path)
     with Image.open(path) as image:

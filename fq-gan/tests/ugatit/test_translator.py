@@ -9,8 +9,7 @@ from PIL import Image
 from ugatit_runs import tiny_weights
 
 from fqgan.data.images import to_bytes
-from fqgan.ugatit.translator import Translator
-from fqgan.ugatit.weights import load_weights
+from fqgan.ugatit.translation import Translator, load_weights
 
 
 @pytest.fixture(scope="module")

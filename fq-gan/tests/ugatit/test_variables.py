@@ -10,9 +10,7 @@ import torch
 from factories import Recorded
 from ugatit_cases import tiny_ugatit
 
-from fqgan.ugatit import GeneratorConfig, QuantizerConfig, UgatitConfig, build_networks
-from fqgan.ugatit.layers import kernels
-from fqgan.ugatit.variables import (
+from fqgan.released.ugatit import (
     ADAM,
     NETWORKS,
     Place,
@@ -22,6 +20,8 @@ from fqgan.ugatit.variables import (
     place_of,
     states_of,
 )
+from fqgan.ugatit import GeneratorConfig, QuantizerConfig, UgatitConfig, build_networks
+from fqgan.ugatit.layers import kernels
 
 LISTS = pytest.mark.cases("ugatit/ugatit_variables_*.json")
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 from ugatit_cases import image_pair, tiny_ugatit
 
+from fqgan.runs import weights_of_run
 from fqgan.ugatit import DiscriminatorConfig, GeneratorConfig, QuantizerConfig, build_networks
-from fqgan.ugatit.weights import load_judges, load_weights, save_weights, start_from
-from fqgan.weight_files import weights_of_run
+from fqgan.ugatit.translation import load_judges, load_weights, save_weights, start_from
 
 
 @pytest.fixture

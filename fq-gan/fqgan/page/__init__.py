@@ -1,0 +1,1 @@
+"""``fqgan demo``: a family on toy shapes, and a page to play with a run."""
