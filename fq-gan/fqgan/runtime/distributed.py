@@ -14,6 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from .numerics import set_numerics
 from .random_state import seed_all
 
 _left_groups: list[Any] = []  # they live as long as the process
@@ -58,17 +59,25 @@ def start(device: str = "auto", *, seed: int = 0, deterministic: bool = False) -
         timeout = timedelta(seconds=float(os.environ.get("DISTRIBUTED_TIMEOUT", "600")))
         dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", timeout=timeout)
     seed_all(seed + rank)
-    if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-        torch.use_deterministic_algorithms(True)
-        torch.backends.cudnn.benchmark = False
+    set_numerics(deterministic=deterministic)
     try:
         yield World(rank, size, chosen)
-    finally:
-        if dist.is_initialized():
-            # Freed while one of its threads drops a tensor, gloo's group could wait for ever.
-            _left_groups.append(dist.group.WORLD)
-            dist.destroy_process_group()
+    except BaseException:
+        _leave(wait=False)
+        raise
+    _leave(wait=True)
+
+
+def _leave(*, wait: bool) -> None:
+    """Leave the group; where this process fails, without waiting for what its peers still send."""
+    if not dist.is_initialized():
+        return
+    # Freed while one of its threads drops a tensor, gloo's group could wait for ever.
+    _left_groups.append(dist.group.WORLD)
+    if not wait and dist.get_backend() == "nccl":
+        dist.distributed_c10d._abort_process_group()
+    elif wait:
+        dist.destroy_process_group()
 
 
 def rank() -> int:

@@ -80,9 +80,12 @@ class MixedPrecision:
     ) -> Tensor | None:
         """Clip the gradients of ``parameters`` to ``max_norm``, if given, and step.
 
-        Returns the norm before clipping, a scalar tensor on the device (no synchronisation).
+        Returns the norm before clipping, a scalar tensor on the device (no synchronisation), or
+        None where nothing is clipped or nothing has a gradient.
         """
         norm = None
+        if self.amp is None and not has_gradients(optimizer):
+            return norm
         if max_norm is not None and parameters is not None:
             self.scaler.unscale_(optimizer)
             clipped = parameters if self.amp is None else self.amp.master_params(optimizer)
@@ -96,6 +99,18 @@ class MixedPrecision:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         (self.scaler if self.amp is None else self.amp).load_state_dict(state)
+
+
+def has_gradients(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether any parameter of ``optimizer`` has one; a GradScaler refuses a step without any."""
+    return any(one.grad is not None for group in optimizer.param_groups for one in group["params"])
+
+
+def clear_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Forget the gradients; apex's optimizers do not take ``zero_grad(set_to_none=True)``."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            parameter.grad = None
 
 
 def build_adamw(

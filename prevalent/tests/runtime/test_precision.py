@@ -7,7 +7,14 @@ import pytest
 import torch
 
 from prevalent.runtime import precision
-from prevalent.runtime.precision import MixedPrecision, build_adamw, check_finite, find_apex
+from prevalent.runtime.precision import (
+    MixedPrecision,
+    build_adamw,
+    check_finite,
+    clear_gradients,
+    find_apex,
+    has_gradients,
+)
 
 
 def fake_apex(monkeypatch, **attributes):
@@ -86,3 +93,32 @@ def test_a_value_that_is_not_finite_is_named():
     check_finite(3, loss=1.0, norm=None)
     with pytest.raises(FloatingPointError, match="kl is not finite at step 3"):
         check_finite(3, loss=torch.tensor(1.0), kl=torch.tensor(float("nan")))
+
+
+class StrictFusedAdam(torch.optim.AdamW):
+    """Takes what apex's FusedAdam takes: its zero_grad has no arguments."""
+
+    def zero_grad(self):
+        raise AssertionError("the loops clear gradients themselves")
+
+
+def test_gradients_are_cleared_without_the_optimizers_own_way():
+    model = torch.nn.Linear(2, 1)
+    optimizer = StrictFusedAdam(model.parameters())
+    model(torch.ones(1, 2)).sum().backward()
+    assert has_gradients(optimizer)
+    clear_gradients(optimizer)
+    assert not has_gradients(optimizer)
+    assert model.weight.grad is None
+
+
+def test_a_step_without_any_gradient_is_left_out_under_loss_scaling():
+    model = torch.nn.Linear(2, 1)
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    amp = MixedPrecision("fp16", "cpu")
+    before = model.weight.clone()
+    assert amp.step(optimizer, model.parameters(), 1.0) is None
+    assert torch.equal(model.weight, before)
+    amp.backward(model(torch.ones(1, 2)).sum(), optimizer)
+    amp.step(optimizer)
+    assert not torch.equal(model.weight, before)
