@@ -36,16 +36,14 @@ from plain_agent import ANGLES, plain_iteration, plain_walk
 from pretraining_step import PlainAttention
 from torch import nn
 
-from prevalent.agent_config import FollowerConfig, RolloutConfig
-from prevalent.agents.follower import Follower
-from prevalent.agents.rollout import Batch
+from prevalent.agents.follower import Follower, FollowerConfig
+from prevalent.agents.rollout import Batch, RolloutConfig
 from prevalent.config import ModelConfig
 from prevalent.data.features import DeviceFeatures, FeatureStore
 from prevalent.environments.navigation import NavigationEnvironment
-from prevalent.models.deferred import DeferredLinear, DeferredLSTMCell
-from prevalent.models.dropout import FeatureDropout
-from prevalent.models.prevalent import PrevalentModel
-from prevalent.models.transformer import Attention
+from prevalent.models.decoders import FeatureDropout
+from prevalent.models.kernels import DeferredLinear, DeferredLSTMCell
+from prevalent.models.prevalent import Attention, PrevalentModel
 from prevalent.simulator import Graphs
 
 TARGET, WORDS = 2.0, 992

@@ -20,8 +20,7 @@ from observations import PlainEnvironment, tasks_of
 from records import default_connectivity, headline, write_record
 
 from prevalent.data.features import FeatureStore
-from prevalent.environments.navigation import NavigationEnvironment
-from prevalent.environments.walk import Episode
+from prevalent.environments.navigation import Episode, NavigationEnvironment
 from prevalent.objectives import shaped_rewards
 from prevalent.simulator import Graphs
 from prevalent.simulator.geometry import nearest_view

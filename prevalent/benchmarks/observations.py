@@ -23,8 +23,7 @@ import torch
 from records import default_connectivity, headline, write_record
 
 from prevalent.data.features import DeviceFeatures, FeatureStore
-from prevalent.environments.navigation import NavigationEnvironment
-from prevalent.environments.walk import Episode
+from prevalent.environments.navigation import Episode, NavigationEnvironment
 from prevalent.simulator import Graphs
 from prevalent.simulator.geometry import angle_features, angle_table
 

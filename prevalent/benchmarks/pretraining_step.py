@@ -21,8 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prevalent.config import ModelConfig
-from prevalent.models.prevalent import PrevalentForPretraining
-from prevalent.models.transformer import Attention
+from prevalent.models.prevalent import Attention, PrevalentForPretraining
 from prevalent.optimizer import AuthorsAdamW, parameter_groups
 
 TARGET = 1.6  # the ratio this benchmark is held against

@@ -21,10 +21,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import numpy as np
 from records import default_connectivity, headline, write_record
 
-from prevalent.environments.navigation import NavigationEnvironment
-from prevalent.environments.walk import Episode
+from prevalent.environments.navigation import Episode, NavigationEnvironment
 from prevalent.simulator import Graphs, Simulator
-from prevalent.simulator.candidates import candidates_of
+from prevalent.simulator.graph import candidates_of
 
 CPP = {  # steps/s of the C++ simulator: single-environment API, batched API
     ("rotate", 1): (166_000, 89_300),

@@ -8,22 +8,25 @@ from .runtime.command import run_command
 
 VERBS = {
     "prepare": ("prevalent.prepare:main", "fetch and check data sets, make features and triplets"),
-    "pretrain": ("prevalent.pretrain:main", "pre-train on image-text-action triplets"),
-    "train-speaker": ("prevalent.train_speaker:main", "train the agent that describes paths"),
-    "train-r2r": ("prevalent.train_r2r:main", "train an agent that follows R2R instructions"),
-    "train-ndh": ("prevalent.train_ndh:main", "train an agent that follows a dialog"),
-    "train-hanna": ("prevalent.train_hanna:main", "train an agent that asks for help"),
+    "pretrain": ("prevalent.tasks.pretraining:main", "pre-train on image-text-action triplets"),
+    "train-speaker": ("prevalent.tasks.speaker:main", "train the agent that describes paths"),
+    "train-r2r": ("prevalent.tasks.r2r:main", "train an agent that follows R2R instructions"),
+    "train-ndh": ("prevalent.tasks.ndh:main", "train an agent that follows a dialog"),
+    "train-hanna": ("prevalent.tasks.hanna:main", "train an agent that asks for help"),
     "evaluate": ("prevalent.evaluate:main", "score an agent or a result file"),
-    "baseline": ("prevalent.baseline:main", "run the random, stop, forward or shortest agent"),
-    "submit": ("prevalent.submit:main", "check results and write them for a leaderboard"),
-    "trajectories": ("prevalent.trajectories:main", "a page of maps of what an agent walked"),
+    "baseline": (
+        "prevalent.evaluate:main_baseline",
+        "run the random, stop, forward or shortest agent",
+    ),
+    "submit": ("prevalent.evaluate:main_submit", "check results and write them for a leaderboard"),
+    "trajectories": ("prevalent.page.trajectories:main", "a page of maps of what an agent walked"),
     "convert": ("prevalent.convert:main", "the authors' checkpoints and agents to ours and back"),
     "report": ("prevalent.report:main", "published figures beside ours"),
     "demo": (
         "prevalent.demo:main",
         "pre-train in toy houses, compare agents; --serve: a page of walks",
     ),
-    "demo-hanna": ("prevalent.demo_hanna:main", "compare toy agents that ask and do not"),
+    "demo-hanna": ("prevalent.demo:main_hanna", "compare toy agents that ask and do not"),
 }
 
 

@@ -20,23 +20,23 @@ from typing import Literal, NamedTuple
 import numpy as np
 import torch
 
-from .agents.simple import ndh_results, r2r_results
-from .data.dialogs import read_dialogs
+from .agents.simple import hanna_results, ndh_results, r2r_results
+from .data.hanna import read_tasks, references
 from .data.instructions import read_instructions
-from .data.results import Reference
-from .data.scores import score_results
-from .data.tokenizers import build_wordpiece_vocabulary
-from .data.toy import ToyConfig, write_toy
-from .data.vocabulary import split_words, write_vocabulary
-from .explorer import Explorer
-from .page import serve
+from .data.ndh import read_dialogs
+from .data.results import Reference, score_results
+from .data.tokenizers import build_wordpiece_vocabulary, split_words, write_vocabulary
+from .data.toy import ToyConfig, make_toy_world, write_toy
+from .page.app import serve
+from .page.explorer import Explorer
 from .runtime.command import parse
+from .runtime.distributed import World
 from .runtime.files import write_atomically
 from .runtime.logs import read_metrics
-from .simulator.connectivity import load_graphs
+from .simulator.graph import load_graphs
 
 SPLIT = "val_unseen"
-ROWS = ("random", "from scratch", "pre-trained")
+ROWS_OF_R2R = ("random", "from scratch", "pre-trained")
 
 
 class DemoTask(NamedTuple):
@@ -135,12 +135,12 @@ def demo(config: DemoConfig) -> dict[str, list[float]]:
         *("--angle-size", "32", "--model.num-language-layers", "1"),
         *("--model.num-cross-layers", "1"),
     )
-    scores: dict[str, list[float]] = {name: [] for name in ROWS}
+    scores: dict[str, list[float]] = {name: [] for name in ROWS_OF_R2R}
     prefix = "" if config.task == "r2r" else f"{config.task}-"
     agent = pretrained
     for seed in range(config.seeds):
         scores["random"].append(score_random(world, seed, config.task))
-        for row in ROWS[1:]:
+        for row in ROWS_OF_R2R[1:]:
             agent = config.run_dir / f"{prefix}{row.replace(' ', '-')}-{seed}"
             start = ["--pretrained", str(pretrained / "model")] if row == "pre-trained" else []
             steps = str(config.agent_steps)
@@ -231,5 +231,146 @@ def _draw(agent: Path) -> None:
 
 
 def _run(*words: str) -> None:
+    print("$ prevalent " + " ".join(words), flush=True)
+    subprocess.run([sys.executable, "-m", "prevalent", *words], check=True)
+
+
+METRICS = ("success_rate", "spl", "queries_per_ep")
+TRAINED_TEXT = ("--model.encoder", "dic", "--model.update-language")
+ROWS_OF_HANNA: dict[str, tuple[str, ...]] = {  # row -> options of train-hanna
+    "never asks": ("--search.ask", "never"),
+    "asks": (),
+    "asks, text layers from scratch": TRAINED_TEXT,
+    "asks, text layers pre-trained": TRAINED_TEXT,
+}
+PRETRAINED = "asks, text layers pre-trained"
+Scores = dict[str, list[dict[str, float]]]
+
+
+@dataclass(frozen=True)
+class HannaDemoConfig:
+    """Train agents that ask and that do not, compare them in unseen houses."""
+
+    run_dir: Path = Path("runs/demo-hanna")
+    """Folder of everything that the demo makes; the same command continues there."""
+    smallest: bool = False
+    """A few steps in two houses: does everything run."""
+    seeds: int = 3
+    """Agents of each kind."""
+    pretrain_steps: int = 500
+    """Optimizer steps of pre-training."""
+    agent_steps: int = 200
+    """Optimizer steps of each agent."""
+    houses: int = 24
+    """Training houses; a quarter as many are unseen."""
+
+    def __post_init__(self) -> None:
+        for name in ("seeds", "pretrain_steps", "agent_steps", "houses"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must be at least 1, got {getattr(self, name)}")
+
+
+def main_hanna(argv: Sequence[str]) -> None:
+    """Run ``prevalent demo-hanna --run-dir runs/demo-hanna``."""
+    demo_hanna(parse(HannaDemoConfig, argv, "prevalent demo-hanna"))
+
+
+def demo_hanna(config: HannaDemoConfig) -> Scores:
+    """Scores in unseen houses by row, one record a seed; also written to ``demo.md``.
+
+    Pre-training and training are the commands a user would type, and are printed.
+    """
+    torch.set_num_threads(1)
+    began = time.monotonic()
+    if config.smallest:
+        config = HannaDemoConfig(
+            config.run_dir, smallest=True, seeds=1, pretrain_steps=4, agent_steps=2, houses=1
+        )
+    world = config.run_dir / "world"
+    make_toy_world(world, config.houses, World(0, 1, torch.device("cpu")))
+    data = ["--world", "matterport", "--data-dir", str(world), "--features", "features.npy"]
+    data += ["--device", "cpu"]
+    pretrained, steps = config.run_dir / "pretrain", str(config.pretrain_steps)
+    _run_preset(
+        *("pretrain", "demo", "--run-dir", str(pretrained), *data, "--vocabulary", "wordpiece.txt"),
+        *("--max-steps", steps, "--eval-every", steps, "--save-every", steps),
+        *("--angle-size", "32", "--model.num-language-layers", "1"),
+        *("--model.num-cross-layers", "1"),
+    )
+    scores: Scores = {"random": [], **{name: [] for name in ROWS_OF_HANNA}}
+    steps = str(config.agent_steps)
+    for seed in range(config.seeds):
+        scores["random"].append(score_random_searches(world, seed))
+        for row, options in ROWS_OF_HANNA.items():
+            agent = config.run_dir / f"{row.replace(',', '').replace(' ', '-')}-{seed}"
+            start = ["--pretrained", str(pretrained / "model")] if row == PRETRAINED else []
+            _run_preset(
+                *("train-hanna", "hanna-toy", "--run-dir", str(agent), *data, *options, *start),
+                *("--wordpieces", "wordpiece.txt", "--held-out", SPLIT, "--seed", str(seed)),
+                *("--max-steps", steps, "--eval-every", steps, "--save-every", steps),
+            )
+            last = read_metrics(agent)[-1]
+            scores[row].append({name: last[f"{SPLIT}/{name}"] for name in METRICS})
+    text = describe_searches(scores, config)
+    write_atomically(config.run_dir / "demo.md", text)
+    write_atomically(config.run_dir / "demo.json", json.dumps(scores, indent=2) + "\n")
+    print(f"{text}\n{time.monotonic() - began:.0f} s; written: {config.run_dir / 'demo.md'}")
+    return scores
+
+
+def score_random_searches(world: Path, seed: int) -> dict[str, float]:
+    """Scores of the random agent in unseen houses."""
+    tasks = read_tasks(world, SPLIT)
+    graphs = load_graphs(world / "connectivity", sorted({task.scan for task in tasks}))
+    results = {one["instr_id"]: one for one in hanna_results("random", graphs, tasks, seed=seed)}
+    scores = score_results(results, references(tasks), graphs, "hanna")
+    return {name: scores[name] for name in METRICS}
+
+
+def describe_searches(
+    scores: Mapping[str, Sequence[Mapping[str, float]]], config: HannaDemoConfig
+) -> str:
+    """The comparison as Markdown, with verdicts that the numbers decide."""
+    lines = [
+        f"Searches in unseen toy houses, {config.seeds} seeds, {config.agent_steps} steps of "
+        f"imitation each (pre-training: {config.pretrain_steps} steps): mean [least, greatest]",
+        "",
+        "| agent | success | SPL | requests |",
+        "|---|---|---|---|",
+    ]
+    for row, records in scores.items():
+        cells = []
+        for metric, scale, unit in zip(METRICS, (100, 100, 1), (" %", " %", ""), strict=True):
+            values = [scale * one[metric] for one in records]
+            cells.append(f"{np.mean(values):.1f}{unit} [{min(values):.1f}, {max(values):.1f}]")
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    successes = {row: [one["success_rate"] for one in records] for row, records in scores.items()}
+    return "\n".join(
+        [
+            *lines,
+            "",
+            judge("Asking", successes["asks"], successes["never asks"]),
+            judge(
+                "Pre-training",
+                successes[PRETRAINED],
+                successes["asks, text layers from scratch"],
+            ),
+            "",
+        ]
+    )
+
+
+def judge(name: str, ours: Sequence[float], others: Sequence[float]) -> str:
+    """Whether success rates ``ours`` are above ``others``, in one sentence."""
+    gain = 100 * float(np.mean(ours) - np.mean(others))
+    if gain <= 0:
+        return f"{name} does not help here ({gain:+.1f} points)."
+    if min(ours) > max(others):
+        return f"{name} helps: {gain:+.1f} points, every seed above every seed without it."
+    return f"{name} is ahead by {gain:.1f} points, within the spread of the seeds."
+
+
+def _run_preset(*words: str) -> None:
     print("$ prevalent " + " ".join(words), flush=True)
     subprocess.run([sys.executable, "-m", "prevalent", *words], check=True)

@@ -4,23 +4,37 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, Literal, NamedTuple, get_args
 
-from .agents.assistance_runs import open_assistance_agent, score_searches, search_tasks
-from .agents.dialog_runs import open_dialog_agent, score_dialog_walks, walk_dialog_split
-from .agents.runs import Walking, open_agent, walk_agent
-from .agents.validation import Mixture, score_walks
+import numpy as np
+
+from .agents.search import Mixture
+from .agents.simple import SimpleAgent, hanna_results, ndh_results, r2r_results
 from .config import default_data_dir
-from .data.results import Task, check_results, read_references, read_results
-from .data.scores import score_results
-from .dialog_options import NDHRun
-from .metrics.dialog import PathType
+from .data.instructions import expand, read_paths
+from .data.ndh import path_of
+from .data.results import (
+    ID_FIELDS,
+    Reference,
+    Results,
+    Task,
+    check_results,
+    read_references,
+    read_results,
+    score_results,
+    write_submission,
+)
+from .environments.navigation import Episode
+from .metrics.navigation import PathType
 from .runtime.command import parse
 from .runtime.files import write_atomically
 from .runtime.rundir import read_config
-from .simulator.connectivity import load_graphs
+from .simulator.graph import Graphs, load_graphs
+from .tasks.hanna import open_assistance_agent, score_searches, search_tasks
+from .tasks.ndh import NDHRun, open_dialog_agent, score_dialog_walks, walk_dialog_split
+from .tasks.r2r import Walking, open_agent, score_walks, walk_agent
 
 PATH_TYPE_SCORES = ("success_rate", "oracle success_rate", "spl", "nav_error")
 """What depends on whose path is right; goal progress does not."""
@@ -209,3 +223,187 @@ def write_evaluation(path: Path, config: EvaluateConfig, scores: Mapping[str, fl
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(record, indent=2) + "\n")
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Walk a split without learning."""
+
+    agent: SimpleAgent = "random"
+    """random, stop, forward or shortest."""
+    split: str = "val_unseen"
+    """Split to walk."""
+    task: Task = "r2r"
+    """Room-to-Room, Navigation from Dialog History, or HANNA."""
+    path_type: PathType = "trusted_path"
+    """NDH: whose path the shortest agent follows to its end."""
+    data_dir: Path = field(default_factory=default_data_dir)
+    """Folder with connectivity/ and r2r/, ndh/ or hanna/."""
+    output: Path | None = None
+    """JSON file for the first seed's results, in the form of the task's leaderboard."""
+    seed: int = 0
+    """First seed of the random agent."""
+    seeds: int = 1
+    """Number of seeds; the scores are printed as mean [least, greatest]."""
+
+    def __post_init__(self) -> None:
+        if self.seeds < 1:
+            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+
+
+class ObjectSearch(NamedTuple):
+    """A HANNA item as the agents take it."""
+
+    id: str
+    scan: str
+    heading: float
+    paths: Sequence[Sequence[str]]
+
+
+def main_baseline(argv: Sequence[str]) -> None:
+    """Run ``prevalent baseline --agent random --split val_seen --seeds 10``."""
+    config = parse(BaselineConfig, argv, "prevalent baseline")
+    references = read_references(config.data_dir, config.task, config.split)
+    scans = sorted({reference.scan for reference in references})
+    graphs = load_graphs(config.data_dir / "connectivity", scans)
+    rows = []
+    for seed in range(config.seed, config.seed + config.seeds):
+        results = run_baseline(replace(config, seed=seed), references, graphs)
+        if config.output is not None and seed == config.seed:
+            config.output.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(config.output, json.dumps(results) + "\n")
+        if config.split != "test":
+            by_id = {str(result[ID_FIELDS[config.task]]): result for result in results}
+            rows.append(
+                score_results(by_id, references, graphs, config.task, path_type=config.path_type)
+            )
+    print(f"{config.agent}, {config.task} {config.split}: {len(references)} walks a seed")
+    for name in rows[0] if rows else ():
+        values = [row[name] for row in rows]
+        print(f"{name:<26} {np.mean(values):8.4f}  [{min(values):.4f}, {max(values):.4f}]")
+
+
+def run_baseline(
+    config: BaselineConfig, references: Sequence[Reference], graphs: Graphs
+) -> list[dict[str, Any]]:
+    """Results of ``config.agent`` for ``references``."""
+    if config.task == "hanna":
+        searches = [
+            ObjectSearch(one.id, one.scan, float(one.item["heading"]), one.item["paths"])
+            for one in references
+        ]
+        return hanna_results(config.agent, graphs, searches, seed=config.seed)
+    if config.task == "ndh":
+        episodes = [dialog_episode(reference, config.path_type) for reference in references]
+        return ndh_results(config.agent, graphs, episodes, seed=config.seed)
+    instructions = expand(read_paths(config.data_dir, config.split), config.split)
+    episodes = [Episode(one.scan, one.path, one.heading, one.id) for one in instructions]
+    return r2r_results(config.agent, graphs, episodes, seed=config.seed)
+
+
+def dialog_episode(reference: Reference, path_type: PathType) -> Episode:
+    """The walk that an NDH item asks for; its start elevation is unusable and taken as 0."""
+    heading = float(reference.item["start_pano"]["heading"])
+    path = path_of(reference.item, path_type)
+    return Episode(reference.scan, path, heading, reference.id)
+
+
+@dataclass(frozen=True)
+class SubmitConfig:
+    """Check that every instruction has one possible trajectory, then write the file."""
+
+    results: Path | None = None
+    """JSON list of results."""
+    run_dir: Path | None = None
+    """Run of `prevalent train-r2r`, or with --task ndh of `prevalent train-ndh`, whose agent shall
+    walk the split."""
+    split: str = "test"
+    """Split that the leaderboard asks for."""
+    task: Literal["r2r", "ndh"] = "r2r"
+    """Leaderboard."""
+    data_dir: Path | None = None
+    """Folder with connectivity/ and r2r/ or ndh/ (default: the run's, or $PREVALENT_DATA)."""
+    output: Path | None = None
+    """Where to write; ``submit_SPLIT.json`` beside the results or in the run if not given."""
+
+    snapshot: str = "best_val_unseen"
+    """Which agent of the run."""
+    forbid_revisits: bool = True
+    """Greedy walks of Room-to-Room do not return to a place, as the authors' submissions."""
+    beam: int = 0
+    """Paths that a state-factored search collects before one is chosen; 0 walks greedily."""
+    speaker: Path | None = None
+    """Speaker that rescores those paths: a run, a snapshot, or a file of the authors' code."""
+    alpha: float = 0.5
+    """Share of the speaker's score."""
+    batch_size: int = 100
+    """Episodes that walk together."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+
+    def __post_init__(self) -> None:
+        if (self.results is None) == (self.run_dir is None):
+            raise ValueError("give either --results FILE or --run-dir RUN")
+        if self.task == "ndh" and self.beam:
+            raise ValueError("--beam searches for --task r2r only; drop it for --task ndh")
+
+
+def main_submit(argv: Sequence[str]) -> None:
+    """Run ``prevalent submit --run-dir runs/r2r/envdrop --split test``."""
+    config = parse(SubmitConfig, argv, "prevalent submit")
+    path = submit(config)
+    print(f"wrote {path}")
+
+
+def submit(config: SubmitConfig) -> Path:
+    """Validate and write; raises ``ValueError`` naming the first offender and writes nothing."""
+    if config.results is not None:
+        results = read_results(config.results, config.task)
+        data_dir = config.data_dir or default_data_dir()
+        folder = config.results.parent
+    else:
+        assert config.run_dir is not None
+        results, data_dir = walk_run(config)
+        folder = config.run_dir
+    references = read_references(data_dir, config.task, config.split)
+    scans = sorted({reference.scan for reference in references})
+    graphs = load_graphs(data_dir / "connectivity", scans)
+    check_results(results, references, graphs, config.task)
+    output = config.output or folder / f"submit_{config.split}.json"
+    write_submission(output, results, config.task)
+    return output
+
+
+def walk_run(config: SubmitConfig) -> tuple[Results, Path]:
+    """Results of the run's agent, and its data folder."""
+    assert config.run_dir is not None
+    if config.task == "ndh":
+        return walk_dialog_run(config)
+    agent = open_agent(
+        config.run_dir,
+        config.split,
+        snapshot=config.snapshot,
+        data_dir=config.data_dir,
+        device=config.device,
+    )
+    how = Walking(
+        config.batch_size,
+        config.beam,
+        config.speaker,
+        Mixture(config.alpha),
+        forbid_revisits=config.forbid_revisits,
+    )
+    return walk_agent(agent, how)[0], agent.config.data_dir
+
+
+def walk_dialog_run(config: SubmitConfig) -> tuple[Results, Path]:
+    """The same with an agent of NDH."""
+    assert config.run_dir is not None
+    agent, _, episodes, run = open_dialog_agent(
+        config.run_dir,
+        config.split,
+        snapshot=config.snapshot,
+        data_dir=config.data_dir,
+        device=config.device,
+    )
+    return walk_dialog_split(agent, episodes, config.batch_size), run.data_dir

@@ -1,11 +1,8 @@
-"""Losses of the Room-to-Room agents: imitation, and advantage actor-critic with shaped rewards.
-
-Everything here is a function of recorded tensors; T steps, B agents.
-"""
+"""Part of agent_config."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -13,7 +10,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from .agent_config import Normalize
+Normalize = Literal["total", "batch", "none"]
+
+
+WalkReward = Literal["sr_sc", "spl", "spl_sc", "spl_last", "spl_last_sc"]
+
 
 IGNORE = -100
 """Teacher index of an agent that has ended."""

@@ -1,15 +1,38 @@
-"""The optimizer of pytorch-transformers 1.2, which pre-trained PREVALENT, in fused kernels."""
+"""Part of agent_config."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from .runtime.precision import check_finite
+from .runtime.distributed import reduce_mean, world_size
+from .runtime.precision import MixedPrecision, Precision
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """One optimizer for each module, all with the same settings."""
+
+    kind: Literal["rms", "adam", "adamax", "sgd"] = "rms"
+    """Update rule, with PyTorch's defaults."""
+    lr: float = 1e-4
+    """Learning rate."""
+    weight_decay: float = 0.0
+    """Weight decay. Deviation: the authors' flag of that name reaches no optimizer."""
+    max_norm: float = 40.0
+    """Gradient norms of encoder and decoder are clipped to this; the critic's is not."""
+
+    def __post_init__(self) -> None:
+        if self.lr <= 0:
+            raise ValueError(f"--optimizer.lr must be positive, got {self.lr}")
+        if self.max_norm <= 0:
+            raise ValueError(f"--optimizer.max-norm must be positive, got {self.max_norm}")
+
 
 NO_DECAY = ("bias", "LayerNorm.weight")
 
@@ -75,14 +98,100 @@ def linear_schedule(step: int, total_steps: int, warmup_steps: int = 0) -> float
     return max(0.0, (total_steps - step) / max(1, total_steps - warmup_steps))
 
 
-def check_weights(step: int, parts: Mapping[str, Any]) -> None:
-    """Raise ``FloatingPointError`` naming the first module of ``parts`` that is not finite.
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
+    "rms": torch.optim.RMSprop,
+    "adam": torch.optim.Adam,
+    "adamax": torch.optim.Adamax,
+    "sgd": torch.optim.SGD,
+}
 
-    A loss can be finite in the step whose gradient is not; asked before a save, this keeps such
-    weights out of every checkpoint.
+
+class Updater:
+    """Optimizers of named modules; gradients of several losses add up until `step`.
+
+    Args:
+        modules: by name; all their parameters belong to the optimizer of that name.
+        config: of every optimizer.
+        clipped: names of the modules whose gradient norm is clipped, each on its own.
+        precision: of the forward passes.
+        device: of the modules.
     """
-    for name, part in parts.items():
-        if isinstance(part, nn.Module):
-            values = [one.detach() for one in part.parameters()]
-            largest = torch.nn.utils.get_total_norm(values, math.inf)
-            check_finite(step, **{f"the largest weight of the {name}": largest})
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        config: OptimizerConfig,
+        clipped: Sequence[str],
+        precision: Precision = "fp32",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        self.config, self.clipped = config, tuple(clipped)
+        kind = OPTIMIZERS[config.kind]
+        optimizers: list[torch.optim.Optimizer] = [
+            kind(module.parameters(), lr=config.lr, weight_decay=config.weight_decay)  # type: ignore[call-arg]
+            for module in modules.values()
+        ]
+        self.precision = MixedPrecision(precision, device)
+        prepared, optimizers = self.precision.prepare(list(modules.values()), optimizers)
+        self.modules: dict[str, nn.Module] = dict(zip(modules, prepared, strict=True))
+        self.optimizers = dict(zip(modules, optimizers, strict=True))
+
+    def backward(self, loss: Tensor) -> None:
+        """Add the gradients of ``loss``; its graph is freed."""
+        self.precision.backward(loss, list(self.optimizers.values()))  # type: ignore[arg-type]
+
+    def step(self) -> dict[str, Tensor]:
+        """Average gradients over processes, clip, step every optimizer, clear the gradients.
+
+        Returns the norms before clipping by module name, as tensors on the device.
+        """
+        self._average()
+        scaler, amp, norms = self.precision.scaler, self.precision.amp, {}
+        for name, optimizer in self.optimizers.items():
+            if amp is None:
+                scaler.unscale_(optimizer)
+            if name in self.clipped:
+                parameters = (
+                    self.modules[name].parameters() if amp is None else amp.master_params(optimizer)
+                )
+                norms[name] = nn.utils.clip_grad_norm_(parameters, self.config.max_norm)
+        for optimizer in self.optimizers.values():
+            scaler.step(optimizer)
+        scaler.update()
+        self.clear()
+        return norms
+
+    def clear(self) -> None:
+        """Forget the gradients."""
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)
+
+    def set_lr(self, lr: float) -> None:
+        """Change the learning rate of every optimizer."""
+        for optimizer in self.optimizers.values():
+            for group in optimizer.param_groups:
+                group["lr"] = lr
+
+    def parts(self) -> dict[str, Any]:
+        """What a checkpoint must hold: modules, optimizers, precision."""
+        optimizers = {f"{name}_optimizer": one for name, one in self.optimizers.items()}
+        return {**self.modules, **optimizers, "precision": self.precision}
+
+    def _average(self) -> None:
+        """Mean over processes in one transfer.
+
+        A roll-out calls the modules many times before one backward pass, and some parameters are
+        never used; both are awkward for DistributedDataParallel.
+        """
+        if world_size() == 1:
+            return
+        gradients = [
+            parameter.grad
+            for module in self.modules.values()
+            for parameter in module.parameters()
+            if parameter.grad is not None
+        ]
+        flat = reduce_mean(torch.cat([gradient.flatten() for gradient in gradients]))
+        parts = flat.split([gradient.numel() for gradient in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
+            gradient.copy_(part.view_as(gradient))

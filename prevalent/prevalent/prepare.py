@@ -13,12 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .config import default_data_dir
-from .data.assistance import HELPERS, read_routes, read_tasks
-from .data.json_records import read_json_list
+from .data.hanna import HELPERS, read_routes, read_tasks
+from .data.records import read_json_list
 from .runtime.archive import extract
 from .runtime.command import parse
 from .runtime.download import download
-from .simulator.connectivity import load_graphs, read_scans
+from .simulator.graph import load_graphs, read_scans
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from prevalent.environments.walk import Episode
+from prevalent.environments.navigation import Episode
 from prevalent.simulator.graph import UPRIGHT, Graphs, ScanData
 
 SQUARE = {"a": (0, 0, 0), "b": (0, 2, 0), "c": (2, 2, 0.5), "d": (2, 0, 0)}

@@ -11,19 +11,18 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.agent_config import FollowerConfig, OptimizerConfig, RolloutConfig, SpeakerConfig
-from prevalent.agents.follower import Follower, add_losses
-from prevalent.agents.rollout import Batch
-from prevalent.agents.speaker import Speaker, back_translate
+from prevalent.agents.follower import Follower, FollowerConfig, add_losses
+from prevalent.agents.rollout import Batch, RolloutConfig
+from prevalent.agents.speaker import Speaker, SpeakerConfig, back_translate
 from prevalent.config import ModelConfig
 from prevalent.data.features import DeviceFeatures, synthetic_features
 from prevalent.data.instructions import read_instructions
-from prevalent.data.snapshots import load_snapshot
-from prevalent.data.tokenizers import WordPieceTokenizer
-from prevalent.data.vocabulary import WordTokenizer, read_vocabulary
-from prevalent.data.weights import restore
+from prevalent.data.tokenizers import WordPieceTokenizer, WordTokenizer, read_vocabulary
 from prevalent.environments.navigation import NavigationEnvironment
 from prevalent.models.prevalent import PrevalentModel
+from prevalent.optimizer import OptimizerConfig
+from prevalent.released.checkpoints import restore
+from prevalent.released.snapshots import load_snapshot
 
 LOSS = 1e-5  # absolute
 IMITATION_WEIGHT = 0.05  # the authors' default mlWeight

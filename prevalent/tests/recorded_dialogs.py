@@ -10,18 +10,17 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.agent_config import OptimizerConfig
-from prevalent.agents.dialog import DialogAgent
+from prevalent.agents.ndh import DialogAgent, DialogConfig, DialogWalk
 from prevalent.agents.rollout import Batch
 from prevalent.config import ModelConfig
-from prevalent.data.dialogs import encode_dialogs, open_dialog_pieces, to_dialog
 from prevalent.data.features import DeviceFeatures, synthetic_features
 from prevalent.data.instructions import expand
-from prevalent.data.weights import restore
-from prevalent.dialog_options import DialogConfig, DialogWalk
-from prevalent.environments.dialog import DialogEnvironment
+from prevalent.data.ndh import encode_dialogs, open_dialog_pieces, to_dialog
 from prevalent.environments.low_level import LowLevelEnvironment
+from prevalent.environments.panorama import DialogEnvironment
 from prevalent.models.prevalent import PrevalentModel
+from prevalent.optimizer import OptimizerConfig
+from prevalent.released.checkpoints import restore
 from tests.recorded_agents import as_tensors, number_of_heads
 
 FORWARD = 1e-5  # absolute, float32

@@ -11,17 +11,16 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.agent_config import OptimizerConfig
-from prevalent.agents.assistance import AssistanceAgent
-from prevalent.assistance_config import AssistanceConfig, SearchConfig
+from prevalent.agents.hanna import AssistanceAgent, SearchConfig
 from prevalent.config import ModelConfig
-from prevalent.data.assistance import SpaceTokenizer, expand_routes, expand_tasks, resolve_split
 from prevalent.data.features import DeviceFeatures, synthetic_features
+from prevalent.data.hanna import SpaceTokenizer, expand_routes, expand_tasks, resolve_split
 from prevalent.data.tokenizers import WordPieceTokenizer
-from prevalent.data.weights import restore
-from prevalent.environments.anna import Anna
-from prevalent.environments.assistance import AssistanceEnvironment
+from prevalent.environments.hanna import Anna, AssistanceEnvironment
+from prevalent.models.hanna import AssistanceConfig
 from prevalent.models.prevalent import PrevalentModel
+from prevalent.optimizer import OptimizerConfig
+from prevalent.released.checkpoints import restore
 from tests.recorded_agents import as_tensors, number_of_heads
 
 MODULES = ("nav_module", "ask_module")

@@ -5,15 +5,15 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from prevalent.agent_config import FollowerConfig, OptimizerConfig, RolloutConfig, SpeakerConfig
-from prevalent.agents.follower import Follower
-from prevalent.agents.rollout import Batch
-from prevalent.agents.speaker import Speaker
+from prevalent.agents.follower import Follower, FollowerConfig
+from prevalent.agents.rollout import Batch, RolloutConfig
+from prevalent.agents.speaker import Speaker, SpeakerConfig
 from prevalent.config import ModelConfig
 from prevalent.data.features import DeviceFeatures, synthetic_features
-from prevalent.data.vocabulary import WordTokenizer, build_vocabulary
+from prevalent.data.tokenizers import WordTokenizer, build_vocabulary
 from prevalent.environments.navigation import NavigationEnvironment
 from prevalent.models.prevalent import PrevalentModel
+from prevalent.optimizer import OptimizerConfig
 from tests.factories import make_graphs, random_scan, tasks_in
 
 TEXTS = ("walk past the red door", "turn left and stop", "go up the stairs then wait by the bed")

@@ -5,14 +5,13 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from prevalent.agent_config import OptimizerConfig
-from prevalent.agents.dialog import DialogAgent
+from prevalent.agents.ndh import DialogAgent, DialogConfig, DialogWalk
 from prevalent.agents.rollout import Batch
-from prevalent.data.dialogs import to_dialog
-from prevalent.data.vocabulary import DialogWordTokenizer
-from prevalent.dialog_options import DialogConfig, DialogWalk
-from prevalent.environments.dialog import DialogEnvironment
+from prevalent.data.ndh import to_dialog
+from prevalent.data.tokenizers import DialogWordTokenizer
 from prevalent.environments.low_level import LowLevelEnvironment
+from prevalent.environments.panorama import DialogEnvironment
+from prevalent.optimizer import OptimizerConfig
 from tests.factories import tasks_in
 from tests.small_agents import make_bert, make_world
 

@@ -5,13 +5,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from prevalent.agent_config import OptimizerConfig
-from prevalent.agents.assistance import AssistanceAgent
-from prevalent.assistance_config import AssistanceConfig, SearchConfig
-from prevalent.data.assistance import AssistanceTask, Route, SpaceTokenizer
+from prevalent.agents.hanna import AssistanceAgent, SearchConfig
 from prevalent.data.features import DeviceFeatures, synthetic_features
-from prevalent.environments.anna import Anna
-from prevalent.environments.assistance import AssistanceEnvironment
+from prevalent.data.hanna import AssistanceTask, Route, SpaceTokenizer
+from prevalent.environments.hanna import Anna, AssistanceEnvironment
+from prevalent.models.hanna import AssistanceConfig
+from prevalent.optimizer import OptimizerConfig
 from tests.factories import make_graphs, random_scan
 
 WORDS = ("<PAD>", "<UNK>", "<EOS>", "find", "the", "bed", "walk", "past", "door", "stop")

@@ -2,7 +2,10 @@
 
 import pytest
 
-from prevalent.agent_config import FollowerConfig, OptimizerConfig, RolloutConfig, SpeakerConfig
+from prevalent.agents.follower import FollowerConfig
+from prevalent.agents.rollout import RolloutConfig
+from prevalent.agents.speaker import SpeakerConfig
+from prevalent.optimizer import OptimizerConfig
 
 
 @pytest.mark.parametrize(

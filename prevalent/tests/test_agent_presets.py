@@ -2,7 +2,8 @@
 
 import pytest
 
-from prevalent.agent_presets import R2R_PRESETS, RUNS, SPEAKER_PRESETS
+from prevalent.tasks.r2r import R2R_PRESETS, RUNS
+from prevalent.tasks.speaker import SPEAKER_PRESETS
 
 PRESETS = {**R2R_PRESETS, **{f"speaker of {name}": one for name, one in SPEAKER_PRESETS.items()}}
 FOLDERS = {config.run_dir for _, config in PRESETS.values()}

@@ -2,7 +2,8 @@
 
 import pytest
 
-from prevalent.assistance_config import AssistanceConfig, SearchConfig
+from prevalent.agents.hanna import SearchConfig
+from prevalent.models.hanna import AssistanceConfig
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from prevalent.assistance_config import AssistanceConfig
-from prevalent.assistance_options import HannaRun
+from prevalent.models.hanna import AssistanceConfig
+from prevalent.tasks.hanna import HannaRun
 
 
 def test_a_pre_trained_encoder_needs_the_encoder_that_can_hold_it():

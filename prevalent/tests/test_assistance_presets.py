@@ -1,6 +1,6 @@
 """Presets of HANNA are rows of its tables."""
 
-from prevalent.assistance_presets import HANNA_PRESETS
+from prevalent.tasks.hanna import HANNA_PRESETS
 
 
 def test_every_preset_has_a_title_and_a_folder_of_its_own():

@@ -4,8 +4,7 @@ import json
 
 import pytest
 
-from prevalent.baseline import main
-from prevalent.evaluate import EvaluateConfig, evaluate
+from prevalent.evaluate import EvaluateConfig, evaluate, main_baseline
 from tests.factories import make_scan, write_connectivity
 
 
@@ -37,7 +36,7 @@ def world(tmp_path):
 def test_every_agent_walks_every_task(world, task, agent, capsys):
     output = world / "out" / "results.json"
     options = ["--data-dir", str(world), "--split", "val", "--task", task]
-    main([*options, "--agent", agent, "--output", str(output)])
+    main_baseline([*options, "--agent", agent, "--output", str(output)])
     assert f"{agent}, {task} val: 1 walks a seed" in capsys.readouterr().out
     scores = evaluate(EvaluateConfig(results=output, split="val", task=task, data_dir=world))
     if agent == "shortest":
@@ -49,7 +48,7 @@ def test_every_agent_walks_every_task(world, task, agent, capsys):
 def test_a_test_split_of_dialogs_is_walked_without_scores(toy_world, tmp_path, capsys):
     output = tmp_path / "random.json"
     options = ["--data-dir", str(toy_world), "--task", "ndh", "--split", "test"]
-    main([*options, "--agent", "random", "--output", str(output)])
+    main_baseline([*options, "--agent", "random", "--output", str(output)])
     assert "walks a seed" in capsys.readouterr().out
     with pytest.raises(ValueError, match="has no goals to score against"):
         evaluate(EvaluateConfig(results=output, split="test", task="ndh", data_dir=toy_world))
@@ -57,7 +56,7 @@ def test_a_test_split_of_dialogs_is_walked_without_scores(toy_world, tmp_path, c
 
 def test_real_shortest_paths_reach_every_goal(data_dir, tmp_path):
     output = tmp_path / "shortest.json"
-    main(["--data-dir", str(data_dir), "--split", "val_seen", "--agent", "shortest",
+    main_baseline(["--data-dir", str(data_dir), "--split", "val_seen", "--agent", "shortest",
           "--output", str(output)])  # fmt: skip
     scores = evaluate(EvaluateConfig(results=output, split="val_seen", data_dir=data_dir))
     assert scores["success_rate"] == scores["spl"] == 1

@@ -15,19 +15,19 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from prevalent.agent_config import FollowerConfig, OptimizerConfig, RolloutConfig
-from prevalent.agent_options import R2RRun
-from prevalent.config import ModelConfig, PretrainConfig
-from prevalent.data.snapshots import load_agent
-from prevalent.data.tokenizers import build_wordpiece_vocabulary
+from prevalent.agents.follower import FollowerConfig
+from prevalent.agents.rollout import RolloutConfig
+from prevalent.config import ModelConfig
+from prevalent.data.tokenizers import build_wordpiece_vocabulary, read_vocabulary, write_vocabulary
 from prevalent.data.toy import ToyConfig, write_toy
-from prevalent.data.vocabulary import read_vocabulary, write_vocabulary
-from prevalent.data.weights import load_model
-from prevalent.pretrain import pretrain
+from prevalent.optimizer import OptimizerConfig
+from prevalent.released.checkpoints import load_model
+from prevalent.released.snapshots import load_agent
 from prevalent.runtime.archive import extract
 from prevalent.runtime.logs import read_metrics
 from prevalent.runtime.rundir import read_config
-from prevalent.train_r2r import train_r2r
+from prevalent.tasks.pretraining import PretrainConfig, pretrain
+from prevalent.tasks.r2r import R2RRun, train_r2r
 
 ARCHIVES = Path(__file__).parent / "compat"
 KINDS = {  # name -> what trains it, its options, its weights

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from prevalent.config import PRETRAIN_PRESETS, ModelConfig, PretrainConfig, default_data_dir
+from prevalent.config import ModelConfig, default_data_dir
+from prevalent.tasks.pretraining import PRETRAIN_PRESETS, PretrainConfig
 
 
 def test_every_preset_has_a_title_and_a_run_dir_of_its_own():

@@ -3,8 +3,8 @@ import torch
 
 from prevalent.config import TINY_MODEL
 from prevalent.convert import main
-from prevalent.data.weights import load_model, save_authors_folder, save_model
 from prevalent.models.prevalent import PrevalentForPretraining
+from prevalent.released.checkpoints import load_model, save_authors_folder, save_model
 
 
 def assert_same(ours, theirs):

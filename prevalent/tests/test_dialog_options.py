@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from prevalent.dialog_options import DialogConfig, DialogWalk, NDHRun
+from prevalent.agents.ndh import DialogConfig, DialogWalk
+from prevalent.tasks.ndh import NDHRun
 
 SEQ2SEQ = DialogConfig(encoder="lstm", actions="low-level")
 

@@ -1,6 +1,6 @@
 """The presets of NDH hold the published settings."""
 
-from prevalent.dialog_presets import NDH_PRESETS
+from prevalent.tasks.ndh import NDH_PRESETS
 
 
 def test_every_row_of_the_table_has_a_preset():

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from prevalent.__main__ import main
-from prevalent.explorer import MAX_CHARACTERS, Explorer, check_text, find_runs, find_splits
+from prevalent.page.explorer import MAX_CHARACTERS, Explorer, check_text, find_runs, find_splits
 from tests.toy_runs import make_demo_folder
 
 SPLIT = "val_unseen"

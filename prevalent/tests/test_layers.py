@@ -1,4 +1,4 @@
-"""Imports point down only, no command imports another, and every module has its tests."""
+"""Imports point down only, no command imports another, and no file is too long to be read."""
 
 import ast
 from pathlib import Path
@@ -6,26 +6,23 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "prevalent"
-TESTS = Path(__file__).parent
 LAYERS = [
     ("runtime",),
-    ("simulator", "config", "agent_config", "assistance_config"),
-    ("metrics", "objectives"),
+    ("simulator", "config"),
+    ("metrics", "objectives", "optimizer"),
     ("models",),
-    ("data", "optimizer"),
-    ("environments", "agent_options", "dialog_options", "assistance_options"),
-    ("agents", "agent_presets", "dialog_presets", "assistance_presets", "curves", "maps"),
-    ("explorer", "scenes", "page"),
+    ("data", "released"),
+    ("environments",),
+    ("agents",),
+    ("loop", "curves"),
+    ("tasks",),
+    ("runs", "old_runs"),
+    ("page",),
     (),  # the commands: every other module of the package
     ("__main__",),
 ]
 COMMANDS = LAYERS.index(())
 SHARED = {"demo"}  # runs the other commands
-TESTED_THROUGH = {  # parts of a module that has tests of its own
-    "agents.dialog_rollout": "agents.dialog",
-    "agents.assistance_rollout": "agents.assistance",
-    "runtime.random_state": "runtime.checkpoint",
-}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -61,14 +58,8 @@ def test_the_simulator_needs_no_torch():
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_files_are_of_a_size_that_can_be_read(path):
-    assert len(path.read_text().splitlines()) <= 400
+    assert len(path.read_text().splitlines()) <= 800
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_every_module_has_a_test(path):
-    parts = path.relative_to(PACKAGE).with_suffix("").parts
-    if path.stem.startswith("__") or ".".join(parts) in TESTED_THROUGH:
-        return
-    own = TESTS.joinpath(*parts[:-1], f"test_{path.stem}.py").is_file()
-    name = ".".join(("prevalent", *parts))
-    assert own or any(f"{name} import" in test.read_text() for test in TESTS.rglob("test_*.py"))
+def test_few_files_stand_at_the_root_of_the_package():
+    assert len(list(PACKAGE.glob("*.py"))) <= 14

@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from prevalent.maps import draw_map, save_map
+from prevalent.page.scenes import draw_map, save_map
 from prevalent.simulator import SimulatorError
 from tests.factories import make_graphs
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from prevalent.data.weights import load_model
-from prevalent.optimizer import AuthorsAdamW, check_weights, linear_schedule, parameter_groups
+from prevalent.optimizer import AuthorsAdamW, linear_schedule, parameter_groups
+from prevalent.released.checkpoints import load_model
+from prevalent.runtime.precision import check_weights
 
 RELATIVE = 1e-4
 
@@ -129,5 +130,5 @@ def test_weights_that_are_not_finite_are_named(value):
     check_weights(3, parts)
     with torch.no_grad():
         parts["decoder"].bias[1] = value
-    with pytest.raises(FloatingPointError, match="weight of the decoder is not finite at step 3"):
+    with pytest.raises(FloatingPointError, match="weight of decoder is not finite at step 3"):
         check_weights(3, parts)

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from prevalent.explorer import Explorer
-from prevalent.page import NOBODY, build_page, import_gradio, launch, show, walk_both
+from prevalent.page.app import NOBODY, build_page, import_gradio, launch, show, walk_both
+from prevalent.page.explorer import Explorer
 from tests.toy_runs import make_demo_folder
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""

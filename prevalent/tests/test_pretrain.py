@@ -8,12 +8,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from prevalent.config import PRETRAIN_PRESETS, TINY_MODEL, PretrainConfig
-from prevalent.data.weights import load_model
-from prevalent.pretrain import main, pretrain
+from prevalent.config import TINY_MODEL
+from prevalent.released.checkpoints import load_model
 from prevalent.runtime.command import Stopped
 from prevalent.runtime.logs import read_metrics
 from prevalent.runtime.signals import StopSignal
+from prevalent.tasks.pretraining import PRETRAIN_PRESETS, PretrainConfig, main, pretrain
 
 SMOKE = PRETRAIN_PRESETS["smoke"][1]
 
@@ -139,9 +139,9 @@ def test_variants_take_a_step(world, tmp_path, changes):
 
 
 def test_triplet_files_train_as_the_split_they_were_collected_from(world, tmp_path):
-    from prevalent.data.corpus import build_corpus
     from prevalent.data.triplets import write_triplets
     from prevalent.runtime.distributed import World
+    from prevalent.tasks.pretraining import build_corpus
 
     config = in_world(world, tmp_path / "a", max_steps=2, held_out=("r2r:val_seen",))
     corpus = build_corpus(config, tmp_path, World(0, 1, torch.device("cpu")))

@@ -8,10 +8,9 @@ import pytest
 
 pytest.importorskip("matplotlib")
 
-from prevalent.agents.traces import trace, trace_simple
-from prevalent.explorer import Walked
 from prevalent.metrics.navigation import score_path
-from prevalent.scenes import (
+from prevalent.page.explorer import Walked, trace, trace_simple
+from prevalent.page.scenes import (
     letter,
     render_map,
     score_headers,

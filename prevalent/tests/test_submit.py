@@ -5,7 +5,7 @@ import json
 import pytest
 
 from prevalent.data.results import read_results
-from prevalent.submit import SubmitConfig, submit
+from prevalent.evaluate import SubmitConfig, submit
 from tests.factories import make_scan, write_connectivity
 
 

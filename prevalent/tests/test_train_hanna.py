@@ -11,17 +11,16 @@ from pathlib import Path
 import pytest
 
 from prevalent.__main__ import main
-from prevalent.agent_config import OptimizerConfig
-from prevalent.assistance_config import AssistanceConfig
-from prevalent.assistance_presets import HANNA_PRESETS
 from prevalent.config import TINY_MODEL
 from prevalent.data.results import read_results
-from prevalent.data.snapshots import load_agent
-from prevalent.data.weights import save_model
+from prevalent.models.hanna import AssistanceConfig
 from prevalent.models.prevalent import PrevalentForPretraining
+from prevalent.optimizer import OptimizerConfig
+from prevalent.released.checkpoints import save_model
+from prevalent.released.snapshots import load_agent
 from prevalent.runtime.checkpoint import Progress
 from prevalent.runtime.logs import read_metrics
-from prevalent.train_hanna import helper_of, train_hanna, update_best
+from prevalent.tasks.hanna import HANNA_PRESETS, helper_of, train_hanna, update_best
 from tests.toy_runs import assert_same_modules, run_in_halves, search_run
 
 SMOKE = HANNA_PRESETS["hanna-smoke"][1]

@@ -11,18 +11,16 @@ import pytest
 import torch
 
 from prevalent.__main__ import main
-from prevalent.agent_config import OptimizerConfig
-from prevalent.agents.dialog_build import WORDS
+from prevalent.agents.ndh import DialogConfig
 from prevalent.config import TINY_MODEL
 from prevalent.data.results import read_results
-from prevalent.data.snapshots import load_agent
-from prevalent.data.weights import save_model
-from prevalent.dialog_options import DialogConfig, NDHRun
-from prevalent.dialog_presets import NDH_PRESETS
 from prevalent.models.prevalent import PrevalentForPretraining
+from prevalent.optimizer import OptimizerConfig
+from prevalent.released.checkpoints import save_model
+from prevalent.released.snapshots import load_agent
 from prevalent.runtime.checkpoint import Progress
 from prevalent.runtime.logs import read_metrics
-from prevalent.train_ndh import feedback_of, train_ndh, update_best
+from prevalent.tasks.ndh import NDH_PRESETS, WORDS, NDHRun, feedback_of, train_ndh, update_best
 from tests.toy_runs import assert_same_modules, dialog_run, run_in_halves
 
 SEQ2SEQ = DialogConfig(

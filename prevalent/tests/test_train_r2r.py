@@ -9,20 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from prevalent import train_r2r as r2r_module, train_speaker as speaker_module
 from prevalent.__main__ import main
-from prevalent.agent_config import FollowerConfig, OptimizerConfig
-from prevalent.agent_options import R2RRun
-from prevalent.agent_presets import R2R_PRESETS
+from prevalent.agents.follower import FollowerConfig
 from prevalent.config import TINY_MODEL
-from prevalent.data.snapshots import load_agent, write_snapshot
-from prevalent.data.weights import save_model
 from prevalent.models.prevalent import PrevalentForPretraining
+from prevalent.optimizer import OptimizerConfig
+from prevalent.released.checkpoints import save_model
+from prevalent.released.snapshots import load_agent, write_snapshot
 from prevalent.runtime.checkpoint import Progress
 from prevalent.runtime.logs import read_metrics
 from prevalent.runtime.option_help import READABLE
-from prevalent.train_r2r import train_r2r, update_best
-from prevalent.train_speaker import train_speaker
+from prevalent.tasks import r2r as r2r_module, speaker as speaker_module
+from prevalent.tasks.r2r import R2R_PRESETS, R2RRun, train_r2r, update_best
+from prevalent.tasks.speaker import train_speaker
 from tests.toy_runs import assert_same_modules, follower_run, run_in_halves, speaker_run
 
 LSTM = FollowerConfig(hidden_size=8, word_size=6, action_size=4, angle_size=4)

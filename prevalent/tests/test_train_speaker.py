@@ -5,11 +5,9 @@ from dataclasses import fields, replace
 import pytest
 
 from prevalent.__main__ import main
-from prevalent.agent_options import SpeakerRun
-from prevalent.agent_presets import SPEAKER_PRESETS
-from prevalent.agents.build import find_agent
+from prevalent.released.snapshots import find_agent
 from prevalent.runtime.logs import read_metrics
-from prevalent.train_speaker import train_speaker
+from prevalent.tasks.speaker import SPEAKER_PRESETS, SpeakerRun, train_speaker
 from tests.toy_runs import assert_same_modules, run_in_halves, speaker_run
 
 

@@ -2,8 +2,8 @@
 
 import pytest
 
-from prevalent.agents.traces import trace
-from prevalent.trajectories import TrajectoriesConfig, describe_trace, save_trace
+from prevalent.page.explorer import trace
+from prevalent.page.trajectories import TrajectoriesConfig, describe_trace, save_trace
 from tests.small_agents import TOKENIZER, make_batch, make_follower
 
 

@@ -7,24 +7,22 @@ from typing import Any, TypeVar
 import pytest
 import torch
 
-from prevalent.agent_options import AgentRun, R2RRun, SpeakerRun
-from prevalent.agent_presets import R2R_PRESETS, SPEAKER_PRESETS
-from prevalent.agents.build import (
-    build_follower,
-    find_vocabulary,
-    open_tokenizer,
-    open_world,
-    save_follower,
-    settle,
-)
-from prevalent.assistance_options import HannaRun
-from prevalent.assistance_presets import HANNA_PRESETS
-from prevalent.dialog_options import NDHRun
-from prevalent.dialog_presets import NDH_PRESETS
 from prevalent.runtime.command import Stopped
 from prevalent.runtime.distributed import World
 from prevalent.runtime.rundir import open_run
 from prevalent.runtime.signals import StopSignal
+from prevalent.tasks.hanna import HANNA_PRESETS, HannaRun
+from prevalent.tasks.navigation import AgentRun, open_world, settle
+from prevalent.tasks.ndh import NDH_PRESETS, NDHRun
+from prevalent.tasks.r2r import (
+    R2R_PRESETS,
+    R2RRun,
+    build_follower,
+    find_vocabulary,
+    open_tokenizer,
+    save_follower,
+)
+from prevalent.tasks.speaker import SPEAKER_PRESETS, SpeakerRun
 
 Run = TypeVar("Run", bound=AgentRun)
 PIECES = {"wordpieces": Path("wordpiece.txt")}

@@ -1,34 +1,99 @@
-"""The agent that follows instructions: its networks, how it learns and how it acts."""
+"""Part of agent_config."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..agent_config import FollowerConfig, OptimizerConfig, RolloutConfig, WalkReward
+from ..config import check_angle_size, check_dropouts
 from ..data.features import DeviceFeatures
 from ..environments.navigation import NavigationEnvironment
-from ..models.decoder import AttentionDecoder, Critic
+from ..models.decoders import AttentionDecoder, Critic
 from ..models.encoders import BertEncoder, DicEncoder, Encoder, WordEncoder
 from ..models.prevalent import PrevalentModel
 from ..objectives import (
     ActorCriticLoss,
     Experience,
+    WalkReward,
     actor_critic_loss,
     self_critical_loss,
     walk_rewards,
 )
+from ..optimizer import OptimizerConfig, Updater
 from ..runtime.distributed import reduce_mean
 from ..runtime.precision import Precision
-from .rollout import Batch, Feedback, Rollout, rollout
-from .updates import Updater
-from .walker import Policy
+from .rollout import Batch, Feedback, Policy, Rollout, RolloutConfig, rollout
+
+EncoderKind = Literal["lstm", "dic", "bert", "bert-projected"]
+
+
+Merge = Literal["mean", "max", "sum", "cat"]
+
+
+@dataclass(frozen=True)
+class FollowerConfig:
+    """The agent that follows instructions (EnvDrop's, or PREVALENT's with ``encoder=dic``)."""
+
+    encoder: EncoderKind = "lstm"
+    """``lstm``: words, once an episode; ``dic``: the pre-trained encoder, at every step (the
+    paper's agent); ``bert``, ``bert-projected``: the same below a decoder-sized LSTM."""
+    hidden_size: int = 512
+    """H, width of the decoder and of the critic (1024 in the published PREVALENT agent)."""
+    word_size: int = 256
+    """Width of word embeddings (``lstm``) or of the projection (``bert-projected``)."""
+    action_size: int = 64
+    """Width of the embedded heading and elevation of the agent."""
+    encoder_size: int = 1024
+    """``dic``: width of its LSTM in one direction."""
+    bidirectional: bool = True
+    """Read the text in both directions."""
+    reverse_input: bool = True
+    """``dic``: reverse the words before the LSTM."""
+    top_lstm: bool = True
+    """``dic``: an LSTM above the transformer."""
+    summary: Literal["tanh", "max"] = "tanh"
+    """First decoder state: from the last states (tanh) or the maximum over words."""
+    zero_start: bool = False
+    """Start the decoder at zeros instead."""
+    dropout: float = 0.5
+    """Dropout of decoder, critic and LSTM encoders."""
+    encoder_dropout: float = 0.4
+    """``dic``: dropout of the text context."""
+    feature_dropout: float = 0.3
+    """Dropout of image features, an element at a time; in back-translation, of whole columns."""
+    angle_size: int = 128
+    """A, width of angle features."""
+    include_vision: bool = True
+    """False: transformer encoders read the text alone, once an episode."""
+    encoder_sees_noise: bool = True
+    """The encoder sees the dropped features of back-translation too."""
+    num_texts: int = 1
+    """M, instructions of a path that are read side by side; a path with fewer repeats them."""
+    merge_texts: Merge = "mean"
+    """How a step merges what it recalls of M instructions."""
+    update_language: bool = False
+    """Train the text layers of the transformer."""
+    update_cross: bool = False
+    """Train its image fusion; False is the feature-based agent."""
+
+    def __post_init__(self) -> None:
+        for name in ("hidden_size", "word_size", "action_size", "encoder_size", "num_texts"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise ValueError(f"--model.{option} must be at least 1, got {getattr(self, name)}")
+        if self.bidirectional and self.encoder != "dic" and self.hidden_size % 2:
+            raise ValueError(
+                f"--model.hidden-size {self.hidden_size} must be even for an encoder that reads "
+                "in both directions"
+            )
+        check_dropouts(self.dropout, self.encoder_dropout, self.feature_dropout)
+        check_angle_size(self.angle_size)
 
 
 class Follower:

@@ -1,30 +1,55 @@
-"""Walk a batch of episodes with a follower and record what the losses need.
-
-One function serves imitation, sampling and evaluation. Nothing inside a step loops over the batch.
-Agents and features stay on the device; the only transfer back is that of the chosen actions (none
-under a teacher, whose actions the host knows), with which the host moves the agents and tests
-whether all have stopped.
-"""
+"""Part of agent_config."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from ..agent_config import RolloutConfig
-from ..data.features import DeviceFeatures
-from ..environments.navigation import NavigationEnvironment, Observation
-from ..environments.walk import Task
-from ..models.decoder import DecoderStep
-from ..models.encoders import Words
-from ..objectives import IGNORE, imitation_loss, shaped_rewards
-from .walker import Policy, Walker
+from ..data.features import DeviceFeatures, expand_angles
+from ..data.instructions import BatchOrder, Instruction
+from ..data.results import Reference
+from ..data.tokenizers import WordPieceTokenizer, WordTokenizer
+from ..environments.navigation import NavigationEnvironment, Observation, Task
+from ..models.decoders import AttentionDecoder, DecoderState, DecoderStep, Sight
+from ..models.encoders import Encoder, Encoding, Words
+from ..objectives import IGNORE, Normalize, imitation_loss, shaped_rewards
+from ..runtime.distributed import World
+
+
+@dataclass(frozen=True)
+class RolloutConfig:
+    """How an episode is walked and scored."""
+
+    max_actions: int = 35
+    """Most moves of an episode."""
+    move_after_stop: bool = False
+    """True: an agent that has stopped walks on where it draws a move, as in PREVALENT's code."""
+    reuse_text: bool = False
+    """Train mode: run the text layers once an episode (one dropout mask for all its steps). In eval
+    mode they always run once, which changes no number."""
+    forbid_revisits: bool = False
+    """Do not go back to a viewpoint of the episode (the authors' submission mode)."""
+    gamma: float = 0.9
+    """Discount of rewards."""
+    normalize: Normalize = "total"
+    """The reinforcement loss is divided by all actions taken, by the batch or by nothing."""
+    entropy_weight: float = 0.01
+    """Weight of the entropy bonus."""
+
+    def __post_init__(self) -> None:
+        if self.max_actions < 1:
+            raise ValueError(f"--rollout.max-actions must be at least 1, got {self.max_actions}")
+        if not 0 <= self.gamma <= 1:
+            raise ValueError(f"--rollout.gamma must be in [0, 1], got {self.gamma}")
+
 
 Feedback = Literal["teacher", "argmax", "sample"]
 
@@ -262,3 +287,305 @@ def entropy(log_probs: Tensor) -> Tensor:
     """Entropies (B,) in nats of log-probabilities (B, K); impossible actions add nothing."""
     finite = log_probs.masked_fill(log_probs == -torch.inf, 0.0)
     return -(log_probs.exp() * finite).sum(dim=1)
+
+
+READ_TOGETHER = 128  # most texts, of several steps, that are encoded at once
+
+Rows = NDArray[np.int64]
+
+
+class Policy(NamedTuple):
+    """The two networks that act."""
+
+    encoder: Encoder
+    decoder: AttentionDecoder
+
+
+def see(features: DeviceFeatures, observation: Observation, noise: Tensor | None = None) -> Sight:
+    """Gather what B agents see; ``noise`` (D,) multiplies every image feature."""
+    device, size = features.device, features.angle_size
+    batch, slots = observation.candidate_view.shape
+    whole = np.empty((batch, 3 + slots), dtype=np.int64)  # one transfer for all indices
+    whole[:, 0], whole[:, 1], whole[:, 2] = observation.row, observation.view, observation.count
+    whole[:, 3:] = observation.candidate_view
+    index = torch.from_numpy(whole).to(device, non_blocking=True)
+    real = np.concatenate([observation.candidate_angle, observation.pose[:, None]], axis=1)
+    angles = torch.from_numpy(real).to(device, features.dtype, non_blocking=True)
+    images = features.images(index[:, 0])
+    if noise is not None:
+        images = images * noise
+    return Sight(
+        pose=expand_angles(angles[:, -1], size, features.layout),
+        images=images,
+        angles=features.angles.index_select(0, index[:, 1]),
+        candidates=features.candidates(index[:, 0], index[:, 3:], angles[:, :-1], images),
+        mask=torch.arange(slots, device=device) <= index[:, 2, None],
+    )
+
+
+class Walker:
+    """Runs the networks for those agents of a batch that still walk.
+
+    Args:
+        policy: encoder and decoder, in train or eval mode.
+        features: of the panoramas.
+        words: texts of all agents.
+        noise: (D,) or (B, D) environment dropout.
+        encoder_sees_noise: whether the encoder's panorama has it too.
+        config: switches of the roll-out.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        features: DeviceFeatures,
+        words: Words,
+        noise: Tensor | None,
+        encoder_sees_noise: bool,
+        config: RolloutConfig,
+    ) -> None:
+        self.encoder, self.decoder = policy
+        self.features, self.words, self.noise = features, words, noise
+        self.encoder_sees_noise, self.max_actions = encoder_sees_noise, config.max_actions
+        reuse = config.reuse_text or not self.encoder.training
+        self.reuse_text = reuse and self.encoder.sees_images
+        self.rows: Rows | None = None  # agents that still walk; None before the start
+        self.text: Tensor | None = None  # of all agents
+        self.encoding: Encoding | None = None  # of the agents that still walk
+        self.read = words  # what it was made of
+        self.state: DecoderState | None = None
+        self.ahead: list[tuple[Encoding, Words]] = []
+
+    def step(self, seen: Observation, rows: Rows, t: int) -> DecoderStep:
+        """Step ``t`` of the agents ``rows``, who see ``seen``; advances their state."""
+        self._stay(rows, keep_text=not self.encoder.sees_images)
+        sight = see(self.features, seen, self._noise(rows))
+        if self.ahead:
+            self.encoding, self.read = self.ahead[t]
+        elif self.encoding is None or self.encoder.sees_images:
+            self.encoding, self.read = self._encode(self._panorama(sight, seen), rows)
+        if self.state is None:
+            self.state = DecoderState(self.encoding.hidden, self.encoding.cell)
+        step = self._decode(sight)
+        self.state = step.state
+        return step
+
+    @torch.no_grad()
+    def peek(self, seen: Observation, rows: Rows) -> Tensor:
+        """(b, H) hidden state of a further step, on the last text context (as the authors do)."""
+        self._stay(rows, keep_text=True)
+        if len(rows):
+            return self._decode(see(self.features, seen, self._noise(rows))).hidden
+        assert self.state is not None
+        return self.state.attended
+
+    def read_ahead(self, environment: NavigationEnvironment, seen: Observation) -> None:
+        """Encode the steps of agents on the shortest path that start at ``seen``, several at once.
+
+        Their panoramas are known beforehand, and what is read at a step depends on nothing else.
+        """
+        ended = np.zeros(len(seen.node), dtype=bool)
+        together: list[tuple[Rows, Observation]] = []
+        for _ in range(self.max_actions):
+            rows = np.flatnonzero(~ended)
+            if together and sum(len(r) for r, _ in together) + len(rows) > READ_TOGETHER:
+                self._read_steps(together)
+                together = []
+            together.append((rows, seen.pick(rows)))
+            ended = ended | (seen.teacher == seen.count)
+            if ended.all():
+                break
+            seen = environment.step(np.where(ended, -1, seen.teacher))
+        self._read_steps(together)
+
+    def _read_steps(self, steps: list[tuple[Rows, Observation]]) -> None:
+        """Append what is read at ``steps`` to ``ahead``."""
+        rows = np.concatenate([r for r, _ in steps])
+        panorama = self.features.panorama(
+            np.concatenate([seen.row for _, seen in steps]),
+            np.concatenate([seen.view for _, seen in steps]),
+        )
+        noise = self._noise(rows)
+        if noise is not None and self.encoder_sees_noise:
+            panorama[..., : self.features.image_width] *= noise
+        encoding, words = self._encode(panorama, rows)
+        sizes = [len(r) for r, _ in steps]
+        texts = [size * self.encoder.num_texts for size in sizes]
+        parts = (encoding.context.split(texts), *(part.split(sizes) for part in encoding[1:]))
+        read = zip(*(part.split(texts) for part in words), strict=True)
+        for own, its_words in zip(zip(*parts, strict=True), read, strict=True):
+            self.ahead.append((Encoding(*own), Words(*its_words)))
+
+    def _panorama(self, sight: Sight, seen: Observation) -> Tensor | None:
+        if not self.encoder.sees_images:
+            return None
+        if self.noise is not None and not self.encoder_sees_noise:
+            return self.features.panorama(seen.row, seen.view)
+        return sight.panorama
+
+    def _encode(self, panorama: Tensor | None, rows: Rows) -> tuple[Encoding, Words]:
+        """Read the texts of the agents ``rows``, each as often as it occurs there."""
+        if self.reuse_text and self.text is None:
+            self.text = self.encoder.encode_text(self.words)
+        words, text = self.words, self.text
+        everyone = len(words.ids) // self.encoder.num_texts
+        if not np.array_equal(rows, np.arange(everyone)):
+            index = self._texts(rows)
+            words = words.pick(index).cut()
+            text = None if text is None else text[index, : words.ids.shape[1]]
+        return self.encoder.read(words, panorama, text), words
+
+    def _stay(self, rows: Rows, *, keep_text: bool) -> None:
+        """Go on with the agents ``rows`` only."""
+        before, self.rows = self.rows, rows
+        if before is None or len(rows) == len(before):
+            return
+        kept = np.searchsorted(before, rows)
+        index = torch.from_numpy(kept).to(self.features.device, non_blocking=True)
+        if self.state is not None:
+            self.state = DecoderState(*(part.index_select(0, index) for part in self.state))
+        if keep_text and self.encoding is not None:
+            texts = self._texts(kept)
+            context = self.encoding.context.index_select(0, texts)
+            self.encoding = self.encoding._replace(context=context)
+            self.read = self.read.pick(texts)
+
+    def _texts(self, rows: Rows) -> Tensor:
+        """Places of the texts of the agents ``rows``."""
+        several = self.encoder.num_texts
+        places = (rows[:, None] * several + np.arange(several)).ravel()
+        return torch.from_numpy(places).to(self.features.device, non_blocking=True)
+
+    def _noise(self, rows: Rows) -> Tensor | None:
+        if self.noise is None or self.noise.dim() == 1:
+            return self.noise
+        return self.noise[torch.from_numpy(rows).to(self.noise.device)].unsqueeze(1)
+
+    def _decode(self, sight: Sight) -> DecoderStep:
+        assert self.encoding is not None
+        assert self.state is not None
+        return self.decoder(
+            sight,
+            self.state,
+            self.encoding.context,
+            self.read.padding,
+            dropped=self.noise is not None,
+        )
+
+
+logger = logging.getLogger(__name__)
+Tokenizer = WordTokenizer | WordPieceTokenizer
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """Instructions of a split; ``tokens`` is (N, L), 0-padded, or (N, M, L) with M texts each."""
+
+    instructions: Sequence[Instruction]
+    tokens: NDArray[np.int64]
+
+    @classmethod
+    def encode(
+        cls,
+        instructions: Sequence[Instruction],
+        tokenizer: Tokenizer,
+        origin: str = "the split",
+        *,
+        num_texts: int = 1,
+        alone: bool = False,
+    ) -> Episodes:
+        """Encode all texts; those without a word are left out, as the authors do, and counted.
+
+        Args:
+            instructions: of the split.
+            tokenizer: of the agent.
+            origin: for the message.
+            num_texts: M; above 1 an episode has the first M instructions of its path, in their
+                order, again from the first where there are fewer.
+            alone: with M texts, M times the episode's own.
+
+        Raises ``ValueError`` naming ``origin`` where nothing remains.
+        """
+        encoded = [(one, tokenizer.encode(one.text)) for one in instructions]
+        kept = [(one, tokens) for one, tokens in encoded if tokens is not None]
+        if not kept:
+            raise ValueError(f"{origin} has no instruction with a word in it")
+        if len(kept) < len(encoded):
+            left = len(encoded) - len(kept)
+            logger.warning("%s: %d of %d texts have no word; left out", origin, left, len(encoded))
+        rows = np.stack([tokens for _, tokens in kept])
+        if num_texts > 1:
+            own = [[i] for i in range(len(kept))] if alone else _same_path([one for one, _ in kept])
+            rows = rows[[[row[j % len(row)] for j in range(num_texts)] for row in own]]
+        return cls([one for one, _ in kept], rows)
+
+    def __len__(self) -> int:
+        return len(self.instructions)
+
+    def batch(self, index: Sequence[int]) -> Batch:
+        """The episodes of ``index``."""
+        return Batch([self.instructions[i] for i in index], self.tokens[list(index)])
+
+    def part(self, rank: int, size: int) -> Episodes:
+        """Every ``size``-th episode, for one process of ``size``."""
+        return Episodes(self.instructions[rank::size], self.tokens[rank::size])
+
+    def first(self, count: int) -> Episodes:
+        """The first ``count`` episodes."""
+        return Episodes(self.instructions[:count], self.tokens[:count])
+
+    def batches(self, batch_size: int) -> Iterator[Batch]:
+        """All episodes once, texts of like length together."""
+        words = (self.tokens != 0).reshape(len(self), -1).sum(axis=1)
+        order = np.argsort(words, kind="stable").tolist()
+        for start in range(0, len(order), batch_size):
+            yield self.batch(order[start : start + batch_size])
+
+    def references(self) -> list[Reference]:
+        """What results are scored against."""
+        return [
+            Reference(one.id, one.scan, one.path[0], {"path": one.path})
+            for one in self.instructions
+        ]
+
+
+def _same_path(instructions: Sequence[Instruction]) -> list[list[int]]:
+    """For each instruction the places of all of its path, in their order by name."""
+    groups: dict[tuple, list[int]] = {}
+    for i, one in enumerate(instructions):
+        groups.setdefault((one.path_id, one.scan, one.path), []).append(i)
+    for group in groups.values():
+        group.sort(key=lambda i: instructions[i].id)
+    return [groups[one.path_id, one.scan, one.path] for one in instructions]
+
+
+class EpisodeBatches:
+    """Endless batches in the authors' order; N processes share out batches of N times the size.
+
+    Args:
+        episodes: to draw from.
+        batch_size: episodes of one process.
+        world: this process among its peers.
+    """
+
+    def __init__(self, episodes: Episodes, batch_size: int, world: World) -> None:
+        self.episodes, self.world = episodes, world
+        self.order = BatchOrder(len(episodes), batch_size * world.size)
+
+    def __iter__(self) -> EpisodeBatches:
+        return self
+
+    def __next__(self) -> Batch:
+        return self.episodes.batch(next(self.order)[self.world.rank :: self.world.size])
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.order.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        if len(state["order"]) != len(self.episodes):
+            raise ValueError(
+                f"the checkpoint goes through {len(state['order'])} episodes, the data now has "
+                f"{len(self.episodes)}; give the same --train, --aug and --words, or a new "
+                "--run-dir"
+            )
+        self.order.load_state_dict(state)

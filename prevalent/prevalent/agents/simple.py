@@ -9,8 +9,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from ..environments.low_level import FORWARD, RIGHT, LowLevelEnvironment
+from ..environments.navigation import Episode, Pose, Task
 from ..environments.panorama import PanoramicEnvironment
-from ..environments.walk import Episode, Pose, Task
 from ..simulator.geometry import NUM_HEADINGS, IntArray
 from ..simulator.graph import Graphs
 

@@ -1,8 +1,9 @@
-"""The agent that describes paths, and back-translation with it (Tan et al., NAACL 2019)."""
+"""Part of agent_config."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,18 +12,42 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..agent_config import OptimizerConfig, SpeakerConfig
+from ..config import check_angle_size, check_dropouts
 from ..data.features import DeviceFeatures
-from ..data.tokenizers import WordPieceTokenizer
-from ..data.vocabulary import EOS, PAD, UNK, WordTokenizer
-from ..environments.navigation import NavigationEnvironment
-from ..environments.walk import Task
-from ..models.speaker import PathFeatures, SpeakerDecoder, SpeakerEncoder
+from ..data.tokenizers import EOS, PAD, UNK, WordPieceTokenizer, WordTokenizer
+from ..environments.navigation import NavigationEnvironment, Task
+from ..models.decoders import PathFeatures, SpeakerDecoder, SpeakerEncoder
+from ..optimizer import OptimizerConfig, Updater
 from ..runtime.distributed import reduce_mean
 from ..runtime.precision import Precision
-from .rollout import Batch
-from .updates import Updater
-from .walker import see
+from .rollout import Batch, see
+
+
+@dataclass(frozen=True)
+class SpeakerConfig:
+    """The agent that describes paths (Fried et al., NeurIPS 2018)."""
+
+    hidden_size: int = 512
+    """Width of its LSTMs, both directions together."""
+    word_size: int = 256
+    """Width of word embeddings."""
+    dropout: float = 0.6
+    """Dropout of states and words."""
+    feature_dropout: float = 0.3
+    """Dropout of image features, an element at a time."""
+    angle_size: int = 128
+    """A, width of angle features."""
+    max_decode: int = 120
+    """Longest instruction that is generated, in words."""
+
+    def __post_init__(self) -> None:
+        if self.hidden_size < 2 or self.hidden_size % 2:
+            raise ValueError(f"--speaker.hidden-size must be even, got {self.hidden_size}")
+        if self.max_decode < 1:
+            raise ValueError(f"--speaker.max-decode must be at least 1, got {self.max_decode}")
+        check_dropouts(self.dropout, self.feature_dropout)
+        check_angle_size(self.angle_size)
+
 
 STOP_TEST_EVERY = 8  # words between two tests whether all texts have ended
 

@@ -19,7 +19,7 @@ from ..runtime.distributed import choose_device
 from ..simulator.geometry import Camera
 from ..simulator.graph import Graphs
 from ..simulator.rendering import load_skybox, views_from_skybox
-from .feature_files import FeatureRow, write_npy
+from .features import FeatureRow, write_npy
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)

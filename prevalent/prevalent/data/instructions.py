@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .json_records import NAME, NUMBER, check_record, read_json_list
+from .records import NAME, NUMBER, check_record, read_json_list
 
 SHUFFLE_SEED = 10
 SAMPLE_SEED = 0

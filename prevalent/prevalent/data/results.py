@@ -1,4 +1,4 @@
-"""Result files of the three tasks: read, checked against the graphs, written for a leaderboard."""
+"""Part of agents.validation."""
 
 from __future__ import annotations
 
@@ -8,10 +8,23 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from ..metrics.navigation import (
+    PathType,
+    mean_assistance_scores,
+    mean_dialog_scores,
+    mean_request_scores,
+    mean_scores,
+    score_assistance,
+    score_dialog,
+    score_path,
+)
 from ..runtime.files import write_atomically
 from ..simulator.graph import Graphs, SimulatorError
 from .instructions import expand, read_paths
-from .json_records import NAME, check_record, read_json_list
+from .records import NAME, check_record, read_json_list
+
+Results = dict[str, dict[str, Any]]
+
 
 Task = Literal["r2r", "ndh", "hanna"]
 ID_FIELDS: dict[str, str] = {"r2r": "instr_id", "ndh": "inst_idx", "hanna": "instr_id"}
@@ -137,3 +150,45 @@ def write_submission(path: Path, results: Mapping[str, Mapping[str, Any]], task:
     records = [{field: record[field] for field in fields} for record in results.values()]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(records, sort_keys=True, indent=4) + "\n")
+
+
+def score_results(
+    results: Mapping[str, Mapping[str, Any]],
+    references: Sequence[Reference],
+    graphs: Graphs,
+    task: Task = "r2r",
+    *,
+    path_type: PathType = "trusted_path",
+) -> dict[str, float]:
+    """Mean scores of checked results under the task's metric names.
+
+    Raises ``ValueError`` where a dialog of NDH has no goals (test split).
+    """
+    views = {scan: graphs.by_name(scan) for scan in {reference.scan for reference in references}}
+    present = [reference for reference in references if reference.id in results]
+
+    def walk(reference: Reference) -> list[str]:
+        return [step[0] for step in results[reference.id][PATH_FIELDS[task]]]
+
+    if task == "r2r":
+        return mean_scores(
+            score_path(walk(one), one.item["path"], views[one.scan].distance) for one in present
+        )
+    if task == "ndh":
+        hidden = next((one.id for one in present if "end_panos" not in one.item), None)
+        if hidden is not None:
+            raise ValueError(
+                f"dialog {hidden} has no goals to score against (a test split); write the "
+                "leaderboard's file with `prevalent submit --task ndh`"
+            )
+        return mean_dialog_scores(
+            score_dialog(walk(one), one.item, views[one.scan].distance, path_type)
+            for one in present
+        )
+    scores = mean_assistance_scores(
+        score_assistance(
+            results[one.id], [path[-1] for path in one.item["paths"]], views[one.scan].distance
+        )
+        for one in present
+    )
+    return scores | mean_request_scores(results[one.id] for one in present)

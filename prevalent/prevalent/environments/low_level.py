@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from ..simulator.geometry import NUM_HEADINGS, VIEW_STEP, Camera, FloatArray, IntArray
 from ..simulator.graph import Graphs, SimulatorError
 from ..simulator.simulator import Navigable, Simulator
-from .walk import Pose, Task, Walk
+from .navigation import Pose, Task, Walk
 
 ACTIONS = ("left", "right", "up", "down", "forward", "end")
 LEFT, RIGHT, UP, DOWN, FORWARD, END = range(len(ACTIONS))

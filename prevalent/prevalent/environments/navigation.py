@@ -1,30 +1,230 @@
-"""Room-to-Room with panoramic actions, as in EnvDrop (Tan et al., NAACL 2019).
+"""A batch of agents that walk from viewpoint to viewpoint and log where they have been."""
 
-Observations are arrays over the batch; image features stay where they are and are addressed by
-row, so that they can be gathered on the device.
-"""
+from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..simulator.candidates import Candidates, candidates_of
 from ..simulator.geometry import (
     NUM_HEADINGS,
     VIEW_ELEVATIONS,
     VIEW_HEADINGS,
     VIEW_STEP,
+    AngleLayout,
     Camera,
     FloatArray,
     IntArray,
     angle_features,
+    angle_table,
+    nearest_view,
 )
-from ..simulator.graph import Graphs
-from .walk import Pose, Task, Walk
+from ..simulator.graph import Candidates, Graphs, SimulatorError, candidates_of
+from ..simulator.simulator import Simulator
+
+Pose = tuple[str, float, float]
+"""Viewpoint, heading and elevation in radians: one entry of a submission file."""
+
+
+class Task(Protocol):
+    """What an environment needs to know of an item; any object with these attributes will do."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def scan(self) -> str: ...
+    @property
+    def path(self) -> Sequence[str]: ...
+    @property
+    def heading(self) -> float: ...
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A walk to be done: from the first to the last viewpoint of ``path``."""
+
+    scan: str
+    path: tuple[str, ...]
+    heading: float = 0.0
+    """Start heading in radians; it snaps to the nearest of the 12 headings."""
+    id: str = ""
+    text: str = ""
+
+
+def check_tasks(graphs: Graphs, tasks: Iterable[Task]) -> None:
+    """Raise ``SimulatorError`` naming the first task that cannot be walked in its scan."""
+    known = list(tasks)
+    ends = []
+    for task in known:
+        try:
+            nodes = [graphs.node(task.scan, viewpoint) for viewpoint in task.path]
+        except SimulatorError as error:
+            raise SimulatorError(f"item {task.id!r}: {error}") from None
+        ends.append((nodes[0], nodes[-1]))
+    start, goal = np.array(ends, dtype=np.int64).reshape(-1, 2).T
+    far = ~np.isfinite(graphs.distance(start, goal))
+    if far.any():
+        i = int(far.argmax())
+        raise SimulatorError(
+            f"item {known[i].id!r}: viewpoint {graphs.viewpoints[goal[i]]!r} cannot be reached "
+            f"from {graphs.long_id(start[i])!r}"
+        )
+
+
+class Walk:
+    """State, goals and log of B agents that jump between neighbors.
+
+    Args:
+        graphs: the scans.
+        feature_rows: row of every ``scan_viewpoint`` in a feature table; None without features.
+
+    ``node``, ``view``, ``goal`` and ``row`` are (B,); ``row`` is -1 without features.
+    """
+
+    def __init__(self, graphs: Graphs, feature_rows: Mapping[str, int] | None = None) -> None:
+        self.graphs = graphs
+        self._rows = np.full(len(graphs.viewpoints), -1, dtype=np.int64)
+        self._unchecked: set[str] = set()
+        if feature_rows is not None:
+            ids = (graphs.long_id(n) for n in range(len(graphs.viewpoints)))
+            self._rows[:] = [feature_rows.get(name, -1) for name in ids]
+            self._unchecked = set(graphs.scans)
+        self.tasks: list[Task] = []
+        self.node = self.view = self.goal = np.zeros(0, dtype=np.int64)
+        self._log: list[tuple[IntArray, IntArray]] = []
+
+    def begin(self, tasks: Sequence[Task]) -> None:
+        """Place one agent per task; raises ``SimulatorError`` naming the first bad task."""
+        self.tasks = list(tasks)
+        for task in tasks:
+            if task.scan in self._unchecked:
+                self._check_features(task.scan)
+        scans = [task.scan for task in tasks]
+        self.node = self.graphs.nodes(scans, [task.path[0] for task in tasks])
+        self.view = nearest_view([task.heading for task in tasks], 0.0)
+        self.set_goals(self.graphs.nodes(scans, [task.path[-1] for task in tasks]))
+        self._log = [(self.node, self.view)]
+
+    def set_goals(self, goal: IntArray) -> None:
+        """Change the goal nodes (B,); each must be reachable."""
+        far = ~np.isfinite(self.graphs.distance(self.node, goal))
+        if far.any():
+            i = int(far.argmax())
+            raise SimulatorError(
+                f"item {self.tasks[i].id!r}: viewpoint {self.graphs.viewpoints[goal[i]]!r} cannot "
+                f"be reached from {self.graphs.long_id(self.node[i])!r}"
+            )
+        self.goal = np.asarray(goal, dtype=np.int64)
+
+    def _check_features(self, scan: str) -> None:
+        nodes = self.graphs.connected(scan)  # nobody gets to an isolated viewpoint
+        missing = nodes[self._rows[nodes] < 0]
+        if len(missing):
+            raise SimulatorError(
+                f"the feature file lacks {len(missing)} of {len(nodes)} viewpoints of scan "
+                f"{scan!r}, the first being {self.graphs.long_id(missing[0])!r}"
+            )
+        self._unchecked.discard(scan)
+
+    def starts(self) -> IntArray:
+        """Nodes (B,) where the agents began."""
+        return self._log[0][0]
+
+    def walked(self) -> FloatArray:
+        """Meters (B,) that the agents have gone since they began."""
+        nodes = np.stack([node for node, _ in self._log])  # (steps + 1, B)
+        return self.graphs.distance(nodes[:-1], nodes[1:]).sum(axis=0)
+
+    @property
+    def row(self) -> IntArray:
+        """Rows (B,) of the current viewpoints in the feature table."""
+        return self._rows[self.node]
+
+    def check_actions(self, action: ArrayLike, count: IntArray) -> IntArray:
+        """Actions as int64 (B,); raises ``SimulatorError`` unless -1 <= action < ``count``."""
+        action = np.asarray(action)
+        if action.shape != self.node.shape or action.dtype.kind not in "iu":
+            raise SimulatorError(
+                f"actions must be {len(self.node)} integers, got {action.dtype} of shape "
+                f"{action.shape}"
+            )
+        bad = (action < -1) | (action >= count)
+        if bad.any():
+            i = int(bad.argmax())
+            raise SimulatorError(
+                f"item {self.tasks[i].id!r}: action {action[i]} at viewpoint "
+                f"{self.graphs.long_id(self.node[i])!r} is out of range -1..{count[i] - 1}"
+            )
+        return action.astype(np.int64)
+
+    def go(self, node: IntArray, view: IntArray) -> None:
+        """Put the agents at ``node`` (B,) facing ``view`` (B,) and log it."""
+        self.node, self.view = node, view
+        self._log.append((node, view))
+
+    def poses(self) -> list[list[Pose]]:
+        """The start and every move of each agent: one entry per step that changed something."""
+        walks = []
+        for nodes, views in self._logged():
+            keep = np.ones(len(nodes), dtype=bool)
+            keep[1:] = (nodes[1:] != nodes[:-1]) | (views[1:] != views[:-1])
+            walks.append([self._pose(n, v) for n, v in zip(nodes[keep], views[keep], strict=True)])
+        return walks
+
+    def micro_poses(self) -> list[list[Pose]]:
+        """Every turn, tilt and move in the way of the authors: tilt first, then turn right only."""
+        walks = []
+        for nodes, views in self._logged():
+            walk = [self._pose(nodes[0], views[0])]
+            for i in range(1, len(nodes)):
+                if nodes[i] != nodes[i - 1]:
+                    turned = turns_between(views[i - 1], views[i])
+                    walk += [self._pose(nodes[i - 1], view) for view in turned]
+                    walk.append(self._pose(nodes[i], views[i]))
+            walks.append(walk)
+        return walks
+
+    def _logged(self) -> list[tuple[NDArray, NDArray]]:
+        nodes = np.stack([entry[0] for entry in self._log], axis=1)  # (B, steps + 1)
+        views = np.stack([entry[1] for entry in self._log], axis=1)
+        return list(zip(nodes, views, strict=True))
+
+    def _pose(self, node: int, view: int) -> Pose:
+        heading, elevation = float(VIEW_HEADINGS[view]), float(VIEW_ELEVATIONS[view])
+        return self.graphs.viewpoints[node], heading, elevation
+
+    def pose(self, i: int) -> Pose:
+        """Where agent ``i`` is now, in submission form."""
+        return self._pose(self.node[i], self.view[i])
+
+    @property
+    def heading(self) -> FloatArray:
+        """Headings (B,) in radians."""
+        return VIEW_HEADINGS[self.view]
+
+    @property
+    def elevation(self) -> FloatArray:
+        """Elevations (B,) in radians."""
+        return VIEW_ELEVATIONS[self.view]
+
+
+def turns_between(view: int, target: int) -> list[int]:
+    """Views passed on the way to ``target``: tilts one level at a time, then right turns."""
+    passed = []
+    view, target = int(view), int(target)
+    while view // NUM_HEADINGS != target // NUM_HEADINGS:
+        view += NUM_HEADINGS if view < target - target % NUM_HEADINGS else -NUM_HEADINGS
+        passed.append(view)
+    while view != target:
+        level = view // NUM_HEADINGS
+        view = (view + 1) % NUM_HEADINGS + NUM_HEADINGS * level
+        passed.append(view)
+    return passed
+
 
 POSES = angle_features(VIEW_HEADINGS, VIEW_ELEVATIONS, 4)
 """Encoded heading and elevation of every view, (36, 4)."""
@@ -51,7 +251,7 @@ class Observation:
     teacher: IntArray  # (B,) index of the candidate on the shortest path, STOP at the goal
     distance: FloatArray  # (B,) meters to the goal
 
-    def pick(self, rows: IntArray) -> "Observation":
+    def pick(self, rows: IntArray) -> Observation:
         """What the agents ``rows`` see; K is cut to the largest of theirs."""
         if len(rows) == len(self.node):
             return self
@@ -179,3 +379,96 @@ def _action_tables(candidates: Candidates) -> _ActionTables:
         np.concatenate([candidates.view, blank], axis=1),
         angle,
     )
+
+
+class DictionaryObservations:
+    """Turns batched observations into EnvDrop's dictionaries.
+
+    Args:
+        environment: whose state is read.
+        table: image features (R, 36, D) addressed by ``Observation.row``; None leaves them out.
+        angle_size: width of the encoded angles.
+        layout: of the encoded angles.
+        first_visit_keys: as in the original, candidates carry ``normalized_heading`` and
+            ``distance`` at the first visit of a viewpoint only; by default they always do.
+    """
+
+    def __init__(
+        self,
+        environment: NavigationEnvironment,
+        table: NDArray[np.float32] | None = None,
+        *,
+        angle_size: int = 128,
+        layout: AngleLayout = "interleaved",
+        first_visit_keys: bool = False,
+    ) -> None:
+        self.environment = environment
+        self.table = table
+        self.angle_size = angle_size
+        self.layout: AngleLayout = layout
+        self.first_visit_keys = first_visit_keys
+        self._angles = angle_table(angle_size, layout)
+        self._visited: set[int] = set()
+
+    def build(self, observation: Observation) -> list[dict[str, Any]]:
+        """One dictionary per agent."""
+        simulator = Simulator(self.environment.graphs)
+        simulator.start(observation.node, observation.heading, observation.elevation)
+        seen = simulator.navigable()
+        result = []
+        for i, task in enumerate(self.environment.tasks):
+            viewpoints = self.environment.graphs.viewpoints
+            places = [
+                (viewpoints[seen.node[i, j]], seen.heading[i, j], seen.elevation[i, j],
+                 seen.distance[i, j])
+                for j in range(seen.count[i])
+            ]  # fmt: skip
+            teacher, count = observation.teacher[i], observation.count[i]
+            ahead = observation.target[i, teacher] if teacher < count else observation.node[i]
+            entry: dict[str, Any] = {
+                "instr_id": task.id,
+                "scan": task.scan,
+                "viewpoint": viewpoints[observation.node[i]],
+                "viewIndex": int(observation.view[i]),
+                "heading": float(observation.heading[i]),
+                "elevation": float(observation.elevation[i]),
+                "candidate": self._candidates(observation, i),
+                "navigableLocations": places,
+                "teacher": viewpoints[ahead],
+                "distance": float(observation.distance[i]),
+            }
+            if self.table is not None:
+                entry["feature"] = self._panorama(observation, i)
+            result.append(entry)
+        return result
+
+    def _panorama(self, observation: Observation, i: int) -> NDArray[np.float32]:
+        assert self.table is not None
+        images = np.asarray(self.table[observation.row[i]], dtype=np.float32)
+        return np.concatenate([images, self._angles[observation.view[i]]], axis=1)
+
+    def _candidates(self, observation: Observation, i: int) -> list[dict[str, Any]]:
+        node = int(observation.node[i])
+        found = self.environment.details(i)
+        short = self.first_visit_keys and node in self._visited
+        self._visited.add(node)
+        graphs, entries = self.environment.graphs, []
+        for j, target in enumerate(found.target):
+            heading, elevation = float(found.heading[j]), float(found.elevation[j])
+            entry: dict[str, Any] = {
+                "heading": heading,
+                "elevation": elevation,
+                "scanId": graphs.scan_of(node),
+                "viewpointId": graphs.viewpoints[target],
+                "pointId": int(found.view[j]),
+                "idx": int(found.slot[j]),
+            }
+            if not short:
+                entry["normalized_heading"] = float(found.absolute_heading[j])
+                entry["distance"] = float(found.distance[j])
+            if self.table is not None:
+                image = np.asarray(self.table[observation.row[i], found.view[j]], np.float32)
+                angle = angle_features(heading, elevation, self.angle_size, self.layout)
+                entry["feature"] = np.concatenate([image, angle])
+            entries.append(entry)
+        return entries

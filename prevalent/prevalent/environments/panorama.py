@@ -4,6 +4,8 @@ Unlike in ``navigation.py``, the first action is to stop and the neighbors follo
 how far the agent would have to turn (Hao et al., CVPR 2020; Nguyen and Daume, EMNLP 2019).
 """
 
+from __future__ import annotations
+
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,9 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ..data.json_records import read_json
+from ..data.records import read_json
 from ..runtime.files import write_atomically
-from ..simulator.candidates import Candidates, candidates_of
 from ..simulator.geometry import (
     NUM_HEADINGS,
     VIEW_ELEVATIONS,
@@ -29,8 +30,8 @@ from ..simulator.geometry import (
     canonical_angle,
     relative_view,
 )
-from ..simulator.graph import Graphs, SimulatorError
-from .walk import Task, Walk
+from ..simulator.graph import Candidates, Graphs, SimulatorError, candidates_of
+from .navigation import Pose, Task, Walk
 
 
 @dataclass(frozen=True)
@@ -244,3 +245,37 @@ def hanna_action_space(graphs: Graphs, scans: Iterable[str]) -> dict[str, list[d
                     )
                 result[f"{graphs.long_id(node)}_{column}"] = actions
     return result
+
+
+STOP = 0
+
+
+class DialogEnvironment(PanoramicEnvironment):
+    """`PanoramicEnvironment` that keeps one pose a move of every agent that has not ended.
+
+    An episode begins at the first viewpoint of its path, level; its teacher leads to the last one
+    on the shortest way.
+    """
+
+    _taken: list[NDArray[np.bool_]]
+
+    def reset(self, tasks: Sequence[Task]) -> PanoramicObservation:
+        """Start one agent per task, at the first viewpoint of its path."""
+        self._taken = [np.ones(len(tasks), dtype=bool)]
+        return super().reset(tasks)
+
+    def step(self, action: ArrayLike, ended: ArrayLike = False) -> PanoramicObservation:
+        """Take ``action`` (B,): 0 and -1 stay, others move.
+
+        Agents that have ``ended`` (B,) may be moved, but their poses are no longer logged.
+        """
+        self._taken.append(~np.broadcast_to(np.asarray(ended, dtype=bool), self.node.shape))
+        return super().step(action)
+
+    def trajectories(self) -> list[list[Pose]]:
+        """Walks in submission form: the start, and a pose for every move until the agent ended."""
+        taken = np.stack(self._taken, axis=1)  # (B, steps + 1)
+        return [
+            [self._pose(n, v) for n, v in zip(nodes[keep], views[keep], strict=True)]
+            for (nodes, views), keep in zip(self._logged(), taken, strict=True)
+        ]

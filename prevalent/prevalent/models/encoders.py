@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from .prevalent import PrevalentModel
-from .recurrence import ragged_lstm
-from .transformer import Packing
+from .kernels import ragged_lstm
+from .prevalent import Packing, PrevalentModel
 
 
 class Words(NamedTuple):

@@ -5,10 +5,19 @@ Every viewpoint of every scan has one integer, its *node*; arrays over nodes rep
 
 from __future__ import annotations
 
+import hashlib
+import json
+import logging
+import math
+import os
+import tempfile
+import zipfile
 from collections.abc import Iterable, Sequence
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 import networkx as nx
 import numpy as np
@@ -16,7 +25,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import dijkstra
 
-from .geometry import FloatArray, IntArray
+from .geometry import (
+    NUM_HEADINGS,
+    NUM_VIEWS,
+    VIEW_ELEVATIONS,
+    VIEW_HEADINGS,
+    VIEW_STEP,
+    Camera,
+    FloatArray,
+    IntArray,
+)
 
 
 class SimulatorError(ValueError):
@@ -84,7 +102,6 @@ class Graphs:
         cls, folder: str | Path, scans: Iterable[str] | None = None, cache_dir: Path | None = None
     ) -> Graphs:
         """Read ``SCAN_connectivity.json`` files; see ``connectivity.load_graphs``."""
-        from .connectivity import load_graphs
 
         return load_graphs(Path(folder), scans, cache_dir)
 
@@ -252,3 +269,325 @@ def shortest_paths(data: ScanData) -> tuple[FloatArray, NDArray[np.int16]]:
     next_hops[next_hops < 0] = -1
     np.fill_diagonal(next_hops, np.arange(n))
     return distances, next_hops
+
+
+CACHE_FORMAT = 2
+SUFFIX = "_connectivity.json"
+
+
+def default_cache_dir() -> Path:
+    """``$PREVALENT_CACHE``, else ``prevalent`` below the user's cache folder."""
+    if chosen := os.environ.get("PREVALENT_CACHE"):
+        return Path(chosen)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "prevalent"
+
+
+def read_scans(folder: Path) -> list[str]:
+    """Names in ``scans.txt``, or those of the connectivity files in alphabetical order."""
+    if not folder.is_dir():
+        raise FileNotFoundError(
+            f"connectivity folder {str(folder)!r} does not exist; fetch it with "
+            "`prevalent prepare connectivity` or name another folder"
+        )
+    listed = folder / "scans.txt"
+    if listed.is_file():
+        return listed.read_text().split()
+    return sorted(p.name.removesuffix(SUFFIX) for p in folder.glob(f"*{SUFFIX}"))
+
+
+def parse_connectivity(text: bytes, path: Path) -> ScanData:
+    """Parse one connectivity file; raises ``SimulatorError`` naming ``path`` if it is damaged."""
+    try:
+        rows = json.loads(text)
+        n = len(rows)
+        viewpoints = [str(row["image_id"]) for row in rows]
+        pose = np.array([row["pose"] for row in rows], dtype=np.float64).reshape(n, 16)
+        included = np.array([row["included"] for row in rows], dtype=bool)
+        free = np.array([row["unobstructed"] for row in rows], dtype=bool).reshape(n, n)
+    except (ValueError, KeyError, TypeError) as error:
+        raise SimulatorError(
+            f"connectivity file {str(path)!r} is truncated or not in the official format "
+            f"({type(error).__name__}: {error}); fetch it again"
+        ) from error
+    if not np.isfinite(pose).all() or len(set(viewpoints)) != n:
+        raise SimulatorError(
+            f"connectivity file {str(path)!r} has a position that is no number or a viewpoint twice"
+        )
+    free &= included[:, None] & included[None]
+    np.fill_diagonal(free, False)
+    if not (free == free.T).all():
+        a, b = np.argwhere(free != free.T)[0]
+        raise SimulatorError(
+            f"connectivity file {str(path)!r} has an edge from {viewpoints[a]!r} to "
+            f"{viewpoints[b]!r} in one direction only"
+        )
+    edges = np.argwhere(free).astype(np.int32)
+    matrices = pose.reshape(n, 4, 4)
+    return ScanData(viewpoints, matrices[:, :3, 3], included, edges, matrices[:, :3, :3])
+
+
+def load_graphs(
+    folder: Path, scans: Iterable[str] | None = None, cache_dir: Path | None = None
+) -> Graphs:
+    """Load scans with all shortest paths.
+
+    Args:
+        folder: holds ``SCAN_connectivity.json`` and, optionally, ``scans.txt``.
+        scans: names to load; all when None.
+        cache_dir: where parsed scans are kept, ``default_cache_dir()`` when None.
+    """
+    wanted = read_scans(folder) if scans is None else list(scans)
+    if not wanted:
+        raise FileNotFoundError(f"folder {str(folder)!r} holds no {SUFFIX} file")
+    texts = []
+    for scan in wanted:
+        path = folder / f"{scan}{SUFFIX}"
+        if not path.is_file():
+            raise SimulatorError(f"scan {scan!r} has no connectivity file {str(path)!r}")
+        texts.append(path.read_bytes())
+    cache = (cache_dir or default_cache_dir()) / f"graphs-{_digest(wanted, texts)}.npz"
+    graphs = _read_cache(cache, wanted)
+    if graphs is None:
+        pairs = zip(wanted, texts, strict=True)
+        data = [parse_connectivity(text, folder / f"{scan}{SUFFIX}") for scan, text in pairs]
+        graphs = Graphs(wanted, data)
+        _write_cache(cache, graphs, data)
+    return graphs
+
+
+def _digest(scans: list[str], texts: list[bytes]) -> str:
+    digest = hashlib.sha1(f"{CACHE_FORMAT} {scans}".encode(), usedforsecurity=False)
+    for text in texts:
+        digest.update(len(text).to_bytes(8, "little"))
+        digest.update(text)
+    return digest.hexdigest()
+
+
+def _read_cache(path: Path, scans: list[str]) -> Graphs | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            kept = dict(stored)
+        sizes, edge_counts = kept["sizes"], kept["edge_counts"]
+        names = kept["viewpoints"].tobytes().decode().split("\n")
+        nodes = np.concatenate([[0], np.cumsum(sizes)])
+        pairs = np.concatenate([[0], np.cumsum(sizes**2)])
+        edges = np.concatenate([[0], np.cumsum(edge_counts)])
+        data, distances, hops = [], [], []
+        for i, n in enumerate(sizes):
+            own = slice(nodes[i], nodes[i + 1])
+            data.append(
+                ScanData(
+                    names[own],
+                    kept["positions"][own],
+                    kept["included"][own],
+                    kept["edges"][edges[i] : edges[i + 1]],
+                    kept["rotations"][own],
+                )
+            )
+            distances.append(kept["distances"][pairs[i] : pairs[i + 1]].reshape(n, n))
+            hops.append(kept["next_hops"][pairs[i] : pairs[i + 1]].reshape(n, n))
+        return Graphs(scans, data, distances, hops)
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        logging.warning("ignoring damaged graph cache %s (%s)", path, error)
+        return None
+
+
+def _write_cache(path: Path, graphs: Graphs, data: list[ScanData]) -> None:
+    """Write atomically, so that a killed or a second process never leaves half a file."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
+    except OSError as error:
+        logging.warning("cannot keep the graph cache %s (%s)", path, error)
+        return
+    try:
+        with os.fdopen(handle, "wb") as file:
+            np.savez(
+                file,
+                sizes=np.array([len(d.viewpoints) for d in data]),
+                edge_counts=np.array([len(d.edges) for d in data]),
+                viewpoints=np.frombuffer("\n".join(graphs.viewpoints).encode(), dtype=np.uint8),
+                positions=graphs.positions,
+                included=graphs.included,
+                rotations=graphs.rotations,
+                edges=np.concatenate([d.edges for d in data]),
+                distances=graphs.all_distances,
+                next_hops=graphs.all_next_hops,
+            )
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        logging.warning("cannot keep the graph cache %s (%s)", path, error)
+
+
+Float32Array = NDArray[np.float32]
+
+
+class Sight(NamedTuple):
+    """Neighbors as seen from a pose."""
+
+    heading: FloatArray  # (...) radians to the right of the viewing direction
+    elevation: FloatArray  # (...) radians above the viewing direction
+    facing: Float32Array  # (...) cosine between the neighbor's and the viewing direction
+
+
+def offsets_to_neighbors(graphs: Graphs) -> Float32Array:
+    """Vectors (N, K, 3) in meters to every neighbor, zeros in unused slots.
+
+    Positions are rounded to float32 first: the original keeps them so.
+    """
+    position = graphs.positions.astype(np.float32)
+    offset = position[graphs.neighbors] - position[:, None]
+    offset[graphs.neighbors < 0] = 0
+    return offset
+
+
+def look(offset: Float32Array, heading: ArrayLike, elevation: ArrayLike) -> Sight:
+    """Direction of points at ``offset`` (..., 3) for poses that broadcast against (...).
+
+    The products are float32 and the angles float64, as in MatterSim.
+    """
+    heading = np.asarray(heading, dtype=np.float64)
+    camera_x = np.cos(math.pi / 2 - heading).astype(np.float32)
+    camera_y = np.sin(math.pi / 2 - heading).astype(np.float32)
+    x, y, z = offset[..., 0], offset[..., 1], offset[..., 2]
+    forward = x * camera_x + y * camera_y
+    aside = x * camera_y - y * camera_x
+    flat = np.sqrt(x * x + y * y)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inverse = np.float32(1) / flat
+        facing = ((x * inverse) * camera_x + (y * inverse) * camera_y).astype(np.float32)
+    right = np.arctan2(aside.astype(np.float64), forward.astype(np.float64))
+    up = np.arctan2(z.astype(np.float64), flat.astype(np.float64))
+    return Sight(right, up - np.asarray(elevation, dtype=np.float64), facing)
+
+
+def visible(sight: Sight, camera: Camera, restricted: bool) -> NDArray[np.bool_]:
+    """Whether a neighbor is listed: inside the horizontal field of view, at any elevation.
+
+    With ``restricted=False`` every neighbor is listed.
+    """
+    if not restricted:
+        return np.ones(sight.facing.shape, dtype=bool)
+    return sight.facing.astype(np.float64) >= math.cos(camera.half_angle)
+
+
+def nearness(sight: Sight) -> FloatArray:
+    """Angle between viewing direction and neighbor in radians, by which neighbors are ordered."""
+    return np.sqrt(sight.heading**2 + sight.elevation**2)
+
+
+@dataclass(frozen=True)
+class ViewTables:
+    """Navigable neighbors of every node in every view; K is the largest degree."""
+
+    count: NDArray[np.int8]  # (N, 36) neighbors in view
+    order: NDArray[np.int8]  # (N, 36, K) slots of ``Graphs.neighbors``, nearest first
+    heading: FloatArray  # (N, 12, K) relative heading by column and slot
+    elevation: FloatArray  # (N, 3, K) relative elevation by level and slot
+    distance: Float32Array  # (N, K) meters by slot
+
+
+_tables: WeakKeyDictionary[Graphs, dict[tuple[Camera, bool], ViewTables]] = WeakKeyDictionary()
+
+
+def view_tables(graphs: Graphs, camera: Camera, restricted: bool = True) -> ViewTables:
+    """Tables of ``graphs`` for one camera, built once (0.5 s for the 90 scans)."""
+    known = _tables.setdefault(graphs, {})
+    key = (camera, restricted)
+    if key not in known:
+        known[key] = _build_tables(graphs, camera, restricted)
+    return known[key]
+
+
+def _build_tables(graphs: Graphs, camera: Camera, restricted: bool) -> ViewTables:
+    offset = offsets_to_neighbors(graphs)  # (N, K, 3)
+    used = graphs.neighbors >= 0
+    n, k = used.shape
+    count = np.zeros((n, NUM_VIEWS), dtype=np.int8)
+    order = np.zeros((n, NUM_VIEWS, k), dtype=np.int8)
+    heading = np.zeros((n, NUM_HEADINGS, k))
+    elevation = np.zeros((n, NUM_VIEWS // NUM_HEADINGS, k))
+    flat = look(offset, 0.0, 0.0).elevation
+    for level in range(NUM_VIEWS // NUM_HEADINGS):
+        elevation[:, level] = flat - VIEW_ELEVATIONS[level * NUM_HEADINGS]
+    for column in range(NUM_HEADINGS):
+        sight = look(offset, column * VIEW_STEP, 0.0)
+        listed = visible(sight, camera, restricted) & used
+        heading[:, column] = sight.heading
+        for level in range(NUM_VIEWS // NUM_HEADINGS):
+            view = level * NUM_HEADINGS + column
+            near = nearness(sight._replace(elevation=elevation[:, level]))
+            order[:, view] = np.argsort(np.where(listed, near, np.inf), axis=1, kind="stable")
+            count[:, view] = listed.sum(axis=1)
+    distance = np.sqrt((offset * offset).sum(axis=-1, dtype=np.float32))
+    return ViewTables(count, order, heading, elevation, distance)
+
+
+UNSEEN = np.iinfo(np.int64).max  # later than every (view, position) of the sweep
+
+
+@dataclass(frozen=True, eq=False)
+class Candidates:
+    """Candidates of all nodes; slots beyond ``count`` hold -1 in the integer tables.
+
+    The order is that of the first sighting in the sweep over views 0..35, not of the best view.
+    """
+
+    count: NDArray[np.int64]  # (N,)
+    target: NDArray[np.int32]  # (N, K) node
+    view: NDArray[np.int16]  # (N, K) view in which the neighbor is nearest to the axis
+    slot: NDArray[np.int16]  # (N, K) its position in ``Simulator.navigable()`` in that view
+    heading: FloatArray  # (N, K) absolute heading in radians, not wrapped
+    elevation: FloatArray  # (N, K) absolute elevation in radians
+    distance: FloatArray  # (N, K) angle to the axis of that view in radians
+
+
+_known: WeakKeyDictionary[Graphs, dict[Camera, Candidates]] = WeakKeyDictionary()
+
+
+def candidates_of(graphs: Graphs, camera: Camera | None = None) -> Candidates:
+    """Candidates of every node of ``graphs``, built once per camera (0.3 s for the 90 scans)."""
+    camera = camera or Camera()
+    known = _known.setdefault(graphs, {})
+    if camera not in known:
+        known[camera] = _build_candidates(graphs, camera)
+    return known[camera]
+
+
+def _build_candidates(graphs: Graphs, camera: Camera) -> Candidates:
+    tables = view_tables(graphs, camera)
+    n, k = graphs.neighbors.shape
+    best = np.full((n, k), np.inf)
+    view_of, slot_of = np.full((n, k), -1, np.int16), np.full((n, k), -1, np.int16)
+    first = np.full((n, k), UNSEEN, dtype=np.int64)
+    for view in range(NUM_VIEWS):
+        column, level = view % NUM_HEADINGS, view // NUM_HEADINGS
+        order = tables.order[:, view].astype(np.int64)
+        rank = np.empty_like(order)  # of each neighbor among those in this view
+        np.put_along_axis(rank, order, np.arange(k)[None], axis=1)
+        listed = rank < tables.count[:, view, None]
+        near = np.sqrt(tables.heading[:, column] ** 2 + tables.elevation[:, level] ** 2)
+        better = listed & (near < best)
+        best[better] = near[better]
+        view_of[better] = view
+        slot_of[better] = rank[better] + 1
+        new = listed & (first == UNSEEN)
+        first[new] = view * k + rank[new]
+    seen = first < UNSEEN
+    chosen = np.maximum(view_of, 0)
+    rows, slots = np.arange(n)[:, None], np.arange(k)[None]
+    heading = tables.heading[rows, chosen % NUM_HEADINGS, slots]
+    elevation = tables.elevation[rows, chosen // NUM_HEADINGS, slots]
+    arrange = partial(np.take_along_axis, indices=np.argsort(first, axis=1, kind="stable"), axis=1)
+    return Candidates(
+        seen.sum(axis=1),
+        arrange(np.where(seen, graphs.neighbors, np.int32(-1))),
+        arrange(view_of),
+        arrange(slot_of),
+        arrange(np.where(seen, VIEW_HEADINGS[chosen] + heading, 0.0)),
+        arrange(np.where(seen, VIEW_ELEVATIONS[chosen] + elevation, 0.0)),
+        arrange(np.where(seen, best, 0.0)),
+    )

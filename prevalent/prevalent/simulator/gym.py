@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .candidates import candidates_of
 from .geometry import (
     NUM_HEADINGS,
     NUM_VIEWS,
@@ -22,7 +21,7 @@ from .geometry import (
     angle_features,
     nearest_view,
 )
-from .graph import Graphs
+from .graph import Graphs, candidates_of
 
 try:
     import gymnasium

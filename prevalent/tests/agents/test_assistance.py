@@ -5,9 +5,9 @@ import itertools
 import numpy as np
 import pytest
 
-from prevalent.agents.assistance import records, search_losses
-from prevalent.data.assistance import expand_tasks, references, resolve_split
-from prevalent.data.scores import score_results
+from prevalent.agents.hanna import records, search_losses
+from prevalent.data.hanna import expand_tasks, references, resolve_split
+from prevalent.data.results import score_results
 from tests.recorded_searches import RecordedSearches, search_cases
 
 LOGITS, LOSS, ANGLE = 1e-5, 1e-5, 1e-6

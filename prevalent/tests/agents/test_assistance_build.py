@@ -6,7 +6,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from prevalent.agents.assistance_build import (
+from prevalent.config import TINY_MODEL
+from prevalent.models.prevalent import PrevalentForPretraining
+from prevalent.released.checkpoints import save_model
+from prevalent.tasks.hanna import (
+    HANNA_PRESETS,
     build_assistance_agent,
     load_assistance_agent,
     open_assistance_bert,
@@ -14,10 +18,6 @@ from prevalent.agents.assistance_build import (
     open_assistance_world,
     save_assistance_agent,
 )
-from prevalent.assistance_presets import HANNA_PRESETS
-from prevalent.config import TINY_MODEL
-from prevalent.data.weights import save_model
-from prevalent.models.prevalent import PrevalentForPretraining
 
 CPU = torch.device("cpu")
 

@@ -4,9 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.agents import assistance
-from prevalent.agents.assistance import records, search_losses
-from prevalent.assistance_config import SearchConfig
+from prevalent.agents import hanna as assistance
+from prevalent.agents.hanna import SearchConfig, records, search_losses
 from tests.small_agents import make_bert
 from tests.small_searches import make_agent, make_tasks
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from prevalent.agents.assistance_runs import TaskBatches, score_searches, search_tasks
 from prevalent.runtime.distributed import World
+from prevalent.tasks.hanna import TaskBatches, score_searches, search_tasks
 from tests.small_searches import make_agent, make_tasks
 
 CPU = torch.device("cpu")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prevalent.agents.assistance_teachers import (
+from prevalent.agents.hanna import (
     ALREADY_ASKED,
     LOST,
     UNCERTAIN_WRONG,

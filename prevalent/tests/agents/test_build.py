@@ -6,21 +6,18 @@ from dataclasses import asdict, replace
 import pytest
 import torch
 
-from prevalent.agent_config import FollowerConfig
-from prevalent.agents.build import (
-    as_options,
+from prevalent.agents.follower import FollowerConfig
+from prevalent.agents.speaker import Speaker
+from prevalent.released.snapshots import as_options, find_agent
+from prevalent.tasks.navigation import open_words, open_world
+from prevalent.tasks.r2r import (
     build_follower,
-    find_agent,
     find_vocabulary,
     load_follower,
-    load_speaker,
     open_tokenizer,
-    open_words,
-    open_world,
     save_follower,
-    save_speaker,
 )
-from prevalent.agents.speaker import Speaker
+from prevalent.tasks.speaker import load_speaker, save_speaker
 from tests.toy_runs import assert_same_modules, follower_run, speaker_run
 
 CPU = torch.device("cpu")

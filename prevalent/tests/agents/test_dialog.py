@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from prevalent.agents.rollout import Batch
-from prevalent.data.scores import score_results
+from prevalent.data.results import score_results
 from tests.recorded_agents import check_sums
 from tests.recorded_dialogs import (
     FORWARD,

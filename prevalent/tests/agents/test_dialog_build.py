@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from prevalent.agents.dialog_build import (
+from prevalent.agents.ndh import DialogConfig
+from prevalent.tasks.ndh import (
     build_dialog_agent,
     extend_vocabulary,
     find_dialog_vocabulary,
@@ -15,7 +16,6 @@ from prevalent.agents.dialog_build import (
     open_dialogs,
     save_dialog_agent,
 )
-from prevalent.dialog_options import DialogConfig
 from tests.small_agents import make_bert
 from tests.test_train_ndh import SEQ2SEQ, dialog_run
 

@@ -3,10 +3,8 @@
 import pytest
 import torch
 
-from prevalent.agents.dialog_exchange import import_dialog_agent
-from prevalent.agents.exchange import Untold
-from prevalent.convert import main
-from prevalent.data.weights import read_weights
+from prevalent.convert import Untold, import_dialog_agent, main
+from prevalent.released.checkpoints import read_weights
 from tests.small_dialogs import make_agent
 
 KINDS = [

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.dialog_options import DialogWalk
+from prevalent.agents.ndh import DialogWalk
 from tests.small_dialogs import make_agent, make_dialog_batch
 
 KINDS = [("dic", "panoramic"), ("lstm", "panoramic"), ("lstm", "low-level")]

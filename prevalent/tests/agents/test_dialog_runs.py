@@ -2,13 +2,8 @@
 
 import pytest
 
-from prevalent.agents.dialog_runs import (
-    open_dialog_agent,
-    score_dialog_walks,
-    walk_dialog_split,
-)
 from prevalent.runtime.distributed import World
-from prevalent.train_ndh import train_ndh
+from prevalent.tasks.ndh import open_dialog_agent, score_dialog_walks, train_ndh, walk_dialog_split
 from tests.test_train_ndh import SEQ2SEQ, dialog_run
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.agents.episodes import EpisodeBatches, Episodes
+from prevalent.agents.rollout import EpisodeBatches, Episodes
 from prevalent.data.instructions import Instruction
 from prevalent.runtime.distributed import World
 from tests.small_agents import TEXTS, TOKENIZER

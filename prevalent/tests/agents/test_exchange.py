@@ -3,11 +3,10 @@
 import pytest
 import torch
 
-from prevalent.agent_options import R2RRun
-from prevalent.agents.exchange import Untold, export_snapshot, import_snapshot
-from prevalent.convert import main
-from prevalent.data.snapshots import read_snapshot, write_snapshot
+from prevalent.convert import Untold, export_snapshot, import_snapshot, main
+from prevalent.released.snapshots import read_snapshot, write_snapshot
 from prevalent.runtime.rundir import read_config
+from prevalent.tasks.r2r import R2RRun
 from tests.small_agents import make_follower, make_speaker
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.agent_config import FollowerConfig, RolloutConfig
-from prevalent.agents.follower import Follower, add_losses
-from prevalent.data.snapshots import load_snapshot
+from prevalent.agents.follower import Follower, FollowerConfig, add_losses
+from prevalent.agents.rollout import RolloutConfig
+from prevalent.released.snapshots import load_snapshot
 from tests.recorded_agents import (
     Recorded,
     accumulate,

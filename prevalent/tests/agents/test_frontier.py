@@ -3,7 +3,7 @@
 import networkx as nx
 import numpy as np
 
-from prevalent.agents.frontier import KnownMap
+from prevalent.agents.search import KnownMap
 from tests.factories import make_graphs, random_scan
 
 

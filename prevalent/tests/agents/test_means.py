@@ -2,7 +2,7 @@
 
 import torch
 
-from prevalent.agents.means import Means
+from prevalent.curves import Means
 
 
 def test_means_count_only_the_steps_in_which_a_loss_occurred():

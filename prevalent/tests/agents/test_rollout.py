@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch import nn
 
-from prevalent.agents.walker import Policy
-from prevalent.data.results import Reference
-from prevalent.data.scores import score_results
+from prevalent.agents.rollout import Policy
+from prevalent.data.results import Reference, score_results
 from prevalent.objectives import actor_critic_loss
 from tests.recorded_agents import Recorded, rollout_cases
 

@@ -4,8 +4,7 @@ from itertools import pairwise
 
 import pytest
 
-from prevalent.agents.runs import Walking, open_agent, walk_agent
-from prevalent.train_r2r import train_r2r
+from prevalent.tasks.r2r import Walking, open_agent, train_r2r, walk_agent
 from tests.toy_runs import follower_run
 
 

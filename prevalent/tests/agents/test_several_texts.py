@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.agents.episodes import Episodes
-from prevalent.agents.rollout import Batch
+from prevalent.agents.rollout import Batch, Episodes
 from prevalent.agents.search import search
 from prevalent.data.instructions import Instruction
 from tests.small_agents import TEXTS, TOKENIZER, make_batch, make_follower

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from prevalent.agents.simple import hanna_results, ndh_results, r2r_results
+from prevalent.environments.navigation import Episode
 from prevalent.environments.panorama import PanoramicEnvironment
-from prevalent.environments.walk import Episode
 from tests.factories import make_graphs, random_scan, tasks_in
 
 ANGLE_TOLERANCE = 1e-6

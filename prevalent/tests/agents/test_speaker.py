@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from prevalent.agents.speaker import back_translate, feature_noise
-from prevalent.data.vocabulary import EOS, PAD, UNK
+from prevalent.data.tokenizers import EOS, PAD, UNK
 from prevalent.models.encoders import Words
 from tests.agents.test_rollout import check_reinforcement, check_rollout, draws_of
 from tests.recorded_agents import Recorded, rollout_cases

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prevalent.agents.rollout import Batch
-from prevalent.agents.traces import _reading_order, trace, trace_simple
+from prevalent.page.explorer import _reading_order, trace, trace_simple
 from tests.factories import tasks_in
 from tests.small_agents import TOKENIZER, make_batch, make_follower, make_world
 

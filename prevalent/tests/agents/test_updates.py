@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from prevalent.agent_config import OptimizerConfig
-from prevalent.agents.updates import OPTIMIZERS, Updater
+from prevalent.optimizer import OPTIMIZERS, OptimizerConfig, Updater
 
 
 def make(kind="sgd", **options):

@@ -1,9 +1,7 @@
 """Whole splits are walked once, by one process or several, and mixtures are tuned by success."""
 
-from prevalent.agents.episodes import Episodes
-from prevalent.agents.frontier import SearchPath
-from prevalent.agents.search import SearchResult
-from prevalent.agents.validation import Mixture, choose_walks, tune_mixture
+from prevalent.agents.rollout import Episodes
+from prevalent.agents.search import Mixture, SearchPath, SearchResult, choose_walks, tune_mixture
 from prevalent.data.instructions import Instruction
 from tests.factories import make_graphs
 from tests.small_agents import TOKENIZER

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from prevalent.agents import walker as walker_module
-from prevalent.agents.walker import Walker, see
+from prevalent.agents import rollout as walker_module
+from prevalent.agents.rollout import Walker, see
 from prevalent.models.encoders import Words
 from tests.small_agents import make_batch, make_follower, make_world
 

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from prevalent.data.assistance import (
+from prevalent.data.hanna import (
     SpaceTokenizer,
     build_space_vocabulary,
     read_routes,

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from prevalent.config import TINY_MODEL, PretrainConfig
-from prevalent.data.corpus import build_corpus
+from prevalent.config import TINY_MODEL
 from prevalent.data.tokenizers import build_wordpiece_vocabulary
 from prevalent.data.triplets import write_triplets
 from prevalent.runtime.distributed import World
+from prevalent.tasks.pretraining import PretrainConfig, build_corpus
 from tests.factories import make_scan, write_connectivity
 
 ALONE = World(0, 1, torch.device("cpu"))

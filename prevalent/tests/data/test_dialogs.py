@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from prevalent.data.dialogs import (
+from prevalent.data.ndh import (
     encode_dialogs,
     open_dialog_pieces,
     open_dialog_words,
@@ -14,11 +14,7 @@ from prevalent.data.dialogs import (
     tell,
     to_dialog,
 )
-from prevalent.data.tokenizers import (
-    DIALOG_LENGTHS,
-    DIALOG_TOKENS,
-    build_wordpiece_vocabulary,
-)
+from prevalent.data.tokenizers import DIALOG_LENGTHS, DIALOG_TOKENS, build_wordpiece_vocabulary
 from tests.small_dialogs import make_item
 
 

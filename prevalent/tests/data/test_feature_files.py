@@ -5,7 +5,7 @@ import base64
 import numpy as np
 import pytest
 
-from prevalent.data.feature_files import (
+from prevalent.data.features import (
     FeatureRow,
     map_hdf5,
     read_candidate_tsv,

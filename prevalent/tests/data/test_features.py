@@ -7,13 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.data.feature_files import FeatureRow, write_hdf5, write_npy, write_tsv
 from prevalent.data.features import (
     DeviceFeatures,
+    FeatureRow,
     FeatureStore,
     expand_angles,
     open_store,
     synthetic_features,
+    write_hdf5,
+    write_npy,
+    write_tsv,
 )
 from prevalent.simulator.geometry import angle_features, angle_table
 from tests.factories import make_graphs, random_scan

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from prevalent.data.json_records import NAME, NUMBER, check_record, read_json, read_json_list
+from prevalent.data.records import NAME, NUMBER, check_record, read_json, read_json_list
 
 FIELDS = {"id": NAME, "heading": NUMBER, "path": [str], "paths": [[str]], "start": dict}
 GOOD = {"id": 1, "heading": 0.5, "path": ["a"], "paths": [["a"], []], "start": {}}

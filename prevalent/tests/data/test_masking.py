@@ -4,8 +4,8 @@ import json
 import pytest
 import torch
 
-from prevalent.data.masking import mask_words
 from prevalent.data.tokenizers import WordCodes
+from prevalent.data.triplets import mask_words
 
 FRACTION = 0.01  # of 4,000 draws of a sentence
 

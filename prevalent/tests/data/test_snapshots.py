@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import pytest
 import torch
 
-from prevalent.data.snapshots import (
+from prevalent.released.snapshots import (
     load_agent,
     load_snapshot,
     read_snapshot,

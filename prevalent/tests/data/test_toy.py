@@ -8,11 +8,8 @@ import numpy as np
 import pytest
 
 from prevalent.data.features import FeatureStore
-from prevalent.data.toy import ToyConfig, write_toy
-from prevalent.data.toy_houses import build_house, landmark_embeddings
-from prevalent.data.toy_language import LANDMARKS
-from prevalent.environments.navigation import NavigationEnvironment
-from prevalent.environments.walk import Episode
+from prevalent.data.toy import LANDMARKS, ToyConfig, build_house, landmark_embeddings, write_toy
+from prevalent.environments.navigation import Episode, NavigationEnvironment
 from prevalent.simulator import Graphs
 
 SMALL = ToyConfig(train_houses=3, unseen_houses=2, train_paths=12, held_out_paths=8, dialogs=5)

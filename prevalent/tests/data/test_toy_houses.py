@@ -4,14 +4,9 @@ import networkx as nx
 import numpy as np
 import pytest
 
-from prevalent.data.toy_houses import (
-    build_house,
-    landmark_embeddings,
-    view_features,
-    write_house,
-)
+from prevalent.data.toy import build_house, landmark_embeddings, view_features, write_house
 from prevalent.simulator import Graphs
-from prevalent.simulator.candidates import candidates_of
+from prevalent.simulator.graph import candidates_of
 
 
 def test_a_house_is_connected_and_survives_its_file(tmp_path):

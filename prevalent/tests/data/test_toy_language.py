@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from prevalent.data.toy_language import LANDMARKS, STYLES, Step, direction, tell_walk
+from prevalent.data.toy import LANDMARKS, STYLES, Step, direction, tell_walk
 
 
 @pytest.mark.parametrize(

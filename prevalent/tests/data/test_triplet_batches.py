@@ -8,8 +8,7 @@ import torch
 from prevalent.data.features import DeviceFeatures, synthetic_features
 from prevalent.data.instructions import Instruction
 from prevalent.data.tokenizers import WordCodes
-from prevalent.data.triplet_batches import TripletBatches, make_sample
-from prevalent.data.triplets import collect_triplets, to_table
+from prevalent.data.triplets import TripletBatches, collect_triplets, make_sample, to_table
 from tests.factories import make_graphs
 
 CODES = WordCodes(30, 4, (0, 1, 2, 3, 4))

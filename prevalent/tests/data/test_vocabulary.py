@@ -4,7 +4,7 @@ import json
 import pytest
 
 from prevalent.data.instructions import expand, read_paths
-from prevalent.data.vocabulary import (
+from prevalent.data.tokenizers import (
     DialogWordTokenizer,
     WordTokenizer,
     build_vocabulary,

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from prevalent.config import TINY_MODEL
-from prevalent.data.weights import (
+from prevalent.models.prevalent import PrevalentForPretraining
+from prevalent.released.checkpoints import (
     TIED,
     initialize_from,
     load_model,
@@ -17,7 +18,6 @@ from prevalent.data.weights import (
     to_authors_config,
     to_model_config,
 )
-from prevalent.models.prevalent import PrevalentForPretraining
 
 
 class Canary:

@@ -2,8 +2,8 @@
 
 import pytest
 
-from prevalent.data.assistance import Route
-from prevalent.environments.anna import Anna
+from prevalent.data.hanna import Route
+from prevalent.environments.hanna import Anna
 from prevalent.simulator.graph import SimulatorError
 from tests.factories import make_graphs
 

@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from prevalent.data.assistance import AssistanceTask, Route
-from prevalent.environments.anna import Anna, Message
-from prevalent.environments.assistance import OWN_SLOT, AssistanceEnvironment
+from prevalent.data.hanna import AssistanceTask, Route
+from prevalent.environments.hanna import OWN_SLOT, Anna, AssistanceEnvironment, Message
 from prevalent.simulator.graph import SimulatorError
 from tests.factories import make_graphs
 

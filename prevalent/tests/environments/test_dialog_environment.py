@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from prevalent.environments.dialog import DialogEnvironment
+from prevalent.environments.panorama import DialogEnvironment
 from tests.factories import make_graphs, random_scan, tasks_in
 
 

@@ -3,8 +3,7 @@
 import numpy as np
 
 from prevalent.data.features import synthetic_features
-from prevalent.environments.envdrop import DictionaryObservations
-from prevalent.environments.navigation import NavigationEnvironment
+from prevalent.environments.navigation import DictionaryObservations, NavigationEnvironment
 from tests.factories import make_graphs, random_scan, tasks_in
 
 

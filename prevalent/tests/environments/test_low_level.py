@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from prevalent.environments.low_level import END, FORWARD, LEFT, RIGHT, UP, LowLevelEnvironment
-from prevalent.environments.walk import Episode
+from prevalent.environments.navigation import Episode
 from prevalent.simulator import SimulatorError
 from tests.factories import make_graphs, make_scan, random_scan, tasks_in
 

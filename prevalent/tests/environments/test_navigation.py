@@ -9,9 +9,7 @@ import pytest
 import torch
 
 from prevalent.data.features import DeviceFeatures, expand_angles, synthetic_features
-from prevalent.environments.envdrop import DictionaryObservations
-from prevalent.environments.navigation import NavigationEnvironment
-from prevalent.environments.walk import Episode
+from prevalent.environments.navigation import DictionaryObservations, Episode, NavigationEnvironment
 from prevalent.simulator import SimulatorError
 from prevalent.simulator.geometry import angle_table
 from tests.factories import make_graphs, random_scan, tasks_in

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 from prevalent.data.features import DeviceFeatures, synthetic_features
+from prevalent.environments.navigation import Episode
 from prevalent.environments.panorama import (
     PanoramicEnvironment,
     hanna_action_space,
     read_navigable_locs,
     write_navigable_locs,
 )
-from prevalent.environments.walk import Episode
 from prevalent.simulator import SimulatorError
 from tests.factories import make_graphs, random_scan, tasks_in
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from prevalent.environments.walk import Episode, Walk, turns_between
+from prevalent.environments.navigation import Episode, Walk, turns_between
 from prevalent.simulator import SimulatorError
 from tests.factories import make_graphs, make_scan, random_scan
 

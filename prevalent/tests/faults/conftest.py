@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-import prevalent.pretrain  # noqa: F401 (or every forked command would import it anew)
+import prevalent.tasks.pretraining  # noqa: F401 (or every forked command would import it anew)
 from prevalent.__main__ import main
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import jobs`

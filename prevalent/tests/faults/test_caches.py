@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 from jobs import together
 
-from prevalent.data.feature_files import write_tsv
-from prevalent.data.features import FeatureStore, synthetic_features
+from prevalent.data.features import FeatureStore, synthetic_features, write_tsv
 from prevalent.data.instructions import Instruction
 from prevalent.data.toy import ToyConfig, write_toy
 from prevalent.data.triplets import collect_triplets, read_triplets, write_triplets

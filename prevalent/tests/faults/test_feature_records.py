@@ -7,8 +7,15 @@ import h5py
 import numpy as np
 import pytest
 
-from prevalent.data.feature_files import FeatureRow, read_tsv, write_hdf5, write_npy, write_tsv
-from prevalent.data.features import FeatureStore, synthetic_features
+from prevalent.data.features import (
+    FeatureRow,
+    FeatureStore,
+    read_tsv,
+    synthetic_features,
+    write_hdf5,
+    write_npy,
+    write_tsv,
+)
 
 NAMES = ["house_a", "house_b", "house_c"]
 

@@ -10,20 +10,19 @@ import pytest
 import torch
 from hostile import Bomb, written
 
-from prevalent.agents.assistance_build import load_assistance_weights
-from prevalent.agents.build import find_agent, load_weights
-from prevalent.agents.dialog_exchange import import_dialog_agent
-from prevalent.agents.exchange import Untold
 from prevalent.config import ModelConfig
+from prevalent.convert import Untold, import_dialog_agent
 from prevalent.data.features import FeatureStore
 from prevalent.data.instructions import read_paths
 from prevalent.data.results import read_results
-from prevalent.data.snapshots import read_snapshot
-from prevalent.data.weights import compare, load_model, read_weights, save_model
 from prevalent.models.prevalent import PrevalentForPretraining
+from prevalent.released.checkpoints import compare, load_model, read_weights, save_model
+from prevalent.released.snapshots import find_agent, read_snapshot
 from prevalent.runtime.checkpoint import Checkpoint, Progress
 from prevalent.runtime.files import digest
-from prevalent.simulator.connectivity import load_graphs
+from prevalent.simulator.graph import load_graphs
+from prevalent.tasks.hanna import load_assistance_weights
+from prevalent.tasks.navigation import load_weights
 from tests.factories import random_scan, write_connectivity
 from tests.small_agents import make_follower
 from tests.small_searches import make_agent

@@ -4,14 +4,14 @@ import pytest
 import torch
 from jobs import states, steps_of
 
-from prevalent.agents.updates import Updater
-from prevalent.data.weights import read_weights
+from prevalent.optimizer import Updater
+from prevalent.released.checkpoints import read_weights
 from prevalent.runtime.logs import read_metrics
 from prevalent.runtime.precision import MixedPrecision
-from prevalent.train_hanna import train_hanna
-from prevalent.train_ndh import train_ndh
-from prevalent.train_r2r import train_r2r
-from prevalent.train_speaker import train_speaker
+from prevalent.tasks.hanna import train_hanna
+from prevalent.tasks.ndh import train_ndh
+from prevalent.tasks.r2r import train_r2r
+from prevalent.tasks.speaker import train_speaker
 from tests.toy_runs import dialog_run, follower_run, search_run, speaker_run
 
 AGENTS = {

@@ -5,13 +5,13 @@ from argparse import Namespace
 import pytest
 import torch
 
-from prevalent.agents.assistance_build import load_assistance_weights
-from prevalent.agents.build import load_weights
 from prevalent.config import TINY_MODEL
 from prevalent.convert import main
-from prevalent.data.snapshots import read_snapshot, write_snapshot
-from prevalent.data.weights import TIED, load_model, read_weights, save_authors_folder
 from prevalent.models.prevalent import PrevalentForPretraining
+from prevalent.released.checkpoints import TIED, load_model, read_weights, save_authors_folder
+from prevalent.released.snapshots import read_snapshot, write_snapshot
+from prevalent.tasks.hanna import load_assistance_weights
+from prevalent.tasks.navigation import load_weights
 from tests.recorded_agents import as_tensors, number_of_heads
 from tests.recorded_dialogs import read_case
 from tests.recorded_searches import MODULES, RecordedSearches, search_cases

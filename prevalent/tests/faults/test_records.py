@@ -6,19 +6,24 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from prevalent.agents.episodes import Episodes
-from prevalent.data.assistance import read_routes, read_tasks
-from prevalent.data.dialogs import open_dialog_words, read_dialogs
+from prevalent.agents.rollout import Episodes
+from prevalent.data.hanna import read_routes, read_tasks
 from prevalent.data.instructions import Instruction, expand, read_instructions, read_paths
+from prevalent.data.ndh import open_dialog_words, read_dialogs
 from prevalent.data.results import read_references, read_results
-from prevalent.data.tokenizers import WordPieceTokenizer, build_wordpiece_vocabulary
+from prevalent.data.tokenizers import (
+    START_WORDS,
+    WordPieceTokenizer,
+    WordTokenizer,
+    build_wordpiece_vocabulary,
+    read_vocabulary,
+)
 from prevalent.data.triplets import collect_triplets, read_triplets, to_table, write_triplets
-from prevalent.data.vocabulary import START_WORDS, WordTokenizer, read_vocabulary
-from prevalent.environments.walk import Episode, check_tasks
+from prevalent.environments.navigation import Episode, check_tasks
 from prevalent.simulator.graph import SimulatorError
-from prevalent.train_hanna import train_hanna
-from prevalent.train_ndh import train_ndh
-from prevalent.train_r2r import train_r2r
+from prevalent.tasks.hanna import train_hanna
+from prevalent.tasks.ndh import train_ndh
+from prevalent.tasks.r2r import train_r2r
 from tests.factories import make_graphs, make_scan
 from tests.toy_runs import dialog_run, follower_run, search_run
 

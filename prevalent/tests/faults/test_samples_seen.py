@@ -7,13 +7,13 @@ from collections import defaultdict
 import pytest
 from jobs import Job, steps_of
 
-import prevalent.train_hanna
-import prevalent.train_ndh
-import prevalent.train_r2r  # noqa: F401 (or every forked command would import them anew)
+import prevalent.tasks.hanna
+import prevalent.tasks.ndh
+import prevalent.tasks.r2r  # noqa: F401 (or every forked command would import them anew)
 from prevalent.__main__ import main
-from prevalent.agents.assistance_runs import TaskBatches
-from prevalent.agents.episodes import EpisodeBatches
-from prevalent.data.triplet_batches import TripletBatches
+from prevalent.agents.rollout import EpisodeBatches
+from prevalent.data.triplets import TripletBatches
+from prevalent.tasks.hanna import TaskBatches
 
 COMMANDS = {
     "pretrain smoke --vocabulary wordpiece.txt --accumulate 2": 2,  # draws in a step

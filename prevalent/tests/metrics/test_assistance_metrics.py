@@ -5,12 +5,12 @@ import json
 
 import pytest
 
-from prevalent.metrics.assistance import (
+from prevalent.metrics.navigation import (
     mean_assistance_scores,
     mean_request_scores,
     score_assistance,
 )
-from prevalent.simulator.connectivity import load_graphs
+from prevalent.simulator.graph import load_graphs
 
 TOLERANCE = 1e-6
 

@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from prevalent.metrics.dialog import mean_dialog_scores, reference_path, score_dialog
-from prevalent.simulator.connectivity import load_graphs
+from prevalent.metrics.navigation import mean_dialog_scores, reference_path, score_dialog
+from prevalent.simulator.graph import load_graphs
 
 TOLERANCE = 1e-6
 LINE = {name: 2.0 * i for i, name in enumerate("abcde")}

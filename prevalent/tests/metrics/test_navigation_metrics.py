@@ -13,7 +13,7 @@ from prevalent.metrics.navigation import (
     score_path,
     without_repeats,
 )
-from prevalent.simulator.connectivity import load_graphs
+from prevalent.simulator.graph import load_graphs
 
 TOLERANCE = 1e-6
 

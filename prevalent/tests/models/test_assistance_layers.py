@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from prevalent.models.assistance_layers import (
+from prevalent.models.hanna import (
     LearnedTime,
     Memory,
     MultiHeadAttention,

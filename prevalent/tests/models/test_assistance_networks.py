@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.assistance_config import AssistanceConfig
 from prevalent.data.features import expand_angles
-from prevalent.models.assistance import (
+from prevalent.models.hanna import (
     AskNetwork,
+    AssistanceConfig,
     DicEncoder,
     NavigationNetwork,
     Sight,

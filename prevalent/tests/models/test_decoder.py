@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from prevalent.data.weights import restore
-from prevalent.models.decoder import AttentionDecoder, Critic, DecoderState, Sight
+from prevalent.models.decoders import AttentionDecoder, Critic, DecoderState, Sight
+from prevalent.released.checkpoints import restore
 from tests.models.test_encoders import recorded_cases
 
 FORWARD = 1e-5  # absolute, float32

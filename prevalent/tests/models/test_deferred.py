@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from prevalent.models.deferred import DeferredLinear, DeferredLSTMCell
+from prevalent.models.kernels import DeferredLinear, DeferredLSTMCell
 
 
 def walk(linear, cell, inputs, steps=4):

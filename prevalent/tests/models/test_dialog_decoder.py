@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from prevalent.data.weights import restore
-from prevalent.models.dialog import DialogDecoder, DialogSight, RecurrentState, VisualAttention
+from prevalent.models.decoders import DialogDecoder, DialogSight, RecurrentState, VisualAttention
+from prevalent.released.checkpoints import restore
 
 FORWARD = 1e-5  # absolute, float32
 

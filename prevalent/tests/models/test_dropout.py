@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from prevalent.models.dropout import FeatureDropout, drop_images
+from prevalent.models.decoders import FeatureDropout, drop_images
 
 
 @pytest.mark.parametrize("p", [0.1, 0.3, 0.5, 0.9])

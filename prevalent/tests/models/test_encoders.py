@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.data.weights import load_model, restore
 from prevalent.models.encoders import (
     BertEncoder,
     DicEncoder,
@@ -13,6 +12,7 @@ from prevalent.models.encoders import (
     reverse_words,
     run_lstm,
 )
+from prevalent.released.checkpoints import load_model, restore
 from tests.small_agents import make_bert
 
 FORWARD = 1e-5  # absolute, float32

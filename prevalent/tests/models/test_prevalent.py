@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from prevalent.config import ModelConfig
-from prevalent.data.weights import load_model, to_model_config
 from prevalent.models.prevalent import PrevalentForPretraining, mean_cross_entropy
+from prevalent.released.checkpoints import load_model, to_model_config
 
 FORWARD = 1e-5  # absolute, float32
 GRADIENT = 1e-4  # relative

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from prevalent.models import products
-from prevalent.models.products import AVAILABLE, WORTHWHILE, multiply
+from prevalent.models import kernels as products
+from prevalent.models.kernels import AVAILABLE, WORTHWHILE, multiply
 
 
 def agree(ours, inputs, matrix):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from prevalent.models.recurrence import Ragged, ragged_lstm
+from prevalent.models.kernels import Ragged, ragged_lstm
 
 
 def packed(lstm, inputs, lengths):

@@ -2,8 +2,13 @@
 
 import torch
 
-from prevalent.models.dialog import RecurrentState
-from prevalent.models.seq2seq import IGNORE_INPUT, NUM_ACTIONS, START_INPUT, LowLevelDecoder
+from prevalent.models.decoders import (
+    IGNORE_INPUT,
+    NUM_ACTIONS,
+    START_INPUT,
+    LowLevelDecoder,
+    RecurrentState,
+)
 
 
 def test_a_step_is_that_of_the_written_out_formula():

@@ -5,8 +5,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from prevalent.data.weights import restore
-from prevalent.models.speaker import PathFeatures, SpeakerDecoder, SpeakerEncoder
+from prevalent.models.decoders import PathFeatures, SpeakerDecoder, SpeakerEncoder
+from prevalent.released.checkpoints import restore
 
 FORWARD = 1e-5  # absolute, float32
 

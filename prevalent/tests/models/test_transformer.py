@@ -1,7 +1,7 @@
 import torch
 
 from prevalent.config import ModelConfig
-from prevalent.models.transformer import Attention, CrossLayer, LanguageLayer, attention_bias
+from prevalent.models.prevalent import Attention, CrossLayer, LanguageLayer, attention_bias
 
 CONFIG = ModelConfig(
     vocab_size=20, hidden_size=8, num_heads=2, intermediate_size=16, image_dim=6, dropout=0.0

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from prevalent.simulator import NUM_VIEWS, Simulator
-from prevalent.simulator.candidates import candidates_of
 from prevalent.simulator.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, VIEW_STEP
+from prevalent.simulator.graph import candidates_of
 from tests.factories import make_graphs, random_scan
 
 ANGLE_TOLERANCE = 1e-6

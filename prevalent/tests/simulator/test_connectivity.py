@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from prevalent.simulator import Graphs, SimulatorError
-from prevalent.simulator.connectivity import parse_connectivity, read_scans
-from prevalent.simulator.graph import UPRIGHT
+from prevalent.simulator.graph import UPRIGHT, parse_connectivity, read_scans
 from tests.factories import make_scan, random_scan, write_connectivity
 
 

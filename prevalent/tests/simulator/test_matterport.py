@@ -5,7 +5,7 @@ import math
 import pytest
 
 from prevalent.simulator import SimulatorError
-from prevalent.simulator.matterport import BatchSimulator, SingleSimulator
+from prevalent.simulator.simulator import BatchSimulator, SingleSimulator
 from tests.factories import make_scan, random_scan, write_connectivity
 
 

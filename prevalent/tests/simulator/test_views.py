@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from prevalent.simulator import Camera
-from prevalent.simulator.views import look, offsets_to_neighbors, view_tables, visible
+from prevalent.simulator.graph import look, offsets_to_neighbors, view_tables, visible
 from tests.factories import make_graphs, random_scan
 
 

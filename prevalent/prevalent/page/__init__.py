@@ -1,0 +1,1 @@
+"""The page on which agents walk, and pictures of walks."""

@@ -1,0 +1,1 @@
+"""What is trained: one file a task, with options, presets, opening, step and scores."""

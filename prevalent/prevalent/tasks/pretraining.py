@@ -1,0 +1,586 @@
+"""Part of config."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ..config import SMALL_MODEL, TINY_MODEL, TOY_MODEL, ModelConfig, Precision, default_data_dir
+from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
+from ..data.instructions import read_instructions
+from ..data.tokenizers import WordCodes, WordPieceTokenizer
+from ..data.toy import make_toy_world
+from ..data.triplets import (
+    TripletBatch,
+    TripletBatches,
+    TripletTable,
+    collect_triplets,
+    read_triplets,
+)
+from ..models.prevalent import IGNORE, PretrainOutput, PrevalentForPretraining
+from ..optimizer import AuthorsAdamW, linear_schedule, parameter_groups
+from ..released.checkpoints import initialize_from, save_model
+from ..runtime.checkpoint import Checkpoint, Progress
+from ..runtime.command import parse_preset
+from ..runtime.distributed import World, barrier, reduce_mean, reduce_sum, start, unwrap, wrap
+from ..runtime.files import write_atomically
+from ..runtime.logs import Logs, read_metrics
+from ..runtime.precision import MixedPrecision, build_adamw, check_finite, check_weights
+from ..runtime.rundir import open_run
+from ..runtime.signals import StopSignal
+from ..simulator.graph import Graphs
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """Pre-training on image-text-action triplets: masked words and the next action."""
+
+    run_dir: Path = Path("runs/pretrain")
+    """Folder of checkpoints, logs and the exported model; the same command continues there."""
+    data_dir: Path = field(default_factory=default_data_dir)
+    """Folder with ``r2r/``, ``connectivity/`` and ``vocab/`` (default: $PREVALENT_DATA)."""
+    train: tuple[str, ...] = ("triplets:triplets",)
+    """Sources: ``triplets:FILE_OR_FOLDER``, ``r2r:SPLIT``, ``r2r:SPLIT@N``, ``r2r:./file.json``."""
+    held_out: tuple[str, ...] = ("r2r:val_seen", "r2r:val_unseen")
+    """Sources that are only evaluated, one figure each."""
+    world: Literal["matterport", "toy"] = "matterport"
+    """``toy`` makes houses, features and instructions by code in ``RUN_DIR/world``."""
+    toy_houses: int = 24
+    """Training houses of the toy world."""
+    features: Path | None = Path("features/ResNet-152-imagenet.tsv")
+    """View features, relative to the data folder; None takes random stand-in features."""
+    standin_dim: int = 64
+    """Width of the stand-in features where ``features`` is None."""
+    angle_size: int = 128
+    """Width of the angle features."""
+    vocabulary: Path = Path("vocab/bert/bert-base-uncased-vocab.txt")
+    """WordPiece vocabulary, relative to the data folder."""
+    max_length: int = 80
+    """T, longest instruction in word pieces."""
+    max_path_steps: int = 10
+    """Most actions collected from a path."""
+
+    batch_size: int = 96
+    """Triplets of one process and one forward pass."""
+    accumulate: int = 1
+    """Forward passes of one optimizer step."""
+    epochs: int = 20
+    """Passes over the triplets, where ``max_steps`` is 0."""
+    max_steps: int = 0
+    """Optimizer steps; 0 follows ``epochs``."""
+    lr: float = 5e-5
+    """Peak learning rate; falls linearly to 0."""
+    warmup_steps: int = 0
+    """Steps of linear warm-up."""
+    weight_decay: float = 0.0
+    """Decay of the parameters that the authors decay."""
+    max_norm: float = 1.0
+    """Gradient norm is clipped to this."""
+    optimizer: Literal["authors", "torch", "fused"] = "authors"
+    """``authors``: AdamW of pytorch-transformers; ``torch`` and ``fused``: torch's (apex's)."""
+    predict_action: bool = True
+    """False leaves masked words alone (ablation)."""
+    use_images: bool = True
+    """False is a text-only encoder (ablation)."""
+    init_from: Path | None = None
+    """BERT weights (folder or file) for the text side, or a released or converted checkpoint."""
+
+    precision: Precision = "fp32"
+    """Arithmetic of the forward and backward pass."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+    seed: int = 42
+    """Seed of weights, order and masks."""
+    log_every: int = 50
+    """Steps between two records."""
+    eval_every: int = 2000
+    """Steps between two evaluations; the last step is always evaluated."""
+    eval_batches: int = 50
+    """Batches of every held-out source."""
+    save_every: int = 2000
+    """Steps between two checkpoints."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate", "epochs", "log_every", "eval_every", "save_every"):
+            if getattr(self, name) < 1:
+                option = name.replace("_", "-")
+                raise ValueError(f"--{option} must be at least 1, got {getattr(self, name)}")
+        if self.lr <= 0:
+            raise ValueError(f"--lr must be positive, got {self.lr}")
+        if self.max_length > self.model.max_positions:
+            raise ValueError(
+                f"--max-length {self.max_length} exceeds --model.max-positions "
+                f"{self.model.max_positions}; lower the one or raise the other"
+            )
+        if self.angle_size < 4 or self.angle_size % 4:
+            raise ValueError(f"--angle-size must be a multiple of 4, got {self.angle_size}")
+        for source in (*self.train, *self.held_out):
+            if source.partition(":")[0] not in {"triplets", "r2r"} or ":" not in source:
+                raise ValueError(
+                    f"source {source!r} of --train or --held-out must read triplets:PATH or "
+                    "r2r:SPLIT, for example r2r:train@100"
+                )
+        if not self.train:
+            raise ValueError("--train needs at least one source, for example r2r:train")
+
+
+PRETRAIN_PRESETS: dict[str, tuple[str, PretrainConfig]] = {
+    "prevalent-base": (
+        "Sec. 3, 8 GPUs: batch 8 x 96, 20 epochs, learning rate 5e-5",
+        PretrainConfig(run_dir=Path("runs/pretrain/base")),
+    ),
+    "prevalent-checkpoint-12864": (
+        "the released checkpoint by its name, 8 GPUs: one epoch at a global batch of 512",
+        PretrainConfig(run_dir=Path("runs/pretrain/checkpoint-12864"), batch_size=64, epochs=1),
+    ),
+    "prevalent-mlm-only": (
+        "ablation: image-attended masked words without action prediction",
+        PretrainConfig(run_dir=Path("runs/pretrain/mlm-only"), predict_action=False),
+    ),
+    "prevalent-text-only": (
+        "ablation: masked words without images and actions",
+        PretrainConfig(
+            run_dir=Path("runs/pretrain/text-only"), predict_action=False, use_images=False
+        ),
+    ),
+    "prevalent-bert-init": (
+        "variant: text side from bert-base-uncased (a local folder)",
+        PretrainConfig(
+            run_dir=Path("runs/pretrain/bert-init"), init_from=Path("bert-base-uncased")
+        ),
+    ),
+    "r2r-small": (
+        "small model on triplets of the R2R training paths, random stand-in features",
+        PretrainConfig(
+            run_dir=Path("runs/pretrain/r2r-small"),
+            train=("r2r:train",),
+            features=None,
+            batch_size=16,
+            max_steps=6000,
+            lr=1e-3,
+            warmup_steps=200,
+            eval_every=500,
+            eval_batches=60,
+            save_every=500,
+            model=SMALL_MODEL,
+        ),
+    ),
+    "demo": (
+        "toy houses made by code, a few minutes on a CPU",
+        PretrainConfig(
+            run_dir=Path("runs/pretrain/demo"),
+            train=("r2r:train",),
+            world="toy",
+            batch_size=32,
+            max_steps=1500,
+            lr=1e-3,
+            warmup_steps=50,
+            eval_every=250,
+            eval_batches=10,
+            save_every=500,
+            model=TOY_MODEL,
+        ),
+    ),
+    "smoke": (
+        "toy houses, a few steps: does everything run",
+        PretrainConfig(
+            run_dir=Path("runs/pretrain/smoke"),
+            train=("r2r:train",),
+            world="toy",
+            toy_houses=2,
+            batch_size=4,
+            max_steps=6,
+            lr=1e-3,
+            log_every=2,
+            eval_every=3,
+            eval_batches=2,
+            save_every=3,
+            model=TINY_MODEL,
+        ),
+    ),
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run ``prevalent pretrain r2r-small --batch-size 64``."""
+    pretrain(parse_preset(PRETRAIN_PRESETS, argv, "prevalent pretrain"))
+
+
+def pretrain(config: PretrainConfig) -> PrevalentForPretraining:
+    """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
+
+    Leaves ``checkpoints/``, logs, ``curve.png`` and ``model/`` in ``run_dir``.
+
+    Raises:
+        FloatingPointError: the loss is not finite; the earlier checkpoints are kept.
+        Stopped: a signal asked to stop; a checkpoint of this step was written.
+    """
+    with (
+        start(config.device, seed=config.seed) as world,
+        open_run(config.run_dir, config) as run_dir,
+        StopSignal() as stop,
+    ):
+        corpus = build_corpus(config, run_dir, world)
+        batches = build_batches(config, corpus, corpus.train, world)
+        total_steps = count_steps(config, batches)
+        model, optimizer = build_model(config, corpus, world)
+        amp = MixedPrecision(config.precision, world.device)
+        model, optimizer = amp.prepare(model, optimizer)
+        network: Any = wrap(model, world, find_unused_parameters=True)
+        progress, means = Progress(), Means(world.device)
+        state: dict[str, Any] = {"model": model, "optimizer": optimizer, "amp": amp}
+        state |= {"data": batches, "progress": progress, "means": means}
+        checkpoint = Checkpoint(run_dir, **state)
+        checkpoint.load_latest()
+
+        with Logs(run_dir, total_steps, progress.step) as logs:
+            if progress.step == 0:
+                logs.text(corpus.summary)
+            while progress.step < total_steps:
+                lr = config.lr * linear_schedule(progress.step, total_steps, config.warmup_steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = lr
+                optimizer.zero_grad(set_to_none=True)
+                for micro in range(config.accumulate):
+                    last = micro == config.accumulate - 1
+                    waiting = nullcontext() if last or world.size == 1 else network.no_sync()
+                    with waiting, amp.autocast():
+                        output = forward(network, next(batches), config.predict_action)
+                        amp.backward(output.loss / config.accumulate, optimizer)
+                    means.add(output)
+                norm = amp.step(optimizer, model.parameters(), config.max_norm)
+                progress.step += 1
+                logs.advance(progress.step)
+
+                stopping = stop.requested(progress.step)
+                ended = progress.step == total_steps
+                saving = stopping or ended or progress.step % config.save_every == 0
+                if ended or progress.step % config.log_every == 0:
+                    scalars = means.take()
+                    check_finite(progress.step, **scalars)
+                    logs.log(progress.step, lr=lr, gradient_norm=norm, **scalars)
+                if ended or progress.step % config.eval_every == 0:
+                    logs.log(progress.step, **evaluate_held_out(config, corpus, model, world))
+                if saving:
+                    check_finite(progress.step, loss=output.loss)
+                    check_weights(progress.step, checkpoint.parts)
+                    checkpoint.save(progress.step)
+                if stopping and not ended:
+                    stop.leave(progress.step)
+            if world.is_main:
+                export(run_dir, corpus, model)
+                logs.text(draw_curve(run_dir))
+            barrier()
+    return model
+
+
+def build_batches(
+    config: PretrainConfig, corpus: Corpus, table: TripletTable, world: World, seed: int = 0
+) -> TripletBatches:
+    """Endless batches of ``table`` for this process."""
+    return TripletBatches(
+        table,
+        corpus.codes,
+        config.batch_size,
+        features=corpus.features,
+        feature_rows=corpus.feature_rows,
+        device=world.device,
+        seed=config.seed + seed,
+        rank=world.rank,
+        world_size=world.size,
+    )
+
+
+def count_steps(config: PretrainConfig, batches: TripletBatches) -> int:
+    """Optimizer steps of the run."""
+    passes = config.epochs * batches.batches_per_epoch / config.accumulate
+    return config.max_steps or math.ceil(passes)
+
+
+def build_model(
+    config: PretrainConfig, corpus: Corpus, world: World
+) -> tuple[PrevalentForPretraining, torch.optim.Optimizer]:
+    """The network with the same weights on every rank, and its optimizer."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = PrevalentForPretraining(corpus.fit(config.model))
+    if config.init_from is not None:
+        initialize_from(model, config.init_from)
+    model = model.to(world.device).train()
+    groups = parameter_groups(model, config.weight_decay)
+    if config.optimizer == "authors":
+        return model, AuthorsAdamW(groups, lr=config.lr)
+    return model, build_adamw(groups, kind=config.optimizer, lr=config.lr)
+
+
+def forward(network: Any, batch: TripletBatch, predict_action: bool) -> PretrainOutput:
+    """One pass of ``batch`` through the network, wrapped or not."""
+    return network(
+        batch.tokens,
+        batch.mask,
+        batch.images,
+        batch.labels,
+        batch.actions if predict_action else None,
+        positions=batch.positions,
+        word_positions=batch.word_positions,
+        word_count=batch.word_count,
+    )
+
+
+class Means:
+    """Mean losses since the last record; part of the checkpoint, so that records repeat exactly."""
+
+    NAMES = ("loss", "word_loss", "action_loss")
+
+    def __init__(self, device: torch.device) -> None:
+        self.sums = torch.zeros(len(self.NAMES) + 1, device=device)
+
+    def add(self, output: PretrainOutput) -> None:
+        """Add the losses of one backward pass (no synchronisation)."""
+        action = output.loss.new_zeros(()) if output.action_loss is None else output.action_loss
+        losses = [output.loss, output.word_loss, action, torch.ones_like(action)]
+        self.sums += torch.stack(losses).detach()
+
+    def take(self) -> dict[str, float]:
+        """The means over all ranks; starts anew."""
+        shared = reduce_mean(self.sums.clone())
+        self.sums.zero_()
+        values = (shared[:-1] / shared[-1].clamp(min=1)).tolist()
+        return dict(zip(self.NAMES, values, strict=True))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"sums": self.sums.cpu()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums.copy_(state["sums"])
+
+
+def evaluate_held_out(
+    config: PretrainConfig, corpus: Corpus, model: PrevalentForPretraining, world: World
+) -> dict[str, float]:
+    """Losses (nats) and accuracies on every held-out source, each beside its chance level.
+
+    Chance is the training data's frequencies without any input: always the commonest word or
+    action for the accuracies, the frequencies as a prediction for the losses. The batches and
+    their masks are the same at every call.
+    """
+    results: dict[str, float] = {}
+    model.eval()
+    for number, (name, table) in enumerate(corpus.held_out.items()):
+        batches = build_batches(config, corpus, table, world, seed=1000 + number)
+        count = min(config.eval_batches, math.ceil(batches.batches_per_epoch))
+        sums = torch.zeros(10, dtype=torch.float64, device=world.device)
+        for _ in range(count):
+            batch = next(batches)
+            with torch.no_grad():
+                output = forward(unwrap(model), batch, True)
+            words = _score(output.word_logits, output.word_labels, corpus.word_prior)
+            actions = _score(output.action_log_probs, batch.actions, corpus.action_prior)
+            sums += torch.cat([words, actions])
+        values = reduce_sum(sums).tolist()
+        kinds = {"word": values[:5]} | ({"action": values[5:]} if config.predict_action else {})
+        for kind, (total, loss, hits, prior_loss, prior_hits) in kinds.items():
+            results |= {
+                f"{name}/{kind}_loss": loss / max(total, 1),
+                f"{name}/{kind}_accuracy": hits / max(total, 1),
+                f"{name}/{kind}_loss_chance": prior_loss / max(total, 1),
+                f"{name}/{kind}_accuracy_chance": prior_hits / max(total, 1),
+            }
+    model.train()
+    return results
+
+
+def _score(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
+    """(5,) sums over the labels: their number, loss and hits, and loss and hits of the prior."""
+    used = labels != IGNORE
+    logits, labels = logits[used], labels[used]
+    losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+    prior = log_prior.to(labels.device)
+    return torch.stack(
+        [
+            used.sum().double(),
+            losses.double(),
+            (logits.argmax(dim=-1) == labels).sum().double(),
+            -prior[labels].sum().double(),
+            (labels == prior.argmax()).sum().double(),
+        ]
+    )
+
+
+def export(run_dir: Path, corpus: Corpus, model: PrevalentForPretraining) -> None:
+    """Write the weights for use, with the vocabulary, into ``run_dir/model``."""
+    save_model(run_dir / "model", unwrap(model))
+    if corpus.vocabulary is not None:
+        write_atomically(run_dir / "model" / "vocab.txt", corpus.vocabulary.read_bytes())
+
+
+def draw_curve(run_dir: Path) -> str:
+    """Draw losses and accuracies over steps into ``run_dir/curve.png``; returns a line for the log.
+
+    Dashed lines are the chance level.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        return "no curve.png: matplotlib is not installed (pip install 'prevalent-vln[plots]')"
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    rows = read_metrics(run_dir)
+    figure, axes = pyplot.subplots(2, 2, figsize=(10, 7), layout="constrained")
+    panels = [f"{kind}_{what}" for what in ("loss", "accuracy") for kind in ("word", "action")]
+    for axis, panel in zip(axes.flat, panels, strict=True):
+        names = sorted({name for row in rows for name in row if name.split("/")[-1] == panel})
+        for color, name in enumerate(names):
+            points = [(row["step"], row[name]) for row in rows if name in row]
+            label = name.removesuffix(f"/{panel}") if "/" in name else "train"
+            axis.plot(*zip(*points, strict=True), f"C{color}", label=label)
+            chance = [row[f"{name}_chance"] for row in rows if f"{name}_chance" in row]
+            if chance:
+                axis.axhline(chance[-1], color=f"C{color}", linestyle="--", linewidth=0.8)
+        axis.set(title=panel.replace("_", " "), xlabel="step")
+        if names:
+            axis.legend()
+    path = run_dir / "curve.png"
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+    return f"curve: {path} (dashed: chance)"
+
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Training and held-out triplets with all that belongs to them."""
+
+    train: TripletTable
+    held_out: dict[str, TripletTable]
+    codes: WordCodes
+    features: DeviceFeatures | None
+    feature_rows: dict[str, int] | None
+    vocabulary: Path | None
+    summary: str
+    word_prior: Tensor  # (V,) log-frequency of the words of the training triplets
+    action_prior: Tensor  # (A,) of their actions
+
+    def fit(self, model: ModelConfig) -> ModelConfig:
+        """``model`` with the vocabulary and the image width of this corpus."""
+        width = model.image_dim if self.features is None else self.features.width
+        return replace(model, vocab_size=self.codes.vocab_size, image_dim=width)
+
+
+def build_corpus(config: PretrainConfig, run_dir: Path, world: World) -> Corpus:
+    """Read or collect all triplets of ``config`` and open the features they need.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` naming the file or viewpoint that is missing.
+    """
+    if config.world == "toy":
+        config = _make_world(config, run_dir, world)
+    sources = (*config.train, *config.held_out)
+    vocabulary = config.data_dir / config.vocabulary
+    tokenizer = None
+    if vocabulary.is_file() or any(source.startswith("r2r:") for source in sources):
+        tokenizer = WordPieceTokenizer(vocabulary, config.max_length)
+    codes = WordCodes(vocab_size=config.model.vocab_size) if tokenizer is None else tokenizer.codes
+    train = _load(config, config.train, tokenizer)
+    held_out = {
+        source.partition(":")[2]: _load(config, [source], tokenizer) for source in config.held_out
+    }
+    _check_actions(config, [train, *held_out.values()])
+    features = store = None
+    if config.use_images:
+        store = _open_features(config, [train, *held_out.values()])
+        features = DeviceFeatures(
+            store,
+            world.device,
+            DTYPES.get(config.precision, torch.float32),
+            angle_size=config.angle_size,
+            layout="block",
+        )
+    sizes = ", ".join(f"{name} {len(table)}" for name, table in held_out.items())
+    return Corpus(
+        train=train,
+        held_out=held_out,
+        codes=codes,
+        features=features,
+        feature_rows=None if store is None else store.rows,
+        vocabulary=vocabulary if tokenizer is not None else None,
+        summary=f"{len(train)} triplets of {len(train.ids)} instructions; held out: {sizes}",
+        word_prior=_word_prior(train, codes),
+        action_prior=_log_frequency(np.bincount(train.action, minlength=config.model.num_actions)),
+    )
+
+
+def _load(
+    config: PretrainConfig,
+    sources: tuple[str, ...] | list[str],
+    tokenizer: WordPieceTokenizer | None,
+) -> TripletTable:
+    kinds = {source.partition(":")[0] for source in sources}
+    names = [source.partition(":")[2] for source in sources]
+    if kinds == {"triplets"}:
+        return read_triplets(
+            Path(name) if Path(name).exists() else config.data_dir / name for name in names
+        )
+    if kinds != {"r2r"} or tokenizer is None:
+        raise ValueError(
+            f"--train {' '.join(sources)} mixes triplet files with R2R splits; collect the splits "
+            "with `prevalent prepare triplets` first"
+        )
+    instructions = read_instructions(config.data_dir, names)
+    if not instructions:
+        raise ValueError(f"the source {' '.join(sources)} has no instruction")
+    graphs = Graphs.load(
+        config.data_dir / "connectivity", sorted({one.scan for one in instructions})
+    )
+    tokens = tokenizer.encode_sentences([one.text for one in instructions])
+    return collect_triplets(graphs, instructions, tokens, max_steps=config.max_path_steps)
+
+
+def _check_actions(config: PretrainConfig, tables: list[TripletTable]) -> None:
+    largest = max(int(table.action.max()) for table in tables)
+    if largest >= config.model.num_actions:
+        raise ValueError(
+            f"the triplets hold action {largest}, but --model.num-actions is "
+            f"{config.model.num_actions}; raise it to {largest + 1} or more"
+        )
+
+
+def _open_features(config: PretrainConfig, tables: list[TripletTable]) -> FeatureStore:
+    if config.features is None:
+        places = sorted({f"{s}_{v}" for table in tables for s, v in table.places})
+        return synthetic_features(places, config.standin_dim)
+    store = FeatureStore.open(config.data_dir / config.features)
+    for table in tables:
+        table.rows(store.rows)
+    return store
+
+
+def _word_prior(table: TripletTable, codes: WordCodes) -> Tensor:
+    steps = np.diff(table.first)
+    counts = np.zeros(codes.vocab_size)
+    np.add.at(counts, table.tokens, steps[:, None])
+    counts[list(codes.special)] = 0  # never selected, so never a label
+    return _log_frequency(counts)
+
+
+def _log_frequency(counts: np.ndarray) -> Tensor:
+    smoothed = torch.as_tensor(counts, dtype=torch.float64) + 1
+    return (smoothed / smoothed.sum()).log()
+
+
+def _make_world(config: PretrainConfig, run_dir: Path, world: World) -> PretrainConfig:
+    """Write the toy world once and point ``config`` at it."""
+    folder = run_dir / "world"
+    features = make_toy_world(folder, config.toy_houses, world)
+    return replace(config, data_dir=folder, vocabulary=Path("wordpiece.txt"), features=features)
