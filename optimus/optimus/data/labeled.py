@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from ..metrics.classification import MetricKind
+from ..runtime.checkpoint import CheckpointMismatch
 from .text import Batch, Sentences, TextOptions, pad_rows, tokenize
 from .tokenizers import Tokenizers
 
@@ -381,15 +382,20 @@ class ExampleBatches:
         return chosen[self.rank :: self.world_size]
 
     def state_dict(self) -> dict[str, Any]:
-        """The position and a digest of what it refers to."""
+        """The position, and what it refers to."""
         return {"position": self.position, "digest": self._digest, "size": self.batch_size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a saved position of the same examples."""
-        if (state["digest"], state["size"]) != (self._digest, self.batch_size):
-            raise ValueError(
-                "the checkpoint was written with other examples or another batch size; use the "
-                "same ones or another --run-dir"
+        if state["size"] != self.batch_size:
+            raise CheckpointMismatch(
+                f"a batch has {self.batch_size} examples here and {state['size']} in the run; use "
+                "the same batch size and labels, or another --run-dir"
+            )
+        if state["digest"] != self._digest:
+            raise CheckpointMismatch(
+                f"the run was trained on other examples than these {self.count}; give the texts "
+                "that it was started with, or another --run-dir"
             )
         self.position = int(state["position"])
 

@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.archive import extract
+from ..runtime.download import extract
 from ..runtime.command import parse
 from ..runtime.download import download, verify
 from ..runtime.files import digest, write_atomically

@@ -23,6 +23,7 @@ import torch
 from safetensors.numpy import save
 from torch import Tensor
 
+from ..runtime.checkpoint import CheckpointMismatch
 from ..runtime.files import digest, write_atomically
 from .tokenizers import Tokenizers
 
@@ -605,15 +606,25 @@ class Batches:
         return gather(self.shards[shard], chosen, self.padding, int(self._first[shard]))
 
     def state_dict(self) -> dict[str, Any]:
-        """The position and a digest of what it refers to."""
-        return {"position": self.position, "fingerprint": self._fingerprint()}
+        """The position, and what it refers to."""
+        return {
+            "position": self.position,
+            "fingerprint": self._fingerprint(),
+            "sentences": int(self._first[-1]),
+            "batch": self.global_batch,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a saved position; the number of processes may differ, the rest may not."""
         if state["fingerprint"] != self._fingerprint():
-            raise ValueError(
-                "the checkpoint was written with another corpus, batch size, order or seed; "
-                "use the same ones or another --run-dir"
+            before = [state.get(name) for name in ("sentences", "batch")]  # None: version 0.1
+            now = [int(self._first[-1]), self.global_batch]
+            problem = "their content, order or seed is another"
+            if None not in before and before != now:
+                problem = f"it was trained on {before[0]} in batches of {before[1]}"
+            raise CheckpointMismatch(
+                f"the run has not seen these {now[0]} sentences in batches of {now[1]}: {problem}; "
+                "give the corpus that it was started with, or another --run-dir"
             )
         self.position = int(state["position"])
 

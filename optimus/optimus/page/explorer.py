@@ -19,7 +19,7 @@ from torch import Tensor
 from ..api import SentenceVAE
 from ..data.toy import VALUES, read_factors
 from ..decoding import Sampling, analogy, interpolate
-from ..runtime.rundir import read_plain
+from ..runs import open_run
 from .plots import embed, render_page
 
 GREEDY = Sampling(max_new_tokens=64)
@@ -165,24 +165,26 @@ def find_directions(
     return found[:count]
 
 
-def load_explorer(run_dir: Path, text: Path | None = None, count: int = 500) -> Explorer:
-    """The explorer of a run or a model folder.
+def load_explorer(
+    run_dir: Path, text: Path | None = None, count: int = 500, *, step: int | None = None
+) -> Explorer:
+    """The explorer of a run, of one checkpoint of it, or of a model folder.
 
     The sentences are ``count`` of ``text``, else of the held-out files of the run's corpus, else
     sentences that the model makes from its prior.
 
     Raises:
         FileNotFoundError: there is no model, or no such ``text``.
+        ValueError: it is a run of another kind.
     """
-    folder = run_dir / "model" if (run_dir / "model").is_dir() else run_dir
-    if not (folder / "model.safetensors").is_file():
+    if not (run_dir / "config.json").is_file():
         raise FileNotFoundError(
             f"{run_dir} holds no model: run `optimus demo --run-dir {run_dir}` first, or name a "
             "run or a converted folder with --run-dir"
         )
     if text is not None and not text.is_file():
         raise FileNotFoundError(f"--text {text} does not exist")
-    vae = SentenceVAE.from_pretrained(folder)
+    vae = SentenceVAE.from_pretrained(run_dir, step=step)
     path = text or _corpus_of(run_dir)
     if path is None:
         made = vae.sample(count, GREEDY, generator=torch.Generator().manual_seed(0))
@@ -196,11 +198,10 @@ def load_explorer(run_dir: Path, text: Path | None = None, count: int = 500) -> 
 
 def _corpus_of(run_dir: Path) -> Path | None:
     """A text file of the run's corpus, of the held-out ones if there are any."""
-    plain = {}
-    if (run_dir / "model").is_dir() and (run_dir / "config.json").is_file():
-        plain = read_plain(run_dir / "config.json")
-    data = plain.get("data") or {}
-    for folder in (run_dir / "corpus", Path(data.get("folder", run_dir / "corpus"))):
+    folders = [run_dir / "corpus"]
+    if (run_dir / "model").is_dir():
+        folders.append(open_run(run_dir).config.data.folder)
+    for folder in folders:
         for split in ("test", "valid", "train"):
             if (folder / f"{split}.txt").is_file():
                 return folder / f"{split}.txt"

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..data.tokenizers import load_tokenizers
 from ..models.decoder import Injection
 from ..models.vae import NUM_ADDED_TOKENS, TOKEN_FIELDS, OptimusConfig, OptimusModel
+from ..runs import KINDS, find_weights
 from ..runtime.command import parse
 from .pickles import load_tensors
 
@@ -295,7 +296,8 @@ class ConvertConfig:
     """Convert checkpoints of the authors to ours, or back."""
 
     source: Path
-    """import: their folder, or one weight file of the whole model; export: a model folder."""
+    """import: their folder, or one weight file of the whole model; export: a run or a folder of a
+    model."""
     target: Path
     """The folder to write."""
     direction: Literal["import", "export"] = "import"
@@ -315,9 +317,10 @@ class ConvertConfig:
 def convert(config: ConvertConfig) -> ConversionReport:
     """Carry out ``config`` and return what became of every tensor."""
     if config.direction == "export":
-        if not (config.source / "config.json").is_file():
-            raise FileNotFoundError(f"{config.source} is no model folder: it has no config.json")
-        model = OptimusModel.from_pretrained(config.source)
+        folder, _ = find_weights(config.source, *KINDS)
+        if not (folder / "config.json").is_file():
+            raise FileNotFoundError(f"{folder} is no model folder: it has no config.json")
+        model = OptimusModel.from_pretrained(folder)
         return export_authors_checkpoint(model, config.target, config.step or 0)
     model, report = load_authors_checkpoint(
         config.source, latent_dim=config.latent_dim, inject=config.inject, step=config.step

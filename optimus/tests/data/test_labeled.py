@@ -1,7 +1,3 @@
-""""""
-
-from __future__ import annotations
-
 import os
 from pathlib import Path
 
@@ -190,8 +186,10 @@ def test_batches_continue_where_they_were_and_split_among_processes(folder, film
     assert next(again).tolist() == chosen.tolist()
     batch = collate(examples, chosen, 0)
     assert batch.ids.shape == batch.segments.shape
-    with pytest.raises(ValueError, match="other examples"):
+    with pytest.raises(ValueError, match="a batch has 2 examples here and 4 in the run"):
         ExampleBatches(examples, 2, seed=3).load_state_dict(state)
+    with pytest.raises(ValueError, match="trained on other examples than these 8"):
+        ExampleBatches(examples.subset(np.arange(8)), 4, seed=3).load_state_dict(state)
     assert len(next(ExampleBatches(examples, 100, seed=0))) == 9
 
 

@@ -1,7 +1,3 @@
-""""""
-
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -31,6 +27,7 @@ from optimus.data.text import (
     write_authors_json,
 )
 from optimus.data.tokenizers import load_tokenizers, train_tokenizers
+from optimus.runtime.checkpoint import CheckpointMismatch
 
 LINES = ["the dog barks .", "a cat sleeps in the garden .", "the dogs see a cat ."]
 
@@ -387,10 +384,16 @@ def test_two_processes_share_the_batch_of_one():
 
 def test_a_position_in_another_corpus_is_refused():
     state = Batches(make(64), 8, PADDING).state_dict()
-    with pytest.raises(ValueError, match="another corpus, batch size"):
+    with pytest.raises(CheckpointMismatch, match=r"64 sentences .* order or seed is another"):
         Batches(make(64, seed=1), 8, PADDING).load_state_dict(state)
-    with pytest.raises(ValueError, match="another corpus, batch size"):
+    with pytest.raises(
+        CheckpointMismatch, match="in batches of 4: it was trained on 64 in batches"
+    ):
         Batches(make(64), 4, PADDING).load_state_dict(state)
+    old = {key: state[key] for key in ("position", "fingerprint")}  # as version 0.1 wrote it
+    Batches(make(64), 8, PADDING).load_state_dict(old)
+    with pytest.raises(CheckpointMismatch, match="has not seen these 63 sentences"):
+        Batches(make(63), 8, PADDING).load_state_dict(old)
 
 
 @pytest.mark.parametrize("size", [0, 65])

@@ -12,7 +12,7 @@ from factories import tiny_vae
 from hostile import Bomb, written
 
 from optimus.api import SentenceVAE
-from optimus.config import EvaluateConfig, ModelOptions
+from optimus.config import ModelOptions
 from optimus.data.text import open_sentences, read_authors_json
 from optimus.data.toy import toy_sentences
 from optimus.page.plots import PlotConfig, plot
@@ -21,8 +21,8 @@ from optimus.released.pickles import load_untrusted
 from optimus.runtime.checkpoint import Checkpoint, Progress
 from optimus.runtime.files import digest
 from optimus.tasks.classifier import Judge
-from optimus.tasks.initialize import build_model
-from optimus.tasks.language_model import evaluate
+from optimus.tasks.language_model import EvaluateConfig, evaluate
+from optimus.tasks.training import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 
@@ -85,8 +85,12 @@ def test_a_checkpoint_of_a_run_is_refused_even_with_a_right_digest(tmp_path, can
 def test_the_study_of_reconstruction_study_refuses_one(job, tmp_path, canary):
     run = tmp_path / "run"
     assert job.run(job.command(run, 2, 2)).codes == [0]
-    written("zip", canary, run / "checkpoints" / "00000002" / "model.pt")
-    with pytest.raises(ValueError, match=r"model\.pt was refused"):
+    folder = run / "checkpoints" / "00000002"
+    written("zip", canary, folder / "model.pt")
+    digests = json.loads((folder / "digest.json").read_text())
+    digests["model"] = digest(folder / "model.pt")
+    (folder / "digest.json").write_text(json.dumps(digests))
+    with pytest.raises(ValueError, match=r"model\.pt is refused"):
         evaluate(EvaluateConfig(run_dir=run, reconstruction_study=True, samples=2, device="cpu"))
 
 

@@ -1,7 +1,3 @@
-""""""
-
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -64,7 +60,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(smoke, tmp_path):
     halves = replace(smoke, run_dir=tmp_path / "halves")
     with pytest.MonkeyPatch.context() as patch:
         # leave after the checkpoint of step 2, as a signal would
-        patch.setattr("optimus.tasks.dialog.StopSignal.requested", lambda self, step: step == 2)
+        patch.setattr("optimus.runtime.signals.StopSignal.requested", lambda self, step: step == 2)
         with pytest.raises(Exception, match="step 2"):
             train(halves)
     assert_identical(whole, train(halves))

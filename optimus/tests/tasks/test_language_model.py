@@ -1,7 +1,3 @@
-""""""
-
-from __future__ import annotations
-
 import json
 import math
 import multiprocessing
@@ -22,7 +18,7 @@ from torch.distributions import Normal
 
 from optimus.__main__ import main
 from optimus.api import SentenceVAE
-from optimus.config import EvaluateConfig, ModelOptions, ObjectiveOptions, TrainConfig
+from optimus.config import ModelOptions
 from optimus.data.tokenizers import load_tokenizers
 from optimus.data.toy import toy_sentences, write_toy
 from optimus.models.vae import OptimusModel
@@ -33,12 +29,14 @@ from optimus.runtime.logs import read_metrics
 from optimus.tasks.language_model import (
     AUTHORS_KEYS,
     PRESETS,
+    EvaluateConfig,
+    ObjectiveOptions,
+    TrainConfig,
     build_batches,
     build_schedule,
     evaluate,
     evaluate_command,
     importance_scores,
-    language_model_nll,
     train,
 )
 
@@ -174,9 +172,7 @@ def test_a_signal_saves_and_the_same_command_finishes(smoke, tmp_path, monkeypat
     train(smoke)
     stopped = replace(smoke, run_dir=tmp_path / "stopped", save_every=100)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "optimus.tasks.language_model.StopSignal.requested", lambda self, step: step == 4
-        )
+        patch.setattr("optimus.runtime.signals.StopSignal.requested", lambda self, step: step == 4)
         with pytest.raises(Stopped, match="after step 4"):
             train(stopped)
     train(stopped)
@@ -312,6 +308,7 @@ def run(tmp_path_factory):
         run_dir=folder / "run",
         data=replace(config.data, folder=write_toy(folder / "toy", sizes=(120, 20, 20))),
         save_every=2,
+        eval_every=0,
         keep=3,
         device="cpu",
     )
@@ -497,7 +494,7 @@ def test_the_language_model_baseline_is_the_authors(golden_kind):
     folder = golden_kind("vae_trained", "gpt2_baseline.json")
     recorded = json.loads((folder / "gpt2_baseline.json").read_text())
     model = recorded_model(folder)
-    found = [language_model_nll(model, ids).item() for _, _, ids in recorded_sentences(folder)]
+    found = [model.decoder.nll(ids, None).item() for _, _, ids in recorded_sentences(folder)]
     close(found, recorded["loss_per_sentence"])
 
 

@@ -1,44 +1,155 @@
-"""Vocabularies, initial weights and optimizer of a run, from its options."""
+"""What the tasks share: vocabularies, initial weights, AdamW's schedule, checks and exports."""
 
 from __future__ import annotations
 
+import json
 import logging
 import pickle
-from collections.abc import Callable, Iterable
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
+from torch import Tensor
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 from ..config import ModelOptions, OptimizerOptions
 from ..data.tokenizers import Tokenizers, load_tokenizers, train_tokenizers
+from ..loop import Intervals, RunProgress, Training
 from ..models.vae import OptimusConfig, OptimusModel, without_bars
-from ..optimizer import OriginalAdamW, parameter_groups
+from ..objectives import learning_rate_at
 from ..released.checkpoints import import_checkpoint, read_authors_checkpoint
-from ..runtime.distributed import barrier, is_main
-from ..runtime.precision import build_adamw
+from ..runtime.distributed import World, barrier, is_main
+from ..runtime.files import replace_folder, write_atomically
+from ..runtime.logs import Logs
+from ..runtime.means import RunningMeans
+from ..runtime.precision import MixedPrecision, check_finite, clear_gradients, norm_to_check
+from ..runtime.published import markdown_table
+from ..runtime.run_folder import RunFolder
 
 logger = logging.getLogger(__name__)
+Results = dict[str, float | int | str]
+MAX_NORM = 1.0  # of the gradient
 HEAD_DIM = 64  # as in BERT-base and GPT-2 small
 REFERENCE_WIDTH = 768  # of both, for which their initial N(0, 0.02) was chosen
-MEAN_OVER_NOISE = (
-    5.0  # of the posterior of a model from scratch, at a pooled vector of unit variance
-)
+MEAN_OVER_NOISE = 5.0  # of the posterior from scratch, at a pooled vector of unit variance
 ENCODER_POSITIONS = 512
 DECODER_POSITIONS = 1024
+FIXED = (
+    *(f"model.{name}" for name in ("latent_dim", "inject", "init", "vocabulary")),
+    *("model.layers", "model.hidden", "optimizer.kind", "optimizer.accumulate"),
+    *("data.batch_size", "seed", "precision"),
+)
+"""Options that every task keeps from the first checkpoint on."""
+
+
+class AdamWTraining(Training):
+    """A run with AdamW, a linear warm-up and decay, and clipped gradients.
+
+    A task sets ``parts`` and takes the ``step``.
+
+    Args:
+        config: its options, with a group ``optimizer``.
+        world: this process.
+        amp: arithmetic of the forward pass.
+        optimizer: the one whose learning rate follows the schedule.
+        names: scalars that are averaged between two log lines.
+        total_steps: where the run ends.
+        decay_steps: where the learning rate is zero, if elsewhere.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        world: World,
+        amp: MixedPrecision,
+        optimizer: torch.optim.Optimizer,
+        *,
+        names: Sequence[str],
+        total_steps: int,
+        decay_steps: int | None = None,
+    ) -> None:
+        self.config, self.world, self.amp, self.optimizer = config, world, amp, optimizer
+        self.progress, self.means = RunProgress(), RunningMeans(names, world.device)
+        self.total_steps, self.decay_steps = total_steps, decay_steps or total_steps
+        evaluated = bool(config.eval_every)
+        self.intervals = Intervals(
+            config.log_every, config.save_every, config.eval_every, evaluated
+        )
+        self.lr, self.norm = 0.0, torch.zeros(())
+
+    def begin_step(self) -> None:
+        """Set the learning rate of this step and forget the gradients of the last."""
+        options: OptimizerOptions = self.config.optimizer
+        self.lr = learning_rate_at(
+            self.progress.step,
+            base=options.lr,
+            warmup_steps=options.warmup_steps,
+            total_steps=self.decay_steps,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+        clear_gradients(self.optimizer)
+
+    def end_step(self, parameters: Iterable[Tensor]) -> None:
+        """Clip the gradients of ``parameters``, update them, and count the step."""
+        norm = self.amp.step(self.optimizer, parameters, MAX_NORM)
+        assert norm is not None
+        self.norm = norm
+        self.progress.step += 1
+
+    def check(self) -> None:
+        self.means.check(self.progress.step)
+        norm = norm_to_check(self.norm, self.config.precision)
+        check_finite(self.progress.step, gradient_norm=norm)
+
+    def scalars(self) -> Mapping[str, float | Tensor | None]:
+        return {"lr": self.lr, "gradient_norm": self.norm, **self.means.take()}
+
+    def finish(self, run_dir: Path, logs: Logs) -> None:
+        logs.text(f"the model of step {self.progress.step} is in {run_dir / 'model'}")
+
+
+@contextmanager
+def exporting(folder: Path) -> Iterator[Path]:
+    """A place for weights, which becomes ``folder`` when all is written."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        replace_folder(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def print_results(results: Results) -> None:
+    """Print scores as a table; nothing where there are none, as on ranks other than 0."""
+    if results:
+        rows = [(k, f"{v:.4f}" if isinstance(v, float) else v) for k, v in results.items()]
+        print(markdown_table(["metric", "value"], rows))
+
+
+def write_results(folder: Path, name: str, results: Results) -> None:
+    """Write ``NAME.json`` into ``folder`` and say so."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / f"{name}.json", json.dumps(results, indent=2) + "\n")
+    logger.info("results are in %s", folder / f"{name}.json")
 
 
 def build_tokenizers(
-    options: ModelOptions, corpus: Callable[[], Iterable[str]], run_dir: Path
+    options: ModelOptions, corpus: Callable[[], Iterable[str]], folder: RunFolder
 ) -> Tokenizers:
-    """The pair of vocabularies of a run, kept in ``run_dir/tokenizers`` from its first start on.
+    """The pair of vocabularies of a run, which keeps them from its first checkpoint on.
 
     They come from the folder ``options.vocabulary``, else from ``options.init``, else they are
     learned from the lines of ``corpus()`` (on rank 0; the others read what it wrote).
     """
-    kept = run_dir / "tokenizers"
-    if is_main() and not (kept / "tokenizers.json").exists():
+    place = folder.place("tokenizers")
+    if is_main() and not folder.has("tokenizers"):
         if not options.vocabulary.isdigit():
             tokenizers = load_tokenizers(options.vocabulary)
         elif len(options.init) == 2:
@@ -48,18 +159,33 @@ def build_tokenizers(
         else:
             size = int(options.vocabulary)
             tokenizers = train_tokenizers(corpus(), size, size)
-        tokenizers.save(kept)
+        tokenizers.save(place)
     barrier()
-    return load_tokenizers(kept)
+    return load_tokenizers(place)
 
 
-def build_model(options: ModelOptions, tokenizers: Tokenizers) -> OptimusModel:
+def build_model(
+    options: ModelOptions, tokenizers: Tokenizers, folder: RunFolder | None = None
+) -> OptimusModel:
     """The model with its initial weights, in training mode, on the CPU.
+
+    Where the run in ``folder`` has weights of its own already, which its checkpoint will fill in,
+    the model is built without reading ``options.init``.
 
     Raises:
         FileNotFoundError: a folder of ``--model.init`` is missing.
         ValueError: the folder's latent size or vocabulary contradicts the options.
     """
+    if folder is not None and folder.started and folder.has("model/config.json"):
+        model = OptimusModel(OptimusConfig.from_pretrained(folder.path / "model"))
+    else:
+        model = _initial_model(options, tokenizers)
+    _check_vocabulary(model, tokenizers)
+    _set_dropout(model, options.dropout)
+    return model.train()
+
+
+def _initial_model(options: ModelOptions, tokenizers: Tokenizers) -> OptimusModel:
     for folder in options.init:
         if not folder.is_dir():
             raise FileNotFoundError(
@@ -67,14 +193,10 @@ def build_model(options: ModelOptions, tokenizers: Tokenizers) -> OptimusModel:
                 "authors, or a BERT and a GPT-2 folder (nothing is fetched from a model hub)"
             )
     if len(options.init) == 2:
-        model = _from_public_weights(options)
-    elif options.init:
-        model = _from_optimus(options)
-    else:
-        model = _spread(OptimusModel(scratch_config(options, tokenizers)), options.hidden)
-    _check_vocabulary(model, tokenizers)
-    _set_dropout(model, options.dropout)
-    return model.train()
+        return _from_public_weights(options)
+    if options.init:
+        return _from_optimus(options)
+    return _spread(OptimusModel(scratch_config(options, tokenizers)), options.hidden)
 
 
 def scratch_config(options: ModelOptions, tokenizers: Tokenizers) -> OptimusConfig:
@@ -107,16 +229,6 @@ def scratch_config(options: ModelOptions, tokenizers: Tokenizers) -> OptimusConf
         bos_token_id=tokenizers.bos_id,
         eos_token_id=tokenizers.eos_id,
     )
-
-
-def build_optimizer(
-    options: OptimizerOptions, model: OptimusModel, authors: bool = False
-) -> torch.optim.Optimizer:
-    """AdamW over the decayed and the other weights; ``authors`` restores their update rule."""
-    groups = parameter_groups(model, options.weight_decay, compat=authors)
-    if authors:
-        return OriginalAdamW(groups, lr=options.lr, betas=(0.9, 0.999), eps=1e-8)
-    return build_adamw(groups, kind=options.kind, lr=options.lr, betas=(0.9, 0.999), eps=1e-8)
 
 
 def _spread(model: OptimusModel, hidden: int) -> OptimusModel:
