@@ -23,7 +23,7 @@ from prevalent.data.toy import ToyConfig, write_toy
 from prevalent.optimizer import OptimizerConfig
 from prevalent.released.checkpoints import load_model
 from prevalent.released.snapshots import load_agent
-from prevalent.runtime.archive import extract
+from prevalent.runtime.download import extract
 from prevalent.runtime.logs import read_metrics
 from prevalent.runtime.rundir import read_config
 from prevalent.tasks.pretraining import PretrainConfig, pretrain
