@@ -8,6 +8,7 @@ file's header, so that the column order of a release does not matter.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,12 @@ class Labeled:
 
     def __len__(self) -> int:
         return len(self.sentences)
+
+    @property
+    def digest(self) -> str:
+        """Of the labels."""
+        content = json.dumps([self.names, self.labels.tolist()])
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def labels_of(self, batch: Batch) -> Tensor:
         """Classes (B,) of a batch that was drawn from ``self.sentences``."""

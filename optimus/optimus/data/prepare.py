@@ -14,9 +14,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.download import extract
 from ..runtime.command import parse
-from ..runtime.download import download, verify
+from ..runtime.download import download, extract, verify
 from ..runtime.files import digest, write_atomically
 from .labeled import TASKS, glue_text, read_labeled, read_labeled_lines
 from .tokenizers import SEPARATOR

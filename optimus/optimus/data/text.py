@@ -555,6 +555,7 @@ class Batches:
             Python's generator.
         bucket: batches among which sentences are sorted by length.
         rank, world_size: this process and the number of processes.
+        beside: digest of what belongs to the sentences, such as their labels.
     """
 
     def __init__(
@@ -568,6 +569,7 @@ class Batches:
         bucket: int = 100,
         rank: int = 0,
         world_size: int = 1,
+        beside: str = "",
     ) -> None:
         self.shards = [shards] if isinstance(shards, Sentences) else list(shards)
         self.padding, self.seed, self.order, self.bucket = padding, seed, order, bucket
@@ -584,6 +586,8 @@ class Batches:
                 f"{int(sizes.sum())} in {len(sizes)} file(s): choose a batch size between 1 and "
                 f"{int(sizes.max(initial=0))}"
             )
+        digests = [shard.digest or _pack(shard)[1] for shard in self.shards]
+        self._content = hashlib.sha256(" ".join([*digests, beside]).encode()).hexdigest()
         self._plan: tuple[tuple[int, int], np.ndarray] | None = None
 
     @property
@@ -612,11 +616,13 @@ class Batches:
             "fingerprint": self._fingerprint(),
             "sentences": int(self._first[-1]),
             "batch": self.global_batch,
+            "content": self._content,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a saved position; the number of processes may differ, the rest may not."""
-        if state["fingerprint"] != self._fingerprint():
+        same_content = state.get("content", self._content) == self._content
+        if state["fingerprint"] != self._fingerprint() or not same_content:
             before = [state.get(name) for name in ("sentences", "batch")]  # None: version 0.1
             now = [int(self._first[-1]), self.global_batch]
             problem = "their content, order or seed is another"

@@ -7,6 +7,8 @@ adds the other side. Responses are scored by DialogWAE's protocol.
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -222,6 +224,12 @@ class Dialogs:
     def __len__(self) -> int:
         return len(self.responses)
 
+    @property
+    def digest(self) -> str:
+        """Of the contexts."""
+        content = json.dumps([context.tolist() for context in self.contexts])
+        return hashlib.sha256(content.encode()).hexdigest()
+
     def with_contexts(self, responses: Batch, padding: Padding) -> DialogBatch:
         """Put the contexts beside a batch that was drawn from ``self.responses``."""
         rows = [self.contexts[i] for i in responses.index.tolist()]
@@ -319,7 +327,8 @@ class DialogTraining(AdamWTraining):
             tokenizers,
             max_tokens=config.data.max_tokens,
         )
-        self.batches = _batches(config, self.dialogs.responses, self.padding, world)
+        responses, beside = self.dialogs.responses, self.dialogs.digest
+        self.batches = _batches(config, responses, self.padding, world, beside)
         styles = load_style(config, tokenizers)
         self.style_batches = (
             _batches(config, styles, self.padding, world) if styles is not None else None
@@ -444,9 +453,18 @@ def load_style(config: DialogConfig, tokenizers: Tokenizers) -> Sentences | None
     return load_sentences(config.fusion.style, tokenizers, options)
 
 
-def _batches(config: DialogConfig, rows: Sentences, padding: Padding, world: World) -> Batches:
-    size = rows_per_process(config.data.batch_size, world.size)
-    return Batches(rows, size, padding, seed=config.seed, rank=world.rank, world_size=world.size)
+def _batches(
+    config: DialogConfig, rows: Sentences, padding: Padding, world: World, beside: str = ""
+) -> Batches:
+    return Batches(
+        rows,
+        rows_per_process(config.data.batch_size, world.size),
+        padding,
+        seed=config.seed,
+        rank=world.rank,
+        world_size=world.size,
+        beside=beside,
+    )
 
 
 def _train_lines(config: DialogConfig) -> Iterator[str]:
@@ -526,6 +544,7 @@ def evaluate(config: EvaluateDialogConfig) -> Results:
     """
     if (config.run_dir / CONFIG).is_file():
         open_run(config.run_dir, TASK.kind)
+    torch.manual_seed(config.seed)
     turns = answer(config)
     missing = 0
     if config.references is not None:

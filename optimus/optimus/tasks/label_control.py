@@ -257,6 +257,7 @@ class ControlTraining(AdamWTraining):
             seed=config.seed,
             rank=world.rank,
             world_size=world.size,
+            beside=self.data.digest,
         )
         alternating = config.control.updates == "alternating"
         self.rounds = config.control.critic_steps if alternating else 0
