@@ -50,6 +50,7 @@ def room_to_room(folder: Path) -> dict[str, float]:
     return counts | {
         "R2R paths": paths,
         "R2R instructions": instructions,
+        "R2R instructions of a path": instructions / paths,
         "R2R triplets of all splits with paths": triplets,
         "R2R words and punctuation of an instruction": words.total() / instructions,
         "R2R vocabulary": len(words),

@@ -57,6 +57,9 @@ class Table:
     title: str
     paper: str
     needs: str
+    """Data and weights that were not at hand."""
+    hours: str
+    """Of a GPU, for all rows that are ours to run."""
     command: str
     figures: tuple[Figure, ...]
 
@@ -169,7 +172,18 @@ def read_tables(folder: str | Path) -> list[Table]:
 
 def _table(path: Path, paper: str, entry: Mapping[str, Any]) -> Table:
     own = ("source", "confidence", "protocol", "note", "script")
-    known = ("label", "title", "needs", "command", "data", "units", "script_data", *own, "row")
+    known = (
+        "label",
+        "title",
+        "needs",
+        "hours",
+        "command",
+        "data",
+        "units",
+        "script_data",
+        *own,
+        "row",
+    )
     where = f"{path}: table {entry.get('label', '?')!r}"
     _refuse_unknown(entry, known, where)
     places, figures = entry.get("script_data", {}), []
@@ -195,7 +209,7 @@ def _table(path: Path, paper: str, entry: Mapping[str, Any]) -> Table:
             )
         except (TypeError, KeyError) as error:
             raise ValueError(f"{where}, row {cell.row['name']!r} is incomplete ({error})") from None
-    head = {key: entry.get(key, "") for key in ("label", "title", "needs", "command")}
+    head = {key: entry.get(key, "") for key in ("label", "title", "needs", "hours", "command")}
     return Table(paper=paper, figures=tuple(figures), **head)
 
 

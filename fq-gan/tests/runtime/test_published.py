@@ -4,6 +4,7 @@ from decimal import Decimal
 
 import pytest
 
+from fqgan.runtime import published
 from fqgan.runtime.published import (
     find_folder,
     markdown_table,
@@ -127,6 +128,14 @@ def test_the_folders_of_this_project_are_found_from_anywhere(tmp_path, monkeypat
     assert list(find_folder("evidence").glob("*.toml"))
     with pytest.raises(FileNotFoundError, match="--absent"):
         find_folder("absent")
+
+
+def test_an_installation_keeps_them_in_share(tmp_path, monkeypatch):
+    module = tmp_path / "lib" / "site-packages" / "rooms" / "runtime" / "published.py"
+    module.parent.mkdir(parents=True)
+    (tmp_path / "share" / "rooms" / "published").mkdir(parents=True)
+    monkeypatch.setattr(published, "__file__", str(module))
+    assert find_folder("published") == tmp_path / "share" / "rooms" / "published"
 
 
 def test_a_table_escapes_its_separator():

@@ -28,8 +28,11 @@ LEGEND = (
     "*met*: of the published protocol, and equal to the printed digits, or the published figure "
     "lies in the range of our seeds or within two standard deviations; *differs*: of the published "
     "protocol, but neither; *run otherwise*: of another protocol, so that the two do not compare; "
-    "*not run*: needs what the last columns say."
+    "the last columns say what they and those *not run* need. GPU hours are reckoned at 30 "
+    "TFLOP/s, or measured by others on the GPU that is named."
 )
+LONG = 40  # letters of a cell from which on its column is given room
+REST = ("the rest needs", "GPU hours", "command")
 COLOURS: dict[State, str] = {
     "met": "#2e7d32",
     "differs": "#c62828",
@@ -40,13 +43,13 @@ STYLE = """
 :root { --ink: #1c2733; --soft: #5b6b7a; --line: #dde3e9; }
 * { box-sizing: border-box; }
 body { font: 15px/1.5 system-ui, sans-serif; color: var(--ink); background: #f6f8fa; margin: 0; }
-main { max-width: 1280px; margin: 0 auto; padding: 24px 28px 60px; }
+main { max-width: 1560px; margin: 0 auto; padding: 24px 28px 60px; }
 h1 { font-size: 26px; margin: 0 0 4px; } h2 { font-size: 19px; margin: 36px 0 8px; }
 p, .soft { color: var(--soft); margin: 4px 0 10px; }
 .card { background: #fff; border: 1px solid var(--line); border-radius: 8px; padding: 14px 16px; }
 .scroll { overflow: auto; max-height: 78vh; padding: 0; }
 table { border-collapse: collapse; width: 100%; font-size: 13.5px; }
-th, td { text-align: left; padding: 5px 9px; border-bottom: 1px solid var(--line);
+th, td { text-align: left; padding: 5px 7px; border-bottom: 1px solid var(--line);
   vertical-align: top; }
 th { position: sticky; top: 0; background: #eef2f6; cursor: pointer; white-space: nowrap;
   user-select: none; }
@@ -55,7 +58,8 @@ th.up::after { content: " \\2191"; color: var(--ink); }
 th.down::after { content: " \\2193"; color: var(--ink); }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 code { font-size: 12.5px; background: #eef2f6; padding: 1px 4px; border-radius: 4px;
-  overflow-wrap: anywhere; }
+  overflow-wrap: anywhere; display: inline-block; min-width: 190px; }
+td.long { min-width: 180px; }
 .state { display: inline-block; padding: 0 8px; border-radius: 10px; color: #fff;
   white-space: nowrap; font-size: 12.5px; }
 .tools { display: flex; flex-wrap: wrap; gap: 8px; margin: 10px 0; align-items: center; }
@@ -141,6 +145,22 @@ def write_report(config: ReportConfig, comparison: Comparison, project: str) -> 
         write_atomically(config.output, markdown(comparison))
 
 
+def in_short(comparisons: Iterable[tuple[str, Comparison]]) -> str:
+    """One sentence."""
+    summaries = [summary for _, comparison in comparisons for summary in comparison.summaries()]
+    counts = sum((summary.counts for summary in summaries), Counter[State]())
+    return (
+        f"Of {counts.total()} published figures in {len(summaries)} tables {counts['met']} are "
+        f"met, {counts['differs']} differ by the paper's protocol, {counts['run otherwise']} were "
+        f"run by another one, and {counts['not run']} were not run."
+    )
+
+
+def open_figures(counts: Counter[State]) -> int:
+    """Figures that nobody here has run by the published protocol."""
+    return counts["run otherwise"] + counts["not run"]
+
+
 def summary_table(summaries: Iterable[tuple[str, Summary]]) -> str:
     """A line for each (project, table), and their sum."""
     rows, sums = [], Counter[str]()
@@ -148,12 +168,14 @@ def summary_table(summaries: Iterable[tuple[str, Summary]]) -> str:
         sums.update({"rows": count} | dict(counts))
         name = f"{project} {table.label}".strip()
         cells = [counts[state] or "" for state in STATES]
-        needs = table.needs if counts["not run"] else ""
-        command = f"`{table.command}`" if table.command and counts["not run"] else ""
-        rows.append([name, table.title, count, counts.total(), *cells, needs, command])
+        rest = [table.needs, table.hours, f"`{table.command}`" if table.command else ""]
+        rest = rest if open_figures(counts) else ["", "", ""]
+        rows.append([name, table.title, count, counts.total(), *cells, *rest])
     total = sum(sums[state] for state in STATES)
-    rows.append(["**all**", "", sums["rows"], total, *(sums[state] for state in STATES), "", ""])
-    head = ["table", "what", "rows", "figures", *STATES, "what the rest needs", "command"]
+    rows.append(
+        ["**all**", "", sums["rows"], total, *(sums[state] for state in STATES), "", "", ""]
+    )
+    head = ["table", "what", "rows", "figures", *STATES, *REST]
     return markdown_table(head, rows)
 
 
@@ -162,7 +184,8 @@ def markdown(comparison: Comparison, level: int = 1) -> str:
     mark, parts = "#" * level, []
     summaries = [("", summary) for summary in comparison.summaries()]
     if level == 1:
-        parts += ["# Published figures and ours", summary_table(summaries) + "\n" + LEGEND]
+        short = in_short([("", comparison)])
+        parts += ["# Published figures and ours", short, summary_table(summaries) + "\n" + LEGEND]
     for table, lines in comparison.tables:
         parts.append(f"{mark}# {table.label}: {table.title}")
         parts.append(_matrix(lines))
@@ -266,15 +289,16 @@ def page(comparisons: Sequence[tuple[str, Comparison]], origin: str = "") -> str
         f"<p>{_inline(LEGEND)}</p>",
         f"<p>{html.escape(origin)}</p>" if origin else "",
         "<h2>Summary</h2>",
+        f"<p>{html.escape(in_short(comparisons))}</p>",
         _bars(comparisons),
         _summary_list(comparisons),
         "<h2>Ours less the published figure, where the protocol is the paper's</h2>",
         _differences(comparisons),
-        "<h2>Every published figure</h2>",
+        "<h2 id='figures'>Every published figure</h2>",
         _figure_list(comparisons),
-        "<h2>Ours, by other protocols or of no published row</h2>",
+        "<h2 id='ours'>Ours, by other protocols or of no published row</h2>",
         _elsewhere_list(comparisons),
-        "<h2>Where ours come from</h2>",
+        "<h2 id='evidence'>Where ours come from</h2>",
         _record_list(comparisons),
     ]
     return (
@@ -293,7 +317,7 @@ def _inline(text: str) -> str:
 def _cell(content: object, value: object = None) -> str:
     text = html.escape(str(content))
     if value is None:
-        return f"<td>{text}</td>"
+        return f'<td class="long">{text}</td>' if len(text) > LONG else f"<td>{text}</td>"
     return f'<td class="number" data-value="{value}">{text}</td>'
 
 
@@ -322,20 +346,11 @@ def _list(head: Sequence[str], rows: Iterable[str], picks: Mapping[int, Iterable
 
 
 def _summary_list(comparisons: Sequence[tuple[str, Comparison]]) -> str:
-    head = (
-        "project",
-        "table",
-        "what",
-        "rows",
-        "figures",
-        *STATES,
-        "what the rest needs",
-        "command",
-    )
+    head = ("project", "table", "what", "rows", "figures", *STATES, *REST)
     rows = []
     for project, comparison in comparisons:
         for table, count, counts in comparison.summaries():
-            rest = counts["not run"] > 0
+            rest = open_figures(counts) > 0
             command = f"<code>{html.escape(table.command)}</code>" if table.command and rest else ""
             rows.append(
                 _cell(project)
@@ -345,6 +360,7 @@ def _summary_list(comparisons: Sequence[tuple[str, Comparison]]) -> str:
                 + _cell(counts.total(), counts.total())
                 + "".join(_cell(counts[state] or "", counts[state]) for state in STATES)
                 + _cell(table.needs if rest else "")
+                + _cell(table.hours if rest else "")
                 + f"<td>{command}</td>"
             )
     return _list(head, rows, {0: [project for project, _ in comparisons]})
@@ -451,7 +467,7 @@ def _record_list(comparisons: Sequence[tuple[str, Comparison]]) -> str:
 
 def _bars(comparisons: Sequence[tuple[str, Comparison]]) -> str:
     """A bar a table: its figures by state, as shares, with their number behind."""
-    left, width, height = 360, 640, 22
+    left, width, height = 470, 560, 21
     shapes, y = [], 26
     x = left
     for state in STATES:
@@ -461,7 +477,7 @@ def _bars(comparisons: Sequence[tuple[str, Comparison]]) -> str:
     for project, comparison in comparisons:
         for table, _, counts in comparison.summaries():
             name = html.escape(f"{project} {table.label}: {table.title}".strip())
-            name = name if len(name) <= 58 else name[:56] + "…"
+            name = name if len(name) <= 70 else name[:68] + "…"
             shapes.append(f'<text x="{left - 8}" y="{y + 14}" text-anchor="end">{name}</text>')
             place = float(left)
             for state in STATES:
@@ -491,7 +507,9 @@ def _differences(comparisons: Sequence[tuple[str, Comparison]]) -> str:
     shapes, y = [], 26
     for tick in (-10, -5, 0, 5, 10):
         x = left + width * (tick + limit) / (2 * limit)
-        shapes.append(f'<text x="{x}" y="14" text-anchor="middle">{tick:+} %</text>')
+        shapes.append(
+            f'<text x="{x}" y="14" text-anchor="middle">{tick or 0:{"+" if tick else ""}} %</text>'
+        )
         bottom = 26 + height * len(lines)
         shapes.append(
             f'<path d="M{x} 20V{bottom}" stroke="{"#90a4ae" if tick == 0 else "#e3e9ee"}"/>'
