@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from prevalent.simulator import Camera, Simulator, SimulatorError
-from tests.factories import make_graphs, random_scan
+from tests.factories import make_graphs, make_scan, random_scan
 
 ANGLE_TOLERANCE = 1e-6  # MatterSim mixes float32 and float64; a replica reaches 3e-7
 BUILDS = {
@@ -188,9 +188,62 @@ def test_impossible_settings_are_refused(settings, message):
         Simulator(world(), **settings)
 
 
-def test_a_start_that_is_no_number_is_refused():
-    with pytest.raises(SimulatorError, match="finite"):
-        Simulator(world()).start(np.array([0]), np.nan)
+@pytest.mark.parametrize(
+    ("nodes", "heading", "elevation", "message"),
+    [
+        ([0], np.nan, 0.0, "headings must be finite, got nan for agent 0"),
+        ([0, 1], 0.0, [0.0, np.inf], "elevations must be finite, got inf for agent 1"),
+        ([0, 1], [0.0] * 3, 0.0, "headings must be 2 numbers or one for all"),
+        ([0], "north", 0.0, "headings must be 1 numbers or one, got 'north'"),
+        ([-1], 0.0, 0.0, "node -1 of agent 0 is out of range; the graphs have nodes 0 to 3"),
+        ([0, 4], 0.0, 0.0, "node 4 of agent 1 is out of range"),
+        ([1.5], 0.0, 0.0, "nodes must be a list of integers, got float64"),
+        ([[0]], 0.0, 0.0, "nodes must be a list of integers"),
+        ([3], 0.0, 0.0, "node 3 of agent 0 is viewpoint 'house_d', which is excluded"),
+    ],
+)
+def test_an_impossible_start_is_refused_and_changes_nothing(nodes, heading, elevation, message):
+    scan = make_scan(excluded=("d",), edges=[("a", "b"), ("b", "c")])
+    simulator = Simulator(make_graphs(house=scan))
+    simulator.start([0, 2], [0.0, 1.0])
+    before = (simulator.node, simulator.view, simulator.steps, simulator.navigable())
+    with pytest.raises(SimulatorError, match=message):
+        simulator.start(nodes, heading, elevation)
+    after = (simulator.node, simulator.view, simulator.steps, simulator.navigable())
+    assert all(a is b for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("discretized", [True, False])
+@pytest.mark.parametrize(
+    ("heading", "elevation", "message"),
+    [
+        ([0.0, np.nan], [0.0, 0.0], "heading changes must be finite, got nan for agent 1"),
+        ([0.0, 0.0], np.inf, "elevation changes must be finite, got inf for agent 0"),
+        ([1, 1, 1], [0, 0], "heading changes must be 2 numbers or one for all"),
+        ([[1, 1]], [0, 0], "heading changes must be 2 numbers or one for all"),
+        ([0, 0], ["up", "up"], "elevation changes must be 2 numbers or one, got"),
+    ],
+)
+def test_an_impossible_turn_is_refused_and_changes_nothing(
+    discretized, heading, elevation, message
+):
+    simulator = Simulator(make_graphs(), discretized=discretized, restricted=False)
+    simulator.start([0, 1], 0.0)
+    kept = ("node", "view", "heading", "elevation", "steps")
+    before = [getattr(simulator, name).copy() for name in kept]
+    with pytest.raises(SimulatorError, match=message):
+        simulator.step(np.array([1, 1]), heading, elevation)
+    for name, value in zip(kept, before, strict=True):
+        np.testing.assert_array_equal(getattr(simulator, name), value)
+    simulator.step(np.array([1, 1]), 1.0, 0.0)
+    assert simulator.steps.tolist() == [1, 1]
+
+
+def test_huge_turns_keep_the_view_among_the_36():
+    simulator = Simulator(make_graphs(), turns="multiple")
+    simulator.start([0], 0.0)
+    simulator.step(np.array([0]), [1e300], [1e300])
+    assert 24 <= simulator.view[0] < 36
 
 
 def test_importing_the_simulator_does_not_import_torch():
