@@ -98,9 +98,11 @@ class SimState:
 
     def copy(self) -> SimState:
         """The same state, which later actions do not change."""
-        other = SimState.__new__(SimState)
-        for name in SimState.__slots__:
-            setattr(other, name, getattr(self, name))
+        other = SimState(self._renderer, self._with_depth)
+        other.scanId, other.step, other.viewIndex = self.scanId, self.step, self.viewIndex
+        other.heading, other.elevation = self.heading, self.elevation
+        other._node, other._places = self._node, self._places
+        other._rgb, other._depth = self._rgb, self._depth
         return other
 
     def __repr__(self) -> str:

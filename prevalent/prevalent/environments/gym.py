@@ -42,7 +42,7 @@ from ..simulator.graph import (
     shared_graphs,
 )
 from .navigation import Episode, Pose, check_tasks
-from .scene import Caption, Scene, draw_scene, tell_scene
+from .scene import Caption, Scene, draw_scene, draw_view, tell_scene
 
 try:
     import gymnasium
@@ -56,7 +56,7 @@ except ImportError as error:
     ) from error
 
 SUCCESS_RADIUS = 3.0  # meters
-RENDER_MODES = ("rgb_array", "ansi")
+RENDER_MODES = ("rgb_array", "ansi", "view")
 
 
 @dataclass(frozen=True)
@@ -272,7 +272,9 @@ class _World:
 
 
 def _numbers(*shape: int) -> spaces.Box:
-    return spaces.Box(-np.inf, np.inf, shape, np.float32)
+    """Any finite numbers; Gymnasium's checker dislikes infinite bounds."""
+    most = float(np.finfo(np.float32).max)
+    return spaces.Box(-most, most, shape, np.float32)
 
 
 class NavigationEnv(gymnasium.Env):
@@ -281,8 +283,9 @@ class NavigationEnv(gymnasium.Env):
     Args:
         data: graphs, episodes and features.
         rules: how an episode ends and what it earns.
-        render_mode: "rgb_array" (a map), "ansi" (words) or None.
+        render_mode: "rgb_array" (a map), "ansi" (words), "view" (the camera's picture) or None.
         caption: what a view shows, for "ansi".
+        skyboxes: folder of the scans' images, which "view" needs.
 
     The reward is the meters by which a step comes nearer to the goal, and ``Rules.stop_reward`` for
     stopping. ``info`` has what an agent should not see: ``distance``, ``success``, the
@@ -298,16 +301,22 @@ class NavigationEnv(gymnasium.Env):
         *,
         render_mode: str | None = None,
         caption: Caption | None = None,
+        skyboxes: str | Path | None = None,
     ) -> None:
+        if render_mode == "view" and skyboxes is None:
+            raise ValueError(
+                "render_mode 'view' needs skyboxes, the folder that has SCAN/matterport_skybox_images"
+            )
         if render_mode not in (None, *RENDER_MODES):
             raise ValueError(
-                f"render_mode must be None, 'rgb_array' or 'ansi', got {render_mode!r}"
+                f"render_mode must be None, 'rgb_array', 'ansi' or 'view', got {render_mode!r}"
             )
         self._world = _World(data, rules or Rules())
         self.observation_space = self._world.observation_space
         self.action_space = self._world.action_space
         self.render_mode = render_mode
         self.caption = caption
+        self._skyboxes = skyboxes
         self._agents: Agents | None = None
         self._over = False
 
@@ -346,10 +355,13 @@ class NavigationEnv(gymnasium.Env):
         return observation, float(earned[0]), bool(stopped[0]), truncated, info
 
     def render(self) -> Any:
-        """The map (480, 480, 3) or the words, None without a render mode."""
+        """The map (480, 480, 3), the words or the picture (H, W, 3); None without a mode."""
         if self.render_mode is None:
             return None
         scene = self.scene()
+        if self.render_mode == "view":
+            assert self._skyboxes is not None
+            return draw_view(scene, Path(self._skyboxes))
         return (
             draw_scene(scene)
             if self.render_mode == "rgb_array"
@@ -591,10 +603,15 @@ OPENERS: dict[str, Callable[..., NavigationData]] = {
 
 
 def make(
-    kind: str, render_mode: str | None = None, rules: Rules | None = None, **options: Any
+    kind: str,
+    render_mode: str | None = None,
+    rules: Rules | None = None,
+    skyboxes: str | Path | None = None,
+    **options: Any,
 ) -> NavigationEnv:
     """One environment on the data that ``OPENERS[kind]`` opens with ``options``."""
-    return NavigationEnv(OPENERS[kind](**options), _rules(kind, rules), render_mode=render_mode)
+    data, rules = OPENERS[kind](**options), _rules(kind, rules)
+    return NavigationEnv(data, rules, render_mode=render_mode, skyboxes=skyboxes)
 
 
 def make_vector(

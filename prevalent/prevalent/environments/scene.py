@@ -1,16 +1,18 @@
-"""One agent's surroundings in words, for people and language models, and as a map."""
+"""One agent's surroundings in words, as a map, and as a picture."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..simulator.geometry import NUM_HEADINGS, VIEW_HEADINGS, canonical_angle
+from ..simulator.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, Camera, canonical_angle
 from ..simulator.graph import Candidates, Graphs
+from ..simulator.rendering import load_skybox, sample_skybox, view_rays
 
 Caption = Callable[[str, str, int], str]
 """What is to be seen from (scan, viewpoint) in a view 0..35."""
@@ -112,12 +114,27 @@ def draw_scene(scene: Scene) -> NDArray[np.uint8]:
         x, y = place(target)
         draw.text((x + 5, y - 12), str(j + 1), fill=CHOICE)
     x, y = place(scene.node)
-    heading = float(VIEW_HEADINGS[scene.view % NUM_HEADINGS])
+    heading = float(VIEW_HEADINGS[scene.view])
     draw.line(
         [(x, y), (x + 18 * math.sin(heading), y - 18 * math.cos(heading))], fill=AGENT, width=3
     )
     _disc(draw, (x, y), 6, AGENT)
     return np.asarray(image)
+
+
+def draw_view(scene: Scene, skyboxes: Path, camera: Camera | None = None) -> NDArray[np.uint8]:
+    """What the agent's camera sees, (H, W, 3).
+
+    ``skyboxes`` has ``SCAN/matterport_skybox_images``; raises ``SimulatorError`` naming a missing
+    image.
+    """
+    graphs, node = scene.graphs, scene.node
+    folder = skyboxes / graphs.scan_of(node) / "matterport_skybox_images"
+    heading, elevation = float(VIEW_HEADINGS[scene.view]), float(VIEW_ELEVATIONS[scene.view])
+    rays = view_rays(heading, elevation, camera or Camera())
+    return sample_skybox(
+        load_skybox(folder, graphs.viewpoints[node]), rays @ graphs.rotations[node]
+    )
 
 
 def _disc(draw, place: tuple[float, float], radius: float, color: tuple[int, int, int]) -> None:
