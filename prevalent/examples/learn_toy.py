@@ -134,6 +134,7 @@ def main() -> None:
     spaces = env.single_observation_space
     agent = Agent(int(spaces["tokens"].high[0]) + 1, spaces["candidate_features"].shape[1])
     optimizer = torch.optim.Adam(agent.parameters(), lr=2e-3)
+    decay = torch.optim.lr_scheduler.LinearLR(optimizer, 1.0, 0.05, total_iters=args.updates)
     print(f"at random: success {evaluate(agent, 'random', unseen):.2f} in unseen houses")
     began = time.process_time()
     for update in range(1, args.updates + 1):
@@ -142,6 +143,7 @@ def main() -> None:
         loss.backward()
         nn.utils.clip_grad_norm_(agent.parameters(), 5.0)
         optimizer.step()
+        decay.step()
         if update % 50 == 0 or update == args.updates:
             rate, seconds = evaluate(agent, "greedy", unseen), time.process_time() - began
             print(

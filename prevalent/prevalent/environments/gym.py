@@ -304,9 +304,7 @@ class NavigationEnv(gymnasium.Env):
         skyboxes: str | Path | None = None,
     ) -> None:
         if render_mode == "view" and skyboxes is None:
-            raise ValueError(
-                "render_mode 'view' needs skyboxes, the folder that has SCAN/matterport_skybox_images"
-            )
+            raise ValueError("render_mode 'view' needs skyboxes, the folder of the scans' images")
         if render_mode not in (None, *RENDER_MODES):
             raise ValueError(
                 f"render_mode must be None, 'rgb_array', 'ansi' or 'view', got {render_mode!r}"
