@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "optimus"
 LAYERS = [
     {"runtime"},
-    {"objectives", "metrics", "released.pickles", "runs", "old_runs"},
+    {"objectives", "metrics", "runs", "old_runs"},
     {"models"},
     {"config", "data"},
     {"optimizer", "decoding", "released.checkpoints"},

@@ -25,6 +25,7 @@ from torch import Tensor
 
 from ..runtime.checkpoint import CheckpointMismatch
 from ..runtime.files import digest, write_atomically
+from ..runtime.text_files import read_lines
 from .tokenizers import Tokenizers
 
 logger = logging.getLogger(__name__)
@@ -144,7 +145,7 @@ def load_sentences(
             return open_sentences(cached)
         except ValueError as error:
             logger.warning("%s; it is built anew", error)
-    sentences = tokenize(read_lines(path, options.format), tokenizers, options)
+    sentences = tokenize(read_sentences(path, options.format), tokenizers, options)
     if not len(sentences):
         raise ValueError(f"{path} holds no usable sentence: {sentences.counts}")
     logger.info("%s: %s", path, sentences.counts)
@@ -157,33 +158,27 @@ def load_sentences(
     return open_sentences(cached)
 
 
-def read_lines(path: Path, format: Literal["text", "label-text"] = "text") -> Iterator[str]:
+def read_sentences(path: Path, format: Literal["text", "label-text"] = "text") -> Iterator[str]:
     """Lines of a UTF-8 file without their ends, blank ones included; labels are cut off."""
     labelled = 0
-    with path.open(encoding="utf-8-sig") as file:  # -sig: a byte-order mark is no token
-        try:
-            for number, line in enumerate(file, start=1):
-                line = line.strip()
-                label, tab, text = line.partition("\t")
-                if format == "label-text" and line:
-                    if not tab:
-                        raise ValueError(
-                            f"line {number} of {path} has no tab; the format label-text expects "
-                            f"`label TAB sentence`, use --data.format text for plain lines"
-                        )
-                    line = text.strip()
-                elif tab and label.isdigit():
-                    labelled += 1
-                    if labelled == number == 20:
-                        raise ValueError(
-                            f"every line of {path} begins with a number and a tab: "
-                            f"use --data.format label-text, or remove the numbers"
-                        )
-                yield line
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path} is not UTF-8 text ({error.reason}); convert it, for example with iconv"
-            ) from error
+    for line in read_lines(path):
+        text = line.text.strip()
+        label, tab, rest = text.partition("\t")
+        if format == "label-text" and text:
+            if not tab:
+                raise line.complaint(
+                    "there is no tab; the format label-text expects `label TAB sentence`, use "
+                    "--data.format text for plain lines"
+                )
+            text = rest.strip()
+        elif tab and label.isdigit():
+            labelled += 1
+            if labelled == line.number == 20:
+                raise ValueError(
+                    f"the first 20 lines of {path} all begin with a number and a tab: use "
+                    "--data.format label-text, or remove the numbers"
+                )
+        yield text
 
 
 def tokenize(lines: Iterable[str], tokenizers: Tokenizers, options: TextOptions) -> Sentences:

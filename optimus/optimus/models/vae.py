@@ -29,7 +29,7 @@ from transformers.utils import logging
 
 from ..metrics.latent import importance_log_weights, log_marginal
 from ..objectives import Objective, kl_divergence, kl_loss, sentence_lengths, total_loss
-from ..released.pickles import load_untrusted
+from ..runtime.weight_files import read_weight_file
 from .decoder import Injection, LatentDecoder
 from .encoder import LatentEncoder, Posterior
 
@@ -391,7 +391,7 @@ def read_settings(folder: str | Path, name: str) -> dict[str, Any]:
 
 def load_added(module: nn.Module, folder: str | Path, name: str) -> None:
     """Fill all of ``module`` but its VAE from ``folder``; every tensor must be there."""
-    added = load_untrusted(Path(folder) / f"{name}.safetensors")
+    added = read_weight_file(Path(folder) / f"{name}.safetensors")
     own = {key for key in module.state_dict() if not key.startswith(PREFIX)}
     if own != added.keys():
         raise ValueError(

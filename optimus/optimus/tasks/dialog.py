@@ -12,7 +12,7 @@ import json
 import logging
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -50,13 +50,15 @@ from ..metrics.dialog import (
 from ..models.spacefusion import SpaceFusion, towards_style
 from ..old_runs import upgrade
 from ..optimizer import build_optimizer
-from ..runs import find_weights, open_run
+from ..runs import find_weights, open_run, step_of
 from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, choose_device, wrap
+from ..runtime.evaluation import Provenance
 from ..runtime.files import write_atomically
 from ..runtime.options import at_least, require
 from ..runtime.precision import MixedPrecision
 from ..runtime.run_folder import CONFIG, RunFolder
+from ..runtime.text_files import read_lines, read_texts
 from .classifier import Judge
 from .training import (
     FIXED,
@@ -70,6 +72,7 @@ from .training import (
 )
 
 logger = logging.getLogger(__name__)
+RESPONSES = 10  # to a context in the paper
 JUDGE_TEXTS = 20_000  # texts of each side that the n-gram judge of styles learns from
 
 
@@ -250,20 +253,18 @@ def read_turns(path: str | Path) -> Iterator[tuple[str, str]]:
             f"no dialog file {path}; `optimus prepare dailydialog` writes one, with lines "
             f"`context TAB response`"
         )
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            if "__eou__" in line:
-                raise ValueError(
-                    f"line {number} of {path} has a context without the separator [SEP]: its "
-                    "utterances are marked by __eou__; convert the file with `optimus prepare "
-                    "dailydialog --source FOLDER`"
-                )
-            context, _, response = (part.strip() for part in line.partition("\t"))
-            if not context or not response:
-                raise ValueError(f"line {number} of {path} is not `context TAB response`")
-            yield context, response
+    for line in read_lines(path):
+        if not line.text.strip():
+            continue
+        if "__eou__" in line.text:
+            raise line.complaint(
+                "the context has no separator [SEP], its utterances are marked by __eou__; convert "
+                "the file with `optimus prepare dailydialog --source FOLDER`"
+            )
+        context, _, response = (part.strip() for part in line.text.partition("\t"))
+        if not context or not response:
+            raise line.complaint("it is not `context TAB response`")
+        yield context, response
 
 
 def load_dialogs(
@@ -486,7 +487,7 @@ class EvaluateDialogConfig:
     """Folder of the dialogues; by default that of the run."""
     split: Literal["train", "valid", "test"] = "test"
     """Which contexts to answer."""
-    responses: int = 10
+    responses: int = RESPONSES
     """Responses per context."""
     max_contexts: int = 0
     """Only the first contexts; 0 is all."""
@@ -567,7 +568,18 @@ def evaluate(config: EvaluateDialogConfig) -> Results:
         name += f"_{config.baseline}"
     if config.step is not None:
         name += f"_step_{config.step}"
-    write_results(config.output_dir or config.run_dir, name, results)
+    about = Provenance(
+        kind=TASK.kind,
+        data=str(config.generated or f"{config.data or config.run_dir}, {config.split}"),
+        items=len(turns),
+        left_out=missing,
+        trial=config.max_contexts > 0
+        or (config.generated is None and config.responses < RESPONSES),
+        step=step_of(config.run_dir, config.step),
+        seed=config.seed,
+        settings={"responses": config.responses, "decoding": asdict(config.decoding)},
+    )
+    write_results(config.output_dir or config.run_dir, name, results, about)
     return results
 
 
@@ -729,5 +741,4 @@ def _output_dir(config: EvaluateDialogConfig) -> Path:
 def _read_style(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"--style {path} does not exist; it has one sentence a line")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if line]
+    return [line.strip() for line in read_texts(path) if line.strip()]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 import shutil
@@ -23,7 +22,8 @@ from ..models.vae import OptimusConfig, OptimusModel, without_bars
 from ..objectives import learning_rate_at
 from ..released.checkpoints import import_checkpoint, read_authors_checkpoint
 from ..runtime.distributed import World, barrier, is_main
-from ..runtime.files import replace_folder, write_atomically
+from ..runtime.evaluation import Provenance, write_evaluation
+from ..runtime.files import replace_folder
 from ..runtime.logs import Logs
 from ..runtime.means import RunningMeans
 from ..runtime.precision import MixedPrecision, check_finite, clear_gradients, norm_to_check
@@ -133,11 +133,12 @@ def print_results(results: Results) -> None:
         print(markdown_table(["metric", "value"], rows))
 
 
-def write_results(folder: Path, name: str, results: Results) -> None:
-    """Write ``NAME.json`` into ``folder`` and say so."""
+def write_results(folder: Path, name: str, results: Results, about: Provenance) -> Path:
+    """Write ``NAME.json``, or ``NAME.trial.json``, into ``folder``; returns the file."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{name}.json", json.dumps(results, indent=2) + "\n")
-    logger.info("results are in %s", folder / f"{name}.json")
+    path = write_evaluation(folder / f"{name}.json", results, about)
+    logger.info("results are in %s", path)
+    return path
 
 
 def build_tokenizers(
