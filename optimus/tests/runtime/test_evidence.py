@@ -16,7 +16,7 @@ from optimus.runtime.comparison import compare
 from optimus.runtime.published import read_evidence, read_published, read_tables
 
 OTHER_DOCUMENTS = {
-    "benchmarks.md",  # benchmarks/results/*.json are its records
+    "benchmarks.md",  # times: every benchmark writes a record of its own
     "data.md",
     "design.md",
     "deviations.md",
