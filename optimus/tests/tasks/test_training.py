@@ -1,7 +1,7 @@
 import torch
 from factories import tiny_model
 
-from optimus.optimizer import OriginalAdamW, parameter_groups
+from optimus.tasks.training import OriginalAdamW, parameter_groups
 
 
 def test_norms_and_biases_are_never_decayed_unless_asked_for():
