@@ -314,8 +314,7 @@ class BaselineConfig:
     """Number of seeds; the scores are printed as mean [least, greatest]."""
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+        at_least(self, seeds=1)
 
 
 class ObjectSearch(NamedTuple):

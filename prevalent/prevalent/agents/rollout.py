@@ -24,6 +24,7 @@ from ..models.encoders import Encoder, Encoding, Words
 from ..objectives import IGNORE, Normalize, imitation_loss, shaped_rewards
 from ..runtime.checkpoint import CheckpointMismatch
 from ..runtime.distributed import World
+from ..runtime.options import at_least
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,7 @@ class RolloutConfig:
     """Weight of the entropy bonus."""
 
     def __post_init__(self) -> None:
-        if self.max_actions < 1:
-            raise ValueError(f"--rollout.max-actions must be at least 1, got {self.max_actions}")
+        at_least(self, "rollout", max_actions=1)
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"--rollout.gamma must be in [0, 1], got {self.gamma}")
 

@@ -378,8 +378,7 @@ def load_weights(path: Path, modules: Mapping[str, nn.Module]) -> None:
         read_agent_config(path, KIND)
         load_agent(path, modules)
         return
-    with torch.serialization.safe_globals([Namespace]):  # their options: names and plain values
-        content = read_weights(path)
+    content = read_weights(path, [Namespace])  # their options: names and plain values
     if "model_state_dict" not in content:
         raise ValueError(
             f"{path} is no checkpoint of HANNA's code: it has no model_state_dict; give NAME_last."

@@ -312,7 +312,8 @@ class AgentTraining(Training):
         self.config, self.world, self.agent = config, world, agent
         self.progress, self.means = RunProgress(), RunningMeans(self.losses, world.device)
         self.total_steps = config.max_steps
-        self.intervals = Intervals(config.log_every, config.save_every, config.eval_every)
+        evaluate = config.eval_every if config.held_out else 0
+        self.intervals = Intervals(config.log_every, config.save_every, evaluate, evaluate > 0)
         self.parts = {**agent.parts(), **orders, self.means_part: self.means}
         self.vocabulary, self.summary = vocabulary.read_bytes(), summary
 

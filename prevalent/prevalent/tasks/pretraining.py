@@ -251,7 +251,8 @@ class PretrainTraining(loop.Training):
         self.network: Any = wrap(self.model, world, find_unused_parameters=True)
         self.progress = RunProgress()
         self.means = RunningMeans(("loss", "word_loss", "action_loss"), world.device)
-        self.intervals = Intervals(config.log_every, config.save_every, config.eval_every)
+        evaluate = config.eval_every if config.held_out else 0
+        self.intervals = Intervals(config.log_every, config.save_every, evaluate, evaluate > 0)
         self.parts = {"model": self.model, "optimizer": self.optimizer, "amp": self.amp}
         self.parts |= {"data": self.batches, "means": self.means}
         self.lr, self.norm = 0.0, torch.zeros(())
