@@ -153,18 +153,18 @@ def _built(name: str, **changes) -> HannaRun:
 
 
 HANNA_PRESETS: dict[str, tuple[str, HannaRun]] = {
-    "anna": ("Table 4, ANNA: the base agent, trained words", ANNA),
-    "prevalent": ("Table 4, PREVALENT: its text layers, frozen, in both networks", PREVALENT),
+    "anna": ("Table 3, ANNA: the base agent, trained words", ANNA),
+    "prevalent": ("Table 3, PREVALENT: its text layers, frozen, in both networks", PREVALENT),
     "no-assistance": (
-        "Table 4, no assistance: never asks",
+        "Table 3, no assistance: never asks",
         _walking("no-assistance", ask="never"),
     ),
     "perfect-interpretation": (
-        "Table 4, perfect assistance interpretation: follows routes without an error",
+        "Table 3, perfect assistance interpretation: follows routes without an error",
         _walking("perfect-interpretation", perfect_interpretation=True),
     ),
     "prevalent-mlm-only": (
-        "ablation: encoder pre-trained without action prediction",
+        "Table 7: encoder pre-trained without action prediction",
         replace(
             PREVALENT,
             run_dir=RUNS / "prevalent-mlm-only",
