@@ -2,6 +2,7 @@
 
     python tools/sizes.py
     python tools/sizes.py --tree ../other-checkout --pairs 20
+    python tools/sizes.py --write    # with the counts of trace_step.py into docs/sizes.md
 
 Lines are those of ``*.py``, blank ones and comments counted; *root* are the files at the root of
 the package; *imports* the lines of import statements. *Repeated* are lines that stand a second
@@ -18,6 +19,8 @@ import argparse
 import ast
 import io
 import keyword
+import re
+import subprocess
 import tokenize
 import tomllib
 from collections import defaultdict
@@ -26,12 +29,14 @@ from itertools import combinations, takewhile
 from pathlib import Path
 from typing import NamedTuple
 
+import trace_step
 from check_twins import PACKAGES
 
 ROOT = Path(__file__).resolve().parent.parent
 RUN, TOKENS, DIFFERENT = 6, 50, 5  # least lines, tokens and different lines of a repetition
 HEADER: tuple[str, ...] = ("project", "files", "root", "lines", "imports", "test files", "of tests")
 HEADER += ("longest file", "longest function", "dependencies", "repeated", "of one shape", "pairs")
+NOW = "## Now"
 SILENT = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT}
 SILENT |= {tokenize.ENDMARKER, tokenize.ENCODING}
 
@@ -214,19 +219,38 @@ def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
+def sizes(tree: Path) -> str:
+    """The table of sizes."""
+    rows = [row_of(tree, *names) for names in PACKAGES.items()]
+    text, shape = (between_projects(tree, field) for field in ("text", "shape"))
+    counts = (str(second_lines(text)), str(second_lines(shape)), str(len(shape)))
+    rows.append(("between them", *[""] * (len(HEADER) - 4), *counts))
+    return table(HEADER, rows)
+
+
+def write(tree: Path) -> None:
+    """Put the sizes and the files that a reader passes into the section NOW of docs/sizes.md."""
+    git = ["git", "-C", str(tree), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    rows = [trace_step.row_of(case, tree)[0] for case in trace_step.CASES]
+    section = f"{NOW} ({commit})\n\n{sizes(tree)}\n\n{table(trace_step.HEADER, rows)}\n\n"
+    page = ROOT / "docs" / "sizes.md"
+    page.write_text(re.sub(rf"{NOW}.*?(?=## |\Z)", section, page.read_text(), flags=re.DOTALL))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--tree", type=Path, default=ROOT, help="the checkout; this one by default")
     parser.add_argument("--pairs", type=int, default=0, help="print so many of the longest pairs")
+    parser.add_argument("--write", action="store_true", help="into docs/sizes.md")
     options = parser.parse_args()
     tree = options.tree.resolve()
-    rows = [row_of(tree, *names) for names in PACKAGES.items()]
-    text, shape = (between_projects(tree, field) for field in ("text", "shape"))
-    counts = (str(second_lines(text)), str(second_lines(shape)), str(len(shape)))
-    rows.append(("between them", *[""] * (len(HEADER) - 4), *counts))
-    print(table(HEADER, rows))
+    if options.write:
+        write(tree)
+    else:
+        print(sizes(tree))
     if options.pairs:
         show(tree, options.pairs)
 

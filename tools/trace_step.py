@@ -94,6 +94,15 @@ def run(words: list[str], folder: Path, environment: dict[str, str]) -> None:
         sys.exit(f"{' '.join(words)} failed:\n{done.stderr[-2000:]}")
 
 
+def row_of(case: str, tree: Path) -> tuple[list[str], list[str]]:
+    """A row of the table, and the files in order of first visit."""
+    with tempfile.TemporaryDirectory(prefix="trace-step-") as work:
+        files, end = trace(case, tree.resolve(), Path(work))
+    _, package, command = CASES[case]
+    counts = [len(set(files)), changes(files), len(set(files[:end])), changes(files[:end])]
+    return [case, f"`{package} {command}`", *map(str, counts)], list(dict.fromkeys(files))
+
+
 def changes(files: list[str]) -> int:
     """How often a file follows on another."""
     return sum(one != other for one, other in pairwise(files))
@@ -117,12 +126,7 @@ def main() -> None:
     print("| " + " | ".join(HEADER) + " |\n|" + " --- |" * len(HEADER))
     visited = {}
     for case in options.cases or CASES:
-        with tempfile.TemporaryDirectory(prefix="trace-step-") as work:
-            files, end = trace(case, options.tree.resolve(), Path(work))
-        visited[case] = list(dict.fromkeys(files))
-        _, package, command = CASES[case]
-        counts = [len(set(files)), changes(files), len(set(files[:end])), changes(files[:end])]
-        row = [case, f"`{package} {command}`", *map(str, counts)]
+        row, visited[case] = row_of(case, options.tree)
         print("| " + " | ".join(row) + " |", flush=True)
     for case, files in visited.items():
         if options.files:

@@ -1,10 +1,11 @@
-"""From a source of generated images to FID, KID, IS, precision and recall against a data set."""
+"""From generated images to FID, KID, IS, precision and recall against a data set, and its cache."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,8 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import at_least
-from .data.batches import once
+from .data.batches import one_pass
 from .data.datasets import DataConfig, build_images
 from .data.images import Images, fingerprint, normalize
 from .metrics.distances import inception_score, read_moments
@@ -32,6 +32,10 @@ from .metrics.statistics import (
     write_statistics,
 )
 from .runtime import distributed
+from .runtime.evaluation import versions
+from .runtime.options import at_least
+
+PUBLISHED_IMAGES = 50_000  # generated, behind every published FID and Inception score
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class FeatureOptions:
 class ScoringOptions(FeatureOptions):
     """How samples are scored. Figures of different ``features`` cannot be compared."""
 
-    num_images: int = 50_000
+    num_images: int = PUBLISHED_IMAGES
     """Generated images that are scored."""
     real_images: int = 0
     """Images of the data set they are compared with, from the first on; 0 takes all."""
@@ -112,6 +116,14 @@ class Scorer:
                 f"--scoring.features {options.features} has {self.extractor.dim}"
             )
 
+    def require(self, metric: str) -> None:
+        """Raise ``ValueError`` where the features give no score of the name ``metric``."""
+        if metric == "inception_score" and not self.extractor.classifies:
+            raise ValueError(
+                f"--best-metric {metric} is not among the scores of --scoring.features "
+                f"{self.options.features}, which do not classify; choose fid or other features"
+            )
+
     @property
     def num_real(self) -> int:
         """Images behind the statistics of the data; 0 where a file of moments does not say."""
@@ -161,18 +173,36 @@ def open_scorer(options: ScoringOptions, data: DataConfig, device: torch.device)
     return Scorer(options, None if options.moments else build_images(data), device)
 
 
+def print_evaluation(result: Any) -> None:
+    """Print what an evaluation found, on rank 0; its group of processes may be gone by now."""
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(result, indent=2))
+
+
 def record_evaluation(
-    folder: str | Path, row: Mapping[str, Any], extractor: FeatureExtractor | None
+    folder: str | Path,
+    row: Mapping[str, Any],
+    extractor: FeatureExtractor | None,
+    *,
+    published_images: int = 0,
 ) -> dict[str, Any]:
-    """Add ``row``, with what its features are, if it has any, to ``evaluations.jsonl``."""
-    row = dict(row)
+    """Add ``row`` to ``evaluations.jsonl``, with what it depends on besides.
+
+    Args:
+        folder: where the file is.
+        row: scores and their settings.
+        extractor: the features, if the scores are of any.
+        published_images: generated images behind published figures; of fewer, ``num_images`` of
+            the row, it is a trial, which does not compare with them.
+    """
+    row = {**row, "trial": row.get("num_images", published_images) < published_images}
     if extractor is not None:
         row |= {
             "features": extractor.name,
             "protocol": extractor.protocol,
-            "comparable": extractor.comparable,
+            "comparable": extractor.comparable and not row["trial"],
         }
-    row["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
+    row |= {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **versions()}
     if distributed.is_main():
         with (Path(folder) / "evaluations.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")
@@ -191,7 +221,7 @@ def data_statistics(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> Statistics:
-    """Statistics of ``num_images`` of ``images`` (see `some`; 0: all), from the cache if possible.
+    """Statistics of a `fixed_choice` of ``num_images`` (0: all), from the cache if possible.
 
     The cache (default `default_cache_dir`) is keyed by the content of the data, the number, the
     weights and the resizer. Several processes may fill it at once; every file in it is whole.
@@ -203,7 +233,9 @@ def data_statistics(
             return read_statistics(path)
         except ValueError as error:
             logger.warning("%s: making it again", error)
-    batches = (batch.images for batch in once(images, batch_size, device=device, limit=num_images))
+    batches = (
+        batch.images for batch in one_pass(images, batch_size, device=device, limit=num_images)
+    )
     total = min(num_images, len(images)) or len(images)
     found = collect(extractor, batches, total, keep_logits=False)
     if distributed.is_main():

@@ -27,8 +27,8 @@ from ugatit_runs import TINY as TINY_UGATIT
 from fqgan.biggan.sampling import load_weights as load_biggan
 from fqgan.biggan.train import train as train_biggan
 from fqgan.page.explorer import load_explorer
-from fqgan.runtime.download import extract
 from fqgan.runtime.checkpoint import Checkpoint
+from fqgan.runtime.download import extract
 from fqgan.runtime.logs import read_metrics
 from fqgan.stylegan2.sampling import load_weights as load_stylegan2
 from fqgan.stylegan2.train import train as train_stylegan2

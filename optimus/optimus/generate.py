@@ -22,6 +22,7 @@ from .runtime.command import parse
 from .runtime.distributed import choose_device
 from .runtime.files import write_atomically
 from .runtime.options import at_least
+from .runtime.text_files import read_texts
 
 
 @dataclass(frozen=True)
@@ -204,11 +205,11 @@ def _read(texts: Sequence[str], file: Path | None) -> list[str]:
     if texts and file is not None:
         raise ValueError("give --texts or --file, not both")
     if file is not None and str(file) == "-":
-        lines = sys.stdin.read().splitlines()
+        lines = sys.stdin.read().split("\n")
     elif file is not None:
         if not file.is_file():
             raise FileNotFoundError(f"--file {file} is missing")
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_texts(file)
     else:
         lines = list(texts)
     lines = [line.strip() for line in lines if line.strip()]

@@ -11,6 +11,7 @@ from .old_runs import upgrade
 from .runtime.checkpoint import read_part
 from .runtime.run_folder import (
     CONFIG,
+    REACHED,
     Run,
     describe_unfinished,
     read_header,
@@ -97,6 +98,13 @@ def find_weights(folder: str | Path, *wanted: str, step: int | None = None) -> W
     if unfinished is not None:
         logger.warning("%s", unfinished)
     return Weights(weights, None if step is None else read_part(folder, "model", step)[0])
+
+
+def step_of(run_dir: Path | None, step: int | None = None) -> int | None:
+    """The step of a run's weights: ``step``, if given, or the newest; None where it is unknown."""
+    if step is None and run_dir is not None and (run_dir / REACHED).is_file():
+        return int(read_plain(run_dir / REACHED)["step"])
+    return step
 
 
 def _require_kind(folder: str | Path, kind: str, wanted: tuple[str, ...]) -> None:

@@ -8,10 +8,10 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "optimus"
 LAYERS = [
     {"runtime"},
-    {"objectives", "metrics", "released.pickles", "runs", "old_runs"},
+    {"objectives", "metrics", "runs", "old_runs"},
     {"models"},
     {"config", "data"},
-    {"optimizer", "decoding", "released.checkpoints"},
+    {"decoding", "released.checkpoints"},
     {"api", "loop"},
     {"tasks"},
     {"generate", "page", "released.commands", "report"},  # further commands

@@ -54,6 +54,13 @@ def test_a_run_of_no_published_row_is_listed_by_itself(tmp_path, capsys):
     assert "| mine/first |  | AU | 32 |" in text
 
 
+def test_samples_by_label_are_not_those_of_the_papers_gan(tmp_path):
+    write_results(tmp_path, "label_control/yelp", conditional_accuracy=0.9, transfer_accuracy=0.5)
+    line = line_of(tmp_path, "Table 6", "Optimus", "Yelp sentiment", "Accuracy")
+    assert line.state == "run otherwise"
+    assert "0.9" in [str(one) for one in line.ours]
+
+
 @pytest.mark.parametrize("content", ["{", "[1]"])
 def test_a_file_that_is_no_evaluation_is_named_and_left_out(tmp_path, content, capsys):
     (tmp_path / "eval_results.json").write_text(content)

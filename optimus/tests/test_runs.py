@@ -91,6 +91,11 @@ def ends(capsys, command, status: int) -> str:
     return output.err.strip().splitlines()[-1] if status else output.out
 
 
+def scores(path: Path) -> dict[str, float]:
+    """Of an evaluation, without what it says of itself."""
+    return {k: v for k, v in json.loads(path.read_text()).items() if k != "provenance"}
+
+
 def refused(capsys, command, folder: Path) -> str:
     """The sentence with which ``command`` is refused; every byte of ``folder`` stays."""
     before = contents(folder)
@@ -273,12 +278,12 @@ def unfinished(corpora, tmp_path, capsys):
 def test_an_unfinished_run_is_used_and_says_so(unfinished, capsys, caplog):
     ends(capsys, ["evaluate", "--run-dir", unfinished, "--samples", "2"], 0)
     assert f"{unfinished} is unfinished: step 8 of 12" in caplog.text
-    newest = json.loads((unfinished / "eval_results.json").read_text())
+    newest = scores(unfinished / "eval_results.trial.json")
     step = ("--samples", "2", "--step")
     ends(capsys, ["evaluate", "--run-dir", unfinished, *step, "8"], 0)
-    assert json.loads((unfinished / "eval_results_step_8.json").read_text()) == newest
+    assert scores(unfinished / "eval_results_step_8.trial.json") == newest
     ends(capsys, ["evaluate", "--run-dir", unfinished, *step, "4"], 0)
-    assert json.loads((unfinished / "eval_results_step_4.json").read_text()) != newest
+    assert scores(unfinished / "eval_results_step_4.trial.json") != newest
     sentence = refused(capsys, ["evaluate", "--run-dir", unfinished, *step, "5"], unfinished)
     assert "--step 5" in sentence
     assert "has checkpoints of the steps 4, 8" in sentence
@@ -291,8 +296,8 @@ def test_a_checkpoint_of_a_task_can_be_used(run, kind, capsys):
     command = USERS[f"evaluate-{kind}"].replace("RUN", str(place)).split()
     ends(capsys, [*command, "--step", "4"], 0)
     ends(capsys, command, 0)
-    newest = (place / "eval_results.json").read_text()
-    assert (place / "eval_results_step_4.json").read_text() == newest
+    newest = scores(place / "eval_results.trial.json")
+    assert scores(place / "eval_results_step_4.trial.json") == newest
 
 
 def test_the_best_weights_are_kept_and_patience_ends_a_run(corpora, tmp_path, capsys):

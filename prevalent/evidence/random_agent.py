@@ -19,24 +19,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from prevalent.baseline import dialog_episode
-from prevalent.data.scores import score_results
-from prevalent.environments.walk import Episode
-from prevalent.simulator.connectivity import load_graphs
 
 from prevalent.agents.simple import NDH_STEPS, NUM_MOVES, R2R_STEPS
 from prevalent.data.instructions import expand, read_paths
-from prevalent.data.results import ID_FIELDS, PATH_FIELDS, read_references
+from prevalent.data.results import read_references
 from prevalent.environments.low_level import FORWARD, RIGHT, LowLevelEnvironment
-from prevalent.metrics.navigation import trajectory_length
-from prevalent.simulator.graph import Graphs
+from prevalent.environments.navigation import Episode
+from prevalent.metrics.navigation import SUCCESS_RADIUS, trajectory_length
+from prevalent.simulator.graph import Graphs, load_graphs
 
 TURNS = 12
 EARLIER_AGENTS = {"r2r": 0, "ndh": 2}  # that reshuffled the items before the random one
 SPLITS = {"r2r": ("val_seen", "val_unseen", "test"), "ndh": ("val_seen", "val_unseen")}
-NAMES = {
-    "r2r": {"lengths": "TL", "nav_error": "NE", "success_rate": "SR", "spl": "SPL"},
-    "ndh": {"dist_to_end_reduction": "GP"},
+METRICS = {
+    ("r2r", False): ("TL", "NE", "SR", "SPL"),
+    ("r2r", True): ("TL",),
+    ("ndh", False): ("GP",),
 }
 
 
@@ -62,7 +60,10 @@ def scores_by_turn(folder: Path, task: str, split: str) -> dict[str, np.ndarray]
     references = read_references(folder, task, split)
     graphs = load_graphs(folder / "connectivity", sorted({one.scan for one in references}))
     if task == "ndh":
-        episodes = [dialog_episode(one, "trusted_path") for one in references]
+        episodes = [
+            Episode(one.scan, (one.start,), float(one.item["start_pano"]["heading"]), one.id)
+            for one in references
+        ]
     else:
         instructions = expand(read_paths(folder, split), split)
         episodes = [Episode(one.scan, one.path, one.heading, one.id) for one in instructions]
@@ -93,22 +94,26 @@ def wander(graphs: Graphs, episodes: Sequence[Episode], turns: int, max_steps: i
 def item_scores(
     walks: Sequence[Any], references: Sequence[Any], graphs: Graphs, task: str, split: str
 ) -> dict[str, list[float]]:
-    """Metric -> a value an item."""
-    if split == "test":
-        views = {scan: graphs.by_name(scan) for scan in {one.scan for one in references}}
-        return {
-            "TL": [
-                trajectory_length([pose[0] for pose in walk], views[one.scan].distance)
-                for walk, one in zip(walks, references, strict=True)
-            ]
-        }
-    columns: dict[str, list[float]] = {}
+    """Metric -> a value an item; lengths and errors in meters, shares in per cent."""
+    views = {scan: graphs.by_name(scan) for scan in {one.scan for one in references}}
+    columns: dict[str, list[float]] = {name: [] for name in METRICS[task, split == "test"]}
     for walk, one in zip(walks, references, strict=True):
-        result = {one.id: {ID_FIELDS[task]: one.id, PATH_FIELDS[task]: walk}}
-        scores = score_results(result, [one], graphs, task)
-        for name, short in NAMES[task].items():
-            factor = 100 if short in ("SR", "SPL") else 1
-            columns.setdefault(short, []).append(factor * scores[name])
+        distance, places = views[one.scan].distance, [pose[0] for pose in walk]
+        length = trajectory_length(places, distance)
+        if task == "ndh":
+            goals = one.item["end_panos"]
+            before = min(distance(places[0], goal) for goal in goals)
+            after = min(distance(places[-1], goal) for goal in goals)
+            columns["GP"].append(before - after)
+            continue
+        columns["TL"].append(length)
+        if split != "test":
+            goal = one.item["path"][-1]
+            error, shortest = distance(places[-1], goal), distance(places[0], goal)
+            success = 100.0 * (error < SUCCESS_RADIUS)
+            columns["NE"].append(error)
+            columns["SR"].append(success)
+            columns["SPL"].append(success * shortest / max(length, shortest))
     return columns
 
 

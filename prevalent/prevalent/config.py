@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .runtime.options import at_least
+
 Precision = Literal["fp32", "bf16", "fp16", "apex-O1", "apex-O2"]
 
 
@@ -57,6 +59,7 @@ class ModelConfig:
     """False stops the gradient at the output of the cross-modal layers."""
 
     def __post_init__(self) -> None:
+        at_least(self, "model", num_heads=1, num_language_layers=0, num_cross_layers=0)
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"--model.hidden-size {self.hidden_size} must be a multiple of --model.num-heads "
@@ -67,9 +70,6 @@ class ModelConfig:
                 raise ValueError(
                     f"--model.{name.replace('_', '-')} must be in [0, 1), got {getattr(self, name)}"
                 )
-        for name in ("num_language_layers", "num_cross_layers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--model.{name.replace('_', '-')} must not be negative")
 
 
 SMALL_MODEL = ModelConfig(
@@ -81,8 +81,6 @@ SMALL_MODEL = ModelConfig(
     dropout=0.0,
     attention_dropout=0.0,
 )
-
-
 TOY_MODEL = ModelConfig(
     hidden_size=64,
     num_heads=4,
@@ -92,8 +90,6 @@ TOY_MODEL = ModelConfig(
     dropout=0.0,
     attention_dropout=0.0,
 )
-
-
 TINY_MODEL = ModelConfig(
     hidden_size=16, num_heads=2, intermediate_size=32, num_language_layers=1, num_cross_layers=1
 )

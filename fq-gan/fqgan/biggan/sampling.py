@@ -1,4 +1,4 @@
-"""A folder of weights for use: ``config.json`` and safetensors, no code inside."""
+"""From a folder of weights to images: reading, fine-tuning, sampling, sheets."""
 
 from __future__ import annotations
 
@@ -6,15 +6,21 @@ import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..gan import Latents
-from ..pictures import midpoints, save_sheet
-from ..runs import first_weights, generator_file, load_judge, load_ready, read_folder, read_tensors
-from ..runtime.rundir import read_config
+from ..pictures import midpoints, save_sheet, square_columns
+from ..runs import (
+    first_weights,
+    load_generator,
+    load_network,
+    read_folder,
+    read_tensors,
+    weights_folder,
+)
 from .config import BigganConfig, SampleStatistics
 from .layers import standing_statistics
 from .networks import (
@@ -37,30 +43,37 @@ class Weights(NamedTuple):
 
 
 def load_weights(
-    folder: str | Path, *, use_average: bool = True, device: torch.device | str = "cpu"
+    folder: str | Path,
+    *,
+    use_average: bool = True,
+    step: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> Weights:
     """Read what `save_weights` wrote.
 
     Args:
         folder: of the weights.
         use_average: False takes the generator without the moving average, if it was saved.
+        step: of a checkpoint of the run around ``folder``, which is taken instead.
         device: where the generator goes.
 
     Raises:
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: the weights do not fit the configuration beside them.
     """
-    config, extra = read_folder(folder, BigganConfig, "model")
-    path = generator_file(folder, use_average=use_average)
-    generator = load_ready(build_generator(config), path, device)
-    return Weights(config, generator, extra.get("class_names", []), extra.get("step", 0))
+    config, beside = read_folder(folder, BigganConfig, "model")
+    generator = load_generator(
+        build_generator(config), Path(folder), use_average=use_average, step=step, device=device
+    )
+    at = beside.get("step", 0) if step is None else step
+    return Weights(config, generator, beside.get("class_names", []), at)
 
 
 def load_discriminator(
     folder: str | Path, *, device: torch.device | str = "cpu"
 ) -> Discriminator | DeepDiscriminator:
-    """The discriminator with its dictionaries, in eval mode; see `load_judge`."""
-    return load_judge(folder, BigganConfig, build_discriminator, device=device)
+    """The discriminator with its dictionaries, in eval mode; see `load_network`."""
+    return load_network(folder, BigganConfig, build_discriminator, device=device)
 
 
 def start_from(
@@ -76,19 +89,18 @@ def start_from(
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: they belong to other networks.
     """
-    folder = Path(folder)
+    folder = weights_folder(folder)
     first = first_weights(folder, "raw", "model")
-    saved_classes = read_config(BigganConfig, folder).num_classes
+    classes = (generator.num_classes, read_folder(folder, BigganConfig)[0].num_classes)
     judge = folder / "discriminator.safetensors"
     for network, path in ((generator, first), (discriminator, judge)):
         if not path.exists():
             continue
         own, saved = network.state_dict(), read_tensors(path)
         for name in own.keys() & saved.keys():
-            sizes = [
-                saved_classes if size == generator.num_classes else size for size in own[name].shape
-            ]
-            if own[name].shape != saved[name].shape and list(saved[name].shape) == sizes:
+            shapes = own[name].shape, saved[name].shape
+            differing = [sizes for sizes in zip(*shapes, strict=False) if sizes[0] != sizes[1]]
+            if differing and all(sizes == classes for sizes in differing):
                 logger.info("--initial-weights: %s depends on the classes and starts anew", name)
                 saved[name] = own[name]
         try:
@@ -150,6 +162,22 @@ class Sampler:
         return self.images(z, chosen)
 
 
+def build_sampler(
+    generator: Generator | DeepGenerator,
+    *,
+    seed: int,
+    std: float = 1.0,
+    shared: bool = True,
+    **options: Any,
+) -> Sampler:
+    """A sampler with a stream of its own; ``std``, ``shared`` as in `Latents`, else `Sampler`."""
+    latents = Latents(
+        generator.latent_dim, generator.num_classes, seed=seed, std=std, shared=shared,
+        device=next(generator.parameters()).device,
+    )  # fmt: skip
+    return Sampler(generator, latents, **options)
+
+
 def class_sheet(
     sampler: Sampler, path: Path, labels: Sequence[int] | None = None, columns: int = 10
 ) -> Path:
@@ -161,7 +189,7 @@ def class_sheet(
 
 def random_sheet(sampler: Sampler, path: Path, count: int = 64) -> Path:
     """``count`` images of random classes, about square."""
-    return save_sheet(sampler(count), path, columns=max(1, round(count**0.5)))
+    return save_sheet(sampler(count), path, columns=square_columns(count))
 
 
 def interpolation_sheets(

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 import torch
 
-from ..checks import at_least
-from .batches import Batches, some
+from ..runtime.options import at_least
+from .batches import Batches, fixed_choice
 from .folders import read_celeba, read_folder, read_lsun, read_photographs, read_zip
 from .hdf5 import read_hdf5
 from .images import ArrayImages, Images, Subset, in_memory
@@ -23,6 +23,12 @@ Source = Literal[
 ]  # fmt: skip
 SIZES = {"cifar10": 32, "cifar100": 32, "mnist": 32, "mnist-rgb": 32, "svhn": 32, "celeba": 128}
 """Sources whose images have one size."""
+
+FIXED = (
+    *("data.source", "data.path", "data.resolution", "data.split", "data.validation_fraction"),
+    *("data.augment", "data.toy_images", "data.limit"),
+)
+"""Options that say which images a run learns from, in which form."""
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ def build_images(config: DataConfig, *, seed: int = 0) -> Images:
             f"{config.resolution}; change the option or prepare the data again"
         )
     if 0 < config.limit < len(images):
-        images = Subset(images, some(len(images), config.limit))
+        images = Subset(images, fixed_choice(len(images), config.limit))
     return in_memory(images) if config.in_memory else images
 
 

@@ -1,4 +1,4 @@
-"""Two domains without pairs: trainA, trainB, testA, testB, as U-GAT-IT reads them."""
+"""Two domains of images for translation: options, reading, batches, preparation."""
 
 from __future__ import annotations
 
@@ -16,11 +16,10 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..checks import at_least
 from ..metrics.networks import resize_like_tf1
-from ..runtime.archive import extract
-from ..runtime.download import download
-from .batches import Batches, some
+from ..runtime.download import download, extract
+from ..runtime.options import at_least
+from .batches import Batches, fixed_choice
 from .images import EncodedImages, Images, Subset, in_memory, is_image_name
 from .toy import toy_domain
 
@@ -28,6 +27,12 @@ logger = logging.getLogger(__name__)
 
 Split = Literal["train", "test"]
 Resize = Literal["legacy", "modern"]
+
+FIXED = (
+    *("data.source", "data.path", "data.resolution", "data.resize", "data.augment"),
+    *("data.enlarge", "data.toy_images", "data.limit"),
+)
+"""Options that say which images a run learns from, in which form."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +197,7 @@ def _open(config: UnpairedConfig, split: Split, domain: str) -> Images:
         fit=FITS[config.resize, split],
     )
     if 0 < config.limit < len(images):
-        images = Subset(images, some(len(images), config.limit))
+        images = Subset(images, fixed_choice(len(images), config.limit))
     return in_memory(images) if config.in_memory else images
 
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..runtime.download import download, verify
+from ..runtime.precision import ieee_fp32
 from .networks import (
     MEAN,
     STD,
@@ -72,6 +73,7 @@ class FeatureExtractor(nn.Module, ABC):
         comparable: whether scores on these features may stand beside published ones.
         protocol: a line for tables that names the network, and says so where not comparable.
         key: digest of network, weights and resizer; caches of statistics are keyed by it.
+        classifies: whether there are class probabilities, which the Inception score needs.
         keeps_surplus: whether the protocol scores the images of the last batch beyond the number
             asked for, as BigGAN-PyTorch does.
     """
@@ -81,11 +83,12 @@ class FeatureExtractor(nn.Module, ABC):
     comparable: bool
     protocol: str
     key: str
+    classifies = False
     keeps_surplus = False
 
     def forward(self, images: Tensor) -> Features:
         """Features of float ``images`` (B, 3, H, W) in [-1, 1]; fp32 under any autocast."""
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False), ieee_fp32():
             return self.extract(images.float())
 
     @abstractmethod
@@ -97,6 +100,7 @@ class FIDInception(FeatureExtractor):
     """2048 features and 1008 logits of the FID network, resized as TensorFlow 1 does."""
 
     name = "inception"
+    classifies = True
     dim = 2048
     comparable = True
     protocol = "TF-Inception 2015-12-05 weights, TF1 bilinear resize to 299"
@@ -116,6 +120,7 @@ class TorchInception(FeatureExtractor):
     """BigGAN-PyTorch's protocol: torchvision's ImageNet weights, corners aligned (Sec. 2.13)."""
 
     name = "inception-torch"
+    classifies = True
     dim = 2048
     comparable = True
     protocol = "BigGAN-PyTorch protocol (torchvision Inception, not TF-Inception)"
@@ -173,6 +178,7 @@ class SqueezeNetFeatures(FeatureExtractor):
     """
 
     name = "squeezenet"
+    classifies = True
     dim = 512
     comparable = False
     protocol = f"SqueezeNet 1.0 features, {NOT_COMPARABLE}"

@@ -1,21 +1,17 @@
-"""``fqgan sample`` of StyleGAN2: images by seed, mixed styles, truncation sheets, npz files."""
+"""``fqgan sample`` and ``fqgan evaluate`` of StyleGAN2: images by seed, mixed styles, metrics."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import at_least
-from ..data.batches import once
+from ..data.batches import one_pass
 from ..data.datasets import DataConfig, build_images, data_name
 from ..data.images import Images, to_bytes
 from ..metrics.distances import precision_recall
@@ -29,14 +25,14 @@ from ..metrics.latent_space import (
     separability,
 )
 from ..metrics.statistics import collect
-from ..pictures import save_image, save_sheet
+from ..pictures import save_image, save_sheet, square_columns, write_npz
 from ..released.loading import require_complete
 from ..released.stylegan2 import Snapshot, load_snapshot
-from ..runs import run_of, weights_of_run
+from ..runs import WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
-from ..scoring import Scorer, ScoringOptions, record_evaluation
-from .config import Stylegan2Train
+from ..runtime.options import at_least
+from ..scoring import PUBLISHED_IMAGES, Scorer, ScoringOptions, print_evaluation, record_evaluation
 from .networks import Generator
 from .projection import at_most_256
 from .sampling import (
@@ -54,15 +50,9 @@ from .sampling import (
 
 
 @dataclass(frozen=True)
-class SampleConfig:
+class SampleConfig(WeightOptions):
     """Draw images from a run or from a folder of weights of StyleGAN2."""
 
-    run_dir: str = ""
-    """Folder of a run."""
-    best: bool = False
-    """Of a run: the weights with the best score instead of the newest."""
-    weights: str = ""
-    """Folder of weights, from a run or from `fqgan convert`."""
     out: str = ""
     """Where images go; empty: samples/ in the folder of the run or of the weights."""
     use_average: bool = True
@@ -95,8 +85,7 @@ class SampleConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        if self.run_dir and self.weights:
-            raise ValueError("give only one of --run-dir and --weights")
+        super().__post_init__()
         if bool(self.rows) != bool(self.columns):
             raise ValueError("style mixing needs both --rows and --columns")
         at_least(self, batch_size=1, sheet=0, npz=0)
@@ -107,8 +96,8 @@ class SampleConfig:
 def sample_main(argv: Sequence[str]) -> None:
     """Run ``fqgan sample --run-dir runs/stylegan2-demo --seeds 0-9``."""
     default = SampleConfig()
-    run = run_of(Stylegan2Train, argv)
-    if run is not None:
+    if found := run_of(argv, "stylegan2"):
+        run = found.config
         default = SampleConfig(batch_size=run.schedule.device_batch_size)
     for path in sample(parse(SampleConfig, argv, "fqgan sample", default=default)):
         print(path)
@@ -116,10 +105,8 @@ def sample_main(argv: Sequence[str]) -> None:
 
 def sample(config: SampleConfig) -> list[Path]:
     """Write what ``config`` asks for, a bit of everything if nothing; returns the files."""
-    if not (config.run_dir or config.weights):
-        raise ValueError("nothing to draw from: give --run-dir or --weights")
-    source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
-    out = Path(config.out or Path(config.run_dir or config.weights) / "samples")
+    source = config.source("stylegan2")
+    out = Path(config.out) if config.out else source.home / "samples"
     seeds, rows = numbers(config.seeds, "seeds"), numbers(config.rows, "rows")
     columns = numbers(config.columns, "columns")
     truncations, sheet = config.truncation_sheet, config.sheet
@@ -130,7 +117,9 @@ def sample(config: SampleConfig) -> list[Path]:
     with distributed.start(config.device, seed=config.seed) as world:
         if not world.is_main:
             return []
-        weights = load_weights(source, use_average=config.use_average, device=world.device)
+        weights = load_weights(
+            source.folder, use_average=config.use_average, step=source.step, device=world.device
+        )
         out.mkdir(parents=True, exist_ok=True)
         written += write_seeds(config, weights, seeds, out)
         if rows:
@@ -146,9 +135,11 @@ def sample(config: SampleConfig) -> list[Path]:
             )  # fmt: skip
         sampler = build_sampler(config, weights)
         if sheet:
-            written.append(save_sheet(sampler(sheet), out / "sheet.png", max(1, round(sheet**0.5))))
+            written.append(save_sheet(sampler(sheet), out / "sheet.png", square_columns(sheet)))
         if config.npz:
-            written.append(write_npz(sampler, out / "samples.npz", config.npz))
+            written.append(
+                write_npz(sampler.draw, out / "samples.npz", config.npz, config.batch_size)
+            )
     return written
 
 
@@ -209,17 +200,6 @@ def write_mixtures(
     return written
 
 
-def write_npz(sampler: Sampler, path: Path, count: int) -> Path:
-    """``x`` (N, 3, R, R), uint8, and ``y`` (N,): what the scoring of files reads."""
-    pixels, labels = [], []
-    for first in range(0, count, sampler.batch_size):
-        images, drawn = sampler.draw(min(sampler.batch_size, count - first))
-        pixels.append(to_bytes(images.cpu()).numpy())
-        labels.append(drawn.cpu().numpy())
-    np.savez(path, x=np.concatenate(pixels), y=np.concatenate(labels))
-    return path
-
-
 Metric = Literal[
     "fid50k", "is50k", "pr50k3", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend", "ppl2_wend", "ls"
 ]  # fmt: skip
@@ -230,15 +210,9 @@ SCORES = {
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(WeightOptions):
     """Score a run or a folder of weights of StyleGAN2. A run brings its own settings."""
 
-    run_dir: str = ""
-    """Folder of a run."""
-    best: bool = False
-    """Of a run: the weights with the best score instead of the newest."""
-    weights: str = ""
-    """Folder of weights, from a run or from `fqgan convert`."""
     metrics: tuple[Metric, ...] = ("fid50k",)
     """What is computed; fid50k also gives KID, precision and recall on the same features."""
     use_average: bool = True
@@ -265,8 +239,7 @@ class EvaluateConfig:
     scoring: ScoringOptions = field(default_factory=lambda: ScoringOptions(features="inception"))
 
     def __post_init__(self) -> None:
-        if self.run_dir and self.weights:
-            raise ValueError("give only one of --run-dir and --weights")
+        super().__post_init__()
         if not self.metrics:
             raise ValueError("--metrics is empty; give some, such as fid50k ppl2_wend")
         at_least(self, path_pairs=2, separability_images=2)
@@ -275,12 +248,10 @@ class EvaluateConfig:
 def evaluate_main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir RUN --metrics fid50k ppl2_wend``."""
     default = EvaluateConfig()
-    run = run_of(Stylegan2Train, argv)
-    if run is not None:
+    if found := run_of(argv, "stylegan2"):
+        run = found.config
         default = EvaluateConfig(data=run.data, scoring=run.scoring)
-    result = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
-    if os.environ.get("RANK", "0") == "0":  # the group of processes is gone by now
-        print(json.dumps(result, indent=2))
+    print_evaluation(evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default)))
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -289,13 +260,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Returns:
         The scores, and what they depend on: features and protocol, data, sample count, weights.
     """
-    if not (config.run_dir or config.weights):
-        raise ValueError("nothing to score: give --run-dir or --weights")
-    source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
+    source = config.source("stylegan2")
     scoring, wanted = config.scoring, set(config.metrics)
     with distributed.start(config.device, seed=config.seed) as world:
         device = world.device
-        weights = load_weights(source, use_average=config.use_average, device=device)
+        weights = load_weights(
+            source.folder, use_average=config.use_average, step=source.step, device=device
+        )
         weights.generator.requires_grad_(False)
         # What is missing is said before anything is computed.
         on_features = {"fid50k", "is50k"} & wanted
@@ -322,7 +293,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             row |= measured_separability(config, weights, classifiers)
         row |= {
             "metrics": list(config.metrics),
-            "weights": str(source),
+            "weights": str(source.folder),
             "step": weights.step,
             "data": scoring.moments or data_name(config.data),
             "num_images": scoring.num_images,
@@ -330,7 +301,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             "seed": config.seed,
         }
         extractor = scorer.extractor if scorer else vgg
-        return record_evaluation(Path(config.run_dir or config.weights), row, extractor)
+        return record_evaluation(source.home, row, extractor, published_images=PUBLISHED_IMAGES)
 
 
 def feature_scores(config: EvaluateConfig, weights: Weights, scorer: Scorer) -> dict[str, float]:
@@ -355,7 +326,7 @@ def manifold_scores(
     real, fake = (
         collect(extractor, batches, number, max_features=number, keep_logits=False).features
         for batches, number in (
-            ((b.images for b in once(images, batch_size, device=device, limit=total)), total),
+            ((b.images for b in one_pass(images, batch_size, device=device, limit=total)), total),
             ((sampler(batch_size) for _ in itertools.count()), count),
         )
     )

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..metrics.classification import MetricKind
 from ..runtime.checkpoint import CheckpointMismatch
+from ..runtime.text_files import read_lines, read_texts
 from .text import Batch, Sentences, TextOptions, pad_rows, tokenize
 from .tokenizers import Tokenizers
 
@@ -62,24 +63,27 @@ def read_labeled(path: str | Path) -> tuple[list[str], list[str]]:
         partner = path.with_suffix(".labels")
         if not partner.is_file():
             raise FileNotFoundError(f"{path} needs its labels in {partner}, one a line")
-        texts, labels = _lines(path), [label.strip() for label in _lines(partner)]
+        texts, labels = read_texts(path), [label.strip() for label in read_texts(partner)]
         if len(texts) != len(labels):
             raise ValueError(
                 f"{path} has {len(texts)} lines and {partner} {len(labels)}; they must match"
             )
         return labels, texts
     if path.is_file():
-        rows = [line.partition("\t") for line in _lines(path)]
-        for number, (label, tab, _) in enumerate(rows, start=1):
+        labels, texts = [], []
+        for line in read_lines(path):
+            label, tab, text = line.text.partition("\t")
             if label.strip() and not tab:
-                raise ValueError(f"line {number} of {path} is not `label TAB text`")
-        return [row[0].strip() for row in rows], [row[2] for row in rows]
+                raise line.complaint("it is not `label TAB text`")
+            labels.append(label.strip())
+            texts.append(text)
+        return labels, texts
     if not classes:
         raise FileNotFoundError(
             f"no labelled text {path}: expected a file of `label TAB text`, NAME.text with "
             f"NAME.labels, or {path.name}.0 and {path.name}.1"
         )
-    pairs = [(part.suffix[1:], text) for part in classes for text in _lines(part)]
+    pairs = [(part.suffix[1:], text) for part in classes for text in read_texts(part)]
     return [label for label, _ in pairs], [text for _, text in pairs]
 
 
@@ -122,18 +126,6 @@ def sample_per_label(labels: np.ndarray, count: int | float, seed: int) -> np.nd
             raise ValueError(f"class {label} has {len(members)} examples, {count} are asked for")
         chosen.append(generator.choice(members, size, replace=False))
     return np.sort(np.concatenate(chosen))
-
-
-def read_labeled_lines(path: Path) -> list[str]:
-    """Lines of a file of one class; raises ``FileNotFoundError`` where there is none."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path} of a class, one sentence a line")
-    return _lines(path)
-
-
-def _lines(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig") as file:
-        return [line.rstrip("\n") for line in file]
 
 
 YELP_TEST_PER_LABEL = 5000  # the part of the test set that the authors score
@@ -284,10 +276,10 @@ def find_file(name: str, folder: Path, split: str) -> Path:
 
 def read_task(path: Path, task: Task) -> tuple[list[list[str]], list[str]]:
     """Columns of text, and labels, of a GLUE file; lines with columns missing are an error."""
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    lines = read_lines(path)
     header = task.header
     if header is None:
-        header, lines = tuple(lines[0].rstrip("\r").split("\t")), lines[1:]
+        header = tuple(next(lines).text.split("\t")) if path.stat().st_size else ()
     wanted = [*task.text, task.label]
     missing = [column for column in wanted if column not in header]
     if missing:
@@ -296,12 +288,12 @@ def read_task(path: Path, task: Task) -> tuple[list[list[str]], list[str]]:
         )
     places = [header.index(column) for column in wanted]
     rows = []
-    for number, line in enumerate(lines, start=1 if task.header else 2):
-        if not line.strip():
+    for line in lines:
+        if not line.text.strip():
             continue
-        cells = line.rstrip("\r").split("\t")
+        cells = line.text.split("\t")
         if len(cells) <= max(places):
-            raise ValueError(f"line {number} of {path} has {len(cells)} columns, not {len(header)}")
+            raise line.complaint(f"there are {len(cells)} columns, not {len(header)}")
         rows.append([cells[place] for place in places])
     if not rows:
         raise ValueError(f"{path} holds no example")

@@ -11,7 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError
@@ -29,7 +29,7 @@ from transformers.utils import logging
 
 from ..metrics.latent import importance_log_weights, log_marginal
 from ..objectives import Objective, kl_divergence, kl_loss, sentence_lengths, total_loss
-from ..released.pickles import load_untrusted
+from ..runtime.weight_files import read_weight_file
 from .decoder import Injection, LatentDecoder
 from .encoder import LatentEncoder, Posterior
 
@@ -349,9 +349,6 @@ def _nll(
     return torch.cat(parts).view(batch, samples)
 
 
-PREFIX = "vae."
-
-
 @contextmanager
 def without_bars() -> Iterator[None]:
     """Load and save models without the progress bars of transformers."""
@@ -364,38 +361,52 @@ def without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def save_with_vae(module: nn.Module, folder: str | Path, name: str, **settings: Any) -> None:
-    """Write ``module``, whose attribute ``vae`` is an ``OptimusModel``, into ``folder``."""
-    folder = Path(folder)
-    module.vae.save_pretrained(folder)  # type: ignore[union-attr, operator]
-    added = {
-        key: value.detach().cpu().contiguous()
-        for key, value in module.state_dict().items()
-        if not key.startswith(PREFIX)
-    }
-    save_file(added, folder / f"{name}.safetensors")
-    (folder / f"{name}.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+class ExtendedVae(nn.Module):
+    """A sentence VAE, ``vae``, with the layers that a task adds to it, saved in one folder.
 
-
-def read_settings(folder: str | Path, name: str) -> dict[str, Any]:
-    """The settings that ``save_with_vae`` wrote.
-
-    Raises:
-        FileNotFoundError: the folder was not written by the task's training command.
+    The folder holds the VAE as its own ``save_pretrained`` writes it, ``NAME.safetensors`` with the
+    added tensors, and ``NAME.json`` with the arguments that build the module again, which are the
+    attributes that ``SETTINGS`` names.
     """
-    path = Path(folder) / f"{name}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {name} model: it has no {path.name}")
-    return json.loads(path.read_text(encoding="utf-8"))
 
+    NAME: ClassVar[str]
+    SETTINGS: ClassVar[tuple[str, ...]]
 
-def load_added(module: nn.Module, folder: str | Path, name: str) -> None:
-    """Fill all of ``module`` but its VAE from ``folder``; every tensor must be there."""
-    added = load_untrusted(Path(folder) / f"{name}.safetensors")
-    own = {key for key in module.state_dict() if not key.startswith(PREFIX)}
-    if own != added.keys():
-        raise ValueError(
-            f"{Path(folder) / name}.safetensors does not fit the model: missing "
-            f"{sorted(own - added.keys())[:3]}, unexpected {sorted(added.keys() - own)[:3]}"
-        )
-    module.load_state_dict(added, strict=False)
+    def __init__(self, vae: OptimusModel) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the VAE, the added tensors and the settings into ``folder``."""
+        folder = Path(folder)
+        self.vae.save_pretrained(folder)
+        added = {key: value.detach().cpu().contiguous() for key, value in self._added().items()}
+        save_file(added, folder / f"{self.NAME}.safetensors")
+        settings = json.dumps({name: getattr(self, name) for name in self.SETTINGS}, indent=2)
+        (folder / f"{self.NAME}.json").write_text(f"{settings}\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what ``save_pretrained`` wrote, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: the folder was not written by the task's training command.
+            ValueError: a tensor is missing or left over.
+        """
+        path = Path(folder) / f"{cls.NAME}.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} holds no {cls.NAME} model: it has no {path.name}")
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        module = cls(OptimusModel.from_pretrained(folder, local_files_only=True), **settings)
+        added, own = read_weight_file(path.with_suffix(".safetensors")), module._added()
+        if own.keys() != added.keys():
+            raise ValueError(
+                f"{path.with_suffix('.safetensors')} does not fit the model: missing "
+                f"{sorted(own.keys() - added.keys())[:3]}, unexpected "
+                f"{sorted(added.keys() - own.keys())[:3]}"
+            )
+        module.load_state_dict(added, strict=False)
+        return module.eval()
+
+    def _added(self) -> dict[str, Tensor]:
+        return {k: value for k, value in self.state_dict().items() if not k.startswith("vae.")}

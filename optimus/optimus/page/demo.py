@@ -13,6 +13,7 @@ from ..data.toy import analogies, score_analogies, score_factors, write_toy
 from ..decoding import Sampling, unique
 from ..runtime.command import parse
 from ..runtime.options import at_least
+from ..runtime.text_files import read_texts
 from .app import serve
 
 SIZES = (20_000, 300, 300)  # sentences of train, valid and test; they share none
@@ -75,7 +76,7 @@ def demo(config: DemoConfig) -> dict[str, float]:
     _run("train", "demo", "--run-dir", run_dir, "--data.folder", str(corpus), *steps)
     _run("evaluate", "--run-dir", run_dir, "--samples", "20", "--max-sentences", "300")
     vae = SentenceVAE.from_pretrained(config.run_dir / "model")
-    _show_reconstruction(vae, (corpus / "test.txt").read_text().splitlines())
+    _show_reconstruction(vae, read_texts(corpus / "test.txt"))
     _show_interpolation(vae)
     return _show_analogies(vae, config)
 

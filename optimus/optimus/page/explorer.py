@@ -20,6 +20,7 @@ from ..api import SentenceVAE
 from ..data.toy import VALUES, read_factors
 from ..decoding import Sampling, analogy, interpolate
 from ..runs import open_run
+from ..runtime.text_files import read_texts
 from .plots import embed, render_page
 
 GREEDY = Sampling(max_new_tokens=64)
@@ -210,11 +211,7 @@ def _corpus_of(run_dir: Path) -> Path | None:
 
 def _read(path: Path) -> dict[str, str]:
     """Sentences of a file and their labels, which are empty unless each line has ``label TAB``."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error.reason})") from error
-    lines = [line.strip()[:LONGEST] for line in lines if line.strip()]
+    lines = [line.strip()[:LONGEST] for line in read_texts(path) if line.strip()]
     if all("\t" in line for line in lines):
         pairs = [line.split("\t", 1) for line in lines]
         return {text.strip(): label.strip() for label, text in pairs if text.strip()}

@@ -61,6 +61,8 @@ class Table:
     hours: str
     """Of a GPU, for all rows that are ours to run."""
     command: str
+    data: tuple[str, ...]
+    """Its data sets, in its order."""
     figures: tuple[Figure, ...]
 
 
@@ -210,7 +212,7 @@ def _table(path: Path, paper: str, entry: Mapping[str, Any]) -> Table:
         except (TypeError, KeyError) as error:
             raise ValueError(f"{where}, row {cell.row['name']!r} is incomplete ({error})") from None
     head = {key: entry.get(key, "") for key in ("label", "title", "needs", "hours", "command")}
-    return Table(paper=paper, figures=tuple(figures), **head)
+    return Table(paper=paper, data=tuple(entry["data"]), figures=tuple(figures), **head)
 
 
 def read_evidence(folder: str | Path) -> list[Record]:

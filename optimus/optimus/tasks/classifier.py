@@ -41,12 +41,11 @@ from ..metrics.classification import spread, task_scores
 from ..models.classifier import SentenceClassifier, classification_loss
 from ..models.vae import without_bars
 from ..old_runs import upgrade
-from ..optimizer import parameter_groups
-from ..released.pickles import load_untrusted
 from ..runs import find_weights
 from ..runtime.checkpoint import finished_steps
 from ..runtime.command import parse_preset
 from ..runtime.distributed import World, barrier, start, wrap
+from ..runtime.evaluation import Provenance, write_evaluation
 from ..runtime.files import write_atomically
 from ..runtime.logs import Logs
 from ..runtime.options import at_least, require
@@ -55,7 +54,15 @@ from ..runtime.published import markdown_table
 from ..runtime.random_state import seed_all
 from ..runtime.run_folder import CONFIG, RunFolder, config_text, write_reached
 from ..runtime.signals import StopSignal
-from .training import FIXED, AdamWTraining, build_model, build_tokenizers, exporting
+from ..runtime.weight_files import read_weight_file
+from .training import (
+    FIXED,
+    AdamWTraining,
+    build_model,
+    build_tokenizers,
+    exporting,
+    parameter_groups,
+)
 
 logger = logging.getLogger(__name__)
 KIND, TRIAL_KIND = "classifier", "classifier-trial"  # of a whole run, and of one classifier in it
@@ -180,7 +187,7 @@ def _glue() -> Iterator[tuple[str, tuple[str, ClassifierConfig]]]:
                     data=TaskOptions(task),
                     epochs=50.0 if mode == "feature" else 3.0,
                 )
-                yield name, (f"Sec. 4.4, {task}, {encoder}, {mode}", config)
+                yield name, (f"Table 7, {task}, {encoder}, {mode}", config)
 
 
 def _yelp() -> Iterator[tuple[str, tuple[str, ClassifierConfig]]]:
@@ -334,7 +341,14 @@ def train_all(config: ClassifierConfig) -> dict[str, Any]:
             scores[trial.folder] = json.loads(path.read_text())
         results = summarize(config, scores)
         if world.is_main:
-            write_atomically(run_dir / "eval_results.json", json.dumps(results, indent=2) + "\n")
+            about = Provenance(
+                kind=KIND,
+                data=f"{config.data.task}, {config.data.test or 'dev'}",
+                items=len(shared.test_set),
+                precision=config.precision,
+                settings={"seeds": config.seeds, "sample_seed": config.sample_seed},
+            )
+            write_evaluation(run_dir / "eval_results.json", results, about)
             write_atomically(run_dir / "results.md", table(results))
         barrier()
     return results if world.is_main else {}
@@ -652,7 +666,7 @@ class Judge:
             len(content["names"]),
             pad_token_id=tokenizers.encoder_pad_id,
         )
-        model.classifier.load_state_dict(load_untrusted(folder / "head.safetensors"))
+        model.classifier.load_state_dict(read_weight_file(folder / "head.safetensors"))
         return cls(model.to(device), tokenizers, content["names"], content["max_tokens"])
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -23,10 +23,10 @@ from ..metrics.classification import NgramJudge
 from ..metrics.text import bleu, self_bleu, words_of
 from ..models.label_control import ControlLosses, LabelControl
 from ..old_runs import upgrade
-from ..optimizer import parameter_groups
-from ..runs import find_weights, open_run
+from ..runs import find_weights, open_run, step_of
 from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, choose_device, wrap
+from ..runtime.evaluation import Provenance
 from ..runtime.files import write_atomically
 from ..runtime.options import at_least, positive, require
 from ..runtime.precision import MixedPrecision, build_adamw, clear_gradients
@@ -39,6 +39,7 @@ from .training import (
     build_model,
     build_tokenizers,
     exporting,
+    parameter_groups,
     print_results,
     write_results,
 )
@@ -194,9 +195,9 @@ _SMOKE = replace(
 )
 
 PRESETS: dict[str, tuple[str, ControlConfig]] = {
-    "yelp": ("Sec. 4.3, Yelp sentiment", _YELP),
+    "yelp": ("Table 6, Yelp sentiment", _YELP),
     "yelp-released": (
-        "Yelp sentiment as the authors' code trains it: reconstruction alone",
+        "Table 6, Yelp sentiment as the authors' code trains it: reconstruction alone",
         replace(
             _YELP,
             run_dir=Path("runs/label_control/yelp_released"),
@@ -469,6 +470,7 @@ class EvaluateControlConfig:
 class Outputs:
     """What the model made of N labelled sentences."""
 
+    left_out: int  # sentences of the test text beyond --max-sentences
     sources: list[str]
     labels: list[int]
     targets: list[int]  # the other label that is asked for
@@ -550,7 +552,8 @@ def evaluate(config: EvaluateControlConfig) -> Results:
     torch.manual_seed(config.seed)
     run = open_run(config.run_dir, TASK.kind).config
     controller = Controller.load(config.run_dir, choose_device(config.device), config.step)
-    outputs = transfer_test(config, controller, config.test or run.data.test, run.data.max_words)
+    test = config.test or run.data.test
+    outputs = transfer_test(config, controller, test, run.data.max_words)
     if config.classifier is not None:
         judge: Judge | NgramJudge = Judge.load(config.classifier, str(controller.device))
     else:
@@ -558,7 +561,20 @@ def evaluate(config: EvaluateControlConfig) -> Results:
     results = score(config, controller, outputs, judge)
     folder = config.output_dir or config.run_dir
     name = "eval_results" if config.step is None else f"eval_results_step_{config.step}"
-    write_results(folder, name, results)
+    about = Provenance(
+        kind=TASK.kind,
+        data=str(test),
+        items=len(outputs.sources),
+        left_out=outputs.left_out,
+        trial=outputs.left_out > 0,
+        step=step_of(config.run_dir, config.step),
+        seed=config.seed,
+        settings={
+            "judge": str(config.classifier or "n-grams"),
+            "decoding": asdict(config.decoding),
+        },
+    )
+    write_results(folder, name, results, about)
     _write_texts(folder, controller.names, outputs)
     return results
 
@@ -568,6 +584,7 @@ def transfer_test(
 ) -> Outputs:
     """Reconstruct and transfer test sentences, drawn evenly over the file, and sample as many."""
     sources, labels = read_test(path, controller.names, max_words)
+    whole = len(sources)
     generator = random.Random(config.seed)
     if config.max_sentences and len(sources) > config.max_sentences:
         chosen = sorted(generator.sample(range(len(sources)), config.max_sentences))
@@ -580,6 +597,7 @@ def transfer_test(
     with torch.no_grad():
         made = controller.model.make_latent(noise.to(latent))
     return Outputs(
+        whole - len(sources),
         sources,
         labels,
         targets,

@@ -29,7 +29,7 @@ from ..data.text import (
     corrupt,
     evaluation_batches,
     load_corpus,
-    read_lines,
+    read_sentences,
 )
 from ..data.tokenizers import Tokenizers
 from ..metrics.latent import (
@@ -44,20 +44,22 @@ from ..models.encoder import Posterior
 from ..models.vae import OptimusModel, importance_scores
 from ..objectives import Objective, beta_schedule
 from ..old_runs import upgrade
-from ..optimizer import build_optimizer
-from ..runs import open_run
+from ..runs import open_run, step_of
 from ..runtime.checkpoint import finished_steps, read_part
 from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, gather_objects, is_main, start, wrap
+from ..runtime.evaluation import Provenance
 from ..runtime.files import write_atomically
 from ..runtime.options import at_least, require
-from ..runtime.precision import MixedPrecision
+from ..runtime.precision import MixedPrecision, ieee_fp32
 from ..runtime.run_folder import RunFolder
+from ..runtime.text_files import read_texts
 from .training import (
     FIXED,
     AdamWTraining,
     Results,
     build_model,
+    build_optimizer,
     build_tokenizers,
     exporting,
     print_results,
@@ -65,6 +67,7 @@ from .training import (
 )
 
 logger = logging.getLogger(__name__)
+SAMPLES = 100  # of the importance-weighted likelihood in the paper
 COLLAPSED = 0.05  # nats; below this KL the latent says nothing about the sentence
 AUTHORS_KEYS = ("perplexity", "elbo", "kl", "nll", "au", "mi")  # of their eval_results.txt
 
@@ -506,7 +509,7 @@ def _train_lines(config: TrainConfig) -> list[str]:
         raise FileNotFoundError(
             f"{path} is missing: `optimus prepare` makes corpora, --data.folder names one"
         )
-    return list(read_lines(path, config.data.format))
+    return list(read_sentences(path, config.data.format))
 
 
 def _decay_steps(config: TrainConfig, shards: list[Sentences]) -> int | None:
@@ -539,7 +542,7 @@ class EvaluateConfig:
     """Format of the corpus; by default that of the run, else text."""
     split: Literal["train", "valid", "test"] = "test"
     """What to score."""
-    samples: int = 100
+    samples: int = SAMPLES
     """Samples K of the importance-weighted likelihood."""
     batch_size: int = 32
     """Sentences encoded at once."""
@@ -593,18 +596,19 @@ def evaluate(config: EvaluateConfig) -> Results:
         ValueError: the corpus has no usable sentence, or the run is of another kind.
     """
     if config.generated is not None:
-        return _write(config, "bleu_results", score_texts(config))
-    with start(config.device, seed=config.seed) as world, torch.no_grad():
+        return _write(config, "bleu_results", *score_texts(config))
+    with start(config.device, seed=config.seed) as world, torch.no_grad(), ieee_fp32():
         vae = SentenceVAE.from_pretrained(
             config.model or config.run_dir or Path(),
             str(world.device),
             step=config.step,
             kinds=(TASK.kind,),
         )
-        batches = [*_batches(config, vae, _load_split(config, vae), world)]
+        sentences, about = _load_split(config, vae)
+        batches = [*_batches(config, vae, sentences, world)]
         if config.reconstruction_study:
             results = study_checkpoints(config, vae.model, batches, world)
-            return _write(config, "eval_rec_results", results) if world.is_main else {}
+            return _write(config, "eval_rec_results", results, about) if world.is_main else {}
         score = score_vae if vae.model.encoder is not None else score_language_model
         results = score(config, vae.model, batches, world)
     if not is_main():
@@ -612,7 +616,7 @@ def evaluate(config: EvaluateConfig) -> Results:
     name = "eval_results" if config.split == "test" else f"eval_results_{config.split}"
     if config.step is not None:
         name += f"_step_{config.step}"
-    return _write(config, name, {"split": config.split, **results})
+    return _write(config, name, {"split": config.split, **results}, about)
 
 
 def score_vae(
@@ -724,21 +728,27 @@ def study_checkpoints(
     return results
 
 
-def score_texts(config: EvaluateConfig) -> Results:
+def score_texts(config: EvaluateConfig) -> tuple[Results, Provenance]:
     """BLEU-n of generated lines against all real ones, and self-BLEU-n among the generated."""
-    generated, real = (_read_lines(path) for path in (config.generated, config.references))
-    if config.max_sentences:
-        generated = generated[: config.max_sentences]
+    generated, real = (
+        _read_texts(path, option)
+        for path, option in ((config.generated, "generated"), (config.references, "references"))
+    )
+    kept = generated[: config.max_sentences or None]
     n = config.ngram
-    return {
-        "sentences": len(generated),
+    results: Results = {
+        "sentences": len(kept),
         "references": len(real),
-        f"bleu_{n}": bleu(real, generated, n),
-        f"self_bleu_{n}": self_bleu(generated, n),
+        f"bleu_{n}": bleu(real, kept, n),
+        f"self_bleu_{n}": self_bleu(kept, n),
     }
+    left_out = len(generated) - len(kept)
+    about = Provenance("text", str(config.references), len(kept), left_out, trial=left_out > 0)
+    return results, about
 
 
-def _load_split(config: EvaluateConfig, vae: SentenceVAE) -> Sentences:
+def _load_split(config: EvaluateConfig, vae: SentenceVAE) -> tuple[Sentences, Provenance]:
+    """The sentences to score, and what the scores will be of."""
     folder, form, block_size = config.data, config.format, config.block_size
     if config.run_dir is not None:
         data = open_run(config.run_dir, TASK.kind).config.data
@@ -748,7 +758,22 @@ def _load_split(config: EvaluateConfig, vae: SentenceVAE) -> Sentences:
         raise ValueError("--data is missing: the folder of a corpus with test.txt")
     options = TextOptions(max_words=block_size or 510, format=form or "text")
     (sentences,) = load_corpus(folder, config.split, vae.tokenizers, options)
-    return sentences
+    counts, items = sentences.counts, len(sentences)
+    if config.max_sentences:
+        items = min(items, config.max_sentences)
+    with_latent = vae.model.encoder is not None and not config.reconstruction_study
+    about = Provenance(
+        kind=TASK.kind,
+        data=f"{folder}, {config.split}",
+        items=items,
+        left_out=counts.read - counts.empty - items,
+        trial=items < len(sentences) or (with_latent and config.samples < SAMPLES),
+        step=step_of(config.run_dir, config.step),
+        seed=config.seed,
+        precision=config.precision,
+        settings={"samples": config.samples if with_latent else 1, "max_words": options.max_words},
+    )
+    return sentences, about
 
 
 def _batches(
@@ -798,22 +823,21 @@ def _autocast(config: EvaluateConfig, world: World) -> AbstractContextManager[ob
     )
 
 
-def _read_lines(path: Path | None) -> list[str]:
+def _read_texts(path: Path | None, option: str) -> list[str]:
     if path is None or not path.is_file():
-        raise FileNotFoundError(f"no text file {path}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line]
+        raise FileNotFoundError(f"--{option} {path} is no text file")
+    lines = [line.strip() for line in read_texts(path) if line.strip()]
     if not lines:
         raise ValueError(f"{path} holds no sentence")
     return lines
 
 
-def _write(config: EvaluateConfig, name: str, results: Results) -> Results:
+def _write(config: EvaluateConfig, name: str, results: Results, about: Provenance) -> Results:
     """Write NAME.json and, as the authors do, NAME.txt with one `key = value` a line."""
     fallback = config.generated.parent if config.generated is not None else config.model
     folder = config.output_dir or config.run_dir or fallback or Path()
-    write_results(folder, name, results)
+    path = write_results(folder, name, results, about)
     keys = [key for key in AUTHORS_KEYS if key in results] or list(results)
     lines = [f"{key} = {results[key]}\n" for key in sorted(keys)]
-    write_atomically(folder / f"{name}.txt", "".join(lines))
+    write_atomically(path.with_suffix(".txt"), "".join(lines))
     return results

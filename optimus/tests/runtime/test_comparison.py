@@ -11,7 +11,7 @@ from optimus.runtime.report import ReportConfig, markdown, open_comparison, page
 
 FIGURE = Figure("Table 1", "Random", "val", "NE", Decimal("9.45"), "arXiv 1", "high", unit="m")
 OURS = Result("random", "val", "NE", Decimal("9.4507"), table="Table 1", published="Random")
-TABLE = Table("Table 1", "Rooms", "Someone", "features", "3", "run it", (FIGURE,))
+TABLE = Table("Table 1", "Rooms", "Someone", "features", "3", "run it", ("val",), (FIGURE,))
 
 
 @pytest.mark.parametrize(

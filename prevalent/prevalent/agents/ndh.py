@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -20,26 +20,28 @@ from ..environments.low_level import (
     LowLevelEnvironment,
     LowLevelObservation,
 )
-from ..environments.panorama import STOP, DialogEnvironment, PanoramicObservation
+from ..environments.panorama import STOP, NDHEnvironment, PanoramicObservation
 from ..models.decoders import (
     IGNORE_INPUT,
     START_INPUT,
-    DialogDecoder,
-    DialogSight,
     LowLevelDecoder,
+    NDHDecoder,
+    NDHSight,
     RecurrentState,
 )
-from ..models.encoders import DicEncoder, Encoder, Encoding, WordEncoder, Words
+from ..models.encoders import Encoder, Encoding, WordEncoder, Words
 from ..models.prevalent import PrevalentModel
 from ..objectives import IGNORE, imitation_loss
-from ..optimizer import OptimizerConfig, Updater
+from ..optimizer import Agent, OptimizerConfig
 from ..runtime.distributed import reduce_mean
+from ..runtime.options import at_least
 from ..runtime.precision import Precision
+from .follower import build_dic_encoder
 from .rollout import Batch, Feedback, sample
 
 
 @dataclass(frozen=True)
-class DialogConfig:
+class NDHConfig:
     """The vision-language agent of NDH, or with ``actions=low-level`` the Seq2Seq baseline."""
 
     encoder: Literal["dic", "lstm"] = "dic"
@@ -80,10 +82,15 @@ class DialogConfig:
     """Train its image fusion."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "encoder_size", "word_size", "action_size", "attention_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--model.{option} must be at least 1, got {getattr(self, name)}")
+        at_least(
+            self,
+            "model",
+            hidden_size=1,
+            encoder_size=1,
+            word_size=1,
+            action_size=1,
+            attention_size=1,
+        )
         if not 1 <= self.view_stride <= 36:
             raise ValueError(f"--model.view-stride must be 1 to 36, got {self.view_stride}")
         if self.actions == "low-level" and self.encoder != "lstm":
@@ -101,7 +108,7 @@ class DialogConfig:
 
 
 @dataclass(frozen=True)
-class DialogWalk:
+class NDHRolloutConfig:
     """How an episode is walked."""
 
     max_actions: int = 0
@@ -114,8 +121,7 @@ class DialogWalk:
     mode they always run once, which changes no number."""
 
     def __post_init__(self) -> None:
-        if self.max_actions < 0:
-            raise ValueError(f"--walk.max-actions must not be negative, got {self.max_actions}")
+        at_least(self, "rollout", max_actions=0)
 
 
 class PanoramicActor:
@@ -139,8 +145,8 @@ class PanoramicActor:
     def __init__(
         self,
         encoder: Encoder,
-        decoder: DialogDecoder,
-        environment: DialogEnvironment,
+        decoder: NDHDecoder,
+        environment: NDHEnvironment,
         features: DeviceFeatures,
         *,
         view_stride: int = 2,
@@ -182,11 +188,11 @@ class PanoramicActor:
         self._previous = self._candidates[agents, index]
         return self.environment.step(np.where(action < 0, seen.count - 1, action), ended)
 
-    def _see(self, seen: PanoramicObservation) -> DialogSight:
+    def _see(self, seen: PanoramicObservation) -> NDHSight:
         images = self.features.images(seen.row)
         angles = self.features.angles[torch.from_numpy(seen.view).to(self.device)]
         stride = self.view_stride
-        return DialogSight(
+        return NDHSight(
             torch.cat([images[:, ::stride], angles[:, ::stride]], dim=-1),
             self.features.candidates(seen.row, seen.candidate_view, seen.candidate_angle, images),
             torch.from_numpy(seen.mask).to(self.device),
@@ -203,7 +209,7 @@ class PanoramicActor:
         return self._encoding
 
 
-class DialogAgent:
+class NDHAgent(Agent):
     """Encoder and decoder with their optimizers.
 
     Gradients of `imitate` add up until `update`.
@@ -222,34 +228,31 @@ class DialogAgent:
 
     def __init__(
         self,
-        config: DialogConfig,
-        environment: DialogEnvironment | LowLevelEnvironment,
+        config: NDHConfig,
+        environment: NDHEnvironment | LowLevelEnvironment,
         features: DeviceFeatures,
         *,
         max_actions: int,
         vocab_size: int | None = None,
         bert: PrevalentModel | None = None,
         optimizer: OptimizerConfig | None = None,
-        walk: DialogWalk | None = None,
+        walk: NDHRolloutConfig | None = None,
         precision: Precision = "fp32",
     ) -> None:
-        self.config, self.walk, self.max_actions = config, walk or DialogWalk(), max_actions
+        self.config, self.walk, self.max_actions = config, walk or NDHRolloutConfig(), max_actions
         self.environment, self.features = environment, features
         encoder = build_ndh_encoder(config, features, vocab_size=vocab_size, bert=bert)
         modules: dict[str, nn.Module] = {
             "encoder": encoder,
             "decoder": build_ndh_decoder(config, features, encoder.context_size),
         }
-        for module in modules.values():
-            module.to(features.device)
-        self.updater = Updater(
+        super().__init__(
             modules,
             optimizer or OptimizerConfig("adamax"),
             ("encoder", "decoder"),
             precision,
             features.device,
         )
-        self.modules, self.optimizers = self.updater.modules, self.updater.optimizers
         self.actor = self._build_actor()
 
     def _build_actor(self) -> Actor:
@@ -265,16 +268,6 @@ class DialogAgent:
             reuse_text=self.walk.reuse_text,
         )
 
-    def train(self, mode: bool = True) -> DialogAgent:
-        """Put both modules in train or eval mode."""
-        for module in self.modules.values():
-            module.train(mode)
-        return self
-
-    def parts(self) -> dict[str, Any]:
-        """Named parts for a checkpoint."""
-        return self.updater.parts()
-
     def rollout(
         self,
         batch: Batch,
@@ -282,10 +275,10 @@ class DialogAgent:
         *,
         draws: ArrayLike | None = None,
         keep_steps: bool = False,
-    ) -> DialogRollout:
-        """Walk ``batch``; see `walk_dialogs`."""
+    ) -> NDHRollout:
+        """Walk ``batch``; see `ndh_rollout`."""
         with self.updater.precision.autocast():
-            return walk_dialogs(
+            return ndh_rollout(
                 self.actor,
                 batch,
                 feedback,
@@ -318,7 +311,7 @@ class DialogAgent:
             "actions": actions,
         }
 
-    def loss(self, recorded: DialogRollout) -> Tensor:
+    def loss(self, recorded: NDHRollout) -> Tensor:
         """Sum over steps of the mean cross entropy of agents that are taught, nats.
 
         The means divide by the mean number of such agents over processes, so that N processes equal
@@ -330,29 +323,23 @@ class DialogAgent:
         mean_taught = reduce_mean(taught.to(recorded.losses.device))[:steps]
         return (recorded.losses / mean_taught.clamp(min=1e-8)).sum()
 
-    def update(self) -> dict[str, Tensor]:
-        """Step all optimizers; returns gradient norms of encoder and decoder."""
-        return {f"{name}_norm": norm for name, norm in self.updater.step().items()}
-
     @torch.inference_mode()
     def act(self, batches: Iterable[Batch], feedback: Feedback = "argmax") -> list[dict[str, Any]]:
         """Walk ``batches`` in eval mode; one record for a result file for each item."""
-        was_training = self.modules["decoder"].training
-        self.train(False)
-        results = []
-        for batch in batches:
-            self.rollout(batch, feedback)
-            walks = self.environment.trajectories()
-            results += [
-                {"inst_idx": int(task.id), "trajectory": walk}
-                for task, walk in zip(batch.tasks, walks, strict=True)
-            ]
-        self.train(was_training)
+        with self.in_eval_mode():
+            results = []
+            for batch in batches:
+                self.rollout(batch, feedback)
+                walks = self.environment.trajectories()
+                results += [
+                    {"inst_idx": int(task.id), "trajectory": walk}
+                    for task, walk in zip(batch.tasks, walks, strict=True)
+                ]
         return results
 
 
 def build_ndh_encoder(
-    config: DialogConfig,
+    config: NDHConfig,
     features: DeviceFeatures,
     *,
     vocab_size: int | None = None,
@@ -369,32 +356,12 @@ def build_ndh_encoder(
             bidirectional=config.bidirectional,
             dropout=config.dropout,
         )
-    if bert is None:
-        raise ValueError("--model.encoder dic needs a pre-trained model")
-    if config.include_vision and bert.config.image_dim != features.width:
-        raise ValueError(
-            f"the pre-trained model sees views of {bert.config.image_dim} numbers, the features "
-            f"have {features.image_width} and the angles {features.angle_size}; give the features "
-            "it was trained on or another --model.angle-size"
-        )
-    bert.config = replace(
-        bert.config, update_language=config.update_language, update_cross=config.update_cross
-    )
-    return DicEncoder(
-        bert,
-        config.hidden_size,
-        config.encoder_size,
-        bidirectional=config.bidirectional,
-        reverse_input=config.reverse_input,
-        top_lstm=config.top_lstm,
-        dropout=config.encoder_dropout,
-        include_vision=config.include_vision,
-    )
+    return build_dic_encoder(config, features, bert)
 
 
 def build_ndh_decoder(
-    config: DialogConfig, features: DeviceFeatures, context_size: int
-) -> DialogDecoder | LowLevelDecoder:
+    config: NDHConfig, features: DeviceFeatures, context_size: int
+) -> NDHDecoder | LowLevelDecoder:
     """The decoder for ``features`` and a text context of ``context_size``."""
     if config.actions == "low-level":
         return LowLevelDecoder(
@@ -404,7 +371,7 @@ def build_ndh_decoder(
             action_size=config.action_size,
             dropout=config.dropout,
         )
-    return DialogDecoder(
+    return NDHDecoder(
         config.hidden_size,
         features.width,
         context_size,
@@ -412,13 +379,6 @@ def build_ndh_decoder(
         dropout=config.dropout,
         recur_on_text=config.recur_on_text,
     )
-
-
-class Seen(Protocol):
-    """What a roll-out reads of an observation."""
-
-    @property
-    def teacher(self) -> NDArray[np.int64]: ...
 
 
 class Scored(NamedTuple):
@@ -450,7 +410,7 @@ class Actor(Protocol):
         """
 
 
-class DialogRollout(NamedTuple):
+class NDHRollout(NamedTuple):
     """What was recorded in T steps of B agents; items keep the order of the batch."""
 
     losses: Tensor  # (T,) cross entropy against the teacher, summed over taught agents, nats
@@ -460,7 +420,7 @@ class DialogRollout(NamedTuple):
     steps: list[Scored]  # only with ``keep_steps``
 
 
-def walk_dialogs(
+def ndh_rollout(
     actor: Actor,
     batch: Batch,
     feedback: Feedback | Sequence[Feedback],
@@ -469,7 +429,7 @@ def walk_dialogs(
     move_after_stop: bool = False,
     draws: ArrayLike | None = None,
     keep_steps: bool = False,
-) -> DialogRollout:
+) -> NDHRollout:
     """Walk ``batch`` until all agents have stopped, at most ``max_actions`` actions.
 
     Args:
@@ -508,7 +468,7 @@ def walk_dialogs(
         seen = actor.act(seen, action, ended)
         if ended.all():
             break
-    return DialogRollout(torch.stack(losses), np.array(taught), np.stack(actions), ended, steps)
+    return NDHRollout(torch.stack(losses), np.array(taught), np.stack(actions), ended, steps)
 
 
 def _choose(

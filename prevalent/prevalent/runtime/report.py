@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -188,7 +188,7 @@ def markdown(comparison: Comparison, level: int = 1) -> str:
         parts += ["# Published figures and ours", short, summary_table(summaries) + "\n" + LEGEND]
     for table, lines in comparison.tables:
         parts.append(f"{mark}# {table.label}: {table.title}")
-        parts.append(_matrix(lines))
+        parts.append(_matrix(table))
         parts.append(_sources(table))
         if compared := [_compared(line) for line in lines if line.state in ("met", "differs")]:
             head = ["row", "data", "metric", "published", "ours", "difference", "", "evidence"]
@@ -203,28 +203,53 @@ def markdown(comparison: Comparison, level: int = 1) -> str:
     return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
-def _matrix(lines: Sequence[Line]) -> str:
-    columns = list(dict.fromkeys((line.figure.data, line.figure.metric) for line in lines))
-    cells = {(line.figure.row, line.figure.data, line.figure.metric): line.figure for line in lines}
+def _matrix(table: Table) -> str:
+    metrics = list(dict.fromkeys(figure.metric for figure in table.figures))
+    columns = sorted(
+        {(figure.data, figure.metric) for figure in table.figures},
+        key=lambda column: (table.data.index(column[0]), metrics.index(column[1])),
+    )
+    cells = {figure.key[1:]: figure for figure in table.figures}
     rows = [
         [row, *(cells.get((row, *column), "") for column in columns)]
-        for row in dict.fromkeys(line.figure.row for line in lines)
+        for row in dict.fromkeys(figure.row for figure in table.figures)
     ]
     return markdown_table(["published", *(", ".join(column) for column in columns)], rows)
 
 
 def _sources(table: Table) -> str:
-    rows: dict[tuple[str, str, str, str], list[Figure]] = {}
-    for figure in table.figures:
-        told = (figure.source, figure.confidence, figure.protocol, figure.note)
-        rows.setdefault(told, []).append(figure)
-    parts = []
-    for (source, confidence, protocol, note), figures in rows.items():
-        names = list(dict.fromkeys(figure.row for figure in figures))
-        of = f"{', '.join(names)}: " if len(rows) > 1 else ""
-        more = "".join(f"; {word}" for word in (protocol, note) if word)
-        parts.append(f"{of}{source} ({confidence}){more}.")
-    return "\n".join(f"- {part}" for part in parts) if len(parts) > 1 else parts[0]
+    """Where the figures were read, by which protocol they are, and what is to be said of rows."""
+    told: tuple[tuple[str, Callable[[Figure], str]], ...] = (
+        ("Source", lambda figure: f"{figure.source} ({figure.confidence})"),
+        ("Protocol", lambda figure: figure.protocol),
+        ("Note", lambda figure: figure.note),
+    )
+    lines = []
+    for name, word in told:
+        groups: dict[str, list[Figure]] = {}
+        for figure in table.figures:
+            groups.setdefault(word(figure), []).append(figure)
+        most = "" if name == "Note" else max(groups, key=lambda text: len(groups[text]))
+        parts = [most] if most else []
+        parts += [
+            f"{_whose(groups[text], table)}{text}" for text in groups if text not in ("", most)
+        ]
+        if parts:
+            lines.append(f"- {name}: {'; '.join(parts)}.")
+    return "\n".join(lines)
+
+
+def _whose(figures: Sequence[Figure], table: Table) -> str:
+    """The rows that ``figures`` fill, with their data sets if they fill a part; empty for all."""
+    if len(figures) == len(table.figures):
+        return ""
+    names = []
+    for row in dict.fromkeys(figure.row for figure in figures):
+        own = [figure for figure in figures if figure.row == row]
+        whole = len(own) == sum(figure.row == row for figure in table.figures)
+        part = "" if whole else f" on {', '.join(dict.fromkeys(one.data for one in own))}"
+        names.append(row + part)
+    return f"{', '.join(names)}: "
 
 
 def _compared(line: Line) -> list[object]:

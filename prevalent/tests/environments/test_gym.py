@@ -1,5 +1,7 @@
 """The Gymnasium environments."""
 
+from __future__ import annotations
+
 import json
 import warnings
 

@@ -12,13 +12,13 @@ from prevalent.tasks.hanna import train_hanna
 from prevalent.tasks.ndh import train_ndh
 from prevalent.tasks.r2r import train_r2r
 from prevalent.tasks.speaker import train_speaker
-from tests.toy_runs import dialog_run, follower_run, search_run, speaker_run
+from tests.toy_runs import follower_run, hanna_run, ndh_run, speaker_run
 
 AGENTS = {
     train_r2r: follower_run,
     train_speaker: speaker_run,
-    train_ndh: dialog_run,
-    train_hanna: search_run,
+    train_ndh: ndh_run,
+    train_hanna: hanna_run,
 }
 
 
@@ -85,9 +85,7 @@ def test_an_agent_that_is_not_finite_never_takes_the_place_of_a_good_snapshot(
         return step(self)
 
     monkeypatch.setattr(Updater, "step", broken)
-    config = AGENTS[train](
-        toy_world, tmp_path, max_steps=3, held_out=(), log_every=9, eval_every=1, save_every=9
-    )
+    config = AGENTS[train](toy_world, tmp_path, max_steps=3, held_out=(), log_every=9, save_every=1)
     with pytest.raises(FloatingPointError, match="not finite at step 2"):
         train(config)
     kept = read_weights(tmp_path / "snapshots" / "last" / "model.safetensors")

@@ -21,7 +21,7 @@ def test_figures_are_found_and_ordered_by_their_value(tmp_path):
         Figure("Table 1", row, "val", "NE", Decimal(value), "arXiv 1", "high")
         for row, value in VALUES.items()
     )
-    table = Table("Table 1", "Rooms", "Someone", "", "", "", figures)
+    table = Table("Table 1", "Rooms", "Someone", "", "", "", ("val",), figures)
     ours = Result("x", "val", "NE", Decimal(9), table="Table 1", published="Random")
     path = tmp_path / "page.html"
     path.write_text(page([("rooms", compare([table], [], [ours]))]))

@@ -4,6 +4,8 @@ Each walker is written here anew after the calls its code base makes. All of the
 environment and the recorded walks must agree.
 """
 
+from __future__ import annotations
+
 import gzip
 import json
 import math

@@ -1,5 +1,7 @@
 """The code of docs/simulator.md runs, and so does the example."""
 
+from __future__ import annotations
+
 import os
 import re
 import runpy

@@ -1,5 +1,7 @@
 """MatterSim's interfaces: states, where scans are found, and what is refused."""
 
+from __future__ import annotations
+
 import gc
 import math
 import warnings

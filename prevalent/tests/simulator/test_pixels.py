@@ -1,5 +1,7 @@
 """The drop-in's images against the original's OpenGL transformations, written out here."""
 
+from __future__ import annotations
+
 import math
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The simulator against MatterSim's recorded states, and its own rules."""
 
+from __future__ import annotations
+
 import json
 import math
 import subprocess
