@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import re
+import subprocess
+import sys
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -359,3 +364,24 @@ def test_a_split_whose_goals_are_hidden_is_refused(toy_world, tmp_path):
     hidden.write_text(json.dumps(items))
     with pytest.raises(ValueError, match="hides its goals"):
         open_r2r(tmp_path, str(hidden))
+
+
+def learn(*words):
+    """Success rates that the example prints: at random, then after every few updates."""
+    root = Path(__file__).parents[2]
+    command = [sys.executable, str(root / "examples" / "learn_toy.py"), *words]
+    env = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, check=False)
+    assert done.returncode == 0, done.stderr
+    return [float(rate) for rate in re.findall(r"success (\d\.\d+)", done.stdout)]
+
+
+def test_the_example_runs():
+    assert len(learn("--updates", "2", "--houses", "1", "1")) == 2
+
+
+@pytest.mark.slow
+def test_the_example_reaches_the_success_that_is_stated():
+    at_random, *_, last = learn()
+    assert at_random < 0.1
+    assert last > 0.75
