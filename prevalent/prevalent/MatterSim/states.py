@@ -241,7 +241,7 @@ class Settings:
                 f"scan {scan!r} has no connectivity file; there are {len(graphs.scans)} scans, "
                 f"such as {graphs.scans[0]!r}"
             )
-        if not viewpoint:
+        if viewpoint == "":
             return int(self._rng.choice(graphs.nodes_of(scan)))
         return graphs.node(scan, viewpoint)
 

@@ -123,7 +123,7 @@ class Graphs:
     def _scan(self, scan: str) -> dict[str, int]:
         try:
             return self._nodes[scan]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: a list in the place of a name
             some = ", ".join(self.scans[:3])
             raise SimulatorError(
                 f"scan {scan!r} is not loaded; there are {len(self.scans)}, such as {some}"
@@ -131,7 +131,7 @@ class Graphs:
 
     def node(self, scan: str, viewpoint: str) -> int:
         """Node of an included viewpoint; raises ``SimulatorError`` naming what is missing."""
-        node = self._scan(scan).get(viewpoint)
+        node = self._scan(scan).get(viewpoint) if isinstance(viewpoint, str) else None
         if node is None:
             known = f"{len(self._scan(scan))} viewpoints, such as {next(iter(self._scan(scan)))!r}"
             raise SimulatorError(f"scan {scan!r} has no viewpoint {viewpoint!r}; it has {known}")

@@ -283,9 +283,11 @@ class Simulator:
 def _check_angles(what: str, given: ArrayLike, batch: int) -> FloatArray:
     """Angles (B,) in radians; raises ``SimulatorError`` unless there are B or one, all finite."""
     try:
-        angles = np.asarray(given, dtype=np.float64)
-    except (TypeError, ValueError):
-        raise SimulatorError(f"{what} must be {batch} numbers or one, got {given!r}") from None
+        angles = np.asarray(given)
+    except ValueError:  # lists of unequal lengths
+        angles = np.array(None)
+    if angles.dtype.kind not in "iuf":
+        raise SimulatorError(f"{what} must be {batch} numbers or one, got {given!r}")
     if angles.shape not in ((batch,), ()):
         raise SimulatorError(
             f"{what} must be {batch} numbers or one for all, got an array of shape {angles.shape}"
@@ -293,4 +295,4 @@ def _check_angles(what: str, given: ArrayLike, batch: int) -> FloatArray:
     if not np.isfinite(angles).all():
         i = int(np.isfinite(np.atleast_1d(angles)).argmin())
         raise SimulatorError(f"{what} must be finite, got {np.atleast_1d(angles)[i]} for agent {i}")
-    return np.broadcast_to(angles, (batch,))
+    return np.broadcast_to(angles.astype(np.float64), (batch,))

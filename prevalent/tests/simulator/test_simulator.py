@@ -197,6 +197,8 @@ def test_impossible_settings_are_refused(settings, message):
         ([0, 1], 0.0, [0.0, np.inf], "elevations must be finite, got inf for agent 1"),
         ([0, 1], [0.0] * 3, 0.0, "headings must be 2 numbers or one for all"),
         ([0], "north", 0.0, "headings must be 1 numbers or one, got 'north'"),
+        ([0], ["1.5"], 0.0, "headings must be 1 numbers or one, got"),
+        ([0, 1], 0.0, [[0.0], [0.0, 1.0]], "elevations must be 2 numbers or one, got"),
         ([-1], 0.0, 0.0, "node -1 of agent 0 is out of range; the graphs have nodes 0 to 3"),
         ([0, 4], 0.0, 0.0, "node 4 of agent 1 is out of range"),
         ([1.5], 0.0, 0.0, "nodes must be a list of integers, got float64"),
