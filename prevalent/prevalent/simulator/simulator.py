@@ -216,7 +216,8 @@ class Simulator:
             right = np.fmod(np.trunc(heading), NUM_HEADINGS)
             up = np.clip(np.trunc(elevation), 1 - NUM_LEVELS, NUM_LEVELS - 1)
         column = (self.view % NUM_HEADINGS + right.astype(np.int64)) % NUM_HEADINGS
-        level = np.clip(self.view // NUM_HEADINGS + up.astype(np.int64), 0, NUM_LEVELS - 1)
+        level = self.view // NUM_HEADINGS + up.astype(np.int64)
+        level = np.minimum(np.maximum(level, 0), NUM_LEVELS - 1)  # half the time of np.clip
         self.view = column + NUM_HEADINGS * level
         self.heading, self.elevation = VIEW_HEADINGS[self.view], VIEW_ELEVATIONS[self.view]
         self._seen = None
@@ -295,4 +296,5 @@ def _check_angles(what: str, given: ArrayLike, batch: int) -> FloatArray:
     if not np.isfinite(angles).all():
         i = int(np.isfinite(np.atleast_1d(angles)).argmin())
         raise SimulatorError(f"{what} must be finite, got {np.atleast_1d(angles)[i]} for agent {i}")
-    return np.broadcast_to(angles.astype(np.float64), (batch,))
+    angles = angles.astype(np.float64)
+    return angles if angles.shape else np.full(batch, angles)
