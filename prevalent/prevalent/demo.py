@@ -188,7 +188,7 @@ def make_world(folder: Path, config: Comparison) -> None:
         size = ToyConfig(
             train_houses=1, unseen_houses=1, train_paths=8, held_out_paths=4, dialogs=2
         )
-    make_toy_world(folder, size)
+    make_toy_world(folder, size, shuffled=isinstance(config, DemoConfig))
 
 
 def score_random(world: Path, seed: int, task: str = "r2r") -> float:
