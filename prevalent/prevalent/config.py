@@ -1,8 +1,4 @@
-"""Configuration of every command, and the presets: one per row of the paper or of its ablations.
-
-Hao et al., "Towards Learning a Generic Agent for Vision-and-Language Navigation via Pre-training",
-CVPR 2020.
-"""
+"""The model's sizes and what all commands share: data folder, arithmetic, checks of options."""
 
 from __future__ import annotations
 

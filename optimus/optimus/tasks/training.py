@@ -282,7 +282,7 @@ def _from_public_weights(options: ModelOptions) -> OptimusModel:
 
 
 def _from_optimus(options: ModelOptions) -> OptimusModel:
-    folder = options.init[0]
+    folder = _weights_folder(options.init[0])
     if (folder / "model.safetensors").exists():
         model = OptimusModel.from_pretrained(folder, local_files_only=True)
     else:
@@ -320,7 +320,13 @@ def _set_dropout(model: OptimusModel, probability: float) -> None:
             module.p = probability
 
 
-def _find_vocabulary(folder: Path) -> Path:
+def _weights_folder(init: Path) -> Path:
+    """The folder of weights that ``--model.init`` names: of a run it is ``model/``."""
+    return init / "model" if (init / "model" / "model.safetensors").is_file() else init
+
+
+def _find_vocabulary(init: Path) -> Path:
+    folder = _weights_folder(init)
     return folder / "tokenizers" if (folder / "tokenizers").is_dir() else folder
 
 

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from optimus.__main__ import main
 from optimus.data.toy import VALUES, labeled_sentences, read_factors
 from optimus.decoding import Sampling
 from optimus.models.label_control import LabelControl
@@ -54,18 +53,6 @@ def assert_identical(one: LabelControl, other: LabelControl) -> None:
         assert torch.equal(value, theirs[name]), name
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(smoke, tmp_path):
-    whole = train(smoke)
-    halves = replace(smoke, run_dir=tmp_path / "halves")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optimus.runtime.signals.StopSignal.requested", lambda self, step: step == 2)
-        with pytest.raises(Exception, match="step 2"):
-            train(halves)
-    assert_identical(whole, train(halves))
-    names = {"loss", "rec", "encoder", "gan_g", "gan_d", "lsc", "cls"}
-    assert names <= read_metrics(smoke.run_dir)[0].keys()
-
-
 def test_the_two_optimizers_share_no_parameter_and_leave_none_out(smoke):
     model = train(replace(smoke, max_steps=1))
     trained, critics = (
@@ -110,14 +97,11 @@ def test_paired_bleu_is_1_for_copies():
     assert paired_bleu(texts, texts[::-1]) < 0.5
 
 
-def test_mistakes_are_told_in_one_sentence(tmp_path, capsys):
+def test_mistakes_are_told_in_one_sentence(tmp_path, fails):
     (tmp_path / "s.text").write_text("a\nb\n")
     (tmp_path / "s.labels").write_text("1\n")
-    words = ("train-label-control", "smoke", "--run-dir", str(tmp_path / "run"))
-    with pytest.raises(SystemExit) as stopped:
-        main((*words, "--data.train", str(tmp_path / "s.text"), "--device", "cpu"))
-    assert stopped.value.code == 2
-    message = capsys.readouterr().err.strip().splitlines()[-1]
+    words = ("train-label-control", "smoke", "--run-dir", tmp_path / "run")
+    message = fails(*words, "--data.train", tmp_path / "s.text", "--device", "cpu")
     assert "has 2 lines and" in message
     assert "they must match" in message
 

@@ -1,4 +1,4 @@
-"""Part of agent_config."""
+"""The agent that follows instructions: its networks, how it learns and how it acts."""
 
 from __future__ import annotations
 

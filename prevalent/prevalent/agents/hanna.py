@@ -1,4 +1,8 @@
-"""Part of assistance_config."""
+"""HANNA's agent: roll-out, teachers, losses, records (EMNLP 2019; CVPR 2020, Sec. 4.3).
+
+Imitation is retrospective: whether a request would have been right is judged when the episode is
+over (Nguyen & Daumé III, EMNLP 2019, Sec. 4).
+"""
 
 from __future__ import annotations
 
@@ -140,7 +144,7 @@ class HannaAgent(Agent):
     def rollout(
         self, tasks: Sequence[ObjectTask], helper: str, feedback: Feedback, **options: Any
     ) -> HannaRollout:
-        """Walk ``tasks``; options as in `assistance_rollout.rollout`."""
+        """Walk ``tasks``; options as in `rollout`."""
         with self.updater.precision.autocast():
             return rollout(
                 self.policy,

@@ -1,4 +1,8 @@
-"""Part of dialog_options."""
+"""Agents that follow a dialog (Sec. 4.2): networks, roll-out, how they learn and how they act.
+
+One roll-out serves the vision-language agent and the Seq2Seq baseline (Thomason et al., CoRL 2019),
+training and evaluation; what differs between the two stands in their `Actor`.
+"""
 
 from __future__ import annotations
 

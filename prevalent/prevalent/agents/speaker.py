@@ -1,4 +1,4 @@
-"""Part of agent_config."""
+"""The agent that describes paths, and back-translation with it (Tan et al., NAACL 2019)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes and switches of HANNA's agents; `train-hanna` nests these one level deep."""
+"""HANNA's networks: where to go and whether to ask, from text, views, time (EMNLP 2019, Sec. 5)."""
 
 from __future__ import annotations
 

@@ -238,7 +238,7 @@ class HannaTraining(AgentTraining):
     losses = ("loss", "navigation", "asking", "requests")
 
     def __init__(self, config: HannaRun, world: World, folder: RunFolder) -> None:
-        here = place_toy_world(config, folder, world)
+        here = place_toy_world(config, folder)
         self.helper = helper_of(here.train)
         self.data = open_tasks(here, (*here.train, *here.held_out), world.device)
         vocabulary = find_vocabulary(here, words=here.model.encoder == "words")

@@ -18,7 +18,7 @@ from ..curves import draw_scores
 from ..data.features import DeviceFeatures, open_store
 from ..data.instructions import SHUFFLE_SEED, Instruction, read_instructions
 from ..data.results import Reference, Results
-from ..data.toy import make_toy_world
+from ..data.toy import make_toy_world, toy_size
 from ..environments.navigation import NavigationEnvironment, Task, check_tasks
 from ..loop import Intervals, RunProgress, Training
 from ..models.prevalent import PrevalentModel
@@ -144,12 +144,12 @@ class TaskData(Generic[Item]):
         )
 
 
-def place_toy_world(config: Config, folder: RunFolder, world: World) -> Config:
+def place_toy_world(config: Config, folder: RunFolder) -> Config:
     """``config`` with a toy world made in the run's folder; itself for real data."""
     if config.world != "toy":
         return config
     place = folder.place("world")
-    make_toy_world(place, config.toy_houses, world)
+    make_toy_world(place, toy_size(config.toy_houses))
     return in_toy_world(config, place)
 
 

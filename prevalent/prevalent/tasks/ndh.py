@@ -328,7 +328,7 @@ class NDHTraining(AgentTraining):
     panels = (GOAL_PROGRESS, "success_rate")
 
     def __init__(self, config: NDHRun, world: World, folder: RunFolder) -> None:
-        here = place_toy_world(config, folder, world)
+        here = place_toy_world(config, folder)
         self.data = open_dialogs(here, (*here.train, *here.held_out), world.device)
         vocabulary = find_vocabulary(here, words=here.model.encoder == "lstm")
         tokenizer = open_tokenizer(here, vocabulary)

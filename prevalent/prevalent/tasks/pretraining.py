@@ -19,7 +19,7 @@ from ..curves import draw_scores
 from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
 from ..data.instructions import read_instructions
 from ..data.tokenizers import WordCodes, WordPieceTokenizer
-from ..data.toy import make_toy_world
+from ..data.toy import make_toy_world, toy_size
 from ..data.triplets import (
     TripletBatch,
     TripletBatches,
@@ -239,7 +239,7 @@ class PretrainTraining(loop.Training):
     def __init__(self, config: PretrainConfig, world: World, folder: RunFolder) -> None:
         here = config
         if config.world == "toy":
-            here = _in_toy_world(config, folder, world)
+            here = _in_toy_world(config, folder)
         self.config, self.world = config, world
         self.corpus = build_corpus(here, world)
         self.batches = build_batches(config, self.corpus, self.corpus.train, world)
@@ -322,10 +322,10 @@ TASK = loop.Task(
 )
 
 
-def _in_toy_world(config: PretrainConfig, folder: RunFolder, world: World) -> PretrainConfig:
+def _in_toy_world(config: PretrainConfig, folder: RunFolder) -> PretrainConfig:
     """``config`` in a toy world made in the run's folder."""
     place = folder.place("world")
-    features = make_toy_world(place, config.toy_houses, world)
+    features = make_toy_world(place, toy_size(config.toy_houses))
     return replace(config, data_dir=place, vocabulary=Path("wordpiece.txt"), features=features)
 
 

@@ -395,7 +395,7 @@ class R2RTraining(AgentTraining):
     )
 
     def __init__(self, config: R2RRun, world: World, folder: RunFolder) -> None:
-        here = place_toy_world(config, folder, world)
+        here = place_toy_world(config, folder)
         splits = (*here.train, *here.aug, *here.held_out)
         self.data = open_instructions(here, splits, here.model.angle_size, world.device)
         vocabulary = find_vocabulary(here, words=here.model.encoder == "lstm")
