@@ -32,7 +32,8 @@ from prevalent.environments.gym import (  # noqa: E402
     open_toy,
 )
 from prevalent.environments.navigation import Episode  # noqa: E402
-from prevalent.simulator import SimulatorError  # noqa: E402
+from prevalent.environments.scene import draw_view  # noqa: E402
+from prevalent.simulator import Camera, SimulatorError  # noqa: E402
 from prevalent.simulator.rendering import views_from_skybox  # noqa: E402
 from tests.factories import make_graphs, make_scan, random_scan, tasks_in  # noqa: E402
 
@@ -235,9 +236,10 @@ def test_the_picture_is_the_view_of_the_skybox(tmp_path):
     strip.save(folder / "a_skybox_small.jpg", format="PNG")
     env = square(render_mode="view", skyboxes=tmp_path)
     observation, _ = env.reset()
-    picture = env.render()
-    assert picture.shape == (480, 640, 3)
-    np.testing.assert_array_equal(picture, views_from_skybox(faces)[observation["view"]])
+    assert env.render().shape == (480, 640, 3)
+    small = Camera(64, 48)
+    picture = draw_view(env.scene(), tmp_path, small)
+    np.testing.assert_array_equal(picture, views_from_skybox(faces, small)[observation["view"]])
     env.step(1)
     with pytest.raises(SimulatorError, match=r"b_skybox0_sami.jpg' does not exist"):
         env.render()
@@ -340,6 +342,27 @@ def test_registered_names_make_both_forms(toy_world):
         episode.text for episode in open_ndh(toy_world, vocabulary="r2r/train_vocab.txt").episodes
     ]
     assert all("<TAR>" in text for text in texts)
+
+
+def test_the_official_episodes_are_walked_by_their_teacher(data_dir):
+    for name, split, count in (("R2R", "val_unseen", 2349), ("NDH", "val_seen", 382)):
+        env = gymnasium.make_vec(
+            f"prevalent/{name}-v0",
+            num_envs=64,
+            vectorization_mode="vector_entry_point",
+            data_dir=data_dir,
+            split=split,
+        )
+        assert len(env._world.texts) == count
+        _, info = env.reset(seed=0)
+        over, success = np.zeros(64, dtype=bool), np.zeros(64, dtype=bool)
+        while not over.all():
+            *_, terminated, truncated, info = env.step(info["teacher"])
+            success |= ~over & terminated & info["success"]
+            over |= terminated | truncated
+        assert success.all()
+    with pytest.raises(ValueError, match="split 'test' hides its goals"):
+        open_r2r(data_dir, "test")
 
 
 def test_environments_of_one_folder_share_its_graphs(toy_world):
