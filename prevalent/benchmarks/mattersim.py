@@ -132,7 +132,7 @@ def main() -> None:
         headline(f"memory of {count} simulators", plain_memory, memory, "MB",
                  plain_memory / memory),
     ]  # fmt: skip
-    for name, ours in speed(args.connectivity, count, args.rounds).items():
+    for name, ours in speed(args.connectivity, count, 3 * args.rounds).items():
         title = f"MatterSim's interface, {name}, B = {count} (C++ as quoted)"
         lines.append(headline(title, CPP[name], ours, "/s", ours / CPP[name]))
     for line in lines:

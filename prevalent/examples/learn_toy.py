@@ -5,8 +5,8 @@ features only, and is tested in houses that it has not seen:
 
     python examples/learn_toy.py
 
-On one core it takes about TIME and reaches a success of SUCCESS in unseen houses, where an agent
-that chooses at random reaches RANDOM.
+On one core it takes about a minute and reaches a success of 0.9 in unseen houses (seeds 0, 1, 2:
+0.90, 0.89, 0.90), where an agent that chooses at random reaches 0.01 to 0.03.
 """
 
 import argparse
