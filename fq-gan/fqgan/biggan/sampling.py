@@ -15,12 +15,13 @@ from ..gan import Latents
 from ..pictures import midpoints, save_sheet, square_columns
 from ..runs import (
     first_weights,
+    load_first,
     load_generator,
     load_network,
     read_folder,
-    read_tensors,
     weights_folder,
 )
+from ..runtime.weight_files import read_weight_file
 from .config import BigganConfig, SampleStatistics
 from .layers import standing_statistics
 from .networks import (
@@ -77,7 +78,10 @@ def load_discriminator(
 
 
 def start_from(
-    folder: str | Path, generator: Generator | DeepGenerator, discriminator: nn.Module
+    folder: str | Path,
+    generator: Generator | DeepGenerator,
+    discriminator: nn.Module,
+    settings: BigganConfig | None = None,
 ) -> None:
     """Fine-tuning: load the networks of ``folder`` into freshly built ones.
 
@@ -96,19 +100,14 @@ def start_from(
     for network, path in ((generator, first), (discriminator, judge)):
         if not path.exists():
             continue
-        own, saved = network.state_dict(), read_tensors(path)
+        own, saved = network.state_dict(), read_weight_file(path)
         for name in own.keys() & saved.keys():
             shapes = own[name].shape, saved[name].shape
             differing = [sizes for sizes in zip(*shapes, strict=False) if sizes[0] != sizes[1]]
             if differing and all(sizes == classes for sizes in differing):
                 logger.info("--initial-weights: %s depends on the classes and starts anew", name)
                 saved[name] = own[name]
-        try:
-            network.load_state_dict(saved)
-        except RuntimeError as error:
-            raise ValueError(
-                f"--initial-weights {path} belongs to another network: {error}"
-            ) from error
+        load_first(network, path, saved, settings)
 
 
 class Sampler:

@@ -15,8 +15,8 @@ from ..gan import Latents
 from ..pictures import save_sheet
 from ..runs import (
     first_weights,
+    load_first,
     load_generator,
-    load_into,
     load_network,
     read_folder,
     weights_folder,
@@ -71,7 +71,12 @@ def load_discriminator(folder: str | Path, *, device: torch.device | str = "cpu"
     return load_network(folder, Stylegan2Config, build_discriminator, device=device)
 
 
-def start_from(folder: str | Path, generator: nn.Module, discriminator: nn.Module) -> None:
+def start_from(
+    folder: str | Path,
+    generator: nn.Module,
+    discriminator: nn.Module,
+    settings: Stylegan2Config | None = None,
+) -> None:
     """Fine-tuning: load the networks of ``folder`` into freshly built ones.
 
     The generator without the moving average is preferred; a folder without a discriminator leaves
@@ -82,10 +87,10 @@ def start_from(folder: str | Path, generator: nn.Module, discriminator: nn.Modul
         ValueError: they belong to other networks.
     """
     folder = weights_folder(folder)
-    load_into(generator, first_weights(folder, "raw", "model"))
+    load_first(generator, first_weights(folder, "raw", "model"), settings=settings)
     judge = folder / "discriminator.safetensors"
     if judge.exists():
-        load_into(discriminator, judge)
+        load_first(discriminator, judge, settings=settings)
 
 
 Noise = Literal["random", "fixed", "none"]

@@ -310,7 +310,7 @@ def test_a_folder_without_weights_is_named(tmp_path):
 def test_damaged_weights_are_named(saved):
     folder, *_ = saved
     (folder / "model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(ValueError, match=r"model.safetensors is damaged"):
+    with pytest.raises(ValueError, match=r"model.safetensors is no whole weight file"):
         load_weights(folder)
 
 
