@@ -1,8 +1,7 @@
 """The drop-in for MatterSim: start-up, memory and speed of many simulators.
 
-The plain way gives every simulator its own graphs and tables, as the C++ does with one process
-per agent and as an earlier version of this project did; ours shares them. The C++ figures are
-those of MatterSim built with g++ -O3, rendering off (medians on two Xeon cores): they are quoted.
+The plain way gives every simulator its own graphs and tables; ours shares them. The C++ figures
+are those of MatterSim built with g++ -O3, rendering off (medians on two Xeon cores), quoted.
 
     python benchmarks/mattersim.py [--connectivity data/connectivity] [--simulators 64]
 """

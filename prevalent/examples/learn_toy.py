@@ -1,7 +1,7 @@
 """An agent that learns to follow instructions in toy houses through the Gymnasium interface.
 
-It imitates the teacher on its own walks (student forcing), sees instructions, candidates and image
-features only, and is tested in houses that it has not seen:
+It imitates the teacher, on the teacher's walks and its own in turn, sees instructions, candidates
+and image features only, and is tested in houses that it has not seen:
 
     python examples/learn_toy.py
 
