@@ -24,7 +24,7 @@ from .agents.simple import hanna_results, ndh_results, r2r_results
 from .data.hanna import read_tasks, references
 from .data.instructions import read_instructions
 from .data.ndh import read_dialogs
-from .data.results import Reference, score_results
+from .data.results import Reference, score_results, to_results
 from .data.toy import ToyConfig, make_toy_world, toy_size
 from .page.app import serve
 from .page.explorer import Explorer
@@ -197,7 +197,7 @@ def score_random(world: Path, seed: int, task: str = "r2r") -> float:
         return _score_random_dialogs(world, seed)
     tasks = read_instructions(world, [SPLIT], shuffle_seed=None)
     graphs = load_graphs(world / "connectivity", sorted({task.scan for task in tasks}))
-    results = {one["instr_id"]: one for one in r2r_results("random", graphs, tasks, seed=seed)}
+    results = to_results(r2r_results("random", graphs, tasks, seed=seed), "r2r")
     references = [Reference(one.id, one.scan, one.path[0], {"path": one.path}) for one in tasks]
     return score_results(results, references, graphs)[TASKS["r2r"].metric]
 
@@ -205,8 +205,7 @@ def score_random(world: Path, seed: int, task: str = "r2r") -> float:
 def _score_random_dialogs(world: Path, seed: int) -> float:
     dialogs = read_dialogs(world, SPLIT)
     graphs = load_graphs(world / "connectivity", sorted({dialog.scan for dialog in dialogs}))
-    walked = ndh_results("random", graphs, dialogs, seed=seed)
-    results = {str(one["inst_idx"]): one for one in walked}
+    results = to_results(ndh_results("random", graphs, dialogs, seed=seed), "ndh")
     references = [dialog.reference for dialog in dialogs]
     return score_results(results, references, graphs, "ndh")[TASKS["ndh"].metric]
 
@@ -306,7 +305,7 @@ def score_random_searches(world: Path, seed: int) -> dict[str, float]:
     """Scores of the random agent in unseen houses."""
     tasks = read_tasks(world, SPLIT)
     graphs = load_graphs(world / "connectivity", sorted({task.scan for task in tasks}))
-    results = {one["instr_id"]: one for one in hanna_results("random", graphs, tasks, seed=seed)}
+    results = to_results(hanna_results("random", graphs, tasks, seed=seed), "hanna")
     scores = score_results(results, references(tasks), graphs, "hanna")
     return {name: scores[name] for name in METRICS}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,14 +15,17 @@ from .config import default_data_dir
 from .data.instructions import expand, read_paths
 from .data.ndh import path_of
 from .data.results import (
-    ID_FIELDS,
     Reference,
     Results,
     Task,
+    check_goals,
     check_results,
+    hides_goals,
     read_references,
     read_results,
     score_results,
+    to_results,
+    write_results,
     write_submission,
 )
 from .environments.navigation import Episode
@@ -31,12 +33,11 @@ from .metrics.navigation import PathType
 from .runs import open_run
 from .runtime.command import parse
 from .runtime.evaluation import Provenance, write_evaluation
-from .runtime.files import write_atomically
 from .runtime.options import at_least
 from .runtime.run_folder import Run
 from .simulator.graph import Graphs, load_graphs
 from .tasks import hanna, ndh, r2r
-from .tasks.navigation import Walks
+from .tasks.navigation import Walks, in_toy_world
 
 PATH_TYPE_SCORES = ("success_rate", "oracle success_rate", "spl", "nav_error")
 """What depends on whose path is right; goal progress does not."""
@@ -47,7 +48,7 @@ class WalkConfig:
     """What is walked, by which agent and how: `evaluate` and `submit` have this in common."""
 
     results: Path | None = None
-    """JSON list of results, as the task's leaderboard takes it."""
+    """JSON list of results, as the task's leaderboard takes it; ``.json.gz`` too."""
     run_dir: Path | None = None
     """Run of `prevalent train-r2r`, `train-ndh` or `train-hanna`, whose agent shall walk."""
     split: str = "val_unseen"
@@ -76,8 +77,12 @@ class WalkConfig:
     def __post_init__(self) -> None:
         if (self.results is None) == (self.run_dir is None):
             raise ValueError("give either --results FILE or --run-dir RUN")
-        if self.results is not None and self.step is not None:
-            raise ValueError("--step is a checkpoint of a run; drop it, or give --run-dir RUN")
+        if self.results is not None:
+            for name in ("step", "snapshot", "beam", "speaker"):
+                if getattr(self, name):
+                    raise ValueError(
+                        f"--{name} is of the agent of a run; drop it, or give --run-dir RUN"
+                    )
         at_least(self, beam=0, batch_size=1)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"--alpha must be in [0, 1], got {self.alpha}")
@@ -97,6 +102,8 @@ class EvaluateConfig(WalkConfig):
     """Score a part of the split."""
     allow_jumps: bool = False
     """Accept steps between viewpoints that share no edge."""
+    count_turns: bool = False
+    """R2R: nDTW and SDTW take a viewpoint again for every turn that is made there."""
     row: str = ""
     """Row of the published tables to stand beside in the report."""
     output: Path | None = None
@@ -142,6 +149,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     assert config.results is not None
     task, data_dir = config.task or "r2r", config.data_dir or default_data_dir()
     references = read_references(data_dir, task, config.split)
+    check_goals(references, task, config.split)
     results = read_results(config.results, task)
     scans = sorted({reference.scan for reference in references})
     graphs = load_graphs(data_dir / "connectivity", scans)
@@ -149,15 +157,17 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         results,
         references,
         graphs,
-        task,
         allow_missing=config.allow_missing,
         allow_jumps=config.allow_jumps,
     )
     path_type = config.path_type or "trusted_path"
-    scores = score_results(results, references, graphs, task, path_type=path_type)
+    scores = score_results(
+        results, references, graphs, task, path_type=path_type, count_turns=config.count_turns
+    )
     about = Provenance(
         task, config.split, len(results), len(references) - len(results),
-        trial=len(results) < len(references),
+        trial=len(results) < len(references) or "@" in config.split,
+        settings=settings_of(config),
     )  # fmt: skip
     write_scores(config, config.output, scores, about, path_type)
     return scores
@@ -169,30 +179,47 @@ def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
         raise ValueError(
             f"--task {config.task}: {run.folder} is a run of kind {run.kind!r}; drop --task"
         )
+    task = cast(Task, run.kind)
+    check_goals(read_references(data_of(config, run), task, config.split), task, config.split)
     walks = walk(config, run)
     if walks.chosen_by:
         print(f"chosen by {walks.chosen_by}")
-    results, suffix, task = walks.results, suffix_of(config), cast(Task, run.kind)
+    results, suffix = walks.results, suffix_of(config)
     path = run.folder / f"results_{suffix}.json"
     path_type: PathType = "trusted_path"
     if run.kind == "ndh":
         path_type = config.path_type or run.config.path_type
     scores: dict[str, float] = {}
     for one in get_args(PathType) if run.kind == "ndh" else (path_type,):
-        row = score_results(results, walks.references, walks.graphs, task, path_type=one)
+        row = score_results(
+            results, walks.references, walks.graphs, task,
+            path_type=one, count_turns=config.count_turns,
+        )  # fmt: skip
         if run.kind == "ndh":
             cells = (f"{name} {row[name]:.4f}" for name in PATH_TYPE_SCORES)
             print(f"{one:<13} " + "  ".join(cells))
         scores = row if one == path_type else scores
-    write_atomically(path, json.dumps(list(results.values())) + "\n")
+    write_results(path, results, task)
     about = Provenance(
-        run.kind, config.split, len(results), walks.left_out, trial="@" in config.split,
+        run.kind, config.split, len(results), walks.left_out,
+        trial="@" in config.split or walks.left_out > 0,
         step=walks.step, seed=run.config.seed, precision=run.config.precision,
-        settings={"beam": config.beam},
+        settings={"beam": config.beam, **settings_of(config)},
     )  # fmt: skip
     output = config.output or run.folder / f"evaluation_{suffix}.json"
     write_scores(config, output, scores, about, path_type)
     return scores
+
+
+def data_of(config: WalkConfig, run: Run) -> Path:
+    """The folder that the split of a run is read from."""
+    found: Path = config.data_dir or in_toy_world(run.config, run.folder / "world").data_dir
+    return found
+
+
+def settings_of(config: EvaluateConfig) -> dict[str, Any]:
+    """What the scores depend on beside the walks, where it is not as published."""
+    return {name: True for name in ("count_turns", "allow_jumps") if getattr(config, name)}
 
 
 def walk(config: WalkConfig, run: Run) -> Walks:
@@ -257,20 +284,19 @@ def submit(config: SubmitConfig) -> Path:
         task, folder = cast(Task, run.kind), config.run_dir
         if config.task not in (None, task):
             raise ValueError(f"--task {config.task}: {folder} is a run of kind {task!r}; drop it")
+        references = read_references(data_of(config, run), task, config.split)
         walks = walk(config, run)
-        results, data_dir = walks.results, walks.data_dir
+        results, graphs = walks.results, walks.graphs
     else:
         assert config.results is not None
         task, folder = config.task or "r2r", config.results.parent
-        results, data_dir = (
-            read_results(config.results, task),
-            config.data_dir or default_data_dir(),
-        )
-    references = read_references(data_dir, task, config.split)
-    scans = sorted({reference.scan for reference in references})
-    graphs = load_graphs(data_dir / "connectivity", scans)
-    check_results(results, references, graphs, task)
-    output = config.output or folder / f"submit_{config.split}.json"
+        data_dir = config.data_dir or default_data_dir()
+        references = read_references(data_dir, task, config.split)
+        results = read_results(config.results, task)
+        scans = sorted({reference.scan for reference in references})
+        graphs = load_graphs(data_dir / "connectivity", scans)
+    check_results(results, references, graphs)
+    output = config.output or folder / f"submit_{Path(config.split).stem}.json"
     write_submission(output, results, task)
     return output
 
@@ -315,16 +341,16 @@ def main_baseline(argv: Sequence[str]) -> None:
     references = read_references(config.data_dir, config.task, config.split)
     scans = sorted({reference.scan for reference in references})
     graphs = load_graphs(config.data_dir / "connectivity", scans)
+    hidden = hides_goals(references, config.task)
     rows = []
     for seed in range(config.seed, config.seed + config.seeds):
-        results = run_baseline(replace(config, seed=seed), references, graphs)
+        walked = run_baseline(replace(config, seed=seed), references, graphs)
+        results = to_results(walked, config.task)
         if config.output is not None and seed == config.seed:
-            config.output.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(config.output, json.dumps(results) + "\n")
-        if config.split != "test":
-            by_id = {str(result[ID_FIELDS[config.task]]): result for result in results}
+            write_results(config.output, results, config.task)
+        if not hidden:
             rows.append(
-                score_results(by_id, references, graphs, config.task, path_type=config.path_type)
+                score_results(results, references, graphs, config.task, path_type=config.path_type)
             )
     print(f"{config.agent}, {config.task} {config.split}: {len(references)} walks a seed")
     for name in rows[0] if rows else ():

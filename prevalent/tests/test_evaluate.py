@@ -7,7 +7,6 @@ import json
 import pytest
 
 from prevalent.__main__ import main
-from prevalent.data.results import read_results
 from prevalent.evaluate import EvaluateConfig, SubmitConfig, evaluate, main_baseline, submit
 from tests.factories import make_scan, write_connectivity
 
@@ -81,7 +80,7 @@ def prepare(folder, walk):
 def test_a_good_file_is_written_without_extra_fields(tmp_path):
     path = submit(prepare(tmp_path, "abc"))
     assert path == tmp_path / "submit_test.json"
-    assert set(read_results(path, "r2r")["7_0"]) == {"instr_id", "trajectory"}
+    assert set(json.loads(path.read_text())[0]) == {"instr_id", "trajectory"}
 
 
 def test_a_teleport_is_refused_and_nothing_written(tmp_path):
@@ -143,3 +142,69 @@ def test_real_shortest_paths_reach_every_goal(data_dir, tmp_path):
           "--output", str(output)])  # fmt: skip
     scores = evaluate(EvaluateConfig(results=output, split="val_seen", data_dir=data_dir))
     assert scores["success_rate"] == scores["spl"] == 1
+
+
+def test_files_of_a_split_whose_goals_are_hidden_are_not_scored(tmp_path):
+    results = prepare(tmp_path, "a").results
+    output = tmp_path / "out" / "evaluation.json"
+    for split in ("test", str(tmp_path / "r2r" / "R2R_test.json"), "test@1"):
+        options = {"results": results, "split": split, "data_dir": tmp_path, "output": output}
+        with pytest.raises(ValueError, match=r"7_0 .*no goals to score against.*prevalent submit"):
+            evaluate(EvaluateConfig(**options))
+    assert not output.exists()
+
+
+def test_a_hidden_split_under_another_name_is_walked_without_scores(tmp_path, capsys):
+    split = str(prepare(tmp_path, "a").data_dir / "r2r" / "R2R_test.json")
+    main_baseline(["--agent", "stop", "--split", split, "--data-dir", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert "1 walks a seed" in printed
+    assert "success_rate" not in printed
+
+
+@pytest.mark.parametrize("beam", ["-3", "2"])
+def test_a_search_for_a_file_is_refused_before_anything_is_written(tmp_path, beam, capsys):
+    prepare(tmp_path, "abc")
+    before = sorted(tmp_path.rglob("*"))
+    words = ["submit", "--results", str(tmp_path / "results.json"), "--data-dir", str(tmp_path)]
+    with pytest.raises(SystemExit, match="2"):
+        main([*words, "--beam", beam])
+    assert "--beam" in capsys.readouterr().err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_negative_beam_of_a_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="--beam must not be negative, got -3"):
+        SubmitConfig(run_dir=tmp_path, beam=-3)
+
+
+def test_a_part_of_a_split_is_a_trial_and_leaves_the_whole(world):
+    output = world / "runs" / "evaluation.json"
+    options = {"split": "val", "data_dir": world, "row": "PREVALENT", "output": output}
+    evaluate(EvaluateConfig(results=world / "results.json", **options))
+    whole = output.read_bytes()
+    known = json.loads(whole)["provenance"]
+    assert (known["items"], known["left_out"], known["trial"]) == (2, 0, False)
+    one = json.loads((world / "results.json").read_text())[:1]
+    (world / "one.json").write_text(json.dumps(one))
+    evaluate(EvaluateConfig(results=world / "one.json", allow_missing=True, **options))
+    assert output.read_bytes() == whole
+    known = json.loads((world / "runs/evaluation.trial.json").read_text())["provenance"]
+    assert (known["items"], known["left_out"], known["trial"]) == (1, 1, True)
+
+
+def test_turns_count_in_dtw_on_request(world):
+    walks = json.loads((world / "results.json").read_text())
+    walks[0]["trajectory"] = [[v, 0.0, 0.0] for v in "aaabbc"]
+    (world / "results.json").write_text(json.dumps(walks))
+    options = {"results": world / "results.json", "split": "val", "data_dir": world}
+    output = world / "evaluation.json"
+    places = evaluate(EvaluateConfig(**options))
+    turns = evaluate(EvaluateConfig(**options, count_turns=True, output=output))
+    assert turns["sdtw"] == places["sdtw"] == 0.5  # a walk along its path, however often it turns
+    walks[0]["trajectory"] = [[v, 0.0, 0.0] for v in "addddabc"]
+    (world / "results.json").write_text(json.dumps(walks))
+    assert evaluate(EvaluateConfig(**options)) != evaluate(
+        EvaluateConfig(**options, count_turns=True)
+    )
+    assert json.loads(output.read_text())["provenance"]["settings"] == {"count_turns": True}

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.results import Results
+from ..data.results import Results, to_results
 from ..environments.navigation import Observation, Pose
 from ..metrics.navigation import SUCCESS_RADIUS
 from ..models.decoders import DecoderState, DecoderStep, PathFeatures, Sight
@@ -240,10 +240,10 @@ def _with_paths(results: Sequence[SearchResult], tokens: np.ndarray) -> np.ndarr
 def choose_walks(found: Sequence[SearchResult], mixture: Mixture) -> Results:
     """Results by id: the walk of each search and then its best path."""
     means = {"mean_speaker": mixture.mean_speaker, "mean_listener": mixture.mean_listener}
-    return {
-        one.id: {"instr_id": one.id, "trajectory": choose(one, mixture.alpha, **means)}
-        for one in found
-    }
+    return to_results(
+        ({"instr_id": one.id, "trajectory": choose(one, mixture.alpha, **means)} for one in found),
+        "r2r",
+    )
 
 
 def tune_mixture(found: Sequence[SearchResult], episodes: Episodes, graphs: Graphs) -> Mixture:

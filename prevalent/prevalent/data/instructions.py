@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -51,19 +51,32 @@ def read_paths(data_dir: str | Path, split: str) -> list[dict[str, Any]]:
         FileNotFoundError: there is no such file.
         ValueError: it is no JSON list of records.
     """
-    name, _, number = split.partition("@")
-    path = Path(name) if "/" in name else _find_split(Path(data_dir), name)
-    items = read_json_list(
-        path,
+    cure = (
         f"fetch it (split {split!r}) with `prevalent prepare r2r` or point --data-dir or "
-        "PREVALENT_DATA at the folder that holds r2r/",
+        "PREVALENT_DATA at the folder that holds r2r/"
     )
-    if number:
+    return read_split(split, lambda name: _find_split(Path(data_dir), name), cure)[1]
+
+
+def read_split(
+    split: str, find: Callable[[str], Path], cure: str
+) -> tuple[Path, list[dict[str, Any]]]:
+    """The file and the items of ``split``, as `read_paths` takes it.
+
+    Args:
+        split: name or path, ``@N`` behind it.
+        find: the file of a name.
+        cure: where a missing file is had.
+    """
+    name, mark, number = split.partition("@")
+    path = Path(name) if "/" in name else find(name)
+    items = read_json_list(path, cure)
+    if mark:
         if not number.isdigit():
             raise ValueError(f"split {split!r}: {number!r} after @ must be a whole number")
         random.Random(SAMPLE_SEED).shuffle(items)
         items = items[: int(number)]
-    return items
+    return path, items
 
 
 def _find_split(data_dir: Path, name: str) -> Path:

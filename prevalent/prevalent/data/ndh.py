@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..metrics.navigation import PathType, reference_path
-from .instructions import SAMPLE_SEED
-from .records import NAME, NUMBER, check_record, read_json_list
+from .instructions import read_split
+from .records import NAME, NUMBER, check_record
 from .results import Reference
 from .tokenizers import (
     DIALOG_TOKENS,
@@ -94,18 +93,12 @@ def read_dialogs(
         FileNotFoundError: there is no such file.
         ValueError: it is no list of dialogs; names the first bad item.
     """
-    name, _, number = split.partition("@")
-    path = Path(name) if "/" in name else Path(data_dir) / "ndh" / f"{name}.json"
-    items = read_json_list(
-        path,
+    path, items = read_split(
+        split,
+        lambda name: Path(data_dir) / "ndh" / f"{name}.json",
         "fetch it with `prevalent prepare ndh` or point --data-dir or PREVALENT_DATA at the folder "
         "that holds ndh/",
     )
-    if number:
-        if not number.isdigit():
-            raise ValueError(f"split {split!r}: {number!r} after @ must be a whole number")
-        random.Random(SAMPLE_SEED).shuffle(items)
-        items = items[: int(number)]
     return [to_dialog(item, path_type, f"{path}: item {i}") for i, item in enumerate(items)]
 
 

@@ -2,22 +2,48 @@
 
 from __future__ import annotations
 
+import gzip
 import json
-import math
+import sys
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 NAME, NUMBER = int | str, int | float
-TOLD = {str: "text", NAME: "number or text", NUMBER: "finite number", dict: "record", list: "list"}
+LARGEST = sys.float_info.max
+TOLD = {
+    int: "whole number",
+    str: "text",
+    NAME: "number or text",
+    NUMBER: "finite number",
+    dict: "record",
+    list: "list",
+}
 
 
 def read_json(path: Path, cure: str) -> Any:
-    """The content of a JSON file in UTF-8; ``cure`` says where a missing or damaged one is had."""
+    """The content of a JSON file in UTF-8; a name that ends in .gz is unpacked.
+
+    Args:
+        path: the file.
+        cure: where a missing or damaged one is had.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is damaged.
+    """
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; {cure}")
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {what}; {cure}")
+    content = path.read_bytes()
+    if path.suffix == ".gz":
+        try:
+            content = gzip.decompress(content)
+        except (OSError, EOFError, zlib.error) as error:
+            raise ValueError(f"{path} is no whole gzip file ({error}); {cure}") from None
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); {cure}") from None
 
@@ -50,7 +76,9 @@ def check_record(record: Mapping[str, Any], fields: Mapping[str, Any], origin: s
 def _fits(value: Any, kind: Any) -> bool:
     if isinstance(kind, list):
         return isinstance(value, list) and all(_fits(one, kind[0]) for one in value)
-    return isinstance(value, kind) and not (isinstance(value, float) and not math.isfinite(value))
+    if isinstance(value, bool) or not isinstance(value, kind):
+        return False
+    return abs(value) <= LARGEST if isinstance(value, int | float) else True  # NaN is not
 
 
 def _told(kind: Any, end: str = "") -> str:

@@ -58,6 +58,7 @@ def score_path(
     *,
     radius: float = SUCCESS_RADIUS,
     min_length: float = 0.01,
+    count_turns: bool = False,
 ) -> PathScores:
     """Score a trajectory against its reference path.
 
@@ -67,6 +68,7 @@ def score_path(
         distance: shortest-path length of two viewpoints of the scan.
         radius: success is an error below this (strictly).
         min_length: keeps SPL finite where start and goal coincide (0 as in the older evaluator).
+        count_turns: that of `normalized_dtw`.
 
     Raises:
         ValueError: the trajectory is empty or does not begin where the reference does.
@@ -79,7 +81,7 @@ def score_path(
     length = trajectory_length(viewpoints, distance)
     shortest = distance(reference[0], goal)
     success = errors[-1] < radius
-    ndtw = normalized_dtw(viewpoints, reference, distance, radius=radius)
+    ndtw = normalized_dtw(viewpoints, reference, distance, radius=radius, count_turns=count_turns)
     return PathScores(
         nav_error=errors[-1],
         oracle_error=min(errors),
@@ -106,9 +108,14 @@ def normalized_dtw(
     distance: Distance,
     *,
     radius: float = SUCCESS_RADIUS,
+    count_turns: bool = False,
 ) -> float:
-    """nDTW in [0, 1]: exp(-DTW / (|R| radius)) (Ilharco et al., 2019); rotations do not count."""
-    path = without_repeats(viewpoints)
+    """nDTW in [0, 1]: exp(-DTW / (|R| radius)) (Ilharco et al., 2019).
+
+    The measure compares places that were passed, so that a viewpoint counts once however often the
+    agent turns there; ``count_turns`` takes every entry, as scorers do that know no turns.
+    """
+    path = list(viewpoints) if count_turns else without_repeats(viewpoints)
     cost = np.array([[distance(p, r) for r in reference] for p in path])
     total = np.full((len(path) + 1, len(reference) + 1), np.inf)
     total[0, 0] = 0.0

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..data.results import check_goals
 from ..metrics.navigation import SUCCESS_RADIUS
 from ..runs import open_run
 from ..runtime.command import parse
@@ -71,6 +72,7 @@ def show_trajectories(config: TrajectoriesConfig) -> Path:
         data_dir=config.data_dir,
         device=config.device,
     )
+    check_goals(agent.episodes.references(), "r2r", config.split)
     places = {one.id: i for i, one in enumerate(agent.episodes.instructions)}
     unknown = [name for name in config.ids if name not in places]
     if unknown:

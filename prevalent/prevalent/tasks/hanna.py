@@ -26,7 +26,7 @@ from ..data.hanna import (
     references,
     resolve_split,
 )
-from ..data.results import Results, score_results
+from ..data.results import Results, check_goals, score_results
 from ..data.tokenizers import WordPieceTokenizer, read_vocabulary
 from ..environments.hanna import Anna, HannaEnvironment
 from ..environments.navigation import Episode, check_tasks
@@ -244,6 +244,8 @@ class HannaTraining(AgentTraining):
         vocabulary = find_vocabulary(here, words=here.model.encoder == "words")
         tokenizer = open_tokenizer(here, vocabulary)
         self.held_out = self.data.held_out(here)
+        for name, tasks in self.held_out.items():
+            check_goals(references(tasks), "hanna", name)
         agent = build_agent(here, self.data, tokenizer)
         tasks = shuffled(self.data.items(here.train))
         self.batches = EpisodeBatches(Searches(tasks), here.batch_size, world)
@@ -453,7 +455,7 @@ def walk_split(
     mine = list(tasks) if world is None else list(tasks[world.rank :: world.size])
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
     records = agent.act(batches, resolve_split(split)[1])
-    return gather_results(records, (one.id for one in tasks))
+    return gather_results(records, (one.id for one in tasks), "hanna")
 
 
 def score_walks(results: Results, tasks: Sequence[HannaTask], graphs: Graphs) -> dict[str, float]:

@@ -17,7 +17,7 @@ from ..config import ModelConfig, Precision, default_data_dir
 from ..curves import draw_scores
 from ..data.features import DeviceFeatures, open_store
 from ..data.instructions import SHUFFLE_SEED, Instruction, read_instructions
-from ..data.results import Reference, Results
+from ..data.results import Reference, Results, Task as AgentTask, to_results
 from ..data.toy import make_toy_world, toy_size
 from ..environments.navigation import NavigationEnvironment, Task, check_tasks
 from ..loop import Intervals, RunProgress, Training
@@ -355,11 +355,11 @@ def unseen_first(goals: Mapping[str, float]) -> dict[str, float]:
 
 
 def gather_results(
-    records: Sequence[dict[str, Any]], ids: Iterable[str], field: str = "instr_id"
+    records: Sequence[dict[str, Any]], ids: Iterable[str], task: AgentTask
 ) -> Results:
-    """The records of all processes by id, in the order of ``ids``."""
+    """The results of all processes by id, in the order of ``ids``."""
     gathered = [record for part in gather_objects(list(records)) for record in part]
-    by_id = {str(record[field]): record for record in gathered}
+    by_id = to_results(gathered, task)
     return {one: by_id[one] for one in ids}
 
 

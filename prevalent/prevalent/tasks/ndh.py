@@ -29,7 +29,7 @@ from ..data.ndh import (
     open_dialog_words,
     read_dialogs,
 )
-from ..data.results import Results, score_results
+from ..data.results import Results, check_goals, score_results
 from ..data.tokenizers import DIALOG_LENGTHS, History
 from ..environments.low_level import LowLevelEnvironment
 from ..environments.panorama import NDHEnvironment
@@ -336,6 +336,8 @@ class NDHTraining(AgentTraining):
             name: encode(here, dialogs, tokenizer)
             for name, dialogs in self.data.held_out(here).items()
         }
+        for name, dialogs in self.data.held_out(here).items():
+            check_goals((one.reference for one in dialogs), "ndh", name)
         agent = build_agent(here, self.data, tokenizer)
         self.batches = open_batches(here, self.data, tokenizer, world)
         summary = (
@@ -566,7 +568,7 @@ def walk_split(
     """Results of greedy walks by id; each process walks its share and all get everything."""
     mine = episodes if world is None else episodes.part(world.rank, world.size)
     records = agent.act(mine.batches(batch_size))
-    return gather_results(records, (one.id for one in episodes.instructions), "inst_idx")
+    return gather_results(records, (one.id for one in episodes.instructions), "ndh")
 
 
 def score_walks(

@@ -22,7 +22,7 @@ from ..agents.search import Mixture, choose_walks, search_split, tune_mixture
 from ..agents.speaker import Speaker, back_translate, feature_noise
 from ..config import SMALL_MODEL, TINY_MODEL, TOY_MODEL, ModelConfig
 from ..data.instructions import Instruction
-from ..data.results import Results, score_results
+from ..data.results import Results, check_goals, score_results
 from ..data.tokenizers import WordPieceTokenizer, open_words
 from ..models.prevalent import PrevalentModel
 from ..objectives import WalkReward
@@ -401,6 +401,8 @@ class R2RTraining(AgentTraining):
         vocabulary = find_vocabulary(here, words=here.model.encoder == "lstm")
         tokenizer = open_tokenizer(here.model, vocabulary, here.max_length)
         self.held_out = open_held_out(here, self.data, tokenizer)
+        for name, episodes in self.held_out.items():
+            check_goals(episodes.references(), "r2r", name)
         follower = build_follower(here, self.data, tokenizer)
         true = open_batches(here, self.data, tokenizer, here.train, world)
         self.sources: list[tuple[Source, float]] = [
@@ -701,7 +703,7 @@ def walk_split(
     """Results of greedy walks by id; each process walks its share and all get everything."""
     mine = episodes if world is None else episodes.part(world.rank, world.size)
     records = follower.act(mine.batches(batch_size))
-    return gather_results(records, (one.id for one in episodes.instructions))
+    return gather_results(records, (one.id for one in episodes.instructions), "r2r")
 
 
 def score_walks(results: Results, episodes: Episodes, data: TaskData) -> dict[str, float]:

@@ -22,7 +22,7 @@ from prevalent.agents.hanna import (
     request_targets,
 )
 from prevalent.data.hanna import expand_tasks, references, resolve_split
-from prevalent.data.results import score_results
+from prevalent.data.results import score_results, to_results
 from tests.recorded_hanna import RecordedSearches, search_cases
 from tests.small_agents import make_bert
 from tests.small_hanna import make_agent, make_tasks, make_world
@@ -161,7 +161,8 @@ def check_evaluation(case, agent, name, recorded):
             results[task.id] = agent.act([[task, *next(others)]], helper)[0]
     for one in wanted.values():
         same_walk(results[one["instr_id"]], one)
-    scores = score_results(results, references(tasks), case.graphs, "hanna")
+    walked = to_results(results.values(), "hanna")
+    scores = score_results(walked, references(tasks), case.graphs, "hanna")
     for metric, value in recorded["summary"].items():
         assert scores[metric] == pytest.approx(value, abs=1e-6), metric
 

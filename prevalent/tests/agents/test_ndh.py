@@ -8,7 +8,7 @@ import torch
 
 from prevalent.agents.ndh import NDHRolloutConfig
 from prevalent.agents.rollout import Batch
-from prevalent.data.results import score_results
+from prevalent.data.results import score_results, to_results
 from tests.recorded_agents import check_sums
 from tests.recorded_ndh import (
     FORWARD,
@@ -53,10 +53,10 @@ def test_greedy_walks_and_their_scores_equal_the_recorded_ones(recorded):
     for section in sections:
         case, agent = recorded.case[section]["test"], recorded.agent(section)
         agent.walk = agent.walk.__class__()  # agents that have ended stay: it changes nothing
-        results = {str(one["inst_idx"]): one for one in agent.act(recorded.batches(section))}
+        results = to_results(agent.act(recorded.batches(section)), "ndh")
         for theirs in case["results"]:
-            ours = results[str(theirs["inst_idx"])]["trajectory"]
-            assert [pose[0] for pose in ours] == [pose[0] for pose in theirs["trajectory"]]
+            ours = results[str(theirs["inst_idx"])].viewpoints
+            assert ours == [pose[0] for pose in theirs["trajectory"]]
         references = [dialog.reference for dialog in recorded.dialogs(section)]
         path_type = recorded.case[section]["path_type"]
         scores = score_results(results, references, recorded.graphs, "ndh", path_type=path_type)

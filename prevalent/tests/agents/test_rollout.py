@@ -13,7 +13,7 @@ from prevalent.agents import rollout as walker_module
 from prevalent.agents.rollout import Batch, EpisodeBatches, Episodes, Policy, Walker, see
 from prevalent.agents.search import search
 from prevalent.data.instructions import Instruction
-from prevalent.data.results import Reference, score_results
+from prevalent.data.results import Reference, score_results, to_results
 from prevalent.models.encoders import Words
 from prevalent.objectives import actor_critic_loss
 from prevalent.runtime.distributed import World
@@ -173,11 +173,11 @@ def test_a_whole_evaluation_gives_the_recorded_trajectories_and_scores(recording
         ids = [result["instr_id"] for result in case["results"]]
         size = recorded.case["batch"]
         batches = [recorded.batch(ids[i : i + size]) for i in range(0, len(ids), size)]
-        ours = {result["instr_id"]: result for result in follower.act(batches)}
+        ours = to_results(follower.act(batches), "r2r")
         assert follower.critic.training
         for result in case["results"]:
-            walk = ours[result["instr_id"]]["trajectory"]
-            assert [pose[0] for pose in walk] == [pose[0] for pose in result["trajectory"]]
+            walked = ours[result["instr_id"]].viewpoints
+            assert walked == [pose[0] for pose in result["trajectory"]]
         items = [recorded.instructions[name] for name in ids]
         references = [Reference(i.id, i.scan, i.path[0], {"path": i.path}) for i in items]
         scores = score_results(ours, references, real_graphs)

@@ -121,15 +121,15 @@ def test_the_mixture_with_the_most_successes_is_found():
     wrong, right = path_to("a", [-0.1, -0.1], [-5.0]), path_to("c", [-1.0, -1.0], [-1.0])
     found = [SearchResult("1_0", ["a"], [wrong, right])]
     listener_alone = choose_walks(found, Mixture(alpha=0.0))
-    assert listener_alone["1_0"]["trajectory"][-1][0] == "a"
+    assert listener_alone["1_0"].viewpoints[-1] == "a"
     mixture = tune_mixture(found, episodes, graphs)
     assert 0 < mixture.alpha <= 1
-    assert choose_walks(found, mixture)["1_0"]["trajectory"][-1][0] == "c"
+    assert choose_walks(found, mixture)["1_0"].viewpoints[-1] == "c"
 
 
 def test_a_search_without_a_path_submits_its_walk():
     walks = choose_walks([SearchResult("1_0", ["a", "b", "a"], [])], Mixture())
-    assert [step[0] for step in walks["1_0"]["trajectory"]] == ["a", "b", "a"]
+    assert walks["1_0"].viewpoints == ["a", "b", "a"]
 
 
 def test_known_ways_are_shortest_through_visited_places():

@@ -318,3 +318,16 @@ def test_recorded_bleu_agrees(golden):
             assert score.bleu == pytest.approx(bleu, abs=1e-9)
             assert score.precisions == pytest.approx(precisions, abs=1e-9)
             assert list(score[2:]) == pytest.approx(rest, abs=1e-9)
+
+
+def test_turns_are_entries_of_dtw_on_request():
+    """Two turns at the goal's neighbor cost 2 m each."""
+    walked, path = list("abb"), list("abcd")
+    assert normalized_dtw(walked, path, on_line) == normalized_dtw("ab", path, on_line)
+    away = list("aeeea")  # e is 8 m from a, 2 m from d
+    once, often = (
+        normalized_dtw(away, path, on_line, count_turns=turns) for turns in (False, True)
+    )
+    assert often < once
+    scores = score_path(away, path, on_line, count_turns=True)
+    assert (scores.ndtw, scores.cls) == (often, score_path(away, path, on_line).cls)

@@ -352,7 +352,7 @@ def test_a_greedy_walk_gives_one_result_an_instruction(agent):
 def test_places_are_not_visited_twice_where_that_is_forbidden(agent):
     results = walk_agent(agent, Walking(forbid_revisits=True)).results
     for result in results.values():
-        places = [place for place, _, _ in result["trajectory"]]
+        places = result.viewpoints
         moves = [b for a, b in pairwise(places) if a != b]
         assert len({places[0], *moves}) == 1 + len(moves)
 
