@@ -49,6 +49,12 @@ def test_a_missing_device_is_named():
         distributed.choose_device("cuda")
 
 
+@pytest.mark.parametrize("device", ["tpu", "gpu", "mps", "meta", "cuda:x", "cuda:-1", "CPU", ""])
+def test_an_unknown_device_is_named(device):
+    with pytest.raises(ValueError, match=f"--device {device}: choose one of auto, cpu, cuda"):
+        distributed.choose_device(device)
+
+
 def test_two_processes_reduce_and_gather(tmp_path):
     script = tmp_path / "ranks.py"
     script.write_text(TWO_RANKS)

@@ -35,6 +35,8 @@ class FeatureStore:
     """
 
     def __init__(self, ids: Sequence[str], array: NDArray, source: str = "features") -> None:
+        if array.dtype.kind not in "fiu":
+            raise ValueError(f"feature file {source!r} holds {array.dtype}, not numbers")
         if array.ndim != 3 or len(ids) != len(array):
             raise ValueError(
                 f"feature file {source!r} holds an array of shape {array.shape} for {len(ids)} "
@@ -64,7 +66,7 @@ class FeatureStore:
         Args:
             path: the file.
             width: D that is expected; any when None.
-            num_views: V of a TSV; files of detected objects may have another one.
+            num_views: V that is expected; files of detected objects may have another one.
             dtype: of the copy, float32 or float16.
             cache_dir: place of the copy, the user's cache folder when None.
         """
@@ -87,6 +89,11 @@ class FeatureStore:
             store.source = str(path)
         else:
             raise ValueError(f"feature file {str(path)!r} must end in .tsv, .h5, .hdf5 or .npy")
+        if store.num_views != num_views:
+            raise ValueError(
+                f"feature file {str(path)!r} has {store.num_views} views of viewpoint "
+                f"{next(iter(store.rows), '')!r} (row 1) and of every other, not {num_views}"
+            )
         if width is not None and store.width != width:
             raise ValueError(
                 f"feature file {str(path)!r} is {store.width} numbers wide, but the model takes "
@@ -106,6 +113,8 @@ class FeatureStore:
                 f"feature file {str(path)!r} is damaged or holds more than numbers ({error}); "
                 "make or fetch it again"
             ) from None
+        if not isinstance(array, np.ndarray):  # an archive of arrays
+            raise ValueError(f"feature file {str(path)!r} holds several arrays; save one")
         ids = read_json(names, "make or fetch it again with its features")
         if not isinstance(ids, list) or not all(isinstance(name, str) for name in ids):
             raise ValueError(f"{names} must hold a list of names; make or fetch it again")
@@ -131,13 +140,18 @@ class FeatureStore:
         return self.array[self.rows[name]]
 
     def check(self, graphs: Graphs, scans: Iterable[str] | None = None) -> None:
-        """Raise ``ValueError`` naming the first viewpoint of ``scans`` without features."""
+        """Raise ``ValueError`` naming the first viewpoint of ``scans`` without finite features."""
         for scan in graphs.scans if scans is None else scans:
-            for node in graphs.connected(scan):
-                if graphs.long_id(node) not in self.rows:
-                    raise ValueError(
-                        f"feature file {self.source!r} has no viewpoint {graphs.long_id(node)!r}"
-                    )
+            self.check_finite(graphs.long_id(node) for node in graphs.connected(scan))
+
+    def check_finite(self, names: Iterable[str]) -> None:
+        """Raise ``ValueError`` naming the first of ``names`` that has no features or NaN."""
+        for name in names:
+            if not np.isfinite(self.view(name)).all():
+                raise ValueError(
+                    f"feature file {self.source!r} row {self.rows[name] + 1} ({name}) holds "
+                    "numbers that are not finite; fetch or make it again"
+                )
 
     def save(self, path: Path) -> None:
         """Write the store as a ``.npy`` file with its names beside it."""
@@ -336,11 +350,32 @@ def ids_path(path: Path) -> Path:
     return path.with_suffix(".ids.json")
 
 
+LEAST, MOST = 1e-18, 1e18
+
+
 def _decode(text: str, where: str) -> NDArray[np.float32]:
     try:
-        return np.frombuffer(base64.b64decode(text, validate=True), dtype="<f4")
+        content = base64.b64decode(text, validate=True)
+        numbers = np.frombuffer(content, dtype="<f4")
     except (binascii.Error, ValueError) as error:
         raise ValueError(f"{where} has damaged features ({error}); fetch the file again") from error
+    if len(content) % 8 == 0 and _is_halved(numbers):
+        raise ValueError(f"{where} holds numbers of 64 bits; write them as float32")
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"{where} holds numbers that are not finite; fetch or make it again")
+    return numbers
+
+
+def _is_halved(numbers: NDArray) -> bool:
+    """Whether these are halves of 64 bit numbers: many of sizes that features do not have."""
+    whole = numbers.view("<f8")
+    return _share_of_odd_sizes(numbers) > 0.05 and _share_of_odd_sizes(whole) == 0
+
+
+def _share_of_odd_sizes(numbers: NDArray) -> float:
+    size = np.abs(numbers[numbers != 0])
+    usual = (size > LEAST) & (size < MOST)  # NaN is neither
+    return float(1 - usual.mean()) if size.size else 0.0
 
 
 def _tsv_lines(path: Path, columns: list[str]) -> Iterator[tuple[str, list[str]]]:
@@ -357,6 +392,10 @@ def _tsv_lines(path: Path, columns: list[str]) -> Iterator[tuple[str, list[str]]
                 continue
             cells = line.rstrip("\r\n").split("\t")
             where = f"feature file {str(path)!r} row {number}"
+            if cells[-1].strip().lower() in ("feature", "features"):
+                raise ValueError(
+                    f"{where} is a header, and the published files have none; delete the line"
+                )
             if len(cells) != len(columns):
                 raise ValueError(
                     f"{where} has {len(cells)} columns instead of {len(columns)} "
@@ -374,11 +413,11 @@ def read_tsv(path: Path, num_views: int = NUM_VIEWS) -> Iterator[FeatureRow]:
     """
     for where, cells in _tsv_lines(path, TSV_COLUMNS):
         name = f"{cells[0]}_{cells[1]}"
-        flat = _decode(cells[-1], f"{where} ({name})")
+        where = f"{where} ({name})"
+        flat = _decode(cells[-1], where)
         if not flat.size or flat.size % num_views:
             raise ValueError(
-                f"{where} ({name}) has {flat.size} numbers, which are not {num_views} views of "
-                "one width"
+                f"{where} has {flat.size} numbers, which are not {num_views} views of one width"
             )
         yield FeatureRow(name, flat.reshape(num_views, -1))
 
@@ -399,15 +438,17 @@ def read_candidate_tsv(path: Path) -> Iterator[CandidateRow]:
     """
     for where, cells in _tsv_lines(path, CANDIDATE_COLUMNS):
         scan, viewpoint, heading, elevation, following, view, slot, code = cells
+        try:
+            numbers = float(heading), float(elevation), int(view), int(slot) + 1
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
+        if not np.isfinite(numbers[:2]).all() or not 0 <= numbers[2] < NUM_VIEWS:
+            raise ValueError(
+                f"{where}: heading, elevation and view are {heading}, {elevation}, {view}; they "
+                f"must be finite, the view below {NUM_VIEWS}"
+            )
         yield CandidateRow(
-            scan,
-            viewpoint,
-            float(heading),
-            float(elevation),
-            following,
-            int(view),
-            int(slot) + 1,
-            _decode(code, where),
+            scan, viewpoint, *numbers[:2], following, *numbers[2:], _decode(code, where)
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,8 +38,14 @@ def choose_device(device: str) -> torch.device:
     """``auto`` takes CUDA where there is one; raises ``ValueError`` where the choice is missing."""
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    known = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", device)
+    if known is None:
+        raise ValueError(f"--device {device}: choose one of auto, cpu, cuda, cuda:N")
+    if device != "cpu" and not torch.cuda.is_available():
         raise ValueError(f"--device {device} needs a CUDA device and PyTorch sees none; use cpu")
+    if known[1] and int(known[1]) >= torch.cuda.device_count():
+        last = torch.cuda.device_count() - 1
+        raise ValueError(f"--device {device}: the devices here are cuda:0 to cuda:{last}")
     if device == "cuda" and "LOCAL_RANK" in os.environ:
         device = f"cuda:{os.environ['LOCAL_RANK']}"
     return torch.device(device)

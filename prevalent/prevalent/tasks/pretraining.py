@@ -434,6 +434,7 @@ def _open_features(config: PretrainConfig, tables: list[TripletTable]) -> Featur
     store = FeatureStore.open(config.data_dir / config.features)
     for table in tables:
         table.rows(store.rows)
+        store.check_finite(f"{scan}_{viewpoint}" for scan, viewpoint in table.places)
     return store
 
 

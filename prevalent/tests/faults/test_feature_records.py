@@ -10,6 +10,7 @@ import pytest
 from prevalent.data.features import (
     FeatureRow,
     FeatureStore,
+    read_candidate_tsv,
     read_tsv,
     synthetic_features,
     write_hdf5,
@@ -130,3 +131,105 @@ def test_names_beside_an_array_are_checked(tmp_path):
         (tmp_path / "f.ids.json").write_text(content)
         with pytest.raises(ValueError, match=sentence):
             FeatureStore.open(tmp_path / "f.npy")
+
+
+def number_at(array, value):
+    array = array.copy()
+    array[1, 5, 2] = value
+    return array
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("form", ["npy", "h5", "compressed h5", "tsv"])
+def test_features_that_are_not_finite_are_named_by_file_row_and_viewpoint(tmp_path, form, value):
+    array = number_at(np.stack([features(i) for i in range(3)]), value)
+    path = tmp_path / f"f.{form.split()[-1]}"
+    if form == "npy":
+        np.save(path, array)
+        path.with_suffix(".ids.json").write_text(json.dumps(NAMES))
+    elif form == "h5":
+        write_hdf5(path, NAMES, array)
+    elif form == "tsv":
+        write_tsv(path, [FeatureRow(name, array[i]) for i, name in enumerate(NAMES)])
+    else:
+        with h5py.File(path, "w") as file:
+            for name, row in zip(NAMES, array, strict=True):
+                file.create_dataset(name, data=row, compression="gzip")
+    with pytest.raises(ValueError, match=r"house_b.*not finite"):
+        FeatureStore.open(path, cache_dir=tmp_path / "cache").check_finite(NAMES)
+    if form in ("npy", "h5", "tsv"):
+        with pytest.raises(ValueError, match=rf"f\.{form}' row 2 \(house_b\)"):
+            FeatureStore.open(path, cache_dir=tmp_path / "cache").check_finite(NAMES)
+
+
+@pytest.mark.parametrize("views", [1, 12, 35, 37])
+@pytest.mark.parametrize("form", ["npy", "h5"])
+def test_another_number_of_views_is_said(tmp_path, views, form):
+    path, array = tmp_path / f"f.{form}", np.ones((3, views, 4), np.float32)
+    if form == "h5":
+        write_hdf5(path, NAMES, array)
+    else:
+        write_npy(path, [FeatureRow(name, array[i]) for i, name in enumerate(NAMES)])
+    with pytest.raises(ValueError, match=rf"f\.{form}' has {views} views .*'house_a'.*not 36"):
+        FeatureStore.open(path)
+    assert FeatureStore.open(path, num_views=views).num_views == views
+
+
+def coded(line, array):
+    return line.rsplit("\t", 1)[0] + "\t" + base64.b64encode(array.tobytes()).decode()
+
+
+@pytest.mark.parametrize("drawn", ["as float32", "as float64", "with zeros"])
+def test_a_table_of_long_floats_is_refused_and_not_read_as_twice_as_many(tsv, drawn):
+    lines = tsv.read_text().splitlines()
+    array = np.random.default_rng(1).standard_normal((36, 4))
+    if drawn == "as float32":
+        array = array.astype(np.float32).astype(np.float64)
+    if drawn == "with zeros":
+        array = array.clip(0)
+    lines[1] = coded(lines[1], array)
+    tsv.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"f\.tsv' row 2 \(house_b\) holds numbers of 64 bits"):
+        list(read_tsv(tsv))
+
+
+def test_rare_small_numbers_are_features(tsv):
+    array = np.random.default_rng(1).random((36, 4)).astype(np.float32)
+    array[3, 2] = 1e-30
+    lines = tsv.read_text().splitlines()
+    lines[1] = coded(lines[1], array)
+    tsv.write_text("\n".join(lines))
+    np.testing.assert_array_equal(list(read_tsv(tsv))[1].features, array)
+
+
+@pytest.mark.parametrize("last", ["features", "Features", "features\r"])
+def test_a_header_is_called_one(tsv, last):
+    head = f"scanId\tviewpointId\timage_w\timage_h\tvfov\t{last}\n"
+    tsv.write_bytes((head + tsv.read_text()).encode())
+    with pytest.raises(ValueError, match=r"f\.tsv' row 1 is a header.*delete the line"):
+        list(read_tsv(tsv))
+
+
+@pytest.mark.parametrize(
+    ("heading", "view", "sentence"),
+    [("x", "3", "could not convert"), ("nan", "3", "must be finite"), ("0", "36", "below 36")],
+)
+def test_a_damaged_candidate_is_named(tmp_path, heading, view, sentence):
+    code = base64.b64encode(np.ones(4, "<f4").tobytes()).decode()
+    cells = ["house", "a", heading, "0", "b", view, "0", code]
+    (tmp_path / "c.tsv").write_text("\t".join(cells) + "\n")
+    with pytest.raises(ValueError, match=rf"c\.tsv' row 1: .*{sentence}"):
+        list(read_candidate_tsv(tmp_path / "c.tsv"))
+
+
+@pytest.mark.parametrize("content", ["archive", "texts", "complex"])
+def test_an_array_of_anything_but_numbers_is_named(tmp_path, content):
+    path = tmp_path / "f.npy"
+    (tmp_path / "f.ids.json").write_text(json.dumps(NAMES))
+    if content == "archive":
+        np.savez(tmp_path / "f.npz", a=np.ones((3, 36, 4)))
+        (tmp_path / "f.npz").rename(path)
+    else:
+        np.save(path, np.full((3, 36, 4), "a" if content == "texts" else 1j))
+    with pytest.raises(ValueError, match=r"f\.npy' holds"):
+        FeatureStore.open(path)
