@@ -17,6 +17,7 @@ from .data.hanna import HELPERS, read_routes, read_tasks
 from .data.records import read_json_list
 from .runtime.command import parse
 from .runtime.download import download, extract
+from .runtime.options import HELP
 from .simulator.graph import load_graphs, read_scans
 
 logger = logging.getLogger(__name__)
@@ -91,6 +92,12 @@ class PrepareConfig:
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent prepare r2r --data-dir data``."""
+    if argv and argv[0] in HELP:
+        print(f"usage: prevalent prepare NAME [OPTIONS]\n\n{PrepareConfig.__doc__}\n\nnames:")
+        for name, work in WORK.items():
+            print(f"  {name:<{max(map(len, WORK))}}  {(work.__doc__ or '').splitlines()[0]}")
+        print("\n`prevalent prepare NAME --help` lists the options.")
+        return
     if not argv or argv[0].startswith("-"):
         raise ValueError(f"name what to prepare: {', '.join(WORK)}")
     name, *options = argv

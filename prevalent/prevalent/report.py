@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from .data.records import LARGEST, read_json
 from .runtime.command import parse
 from .runtime.comparison import Comparison
 from .runtime.published import Figure, Result, find_folder, read_published
@@ -38,6 +38,8 @@ SCORES = {
     ("hanna", "requests"): ("queries_per_ep", 1.0),
 }
 PATH_TYPES = {"Oracle": "planner_path", "Navigator": "player_path", "Mixed": "trusted_path"}
+HIDDEN = ("r2r", "ndh")
+"""Tasks whose leaderboards keep the goals of the split test."""
 TRIAL = "a trial: fewer episodes than the split"
 
 
@@ -64,16 +66,32 @@ def read_evaluations(runs: Path) -> tuple[list[tuple[str, dict[str, Any]]], list
     found, notes = [], []
     for path in sorted(runs.rglob("evaluation*.json")):
         try:
-            content = json.loads(path.read_text())
-        except ValueError as error:
-            notes.append(f"{path} is damaged ({error}); evaluate again.")
+            content = read_json(path, "evaluate again")
+        except (ValueError, OSError) as error:
+            notes.append(f"{error}.")
             continue
-        scores = content.get("scores") if isinstance(content, dict) else None
-        if not isinstance(scores, dict) or not {"task", "split"} <= set(content):
+        if not _is_evaluation(content):
             notes.append(f"{path} is no evaluation of this program; it is left out.")
-            continue
-        found.append((path.relative_to(runs).as_posix(), content))
+        elif content["task"] in HIDDEN and content["split"].partition("@")[0] == "test":
+            notes.append(
+                f"{path} is of a split whose goals are hidden, so that its scores mean nothing; it "
+                "is left out: the leaderboard scores what `prevalent submit` writes."
+            )
+        else:
+            found.append((path.relative_to(runs).as_posix(), content))
     return found, notes
+
+
+def _is_evaluation(content: Any) -> bool:
+    """Whether ``content`` names a task and a split, and scores that are numbers or null."""
+    if not isinstance(content, dict) or not isinstance(content.get("scores"), dict):
+        return False
+    numbers = (one for one in content["scores"].values() if one is not None)
+    return (
+        content.get("task") in [task for task, _ in SCORES]
+        and isinstance(content.get("split"), str)
+        and all(isinstance(one, int | float) and abs(one) <= LARGEST for one in numbers)
+    )
 
 
 def results_of(
@@ -91,7 +109,7 @@ def results_of(
         path_type = PATH_TYPES.get(figure.metric)
         if path_type and evaluation.get("path_type") != path_type:
             continue
-        if name in evaluation["scores"]:
+        if evaluation["scores"].get(name) is not None:
             told = True
             yield Result(
                 row=str(row),
@@ -108,7 +126,8 @@ def results_of(
     if told:
         return
     for (of, metric), (name, factor) in SCORES.items():
-        if of == task and name in evaluation["scores"] and metric not in ("Navigator", "Mixed"):
+        known = evaluation["scores"].get(name) is not None
+        if of == task and known and metric not in ("Navigator", "Mixed"):
             yield Result(
                 row=str(row or Path(place).parent),
                 data=f"{task} {split}",

@@ -5,8 +5,9 @@ import shutil
 
 import pytest
 
+from prevalent.__main__ import VERBS, main as command
 from prevalent.data.triplets import read_triplets
-from prevalent.prepare import PrepareConfig, main, prepare_hanna
+from prevalent.prepare import WORK, PrepareConfig, main, prepare_hanna
 from tests.factories import make_scan, write_connectivity
 
 WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "go", "to", "the", "door", "."]
@@ -66,3 +67,22 @@ def test_hannas_files_are_read_when_they_are_there(toy_world, tmp_path):
     (tmp_path / "hanna/hanna_test_unseen.json").write_text('[{"scan": "house"}]')
     with pytest.raises(ValueError, match="item 0 has no 'path_id'"):
         prepare_hanna(PrepareConfig(data_dir=tmp_path))
+
+
+@pytest.mark.parametrize("word", ["--help", "-h"])
+def test_help_names_what_can_be_prepared(word, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        command(["prepare", word])
+    printed = capsys.readouterr().out
+    assert "usage: prevalent prepare NAME" in printed
+    assert all(f"  {name} " in printed for name in WORK)
+
+
+@pytest.mark.parametrize("verb", [*VERBS, *(f"prepare {name}" for name in WORK)])
+def test_every_verb_has_a_page_of_help(verb, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        command([*verb.split(), "--help"])
+    printed = capsys.readouterr()
+    assert printed.out.startswith(f"usage: prevalent {verb}")
+    assert len(printed.out.splitlines()) > 5
+    assert not printed.err
