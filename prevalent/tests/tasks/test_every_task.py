@@ -2,9 +2,11 @@
 
 import json
 import logging
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -226,6 +228,62 @@ def test_an_unfinished_run_is_evaluated_from_its_newest_checkpoint_or_another(ru
     sentence = run_and_fail([*words, "--step", "3"], capsys)
     assert "--step 3" in sentence
     assert "has checkpoints of the steps 1" in sentence
+
+
+@pytest.mark.parametrize(
+    ("verb", "kind"), [("evaluate", "r2r"), ("evaluate", "ndh"), ("trajectories", "r2r")]
+)
+def test_a_split_whose_goals_are_hidden_is_refused_before_a_step(runs, verb, kind, capsys):
+    before = contents(runs[kind])
+    words = [verb, "--run-dir", str(runs[kind]), "--split", "test", "--device", "cpu"]
+    sentence = run_and_fail(words, capsys)
+    assert "of the split 'test' has no goals to score against" in sentence
+    assert "`prevalent submit`" in sentence
+    assert contents(runs[kind]) == before
+
+
+@pytest.mark.parametrize("kind", ["r2r", "ndh"])
+def test_hidden_goals_are_held_out_from_no_training(toy_world, tmp_path, kind):
+    config = make_config(kind, toy_world, tmp_path / "run", held_out=("val_seen", "test"))
+    with pytest.raises(ValueError, match="of the split 'test' has no goals to score against"):
+        TRAIN[kind](config)
+    assert not (tmp_path / "run").exists()
+
+
+NAMES = {"r2r": "r2r/R2R_val_seen.json", "ndh": "ndh/val_seen.json"}
+NAMES["hanna"] = "hanna/hanna_val_seen.json"
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_instructions_of_one_id_are_held_out_from_no_training_and_no_walk(
+    toy_world, runs, tmp_path, kind, capsys
+):
+    shutil.copytree(toy_world, tmp_path / "world")
+    path = tmp_path / "world" / NAMES[kind]
+    items = json.loads(path.read_text())
+    path.write_text(json.dumps([*items, items[0]]))
+    words = ["evaluate", "--run-dir", str(runs[kind]), "--split", "val_seen", "--device", "cpu"]
+    sentence = run_and_fail([*words, "--data-dir", str(tmp_path / "world")], capsys)
+    assert "2 instructions have the id" in sentence
+    with pytest.raises(ValueError, match="2 instructions have the id"):
+        TRAIN[kind](make_config(kind, tmp_path / "world", tmp_path / "run", held_out=("val_seen",)))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_features_that_are_not_finite_are_blamed_and_not_the_optimizer(
+    toy_world, runs, tmp_path, kind, capsys
+):
+    shutil.copytree(toy_world, tmp_path / "world")
+    array = np.load(tmp_path / "world/features.npy")
+    array[:, 7, 1] = np.nan
+    np.save(tmp_path / "world/features.npy", array)
+    with pytest.raises(ValueError, match=r"features\.npy' row \d+ .* not finite"):
+        TRAIN[kind](make_config(kind, tmp_path / "world", tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+    if kind in ("r2r", "ndh", "hanna"):
+        words = ["evaluate", "--run-dir", str(runs[kind]), "--device", "cpu"]
+        assert "not finite" in run_and_fail([*words, "--data-dir", str(tmp_path / "world")], capsys)
 
 
 @pytest.mark.parametrize("kind", ["pretraining", "speaker"])
