@@ -132,6 +132,11 @@ def exporting(folder: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         replace_folder(partial, folder)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"could not write the weights to {folder} ({error}); the checkpoints are whole: make "
+            "room there and run the same command again"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
