@@ -192,7 +192,7 @@ PRESETS: dict[str, tuple[str, DialogConfig]] = {
         ),
     ),
     "stylized": (
-        "styled responses, an extension",
+        "Table 5, styled responses, an extension",
         replace(
             _dailydialog(1.0),
             run_dir=Path("runs/stylized_response/holmes"),
