@@ -125,7 +125,12 @@ def test_variants_take_a_step(world, tmp_path, changes):
 def test_half_precision_trains_and_evaluates(world, tmp_path, precision):
     pretrain(
         in_world(
-            world, tmp_path, precision=precision, max_steps=2, eval_every=1, held_out=("train@8",)
+            world,
+            tmp_path,
+            precision=precision,
+            max_steps=2,
+            eval_every=1,
+            held_out=("r2r:train@8",),
         )
     )
     scores = [row for row in read_metrics(tmp_path) if "train@8/word_loss" in row]
