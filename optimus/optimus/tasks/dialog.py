@@ -179,11 +179,11 @@ _SMOKE = replace(
 
 PRESETS: dict[str, tuple[str, DialogConfig]] = {
     **{
-        f"dailydialog-{beta:.1f}": (f"Table 4, DailyDialog, beta {beta:.1f}", _dailydialog(beta))
-        for beta in (1.0, 2.0, 30.0)
+        f"dailydialog-{beta:.1f}": (f"{place}, DailyDialog, beta {beta:.1f}", _dailydialog(beta))
+        for beta, place in ((1.0, "Sec. 4.2"), (2.0, "Table 4"), (30.0, "Sec. 4.2"))
     },
     "switchboard": (
-        "Table 4, Switchboard, several references",
+        "Sec. 4.2, Switchboard, several references",
         replace(
             _dailydialog(1.0),
             run_dir=Path("runs/dialog/switchboard"),
