@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..gan import Latents
 from ..pictures import midpoints, save_sheet, square_columns
+from ..quantizer import FeatureQuantizer, with_own_dictionaries
 from ..runs import (
     first_weights,
     load_first,
@@ -23,12 +24,13 @@ from ..runs import (
 )
 from ..runtime.weight_files import read_weight_file
 from .config import BigganConfig, SampleStatistics
-from .layers import standing_statistics
+from .layers import stages, standing_statistics
 from .networks import (
     DeepDiscriminator,
     DeepGenerator,
     Discriminator,
     Generator,
+    ProjectionDiscriminator,
     build_discriminator,
     build_generator,
 )
@@ -87,7 +89,7 @@ def start_from(
 
     The generator without the moving average is preferred; a folder without a discriminator leaves
     the discriminator as it was initialised, and so does another number of classes with everything
-    whose shape depends on it.
+    whose shape depends on it. Dictionaries that the folder lacks or has in another size start anew.
 
     Raises:
         FileNotFoundError: there are no weights in ``folder``.
@@ -101,6 +103,8 @@ def start_from(
         if not path.exists():
             continue
         own, saved = network.state_dict(), read_weight_file(path)
+        if isinstance(network, ProjectionDiscriminator):
+            saved = with_own_dictionaries(network, renumbered(saved, network))
         for name in own.keys() & saved.keys():
             shapes = own[name].shape, saved[name].shape
             differing = [sizes for sizes in zip(*shapes, strict=False) if sizes[0] != sizes[1]]
@@ -108,6 +112,32 @@ def start_from(
                 logger.info("--initial-weights: %s depends on the classes and starts anew", name)
                 saved[name] = own[name]
         load_first(network, path, saved, settings)
+
+
+def renumbered(
+    state: Mapping[str, Tensor], discriminator: ProjectionDiscriminator
+) -> dict[str, Tensor]:
+    """``state`` with the parts of every block under the numbers that they have here.
+
+    Attention stands behind the quantizer in a block that has both.
+    """
+    moved = dict(state)
+    for number, block in enumerate(stages(discriminator.blocks)):
+        start = f"blocks.{number}."
+        keys = [key for key in state if key.startswith(start)]
+        there = [int(key.split(".")[2]) for key in keys if key.endswith(".embed")]
+        here = [i for i, part in enumerate(block) if isinstance(part, FeatureQuantizer)]
+        parts = {key: moved.pop(key) for key in keys}
+        for key, value in parts.items():
+            index = int(key.split(".")[2])
+            if index in there:
+                places = here  # none where the block is not quantized here
+            else:
+                plain = index - sum(place < index for place in there)
+                places = [plain + sum(place <= plain for place in here)]
+            rest = key.split(".", 3)[3]
+            moved |= {f"{start}{place}.{rest}": value for place in places}
+    return moved
 
 
 class Sampler:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..gan import Latents
 from ..pictures import save_sheet
+from ..quantizer import with_own_dictionaries
 from ..runs import (
     first_weights,
     load_first,
@@ -23,6 +24,7 @@ from ..runs import (
 )
 from ..runtime import distributed
 from ..runtime.checkpoint import read_part
+from ..runtime.weight_files import read_weight_file
 from .config import Stylegan2Config
 from .legacy import build_discriminator, build_generator
 from .networks import Generator, NoiseInputs, truncate_styles
@@ -80,7 +82,8 @@ def start_from(
     """Fine-tuning: load the networks of ``folder`` into freshly built ones.
 
     The generator without the moving average is preferred; a folder without a discriminator leaves
-    the discriminator as it was initialised.
+    the discriminator as it was initialised; dictionaries that it lacks or has in another size start
+    anew.
 
     Raises:
         FileNotFoundError: there are no weights in ``folder``.
@@ -90,7 +93,8 @@ def start_from(
     load_first(generator, first_weights(folder, "raw", "model"), settings=settings)
     judge = folder / "discriminator.safetensors"
     if judge.exists():
-        load_first(discriminator, judge, settings=settings)
+        saved = with_own_dictionaries(discriminator, read_weight_file(judge))
+        load_first(discriminator, judge, saved, settings)
 
 
 Noise = Literal["random", "fixed", "none"]

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..data.images import UNREADABLE, normalize, to_bytes, to_rgb
 from ..data.unpaired import FITS, Resize
 from ..pictures import save_sheet
+from ..quantizer import with_own_dictionaries
 from ..runs import (
     first_weights,
     load_first,
@@ -105,7 +106,7 @@ def start_from(
     """Fine-tuning: load the networks of ``folder``, and Adam's moments where ``step`` is given.
 
     A folder without discriminators or moments leaves those as they are; dictionaries that the
-    folder lacks, because it is of plain U-GAT-IT, start anew.
+    folder lacks or has in another size start anew.
 
     Raises:
         FileNotFoundError: there are no weights in ``folder``.
@@ -118,10 +119,7 @@ def start_from(
         if not path.exists():
             continue
         network = getattr(networks, name)
-        own, saved = network.state_dict(), read_weight_file(path)
-        for key, value in own.items():
-            if ".quantizers." in key:
-                saved.setdefault(key, value)
+        saved = with_own_dictionaries(network, read_weight_file(path))
         load_first(network, path, saved, networks.config)
     if step is not None and (folder / "moments.safetensors").exists():
         load_moments(read_weight_file(folder / "moments.safetensors"), step)

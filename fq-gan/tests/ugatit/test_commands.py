@@ -434,7 +434,6 @@ def test_a_run_has_its_weights_in_model(saved):
         ({"generator": GeneratorConfig(2, num_blocks=2)}, "--generator.num-blocks 1"),
         ({"generator": GeneratorConfig(2, num_blocks=1, light=True)}, "--generator.no-light"),
         ({"discriminator": DiscriminatorConfig(3, depth=4)}, "--discriminator.channels 2"),
-        ({"quantizer": QuantizerConfig((1, 2), 5)}, "--quantizer.codebook-size 4"),
     ],
 )
 def test_weights_of_other_networks_are_refused_in_one_sentence(saved, changes, said):
@@ -445,8 +444,9 @@ def test_weights_of_other_networks_are_refused_in_one_sentence(saved, changes, s
     assert "\n" not in str(caught.value)
 
 
-def test_training_with_dictionaries_can_start_from_plain_networks(tmp_path):
-    plain = build_networks(tiny_networks(quantizer=QuantizerConfig(layers=())))
+@pytest.mark.parametrize("before", [(), (1,), (1, 2)])
+def test_training_can_start_from_networks_with_other_dictionaries(tmp_path, before):
+    plain = build_networks(tiny_networks(quantizer=QuantizerConfig(before, codebook_size=5)))
     folder = save_weights(tmp_path / "model", plain)
     networks = build_networks(tiny_networks())
     start_from(folder, networks)
