@@ -16,7 +16,7 @@ from ..agents.follower import Follower, FollowerConfig, add_losses
 from ..agents.rollout import Batch, EpisodeBatches, Episodes, RolloutConfig, Tokenizer
 from ..agents.search import Mixture, choose_walks, search_split, tune_mixture
 from ..agents.speaker import Speaker, back_translate, feature_noise
-from ..config import SMALL_MODEL, TINY_MODEL, TOY_MODEL, ModelConfig
+from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL, ModelConfig
 from ..curves import Means, draw_scores
 from ..data.instructions import SHUFFLE_SEED
 from ..data.results import Results, score_results
@@ -334,6 +334,27 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
             rollout=RolloutConfig(max_actions=8, reuse_text=True),
             model=TOY_AGENT,
             bert=replace(TOY_MODEL, num_language_layers=1, num_cross_layers=1),
+        ),
+    ),
+    "toy": (
+        "toy houses made by code, 50 annotated paths, a minute on a CPU; give --pretrained",
+        R2RRun(
+            run_dir=RUNS / "toy",
+            world="toy",
+            toy_houses=240,
+            train=("train@50",),
+            held_out=("val_seen@60", "val_unseen@200"),
+            angle_layout="block",
+            batch_size=16,
+            max_steps=200,
+            imitation_weight=1.0,
+            log_every=20,
+            eval_every=100,
+            save_every=100,
+            optimizer=OptimizerConfig("adam", lr=1e-3),
+            rollout=RolloutConfig(max_actions=8, reuse_text=True),
+            model=TOY_AGENT,
+            bert=READING_MODEL,
         ),
     ),
     "smoke": (

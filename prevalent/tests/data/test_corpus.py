@@ -78,3 +78,20 @@ def test_more_actions_than_outputs_are_named(config, tmp_path):
     few = replace(config, model=replace(TINY_MODEL, num_actions=1))
     with pytest.raises(ValueError, match=r"hold action \d, but --model.num-actions is 1"):
         build_corpus(few, tmp_path, ALONE)
+
+
+def test_the_action_may_be_the_next_view(config, tmp_path):
+    model = replace(TINY_MODEL, num_actions=37)
+    corpus = build_corpus(
+        replace(config, action_target="relative-view", model=model), tmp_path, ALONE
+    )
+    for ranked in (build_corpus(config, tmp_path, ALONE), corpus):
+        assert ((ranked.train.action == 0) == (ranked.train.target_view < 0)).all()
+    assert len(corpus.action_prior) == 37
+    level = corpus.train.action[corpus.train.action > 0] - 1
+    assert (level // 12 == corpus.train.target_view[corpus.train.action > 0] // 12).all()
+
+
+def test_views_as_actions_need_one_output_each(config):
+    with pytest.raises(ValueError, match=r"set --model.num-actions to 37 \(it is 36\)"):
+        replace(config, action_target="relative-view")
