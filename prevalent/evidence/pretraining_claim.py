@@ -180,7 +180,7 @@ def run(root: Path, trial: Trial, steps: int) -> dict[str, float]:
 
 
 def annotated(root: Path, paths: int, seed: int) -> Path:
-    """A file of the training paths that agents of ``seed`` see; smaller ones are parts of larger."""
+    """A file of the training paths that agents of ``seed`` see; larger ones hold smaller ones."""
     file = root / "annotated" / f"{paths}-paths-seed-{seed}.json"
     if not file.is_file():
         items = read_paths(root / "world", "train")

@@ -353,7 +353,7 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
             save_every=100,
             optimizer=OptimizerConfig("adam", lr=1e-3),
             rollout=RolloutConfig(max_actions=8, reuse_text=True),
-            model=TOY_AGENT,
+            model=replace(TOY_AGENT, separate_sentences=True),
             bert=READING_MODEL,
         ),
     ),
@@ -631,7 +631,8 @@ def open_tokenizer(config: FollowerConfig, vocabulary: Path, max_length: int) ->
     """The tokenizer that suits the encoder."""
     if config.encoder == "lstm":
         return open_words(vocabulary, max_length)
-    return WordPieceTokenizer(vocabulary, max_length)
+    separate = config.separate_sentences
+    return WordPieceTokenizer(vocabulary, max_length, separate_sentences=separate)
 
 
 def build_follower(config: R2RRun, world: AgentWorld, tokenizer: Tokenizer) -> Follower:

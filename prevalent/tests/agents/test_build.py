@@ -8,6 +8,7 @@ import torch
 
 from prevalent.agents.follower import FollowerConfig
 from prevalent.agents.speaker import Speaker
+from prevalent.data.tokenizers import split_sentences
 from prevalent.released.snapshots import as_options, find_agent
 from prevalent.tasks.navigation import open_words, open_world
 from prevalent.tasks.r2r import (
@@ -78,6 +79,19 @@ def test_a_saved_follower_is_restored_with_its_sizes_and_vocabulary(run, followe
     assert not again.critic.training
     assert list(world.splits) == ["val_unseen"]
     assert len(tokenizer) == len((snapshot / "vocab.txt").read_text().splitlines())
+
+
+def test_an_agent_that_separates_sentences_does_so_when_restored(run, world, tmp_path):
+    config = replace(run, model=replace(run.model, separate_sentences=True))
+    vocabulary = find_vocabulary(config)
+    tokenizer = open_tokenizer(config.model, vocabulary, config.max_length)
+    save_follower(tmp_path, build_follower(config, world, tokenizer), vocabulary, config.max_length)
+    *_, restored = load_follower(tmp_path, run, ("val_unseen",), CPU)
+    text = world.splits["train"][0].text
+    plain = open_tokenizer(run.model, vocabulary, run.max_length)
+    assert restored.encode(text).tolist() == tokenizer.encode(text).tolist()
+    separators = [(ids == plain.sep).sum() for ids in (plain.encode(text), restored.encode(text))]
+    assert separators == [1, len(split_sentences(text))]
 
 
 def test_an_agent_is_found_from_its_run_its_snapshot_or_a_file(snapshot, tmp_path):
