@@ -15,7 +15,7 @@ help:
 	@echo "make test    the tests of all three"
 	@echo "make lint    ruff and mypy;  make twins   compare the files the projects share"
 	@echo "make bench   every benchmark, into docs/benchmarks.md"
-	@echo "make report  published figures beside ours, into docs/results.md"
+	@echo "make report  published figures beside ours, into docs/results.md and a page, docs/results.html"
 	@echo "make clean   remove caches and runs (not .venv)"
 
 setup: $(STAMP)
@@ -42,7 +42,7 @@ bench: setup
 	$(BIN)/python tools/collect.py benchmarks
 
 report: setup
-	$(BIN)/python tools/collect.py results --bin $(BIN) --runs $(RUNS)
+	$(BIN)/python tools/collect.py results --runs $(RUNS)
 
 twins:
 	$(PYTHON) tools/check_twins.py

@@ -1,35 +1,50 @@
-"""Write docs/benchmarks.md from the benchmarks' records, or docs/results.md from the reports.
+"""Write docs/benchmarks.md from the benchmarks' records, or docs/results.{md,html} from the reports.
 
     python tools/collect.py benchmarks
-    python tools/collect.py results --bin .venv/bin --runs runs
+    python tools/collect.py results --runs runs
 
-Standard library only; `make bench` and `make report` call it.
+`make bench` and `make report` call it. The benchmarks need the standard library only, the results an
+environment with the three packages.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import platform
 import re
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = {"optimus": "optimus", "fq-gan": "fqgan", "prevalent": "prevalent"}
-HEADER = ("benchmark", "plain", "ours", "ratio", "target", "", "floor", "share", "memory")
+HEADER = (
+    "benchmark",
+    "plain",
+    "ours",
+    "ratio",
+    "target",
+    "",
+    "floor",
+    "share",
+    "memory",
+)
 
 
 def git(*words: str) -> str:
-    done = subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True)
+    done = subprocess.run(
+        ["git", "-C", str(ROOT), *words], capture_output=True, text=True
+    )
     return done.stdout.strip()
 
 
 def origin() -> str:
     """Commit, date and machine of what is collected."""
-    changed = " with uncommitted changes" if git("status", "--porcelain", "-uno") else ""
+    changed = (
+        " with uncommitted changes" if git("status", "--porcelain", "-uno") else ""
+    )
     commit = git("rev-parse", "--short", "HEAD") or "unknown commit"
     return f"Collected at {commit}{changed}, on {processor()}, Python {platform.python_version()}."
 
@@ -60,7 +75,13 @@ def row_of(record: dict[str, Any]) -> tuple[str, ...]:
     unit = f" {record.get('unit', 's')}"
     target, ratio, floor = record.get("target"), record["ratio"], record.get("floor")
     # Without a ratio, what ours adds was too little to be measured.
-    met = "" if target is None else "met" if ratio is None or ratio >= target else "**missed**"
+    met = (
+        ""
+        if target is None
+        else "met"
+        if ratio is None or ratio >= target
+        else "**missed**"
+    )
     return (
         record["what"],
         number(record.get("plain"), unit),
@@ -97,32 +118,45 @@ def benchmarks(_: argparse.Namespace) -> str:
 
 
 def results(options: argparse.Namespace) -> str:
-    """The reports of all projects, one below the other, and the curves of the runs."""
+    """A summary of all tables, then the reports of the projects; the same as a page beside it."""
+    from optimus.runtime.report import LEGEND, in_short, markdown, page, summary_table
+
+    comparisons = []
+    for project, command in COMMANDS.items():
+        report = importlib.import_module(f"{command}.report")
+        config = report.ReportConfig(
+            runs=own if (own := ROOT / project / "runs").is_dir() else options.runs,
+            published=ROOT / project / "published",
+            evidence=ROOT / project / "evidence",
+        )
+        comparisons.append((project, report.comparison(config)))
+    target = ROOT / "docs" / "results.html"
+    target.write_text(page(comparisons, origin()))
+    summaries = [
+        (project, summary)
+        for project, comparison in comparisons
+        for summary in comparison.summaries()
+    ]
     parts = [
         "# Published figures and ours",
-        "A figure in the column *published* is the paper's, with the confidence with which it is "
-        "known; *ours* is `not run` where the row's script was not run. Random or small features "
-        "and toy data give figures that compare with no paper.",
+        f"{in_short(comparisons)} How far each table is met and what the rest needs, with the command "
+        "for the project's folder; the same can be sorted and filtered in "
+        "[results.html](results.html), one file without network.",
+        summary_table(summaries) + "\n" + LEGEND,
         origin(),
+        "![The page](pictures/report.png)",
     ]
-    for project, command in COMMANDS.items():
-        words = [str(options.bin / command), "report", "--runs", str(options.runs)]
-        done = subprocess.run(words, capture_output=True, text=True, cwd=ROOT / project)
-        if done.returncode:
-            sys.exit(f"{' '.join(words)} failed: {done.stderr.strip()}")
-        text = re.sub(r"^#+ Published figures and ours\n", "", done.stdout.strip())
-        highest = min(map(len, re.findall(r"^#+(?= )", text, flags=re.MULTILINE)), default=3)
-        deeper = "#" * (3 - highest)
-        text = re.sub(r"^(#+ )", rf"{deeper}\1", text.strip(), flags=re.MULTILINE)
-        parts.append(f"## {project}\n\n{text}")
-    return "\n\n".join(parts) + "\n"
+    for project, comparison in comparisons:
+        parts.append(f"## {project}\n\n{markdown(comparison, level=2)}")
+    return "\n\n".join(part.strip() for part in parts) + "\n"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", choices=["benchmarks", "results"])
-    parser.add_argument("--bin", type=Path, default=Path(sys.executable).parent)
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    parser.add_argument(
+        "--runs", type=Path, default=ROOT / "runs", help="where PROJECT/runs is not"
+    )
     options = parser.parse_args()
     options.runs = options.runs.resolve()
     text = benchmarks(options) if options.what == "benchmarks" else results(options)

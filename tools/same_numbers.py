@@ -4,10 +4,11 @@
     python tools/same_numbers.py --compare before.json --only 'prevalent/r2r*'
     python tools/same_numbers.py --compare before.json --tree ../other-checkout
 
-Every case is a real command at one thread, on data made by code. Recorded are the rows of
-``metrics.jsonl``, the tensors of exported weights, the parts of the newest checkpoint, sampled
+Every case is a real command at one thread, on data made by code. Of training, recorded are the rows
+of ``metrics.jsonl``, the tensors of exported weights, the parts of the newest checkpoint, sampled
 pictures and scores; then the newest checkpoint and the exported weights are deleted, the same
-command is given again, and what the continued run leaves has to be the same.
+command is given again, and what the continued run leaves has to be the same. Of the commands that
+use a run, recorded are the files that they write and the numbers that they print.
 
 A record belongs to one machine and one version of torch: another processor rounds otherwise.
 Needs torch, safetensors, numpy and pillow of the environment that runs it.
@@ -21,7 +22,9 @@ import hashlib
 import json
 import math
 import os
+import pickle
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -41,6 +44,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"optimus": "optimus", "fq-gan": "fqgan", "prevalent": "prevalent"}
 BOOKKEEPING = ("data", "latents", "means", "order", "progress", "random")
 """Parts of a checkpoint that hold no weights and no state of an optimizer."""
+WEIGHTS = {".safetensors", ".npz", ".pt", ".bin", ".pth"}
 SHORT = 40  # characters of a number or word that is recorded as it is
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -52,11 +56,12 @@ ONE_THREAD = {
 
 
 class Case(NamedTuple):
-    """A training command; ``{NAME}`` in its options is the run folder of another case."""
+    """A command; ``{NAME}`` in it is the run folder of another case, ``{out}`` its own."""
 
     project: str
     name: str
     command: str  # verb, preset, options
+    trains: bool = True
 
 
 CASES = [
@@ -253,6 +258,86 @@ CASES += [
         ),
     )
 ]
+CASES += [
+    Case("optimus", *case, trains=False)
+    for case in (
+        ("evaluate", "evaluate --run-dir {train-smoke} --samples 4 --output-dir {out}"),
+        (
+            "evaluate-study",
+            "evaluate --run-dir {train-smoke} --reconstruction-study --output-dir {out}",
+        ),
+        ("evaluate-gpt2", "evaluate --run-dir {train-gpt2} --output-dir {out}"),
+        (
+            "reconstruct",
+            "generate reconstruct --model {train-smoke}/model --file data/toy/test.txt --limit 8 "
+            "--output {out}/lines.txt",
+        ),
+        ("sample", "generate sample --model {train-smoke} --count 8 --output {out}/lines.txt"),
+        (
+            "interpolate",
+            "generate interpolate --model {train-smoke} --texts 'a dog sees it .' 'the cats ran .' "
+            "--output {out}/lines.txt",
+        ),
+        (
+            "evaluate-dialog",
+            "evaluate-dialog --run-dir {dialog-smoke} --responses 2 --max-contexts 4 --latents 4 "
+            "--output-dir {out}",
+        ),
+        (
+            "evaluate-label-control",
+            "evaluate-label-control --run-dir {label-control-smoke} --max-sentences 20 "
+            "--output-dir {out}",
+        ),
+        (
+            "convert-export",
+            "convert --source {train-smoke}/model --target {out}/authors --direction export",
+        ),
+    )
+]
+CASES += [
+    Case("fq-gan", *case, trains=False)
+    for case in (
+        ("biggan-evaluate", "evaluate --run-dir {biggan-smoke}"),
+        (
+            "biggan-sample",
+            "sample --run-dir {biggan-smoke} --out {out} --sheets --random-sheet --npz 8 "
+            "--interpolations 1",
+        ),
+        ("stylegan2-evaluate", "evaluate --run-dir {stylegan2-smoke}"),
+        (
+            "stylegan2-sample",
+            "sample --run-dir {stylegan2-smoke} --out {out} --seeds 3 5 --rows 1 2 --columns 4 "
+            "--sheet 4 --npz 4",
+        ),
+        (
+            "stylegan2-project",
+            "project --run-dir {stylegan2-smoke} --out {out} --seeds 3 --features random "
+            "--projection.num-steps 4 --projection.style-samples 50",
+        ),
+        ("ugatit-evaluate", "evaluate --run-dir {ugatit-smoke}"),
+        (
+            "ugatit-translate",
+            "translate --run-dir {ugatit-smoke} --out {out} --input data/toy-domains/testA "
+            "--heatmaps --sheet 2",
+        ),
+    )
+]
+CASES += [
+    Case("prevalent", *case, trains=False)
+    for case in (
+        ("r2r-evaluate", "evaluate --run-dir {r2r-smoke} --split val_unseen"),
+        (
+            "r2r-search",
+            "evaluate --run-dir {r2r-smoke} --split val_seen --beam 4 --speaker {speaker-smoke}",
+        ),
+        ("r2r-submit", "submit --run-dir {r2r-smoke} --output {out}/submit.json"),
+        ("r2r-convert", "convert {r2r-smoke} {out}/agent.pt --to authors"),
+        ("r2r-random", "baseline --data-dir {r2r-smoke}/world --output {out}/walks.json --seeds 2"),
+        ("ndh-evaluate", "evaluate --task ndh --run-dir {ndh-smoke} --split val_unseen"),
+        ("ndh-submit", "submit --task ndh --run-dir {ndh-smoke} --output {out}/submit.json"),
+        ("hanna-evaluate", "evaluate --task hanna --run-dir {hanna-smoke} --split val_unseen"),
+    )
+]
 
 
 STARTER = """
@@ -345,23 +430,25 @@ class Surroundings:
             starter.wait()
 
 
+def prepare_fqgan(place: Surroundings) -> None:
+    """Pictures to translate, below ``data``."""
+    words = ["prepare", "toy-domains", "--toy-images", "100", "--resolution", "24"]
+    if problem := place.run("fq-gan", words):
+        sys.exit(f"fqgan {' '.join(words)} failed: {problem}")
+
+
 def prepare_optimus(place: Surroundings) -> None:
     """The corpora of the cases of Optimus, below ``data``."""
     data = place.work / "optimus" / "data"
-    for words in (
-        ["toy", "--train", "400", "--valid", "60", "--test", "60"],
-        ["toy-labels", "--train", "400", "--valid", "60", "--test", "60"],
-    ):
-        problem = place.run("optimus", ["prepare", *words])
-        if problem:
-            sys.exit(f"optimus prepare {words[0]} failed: {problem}")
-    turns = [
-        line.split("\t")[1] for line in (data / "toy-labels/train.txt").read_text().split("\n")[:81]
-    ]
+    for corpus in ("toy", "toy-labels"):
+        words = f"prepare {corpus} --train 400 --valid 60 --test 60".split()
+        if problem := place.run("optimus", words):
+            sys.exit(f"optimus {' '.join(words)} failed: {problem}")
+    lines = (data / "toy-labels/train.txt").read_text().splitlines()
+    turns = [line.split("\t")[1] for line in lines[:81]]
+    threes = zip(turns, turns[1:], turns[2:], strict=False)
+    dialogs = [f"{first} [SEP] {second}\t{third}\n" for first, second, third in threes]
     (data / "dialog").mkdir(exist_ok=True)
-    dialogs = [
-        f"{a} [SEP] {b}\t{c}\n" for a, b, c in zip(turns, turns[1:], turns[2:], strict=False)
-    ]
     (data / "dialog/train.txt").write_text("".join(dialogs[:60]))
     (data / "dialog/test.txt").write_text("".join(dialogs[60:]))
     (data / "dialog/style.txt").write_text("".join(f"{line}\n" for line in turns[40:80]))
@@ -372,7 +459,7 @@ def prepare_optimus(place: Surroundings) -> None:
     (task / "dev.tsv").write_text("".join(["sentence\tlabel\n", *rows[60:]]))
 
 
-PREPARE = {"optimus": prepare_optimus}
+PREPARE = {"optimus": prepare_optimus, "fq-gan": prepare_fqgan}
 
 
 # Reading what a run leaves
@@ -397,6 +484,8 @@ def leaf(value: Any) -> str:
 
 def flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
     """Names and leaves of nested dictionaries and of sequences that hold tensors or containers."""
+    if isinstance(value, argparse.Namespace):
+        value = vars(value)
     if isinstance(value, Mapping):
         for key in sorted(value, key=str):
             yield from flatten(value[key], f"{name}/{key}" if name else str(key))
@@ -410,9 +499,14 @@ def flatten(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
 
 
 def read_tensors(path: Path) -> dict[str, str]:
-    """Every tensor of a ``.safetensors`` or ``.pt`` file by name."""
-    if path.suffix == ".pt":
-        return dict(flatten(torch.load(path, map_location="cpu", weights_only=True)))
+    """Every array of a ``.safetensors``, ``.npz`` or pickled file by name."""
+    if path.suffix == ".npz":
+        with np.load(path) as arrays:
+            return {key: leaf(arrays[key]) for key in sorted(arrays.files)}
+    if path.suffix != ".safetensors":
+        # The authors' files hold their command line as a Namespace.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return dict(flatten(torch.load(path, map_location="cpu", weights_only=True)))
     with safe_open(path, "pt") as file:
         return {name: leaf(file.get_tensor(name)) for name in sorted(file.keys())}
 
@@ -436,24 +530,36 @@ def read_run(folder: Path) -> dict[str, dict[str, str]]:
     newest = {max(path.glob("[0-9]*")) for path in folder.rglob("checkpoints")}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         name = str(path.relative_to(folder))
-        if name.startswith("world/"):  # the toy data
-            continue
         if path.parent.parent.name == "checkpoints":
             if path.suffix == ".pt" and path.parent in newest:
                 run = path.parent.parent.parent.relative_to(folder)
                 parts[f"state {run / path.stem}"] = read_tensors(path)
-        elif path.name in {"metrics.jsonl", "spectra.jsonl"}:
-            parts[f"metrics {name}"] = read_rows(path)
-        elif path.suffix in {".safetensors", ".pt"}:
-            parts[f"weights {name}"] = read_tensors(path)
-        elif path.suffix == ".npz":
-            with np.load(path) as arrays:
-                parts[f"weights {name}"] = {key: leaf(arrays[key]) for key in sorted(arrays.files)}
-        elif path.suffix == ".png" and "samples" in path.parts:
-            parts.setdefault("pictures", {})[name] = "#" + sha(Image.open(path).tobytes())[:12]
-        elif "results" in path.name:
-            parts.setdefault("scores", {})[name] = "#" + sha(path.read_bytes())[:12]
-    return parts
+        elif (
+            path.suffix in {*WEIGHTS, ".jsonl"}
+            or "results" in path.name
+            or (path.suffix == ".png" and "samples" in path.parts)
+        ):
+            parts |= read_file(path, name)
+    return {part: content for part, content in parts.items() if "world/" not in part}
+
+
+def read_file(path: Path, name: str) -> dict[str, dict[str, str]]:
+    """The part that a file is, if it holds numbers, pictures or sentences."""
+    if path.suffix in WEIGHTS:
+        return {f"weights {name}": read_tensors(path)}
+    if path.suffix == ".jsonl":
+        return {f"metrics {name}": read_rows(path)}
+    if path.suffix == ".png":
+        return {f"pictures {name}": {"pixels": "#" + sha(Image.open(path).tobytes())[:12]}}
+    if path.suffix == ".json":
+        content = json.loads(path.read_text())
+        if isinstance(content, dict):  # where numbers come from is not a number
+            content.pop("provenance", None)
+        return {f"scores {name.replace('.trial.', '.')}": dict(flatten(content))}
+    if path.suffix in {".txt", ".md", ".tsv"}:
+        lines = path.read_text().splitlines()
+        return {f"scores {name}": {str(i): leaf(line) for i, line in enumerate(lines)}}
+    return {}
 
 
 def interrupt(folder: Path) -> list[Path]:
@@ -478,34 +584,61 @@ def interrupt(folder: Path) -> list[Path]:
     return kept
 
 
+class Difference(NamedTuple):
+    """How a part differs, in words."""
+
+    part: str
+    text: str
+    number: bool  # not of names or bookkeeping alone
+
+
 class Outcome(NamedTuple):
     """What a case gave."""
 
     parts: dict[str, dict[str, str]]
-    continued: dict[str, str]  # part of the continued run that differs -> how
+    continued: Sequence[Difference] = ()  # of the continued run from the whole one
     problem: str = ""
 
 
 def run_case(case: Case, place: Surroundings, *, continued: bool = True) -> Outcome:
-    """Run a case whole, then from its oldest checkpoint."""
+    """Run a case: training whole, then from its oldest checkpoint."""
     runs = place.work / case.project / "runs"
     folder = runs / case.name
-    options = re.sub(r"\{([\w-]+)\}", lambda found: str(Path("runs", found[1])), case.command)
-    words = [*options.split(), "--run-dir", str(Path("runs", case.name))]
+    names = re.sub(r"\{out\}", f"runs/{case.name}", case.command)
+    words = shlex.split(re.sub(r"\{([\w-]+)\}", r"runs/\1", names))
+    if not case.trains:
+        return use(case, words, place)
+    words += ["--run-dir", f"runs/{case.name}"]
     problem = place.run(case.project, words)
     if problem:
-        return Outcome({}, {}, problem)
+        return Outcome({}, problem=problem)
     whole = read_run(folder)
     if not continued:
-        return Outcome(whole, {})
+        return Outcome(whole)
     kept = {path: path.stat().st_ino for path in interrupt(folder)}
     problem = place.run(case.project, words)
     if problem:
-        return Outcome(whole, {}, f"continued: {problem}")
+        return Outcome(whole, problem=f"continued: {problem}")
     if any(not path.exists() or path.stat().st_ino != inode for path, inode in kept.items()):
-        return Outcome(whole, {}, "the run began anew instead of continuing")
-    again = read_run(folder)
-    return Outcome(whole, dict(differences(whole, again)))
+        return Outcome(whole, problem="the run began anew instead of continuing")
+    return Outcome(whole, list(differences(whole, read_run(folder))))
+
+
+def use(case: Case, words: Sequence[str], place: Surroundings) -> Outcome:
+    """Run a command that uses runs: the files that are new or changed below any run."""
+    runs = place.work / case.project / "runs"
+    (runs / case.name).mkdir(exist_ok=True)
+    before = {path: path.stat().st_mtime_ns for path in runs.rglob("*")}
+    problem = place.run(case.project, words)
+    if problem:
+        return Outcome({}, problem=problem)
+    parts: dict[str, dict[str, str]] = {}
+    for path in sorted(path for path in runs.rglob("*") if path.is_file()):
+        if before.get(path) != path.stat().st_mtime_ns:
+            parts |= read_file(path, str(path.relative_to(runs)))
+    printed = (place.work / case.project / "output.txt").read_text()
+    found = Counter(re.findall(r"-?\d+\.\d+(?:e-?\d+)?(?! ?s\b)", printed))
+    return Outcome({**parts, "printed": {number: str(times) for number, times in found.items()}})
 
 
 # Comparing
@@ -513,22 +646,38 @@ def run_case(case: Case, place: Surroundings, *, continued: bool = True) -> Outc
 
 def differences(
     before: Mapping[str, dict[str, str]], after: Mapping[str, dict[str, str]]
-) -> Iterator[tuple[str, str]]:
-    """Parts that differ and how, in words."""
+) -> Iterator[Difference]:
+    """Parts that differ and how."""
     gone = {part: before[part] for part in before if part not in after}
     new = {part: after[part] for part in after if part not in before}
-    for part in sorted(before):  # metrics, then pictures, scores, state, weights
+    for part in sorted(before):  # metrics, then pictures, printed, scores, state, weights
         if part in after and before[part] != after[part]:
-            yield part, describe(before[part], after[part])
+            text = describe(before[part], after[part])
+            yield Difference(part, text, is_number(part, before[part], after[part]))
     for part, content in gone.items():
         same = next((name for name in new if values(new[name]) == values(content)), None)
         if same is None:
-            yield part, "is gone"
+            yield Difference(part, "is gone", not is_bookkeeping(part))
         else:
             del new[same]
-            yield part, f"is now {same} with the same content"
+            yield Difference(part, f"is now {same} with the same content", number=False)
     for part in new:
-        yield part, "is new"
+        yield Difference(part, "is new", number=False)
+
+
+def is_bookkeeping(part: str) -> bool:
+    """Whether a part holds no weights, no optimizer and no score."""
+    kind, _, name = part.partition(" ")
+    return kind == "state" and name.rpartition("/")[2] in BOOKKEEPING
+
+
+def is_number(part: str, before: Mapping[str, str], after: Mapping[str, str]) -> bool:
+    """Whether a number changed: not where names alone did, nor where scores only came along."""
+    if is_bookkeeping(part) or values(before) == values(after):
+        return False
+    if part.partition(" ")[0] not in {"metrics", "scores", "printed"}:
+        return True
+    return any(after.get(name) != value for name, value in before.items())
 
 
 def values(content: Mapping[str, str]) -> Counter[str]:
@@ -570,14 +719,6 @@ def distance(before: str, after: str) -> float | None:
     return abs(one - other) / max(abs(one), abs(other))
 
 
-def is_number(part: str, text: str) -> bool:
-    """Whether a difference is one of numbers, not of names or of bookkeeping."""
-    if "same content" in text:
-        return False
-    kind, _, name = part.partition(" ")
-    return not (kind == "state" and name.rpartition("/")[2] in BOOKKEEPING)
-
-
 # Records
 
 
@@ -607,7 +748,8 @@ def unpack(record: Mapping[str, Any], name: str) -> Outcome:
         part: dict(zip(record["names"][names], record["contents"][content], strict=True))
         for part, (names, content) in case["parts"].items()
     }
-    return Outcome(parts, case["continued"], case["problem"])
+    continued = [Difference(*difference) for difference in case["continued"]]
+    return Outcome(parts, continued, case["problem"])
 
 
 def machine() -> str:
@@ -622,14 +764,14 @@ def verdict(before: Outcome, after: Outcome) -> tuple[bool, list[str]]:
     if after.problem:
         return False, [f"FAILED: {after.problem}"]
     found = list(differences(before.parts, after.parts))
-    found += [(f"{part} (continued)", text) for part, text in after.continued.items()
-              if before.continued.get(part) != text]  # fmt: skip
-    numbers = [(part, text) for part, text in found if is_number(part, text)]
-    if numbers:
-        word = "DIFFERENT"
-    else:
-        word = "same numbers, other bookkeeping" if found else "same"
-    return not numbers, [word, *(f"    {part}: {text}" for part, text in found)]
+    found += [
+        Difference(f"{part} (continued)", text, number)
+        for part, text, number in after.continued
+        if (part, text, number) not in before.continued
+    ]
+    numbers = any(difference.number for difference in found)
+    word = "DIFFERENT" if numbers else "same numbers, other bookkeeping" if found else "same"
+    return not numbers, [word, *(f"    {one.part}: {one.text}" for one in found)]
 
 
 def main() -> int:
@@ -702,10 +844,14 @@ def run_all(
     for case in chosen:
         began = time.monotonic()
         name = f"{case.project}/{case.name}"
-        for needed in re.findall(r"\{([\w-]+)\}", case.command):
+        for needed in set(re.findall(r"\{([\w-]+)\}", case.command)) - {"out"}:
             if not (place.work / case.project / "runs" / needed).exists():
                 run_case(by_name[case.project, needed], place, continued=False)
-        outcome = outcomes[name] = run_case(case, place)
+        try:
+            outcome = run_case(case, place)
+        except (OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+            outcome = Outcome({}, problem=f"its files cannot be read: {error}")
+        outcomes[name] = outcome
         if options.compare:
             same, lines = False, ["not in the record"]
             if name in record["cases"]:
@@ -713,7 +859,7 @@ def run_all(
             good &= same and not (options.strict and len(lines) > 1)
         else:
             lines = [f"FAILED: {outcome.problem}" if outcome.problem else "recorded"]
-            lines += [f"    {part} (continued): {text}" for part, text in outcome.continued.items()]
+            lines += [f"    {part} (continued): {text}" for part, text, _ in outcome.continued]
             good &= not outcome.problem and not outcome.continued
         print(f"{name} ({time.monotonic() - began:.0f} s): " + "\n".join(lines), flush=True)
     return outcomes, good

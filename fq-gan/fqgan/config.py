@@ -10,41 +10,27 @@ from typing import Any, NamedTuple
 
 from . import plots
 from .biggan import config as biggan
-from .biggan.config import BigganTrain
+from .runs import kind_of, train
 from .runtime.command import parse_preset
-from .runtime.rundir import read_plain
+from .runtime.run_folder import CONFIG
 from .stylegan2 import config as stylegan2
-from .stylegan2.config import Stylegan2Train
 from .ugatit import config as ugatit
-from .ugatit.config import UgatitTrain
 
 PRESETS: dict[str, tuple[str, Any]] = {**biggan.PRESETS, **stylegan2.PRESETS, **ugatit.PRESETS}
 
-# The class of a preset's configuration -> the function that trains it, imported when it is used.
-TRAINERS: dict[type, str] = {
-    BigganTrain: "fqgan.biggan.train:train",
-    Stylegan2Train: "fqgan.stylegan2.train:train",
-    UgatitTrain: "fqgan.ugatit.train:train",
-}
 
+class Verbs(NamedTuple):
+    """The commands of a kind of run."""
 
-class Family(NamedTuple):
-    mark: str  # a key of config.json that only runs and weights of this family have
     sample: str
     evaluate: str
 
 
-FAMILIES: dict[str, Family] = {
-    "biggan": Family(
-        "bn_eps", "fqgan.biggan.commands:sample_main", "fqgan.biggan.commands:evaluate_main"
-    ),
-    "ugatit": Family(
-        "domain_names",
-        "fqgan.ugatit.commands:translate_main",
-        "fqgan.ugatit.commands:evaluate_main",
-    ),
-    "stylegan2": Family(
-        "mapping", "fqgan.stylegan2.commands:sample_main", "fqgan.stylegan2.commands:evaluate_main"
+VERBS: dict[str, Verbs] = {
+    "biggan": Verbs("fqgan.biggan.commands:sample_main", "fqgan.biggan.commands:evaluate_main"),
+    "ugatit": Verbs("fqgan.ugatit.commands:translate_main", "fqgan.ugatit.commands:evaluate_main"),
+    "stylegan2": Verbs(
+        "fqgan.stylegan2.commands:sample_main", "fqgan.stylegan2.commands:evaluate_main"
     ),
 }
 FOLDERS = ("--run-dir", "--weights")
@@ -52,37 +38,33 @@ FOLDERS = ("--run-dir", "--weights")
 
 def sample(argv: Sequence[str]) -> None:
     """Run ``fqgan sample --run-dir RUN`` with the command of the run's family."""
-    family, rest = choose(argv)
-    call(FAMILIES[family].sample, rest)
+    kind, rest = choose(argv)
+    call(VERBS[kind].sample, rest)
 
 
 def evaluate(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir RUN`` with the command of the run's family."""
-    family, rest = choose(argv)
-    call(FAMILIES[family].evaluate, rest)
+    kind, rest = choose(argv)
+    call(VERBS[kind].evaluate, rest)
 
 
 def choose(argv: Sequence[str]) -> tuple[str, list[str]]:
-    """The family that the command line is about, and the command line without its name."""
-    if argv and argv[0] in FAMILIES:
+    """The kind of run that the command line is about, and the command line without its name.
+
+    A run or a folder of weights says its kind itself; where none is there, the command of BigGAN
+    complains.
+    """
+    if argv and argv[0] in VERBS:
         return argv[0], list(argv[1:])
     words = [part for word in argv for part in word.split("=", 1)]
-    for option, value in pairwise(words):
-        if option in FOLDERS:
-            return family_of(value), list(argv)
+    for option, folder in pairwise(words):
+        if option in FOLDERS and (Path(folder) / CONFIG).exists():
+            kind = kind_of(folder)
+            if kind not in VERBS:
+                known = ", ".join(VERBS)
+                raise ValueError(f"{option} {folder} is of kind {kind!r}; known are {known}")
+            return kind, list(argv)
     return "biggan", list(argv)
-
-
-def family_of(folder: str | Path) -> str:
-    """The family of a run or of a folder of weights; BigGAN where nothing speaks for another.
-
-    A folder without ``config.json`` is left for the command to complain about.
-    """
-    path = Path(folder) / "config.json"
-    if not path.is_file():
-        return "biggan"
-    keys = read_plain(path)
-    return next((name for name, family in FAMILIES.items() if family.mark in keys), "biggan")
 
 
 def call(target: str, argv: Sequence[str]) -> None:
@@ -94,8 +76,7 @@ def call(target: str, argv: Sequence[str]) -> None:
 def train_main(argv: Sequence[str]) -> None:
     """Run ``fqgan train biggan-c10 --quantizer.codebook-size 256``, then draw the curves."""
     config = parse_preset(nearest(argv), argv, "fqgan train")
-    module, _, function = TRAINERS[type(config)].partition(":")
-    getattr(importlib.import_module(module), function)(config)
+    train(config)
     plots.try_plot(config.folder)
 
 

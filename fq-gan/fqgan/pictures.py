@@ -43,6 +43,11 @@ def save_image(image: Tensor, path: str | Path) -> None:
     Image.fromarray(image.permute(1, 2, 0).contiguous().numpy()).save(path)
 
 
+def square_columns(count: int) -> int:
+    """Columns of a sheet that is about square."""
+    return max(1, round(count**0.5))
+
+
 def midpoints(first: Tensor, last: Tensor, count: int) -> Tensor:
     """``count`` equidistant points between ``first`` and ``last`` (B, ...), ends included.
 

@@ -1,131 +1,102 @@
-"""``fqgan report``: published figures with ours beside them, and all of our evaluations."""
+"""``fqgan report``: every published figure beside ours, recorded or of the runs."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 from .runtime.command import parse
-from .runtime.published import Figure, markdown_table, read_published
+from .runtime.comparison import Comparison
+from .runtime.published import Figure, Result, find_folder, read_published
+from .runtime.report import ReportConfig, open_comparison, write_report
 
-# Names of the published metrics -> names in evaluations.jsonl.
-METRICS = {"FID": "fid", "IS": "inception_score", "KID x 100": "kid_x100"}
-NOT_RUN = "not run"
-
-
-@dataclass(frozen=True)
-class ReportConfig:
-    """Print tables of published figures and ours as Markdown."""
-
-    runs: str = "runs"
-    """Folder with all runs."""
-    published: str = str(Path(__file__).resolve().parents[1] / "published")
-    """Folder with the published figures."""
-    out: str = ""
-    """File to write; empty prints."""
+# name of a metric in the tables -> key of an evaluation
+KEYS = {"FID": "fid", "IS": "inception_score", "KID x 100": "kid_x100"}
+TRIAL = "a trial: fewer samples than the protocol"
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run ``fqgan report --runs runs``."""
+    """Run ``fqgan report``."""
     config = parse(ReportConfig, argv, "fqgan report")
-    text = report(config)
-    if config.out:
-        Path(config.out).write_text(text)
-    else:
-        print(text)
+    write_report(config, comparison(config), "FQ-GAN")
 
 
-def report(config: ReportConfig) -> str:
-    """The tables as Markdown.
+def comparison(config: ReportConfig) -> Comparison:
+    """The paper's tables with ours from evidence/ and from the evaluations below ``config.runs``.
 
     Raises:
         FileNotFoundError: there are no published figures.
     """
-    figures = read_published(config.published)
-    if not figures:
-        raise FileNotFoundError(
-            f"--published {config.published} holds no figures; give the folder published/ of the "
-            "source tree"
-        )
-    runs = Path(config.runs)
-    parts = []
-    for table in dict.fromkeys(figure.table for figure in figures):
-        rows = [figure_row(figure, runs) for figure in figures if figure.table == table]
-        header = ("row", "data", "metric", "published", "ours", "protocol", "confidence", "source")
-        parts.append(f"## {table}\n\n{markdown_table(header, rows)}")
-    ours = list(evaluation_rows(runs))
-    if ours:
-        header = ("run", "step", "data", "FID", "KID x 100", "IS", "samples", "features")
-        note = "Rows of different features cannot be compared.\n\n"
-        parts.append(f"## Our evaluations\n\n{note}{markdown_table(header, ours)}")
-    return "\n".join(parts)
+    figures = read_published(config.published or find_folder("published"))
+    rows, notes = read_evaluations(config.runs)
+    results = [result for place, row in rows for result in results_of(place, row, figures)]
+    return open_comparison(config, results, notes)
 
 
-def figure_row(figure: Figure, runs: Path) -> tuple[str, ...]:
-    """One published figure, with ours if its script was run and scored by the same protocol."""
-    return (
-        figure.row,
-        figure.dataset,
-        figure.metric,
-        f"{figure.value:g}{figure.unit}",
-        our_value(figure, runs),
-        figure.protocol,
-        figure.confidence,
-        figure.source,
-    )
-
-
-def our_value(figure: Figure, runs: Path) -> str:
-    """The newest value of the run that ``figure.script`` makes, or why there is none."""
-    if not figure.script or figure.metric not in METRICS:
-        return NOT_RUN
-    run_dir = runs / Path(figure.script).relative_to("scripts").with_suffix("")
-    evaluations = read_evaluations(run_dir / "evaluations.jsonl")
-    if not evaluations:
-        return NOT_RUN
-    features = "inception-torch" if "torch-inception" in figure.protocol else "inception"
-    same = [row for row in evaluations if row.get("features") == features]
-    # A run that translates both ways has two rows, which the figure's data set tells apart.
-    same = [row for row in same if row.get("data") == figure.dataset] or same
-    if not same:
-        return f"scored only with {evaluations[-1].get('features')} features: not comparable"
-    value = same[-1].get(METRICS[figure.metric])
-    return NOT_RUN if value is None else f"{value:.2f}"
-
-
-def evaluation_rows(runs: Path) -> list[tuple[str, ...]]:
-    """The newest evaluation of every run and protocol below ``runs``."""
-    rows: list[tuple[str, ...]] = []
+def read_evaluations(runs: Path) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    """The newest line of every run, protocol and data set, and a sentence for each that is none."""
+    newest: dict[tuple[str, str, str], dict[str, Any]] = {}
+    notes = []
     for path in sorted(runs.rglob("evaluations.jsonl")):
-        newest = {(row.get("protocol"), row.get("data")): row for row in read_evaluations(path)}
-        for row in newest.values():
-            rows.append(
-                (
-                    str(path.parent.relative_to(runs)),
-                    str(row.get("step", "")),
-                    str(row.get("data", row.get("samples", ""))),
-                    _number(row.get("fid")),
-                    _number(row.get("kid_x100")),
-                    _number(row.get("inception_score")),
-                    str(row.get("num_images", "")),
-                    f"{row.get('features')}: {row.get('protocol')}",
-                )
+        place = path.relative_to(runs).as_posix()
+        for number, line in enumerate(path.read_text().splitlines(), start=1):
+            try:
+                row = json.loads(line)
+            except ValueError as error:
+                notes.append(f"{path}:{number} is not JSON ({error}); remove it.")
+                continue
+            if not isinstance(row, dict):
+                notes.append(f"{path}:{number} is no evaluation of this program; it is left out.")
+                continue
+            newest[place, str(row.get("protocol")), str(row.get("data"))] = row
+    return [(place, row) for (place, _, _), row in newest.items()], notes
+
+
+def results_of(place: str, row: Mapping[str, Any], figures: Sequence[Figure]) -> Iterator[Result]:
+    """The scores of one evaluation, each beside the figure that its script is to give.
+
+    Another network's features, or fewer samples, give no figure of the paper's protocol. A run that
+    translates both ways has a line for each, which the data set tells apart.
+    """
+    about = row.get("provenance")
+    said = {**row, **about} if isinstance(about, dict) else dict(row)
+    run, features = Path(place).parent.as_posix(), said.get("features")
+    name = f"{run}, step {said['step']}" if "step" in said else run
+    for metric, key in KEYS.items():
+        value = row.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        own = [one for one in figures if one.metric == metric and run_of(one.script) == run]
+        own = [one for one in own if one.data == said.get("data")] or own
+        beside: list[Figure | None] = [*own] or [None]
+        for figure in beside:
+            yield Result(
+                row=name,
+                data=figure.data if figure else str(said.get("data", "")),
+                metric=metric,
+                value=Decimal(f"{value:.2f}"),
+                table=figure.table if figure else "",
+                published=figure.row if figure else "",
+                differs=why_not(said, features, figure),
+                evidence=place,
+                trial=bool(said.get("trial")),
             )
-    return rows
 
 
-def read_evaluations(path: Path) -> list[dict[str, Any]]:
-    """Rows of an ``evaluations.jsonl``, oldest first; none where there is no file."""
-    if not path.exists():
-        return []
-    try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
-    except ValueError as error:
-        raise ValueError(f"{path} has a line that is not JSON ({error}); remove it") from error
+def why_not(said: Mapping[str, Any], features: object, figure: Figure | None) -> str:
+    """Why an evaluation does not compare with ``figure``; empty if it does."""
+    told = ", ".join(str(said[key]) for key in ("features", "protocol") if key in said)
+    if figure is None:
+        return f"no published row ({told})"
+    wanted = "inception-torch" if "torch-inception" in figure.protocol else "inception"
+    if features != wanted:
+        return f"{features} features, not {wanted}"
+    return TRIAL if said.get("trial") else ""
 
 
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+def run_of(script: str) -> str:
+    """The run that a script writes: scripts/A/B.sh -> A/B."""
+    return script.removeprefix("scripts/").removesuffix(".sh")

@@ -1,36 +1,233 @@
-"""Folders of weights for use: ``config.json`` and safetensors, no code inside."""
+"""Runs and folders of weights: of what kind they are, and how a command opens them."""
 
 from __future__ import annotations
 
-import dataclasses
+import importlib
 import json
+import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from . import loop
+from .loop import RunProgress, Task, Training
+from .old_runs import upgrade, upgrade_progress
+from .runtime.checkpoint import read_part
 from .runtime.files import replace_folder, write_atomically
-from .runtime.rundir import read_config, read_plain
+from .runtime.run_folder import (
+    CONFIG,
+    HEADER,
+    Run,
+    config_text,
+    describe_unfinished,
+    from_plain,
+    read_header,
+    read_run,
+)
 
-Config = TypeVar("Config")
+logger = logging.getLogger(__name__)
+
+KINDS = {
+    "biggan": "fqgan.biggan.train:TASK",
+    "ugatit": "fqgan.ugatit.train:TASK",
+    "stylegan2": "fqgan.stylegan2.train:TASK",
+}
+"""The kinds of runs, and where the task of each is; it is imported when it is used."""
+WEIGHTS = "-weights"  # behind a kind: a folder of weights for use
+BESIDE = ("class_names", "domain_names", "step", "lod")
+"""What stands beside the settings of the networks in the ``config.json`` of weights."""
+BestMetric = Literal["fid", "inception_score"]
+
+
+class NetworkSettings(Protocol):
+    """A dataclass that describes networks."""
+
+    kind: ClassVar[str]
+
+
+Settings = TypeVar("Settings", bound=NetworkSettings)
 Network = TypeVar("Network", bound=nn.Module)
 
 
+def task_of(kind: str) -> Task:
+    """How runs of ``kind`` are trained."""
+    module, _, name = KINDS[kind].partition(":")
+    return cast(Task, getattr(importlib.import_module(module), name))
+
+
+def train(config: Any) -> Training:
+    """Train a preset of any family, or continue its run; see `loop.train`."""
+    return loop.train(task_of(config.kind), replace(config, run_dir=str(config.folder)))
+
+
+def open_run(run_dir: str | Path, *wanted: str) -> Run:
+    """The run in ``run_dir``, of one of the kinds ``wanted``, all where none is named.
+
+    Raises:
+        FileNotFoundError: there is no run.
+        ValueError: it is of another kind, or a folder of weights, or cannot be read.
+    """
+    kind = read_header(run_dir, upgrade)["kind"]
+    if kind.endswith(WEIGHTS):
+        raise ValueError(
+            f"--run-dir {run_dir} is a folder of weights and no run; give it as --weights, or the "
+            "folder of the run, which has a folder checkpoints"
+        )
+    configs = {kind: task_of(kind).config} if kind in KINDS else {}
+    return read_run(run_dir, configs, upgrade, wanted=wanted or tuple(KINDS))
+
+
+def run_of(argv: Sequence[str], *wanted: str) -> Run | None:
+    """The run that ``--run-dir`` names, whose options can then be the defaults; None without."""
+    words = [part for word in argv for part in word.split("=", 1)]
+    if "--run-dir" not in words[:-1]:
+        return None
+    return open_run(words[words.index("--run-dir") + 1], *wanted)
+
+
+def kind_of(folder: str | Path) -> str:
+    """The kind of a run, or of a folder of weights."""
+    return str(read_header(folder, upgrade)["kind"]).removesuffix(WEIGHTS)
+
+
+class Source(NamedTuple):
+    """The weights that a command is asked to use."""
+
+    home: Path  # the run or the weights: where results go
+    folder: Path  # of the weights
+    step: int | None = None  # of a checkpoint of the run, in place of what is in ``folder``
+
+
+@dataclass(frozen=True)
+class WeightOptions:
+    """Whose weights a command uses; a run brings its own settings."""
+
+    run_dir: str = ""
+    """Folder of a run."""
+    weights: str = ""
+    """Folder of weights, from a run or from `fqgan convert`."""
+    best: bool = False
+    """Of a run: the weights with the best score instead of the newest."""
+    step: int | None = None
+    """Of a run: the checkpoint of this step (of StyleGAN2: image) instead of the newest weights."""
+
+    def __post_init__(self) -> None:
+        if self.run_dir and self.weights:
+            raise ValueError("give only one of --run-dir and --weights")
+        if self.best and self.step is not None:
+            raise ValueError("give only one of --best and --step")
+        if self.weights and (self.best or self.step is not None):
+            raise ValueError("--best and --step choose among the saves of a run: give --run-dir")
+
+    def source(self, kind: str) -> Source:
+        """The weights that the options mean; a run that is unfinished is used, and said to be.
+
+        Raises:
+            FileNotFoundError: there are no such weights.
+            ValueError: no run and no weights are given, or a run of another kind.
+        """
+        if self.weights:
+            return Source(Path(self.weights), weights_folder(self.weights))
+        if not self.run_dir:
+            raise ValueError("no weights are given: name a run with --run-dir, or --weights")
+        if (Path(self.run_dir) / CONFIG).exists():
+            open_run(self.run_dir, kind)
+        folder = weights_of_run(self.run_dir, best=self.best)
+        if unfinished := describe_unfinished(self.run_dir):
+            logger.warning("%s", unfinished)
+        return Source(Path(self.run_dir), folder, self.step)
+
+
+def weights_folder(folder: str | Path) -> Path:
+    """``folder``, or where it is a run the weights inside it."""
+    folder = Path(folder)
+    is_run = not any(folder.glob("*.safetensors")) and (folder / "model").is_dir()
+    return folder / "model" if is_run else folder
+
+
+def weights_of_run(run_dir: str | Path, *, best: bool = False) -> Path:
+    """The folder of weights inside a run: the newest, or the newest of the ``best``.
+
+    Raises:
+        FileNotFoundError: the run has none yet.
+    """
+    run_dir = Path(run_dir)
+    if not best:
+        if (run_dir / "model").exists():
+            return run_dir / "model"
+        raise FileNotFoundError(
+            f"no weights were found: --run-dir {run_dir} has no model folder; train it until its "
+            "first save"
+        )
+    folders = [path.parent for path in run_dir.glob(f"best*/{CONFIG}")]
+    if not folders:
+        raise FileNotFoundError(
+            f"--best: {run_dir} has no best weights yet; train it until its first score "
+            "(--evaluate-every)"
+        )
+    return max(folders, key=lambda folder: read_header(folder, upgrade)["step"])
+
+
+class GanProgress(RunProgress):
+    """Where a run stands, and how often its weights were the best so far."""
+
+    step: int
+    best_saved: int
+
+    def __init__(self, best_metric: BestMetric = "fid", **numbers: float) -> None:
+        super().__init__(best_saved=0, **numbers)
+        self._best_metric = best_metric
+
+    def state_dict(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_best_metric"}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        super().load_state_dict(upgrade_progress(state, self._best_metric))
+
+    def folder_of(self, name: str, keep_best: int = 1) -> str:
+        """The folder of an export: ``model``, or ``best0``, ``best1``, ... in turn."""
+        if name == "last":
+            return "model"
+        self.best_saved += 1
+        return f"best{(self.best_saved - 1) % keep_best}"
+
+
+def best_goal(scores: Mapping[str, float], metric: BestMetric) -> dict[str, float]:
+    """The score that decides which weights are the best, as a goal: higher is better."""
+    if metric not in scores:
+        return {}
+    return {"best": scores[metric] if metric == "inception_score" else -scores[metric]}
+
+
+def write_parameter_counts(run_dir: Path, **networks: nn.Module) -> None:
+    """``parameters.json``: how many numbers each network learns."""
+    counts = {
+        name: sum(parameter.numel() for parameter in network.parameters())
+        for name, network in networks.items()
+    }
+    write_atomically(run_dir / "parameters.json", json.dumps(counts) + "\n")
+
+
 def save_folder(
-    folder: str | Path, networks: Mapping[str, nn.Module | None], config: Any, **extra: Any
+    folder: str | Path,
+    networks: Mapping[str, nn.Module | None],
+    config: NetworkSettings,
+    **beside: Any,
 ) -> Path:
     """Write ``NAME.safetensors`` and ``config.json`` in place of an older folder, in one move.
 
     Args:
         folder: to be written.
         networks: by the names of their files; None is left out.
-        config: a dataclass.
-        extra: further plain values of ``config.json``.
+        config: a dataclass that says of what kind it is.
+        beside: further plain values of ``config.json``, some of `BESIDE`.
     """
     target = Path(folder)
     partial = target.with_name(f".{target.name}.partial")
@@ -40,22 +237,22 @@ def save_folder(
         if network is not None:
             state = {key: value.contiguous() for key, value in network.state_dict().items()}
             save_file(state, partial / f"{name}.safetensors")
-    plain = {**dataclasses.asdict(config), **extra}
-    write_atomically(partial / "config.json", json.dumps(plain, indent=2) + "\n")
+    plain = {**json.loads(config_text(config.kind + WEIGHTS, config)), **beside}
+    write_atomically(partial / CONFIG, json.dumps(plain, indent=2) + "\n")
     replace_folder(partial, target)
     return target
 
 
 def save_weights(
     folder: str | Path,
-    config: Any,
+    config: NetworkSettings,
     generator: nn.Module,
     *,
     raw: nn.Module | None = None,
     discriminator: nn.Module | None = None,
     class_names: Sequence[str] = (),
     step: int = 0,
-    **extra: float,
+    **beside: float,
 ) -> Path:
     """Write a folder of one generator, in place of an older one and in one move.
 
@@ -67,39 +264,75 @@ def save_weights(
         discriminator: for fine-tuning.
         class_names: in the order of the labels.
         step: iterations, or images, behind these weights.
-        extra: further values of ``config.json``.
+        beside: further values of ``config.json``.
     """
     networks = {"model": generator, "raw": raw, "discriminator": discriminator}
-    return save_folder(folder, networks, config, class_names=list(class_names), step=step, **extra)
+    return save_folder(folder, networks, config, class_names=list(class_names), step=step, **beside)
 
 
 def read_folder(
-    folder: str | Path, kind: type[Config], *needed: str
-) -> tuple[Config, dict[str, Any]]:
-    """The settings of the networks in ``folder``, and everything that stands beside them.
+    folder: str | Path, settings: type[Settings], *needed: str
+) -> tuple[Settings, dict[str, Any]]:
+    """The settings of the networks in ``folder``, and what stands beside them.
 
     Args:
         folder: of the weights.
-        kind: of the settings.
+        settings: their dataclass.
         needed: names of the networks that have to be there.
 
     Raises:
         FileNotFoundError: one of them is missing.
+        ValueError: the weights are of another kind, or an option is unknown or missing.
     """
     folder = Path(folder)
     for name in needed:
         if not (folder / f"{name}.safetensors").exists():
+            others = [file.stem for file in folder.glob("*.safetensors")]
+            if others and (folder / CONFIG).exists():
+                _require_kind(folder, settings)
             raise FileNotFoundError(
                 f"no weights were found in {folder} ({name}.safetensors is missing); give the "
                 "folder of a finished save, such as RUN/model, or of `fqgan convert`"
             )
-    return read_config(kind, folder), read_plain(folder / "config.json")
+    plain = _require_kind(folder, settings)
+    options = {key: value for key, value in plain.items() if key not in (*HEADER, *BESIDE)}
+    beside = {key: plain[key] for key in BESIDE if key in plain}
+    return from_plain(settings, options, str(folder / CONFIG)), beside
 
 
-def generator_file(folder: str | Path, *, use_average: bool) -> Path:
-    """The generator's file; without ``use_average`` that of G itself, if it was saved."""
-    raw = Path(folder) / "raw.safetensors"
-    return raw if not use_average and raw.exists() else Path(folder) / "model.safetensors"
+def _require_kind(folder: Path, settings: type[NetworkSettings]) -> dict[str, Any]:
+    plain = read_header(folder, upgrade)
+    if plain["kind"] != settings.kind + WEIGHTS:
+        raise ValueError(
+            f"{folder} is of kind {plain['kind']!r}; this command takes {settings.kind + WEIGHTS}"
+        )
+    return plain
+
+
+def load_generator(
+    network: Network,
+    folder: Path,
+    *,
+    use_average: bool,
+    step: int | None = None,
+    device: torch.device | str = "cpu",
+) -> Network:
+    """``network`` with the generator's weights of ``folder``, on ``device`` and in eval mode.
+
+    Args:
+        network: freshly built.
+        folder: of the weights.
+        use_average: False takes G without its moving average, if it was saved.
+        step: of the checkpoint of the run around ``folder`` that is taken instead.
+        device: where the network goes.
+    """
+    raw = folder / "raw.safetensors"
+    if step is None:
+        use_raw = not use_average and raw.exists()
+        return load_ready(network, raw if use_raw else folder / "model.safetensors", device)
+    part = "average" if use_average and raw.exists() else "generator"
+    network.load_state_dict(read_part(folder.parent, part, step)[0])
+    return network.to(device).eval()
 
 
 def load_ready(network: Network, path: Path, device: torch.device | str) -> Network:
@@ -110,8 +343,8 @@ def load_ready(network: Network, path: Path, device: torch.device | str) -> Netw
 
 def load_judge(
     folder: str | Path,
-    kind: type[Config],
-    build: Callable[[Config], Network],
+    settings: type[Settings],
+    build: Callable[[Settings], Network],
     *,
     name: str = "discriminator",
     device: torch.device | str = "cpu",
@@ -127,7 +360,7 @@ def load_judge(
         raise FileNotFoundError(
             f"{folder} holds no discriminator, and so no dictionary; give the folder of a run"
         )
-    return load_ready(build(read_config(kind, folder)), path, device)
+    return load_ready(build(read_folder(folder, settings)[0]), path, device)
 
 
 def first_weights(folder: str | Path, *names: str) -> Path:
@@ -140,8 +373,8 @@ def first_weights(folder: str | Path, *names: str) -> Path:
         if (path := Path(folder) / f"{name}.safetensors").exists():
             return path
     raise FileNotFoundError(
-        f"--initial-weights {folder}: there is no {names[-1]}.safetensors; give a folder that a "
-        "run or `fqgan convert` wrote"
+        f"--initial-weights {folder}: there is no {names[-1]}.safetensors; give a run, or a folder "
+        "of weights such as RUN/model or one of `fqgan convert`"
     )
 
 
@@ -161,34 +394,3 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except SafetensorError as error:
         raise ValueError(f"{path} is damaged ({error}); make it again") from error
-
-
-def run_of(kind: type[Config], argv: Sequence[str]) -> Config | None:
-    """The options of the run that ``--run-dir`` names, so that they can be the defaults."""
-    words = [part for word in argv for part in word.split("=", 1)]
-    if "--run-dir" not in words[:-1]:
-        return None
-    return read_config(kind, words[words.index("--run-dir") + 1])
-
-
-def weights_of_run(run_dir: str | Path, *, best: bool = False) -> Path:
-    """The folder of weights inside a run: the newest, or the newest of the ``best``.
-
-    Raises:
-        FileNotFoundError: the run has none yet.
-    """
-    run_dir = Path(run_dir)
-    if not best:
-        if (run_dir / "model").exists():
-            return run_dir / "model"
-        raise FileNotFoundError(
-            f"no weights were found: --run-dir {run_dir} has no model folder; train it until its "
-            "first save"
-        )
-    folders = [path.parent for path in run_dir.glob("best*/config.json")]
-    if not folders:
-        raise FileNotFoundError(
-            f"--best: {run_dir} has no best weights yet; train it until its first score "
-            "(--evaluate-every)"
-        )
-    return max(folders, key=lambda folder: read_plain(folder / "config.json")["step"])

@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .checks import at_least
 from .data.batches import once
 from .data.datasets import DataConfig, build_images
 from .data.images import Images, fingerprint, normalize
@@ -32,6 +31,10 @@ from .metrics.statistics import (
     write_statistics,
 )
 from .runtime import distributed
+from .runtime.evaluation import versions
+from .runtime.options import at_least
+
+PUBLISHED_IMAGES = 50_000  # generated, behind every published FID and Inception score
 
 
 @dataclass(frozen=True)
@@ -57,7 +60,7 @@ class FeatureOptions:
 class ScoringOptions(FeatureOptions):
     """How samples are scored. Figures of different ``features`` cannot be compared."""
 
-    num_images: int = 50_000
+    num_images: int = PUBLISHED_IMAGES
     """Generated images that are scored."""
     real_images: int = 0
     """Images of the data set they are compared with, from the first on; 0 takes all."""
@@ -112,6 +115,14 @@ class Scorer:
                 f"--scoring.features {options.features} has {self.extractor.dim}"
             )
 
+    def require(self, metric: str) -> None:
+        """Raise ``ValueError`` where the features give no score of the name ``metric``."""
+        if metric == "inception_score" and not self.extractor.classifies:
+            raise ValueError(
+                f"--best-metric {metric} is not among the scores of --scoring.features "
+                f"{self.options.features}, which do not classify; choose fid or other features"
+            )
+
     @property
     def num_real(self) -> int:
         """Images behind the statistics of the data; 0 where a file of moments does not say."""
@@ -162,17 +173,29 @@ def open_scorer(options: ScoringOptions, data: DataConfig, device: torch.device)
 
 
 def record_evaluation(
-    folder: str | Path, row: Mapping[str, Any], extractor: FeatureExtractor | None
+    folder: str | Path,
+    row: Mapping[str, Any],
+    extractor: FeatureExtractor | None,
+    *,
+    published_images: int = 0,
 ) -> dict[str, Any]:
-    """Add ``row``, with what its features are, if it has any, to ``evaluations.jsonl``."""
-    row = dict(row)
+    """Add ``row`` to ``evaluations.jsonl``, with what it depends on besides.
+
+    Args:
+        folder: where the file is.
+        row: scores and their settings.
+        extractor: the features, if the scores are of any.
+        published_images: generated images behind published figures; of fewer, ``num_images`` of
+            the row, it is a trial, which does not compare with them.
+    """
+    row = {**row, "trial": row.get("num_images", published_images) < published_images}
     if extractor is not None:
         row |= {
             "features": extractor.name,
             "protocol": extractor.protocol,
-            "comparable": extractor.comparable,
+            "comparable": extractor.comparable and not row["trial"],
         }
-    row["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
+    row |= {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **versions()}
     if distributed.is_main():
         with (Path(folder) / "evaluations.jsonl").open("a") as file:
             file.write(json.dumps(row) + "\n")

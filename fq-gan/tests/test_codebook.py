@@ -1,10 +1,10 @@
 import torch
 from factories import tiny_config
-from fqgan.page.codebook import Codebook, colour_of, draw_codes, fired_codes, quantizers
 from PIL import Image
 from torch import nn
 
 from fqgan.biggan.networks import build_discriminator
+from fqgan.page.codebook import Codebook, colour_of, draw_codes, fired_codes, quantizers
 from fqgan.quantizer import FeatureQuantizer
 
 

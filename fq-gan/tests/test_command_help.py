@@ -6,7 +6,7 @@ from dataclasses import fields, is_dataclass
 import pytest
 
 from fqgan.config import PRESETS, evaluate, sample, train_main
-from fqgan.runtime.option_help import READABLE
+from fqgan.runtime.options import READABLE
 
 OPTION = r"(?m)^[│| ]*--([\w.-]+)(?:,| [A-Z{\[])"
 

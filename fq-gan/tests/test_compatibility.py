@@ -21,14 +21,14 @@ import pytest
 import torch
 
 sys.path.insert(0, str(Path(__file__).parent))
-from fqgan.page.explorer import load_explorer
 from tiny_runs import TINY, TINY_STYLEGAN2, weights_of
 from ugatit_runs import TINY as TINY_UGATIT
 
 from fqgan.biggan.sampling import load_weights as load_biggan
 from fqgan.biggan.train import train as train_biggan
-from fqgan.runtime.archive import extract
+from fqgan.page.explorer import load_explorer
 from fqgan.runtime.checkpoint import Checkpoint
+from fqgan.runtime.download import extract
 from fqgan.runtime.logs import read_metrics
 from fqgan.stylegan2.sampling import load_weights as load_stylegan2
 from fqgan.stylegan2.train import train as train_stylegan2

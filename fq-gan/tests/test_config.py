@@ -4,16 +4,17 @@ import pytest
 import torch
 
 from fqgan.__main__ import main
-from fqgan.config import PRESETS, TRAINERS
+from fqgan.config import PRESETS
 from fqgan.released.migrate import differences
+from fqgan.runs import task_of
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_every_preset_has_a_trainer_and_a_line_of_explanation(name):
+def test_every_preset_has_a_task_and_a_line_of_explanation(name):
     text, config = PRESETS[name]
     assert text
     assert "\n" not in text
-    assert type(config) in TRAINERS
+    assert task_of(config.kind).config is type(config)
     assert dataclasses.is_dataclass(config)
     assert config.networks(10).quantizer == config.quantizer
 

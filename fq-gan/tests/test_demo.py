@@ -1,10 +1,11 @@
 import pytest
-from fqgan.page.demo import DemoConfig, main
 
-from fqgan.biggan.config import PRESETS, SMOKE
+from fqgan.biggan.config import SMOKE
+from fqgan.config import PRESETS
+from fqgan.page.demo import DemoConfig, main
 from fqgan.runtime.logs import read_metrics
-from fqgan.stylegan2.config import PRESETS as STYLEGAN2_PRESETS, SMOKE as STYLEGAN2_SMOKE
-from fqgan.ugatit.config import PRESETS as UGATIT_PRESETS, SMOKE as UGATIT_SMOKE
+from fqgan.stylegan2.config import SMOKE as STYLEGAN2_SMOKE
+from fqgan.ugatit.config import SMOKE as UGATIT_SMOKE
 
 
 def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeypatch):
@@ -19,7 +20,7 @@ def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeyp
 
 
 def test_the_demo_of_ugatit_ends_with_two_sheets_and_two_scores(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(UGATIT_PRESETS, "ugatit-demo", ("in miniature", UGATIT_SMOKE))
+    monkeypatch.setitem(PRESETS, "ugatit-demo", ("in miniature", UGATIT_SMOKE))
     main(["--family", "ugatit", "--run-dir", str(tmp_path), "--max-steps", "2", "--baseline"])
     sheets, curves, there, back = capsys.readouterr().out.splitlines()
     for way, line in (("filled2inked", there), ("inked2filled", back)):
@@ -31,13 +32,19 @@ def test_the_demo_of_ugatit_ends_with_two_sheets_and_two_scores(tmp_path, capsys
 
 
 def test_the_demo_of_stylegan2_counts_images(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(STYLEGAN2_PRESETS, "stylegan2-demo", ("in miniature", STYLEGAN2_SMOKE))
+    monkeypatch.setitem(PRESETS, "stylegan2-demo", ("in miniature", STYLEGAN2_SMOKE))
     main(["--family", "stylegan2", "--run-dir", str(tmp_path), "--max-steps", "8"])
     sheet, curves, scores = capsys.readouterr().out.splitlines()
     assert str(tmp_path / "samples" / "fixed_00000008.png") in sheet
     assert "curves" in curves
     assert "FID by images" in scores
     assert scores.endswith(" at 8")
+
+
+def test_the_demos_of_the_families_have_folders_of_their_own():
+    folders = {DemoConfig(family, runs="r").folder for family in ("biggan", "ugatit", "stylegan2")}
+    assert folders == {"r/demo", "r/ugatit-demo", "r/stylegan2-demo"}
+    assert DemoConfig("ugatit", run_dir="elsewhere", runs="r").folder == "elsewhere"
 
 
 def test_a_negative_number_of_iterations_is_named():

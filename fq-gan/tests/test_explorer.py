@@ -4,13 +4,13 @@ from dataclasses import replace
 import pytest
 import torch
 from factories import tiny_config
-from fqgan.page.explorer import load_explorer
 from PIL import Image
 from tiny_runs import TINY_STYLEGAN2, tiny_run, tiny_stylegan2
 from ugatit_runs import tiny_ugatit, tiny_weights
 
 from fqgan.biggan.networks import build_generator
 from fqgan.biggan.train import train as train_biggan
+from fqgan.page.explorer import load_explorer
 from fqgan.runs import save_weights
 from fqgan.stylegan2.train import train as train_stylegan2
 from fqgan.ugatit.train import train as train_ugatit

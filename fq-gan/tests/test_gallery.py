@@ -3,12 +3,12 @@ from dataclasses import replace
 import pytest
 import torch
 from factories import tiny_config
-from fqgan.page.explorer import BigganGallery, Place, Stylegan2Gallery
 from tiny_runs import TINY_STYLEGAN2
 
 from fqgan.biggan.config import GeneratorConfig
 from fqgan.biggan.networks import build_generator
 from fqgan.biggan.sampling import Weights as BigganWeights
+from fqgan.page.explorer import BigganGallery, Place, Stylegan2Gallery
 from fqgan.stylegan2.legacy import build_generator as build_stylegan2
 from fqgan.stylegan2.sampling import Weights as Stylegan2Weights
 

@@ -10,9 +10,9 @@ FAMILIES = ("biggan", "ugatit", "stylegan2")
 # From the bottom up; a name stands for all modules below it that have no line of their own.
 LAYERS = [
     ("runtime",),
-    ("quantizer", "gan", "spectral_norm", "checks", "metrics", "released.loading"),
+    ("quantizer", "gan", "spectral_norm", "metrics", "released.loading"),
     ("data",),
-    ("scoring", "pictures", "runs", "loop", "progress"),
+    ("scoring", "pictures", "runs", "old_runs", "loop"),
     FAMILIES,
     ("released",),
     ("config", "plots", *(f"{family}.commands" for family in FAMILIES)),

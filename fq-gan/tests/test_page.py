@@ -10,14 +10,14 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from fqgan.page.explorer import load_explorer
-from fqgan.page.layout import build_page, import_gradio, launch
 from PIL import Image
 from tiny_runs import tiny_run
 from ugatit_runs import tiny_ugatit
 
 from fqgan.__main__ import main
 from fqgan.biggan.train import train as train_biggan
+from fqgan.page.explorer import load_explorer
+from fqgan.page.layout import build_page, import_gradio, launch
 from fqgan.ugatit.train import train as train_ugatit
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or ""

@@ -33,7 +33,18 @@ def test_an_evaluation_says_what_its_features_are_if_it_has_any(tmp_path):
     one, two = (json.loads(line) for line in lines)
     assert one["features"] == "random"
     assert not one["comparable"]
-    assert two.keys() == {"ppl_wend", "date"}
+    assert not {"features", "protocol", "comparable"} & two.keys()
+    assert {"date", "torch", "commit", "program"} <= two.keys()
+
+
+def test_fewer_images_than_published_figures_have_are_a_trial(tmp_path):
+    extractor = build_extractor("random")
+    extractor.comparable = True
+    found = [
+        record_evaluation(tmp_path, {"num_images": count}, extractor, published_images=50_000)
+        for count in (100, 50_000)
+    ]
+    assert [(row["trial"], row["comparable"]) for row in found] == [(True, False), (False, True)]
 
 
 def test_a_file_of_moments_takes_the_place_of_the_data(tmp_path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fqgan.biggan.config import SMOKE, BigganTrain
+from fqgan.runtime.run_folder import config_text
 from fqgan.stylegan2.config import SMOKE as STYLEGAN2_SMOKE, Stylegan2Train
 
 TINY = replace(
@@ -34,6 +36,18 @@ TINY = replace(
 def tiny_run(run_dir: Path, **changes: Any) -> BigganTrain:
     """A run of a few iterations of networks of width 2."""
     return replace(TINY, run_dir=str(run_dir), **changes)
+
+
+def begun(run_dir: Path, config: Any) -> Path:
+    """The folder of a run that has nothing but its options."""
+    run_dir.mkdir(parents=True, exist_ok=True)
+    (run_dir / "config.json").write_text(config_text(config.kind, config))
+    return run_dir
+
+
+def rows_of(folder: Path, name: str = "evaluations.jsonl") -> list[dict[str, Any]]:
+    """The rows of a JSON Lines file."""
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
 def options_of(config: BigganTrain) -> list[str]:

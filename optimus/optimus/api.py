@@ -12,6 +12,7 @@ from torch import Tensor
 from .data.tokenizers import Tokenizers, load_tokenizers
 from .decoding import Sampling, analogy, generate, interpolate
 from .models.vae import OptimusModel
+from .runs import SENTENCE_VAES, find_weights
 
 Result = TypeVar("Result")
 
@@ -41,9 +42,23 @@ class SentenceVAE:
         self.model, self.tokenizers = model.eval(), tokenizers
 
     @classmethod
-    def from_pretrained(cls, folder: str | Path, device: str = "cpu") -> SentenceVAE:
-        """Read a folder that ``save_pretrained``, ``train`` or ``convert`` has written."""
-        folder = Path(folder)
+    def from_pretrained(
+        cls,
+        folder: str | Path,
+        device: str = "cpu",
+        *,
+        step: int | None = None,
+        kinds: Sequence[str] = SENTENCE_VAES,
+    ) -> SentenceVAE:
+        """Read a run, or a folder of weights that ``save_pretrained`` or ``convert`` has written.
+
+        Args:
+            folder: of the run or the weights.
+            device: where the model computes.
+            step: of a run, the checkpoint to take; None is the newest.
+            kinds: what kinds of run will do.
+        """
+        folder, state = find_weights(folder, *kinds, step=step)
         if not (folder / "config.json").is_file():
             raise FileNotFoundError(f"{folder} is no model folder: it has no config.json")
         vocabularies = folder / "tokenizers"
@@ -54,6 +69,9 @@ class SentenceVAE:
             )
         model: torch.nn.Module = OptimusModel.from_pretrained(folder, local_files_only=True)
         assert isinstance(model, OptimusModel)
+        if state is not None:
+            inner = {key.removeprefix("vae."): value for key, value in state.items()}
+            model.load_state_dict({key: inner[key] for key in model.state_dict()})
         torch.nn.Module.to(model, torch.device(device))
         return cls(model, load_tokenizers(vocabularies))
 

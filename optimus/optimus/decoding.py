@@ -6,49 +6,51 @@ the head on the last position only; greedy ids equal those of running the whole 
 
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
 
 from .models.decoder import DecoderState
 from .models.vae import OptimusModel
+from .runtime.options import at_least, require
 
 Item = TypeVar("Item", bound=Hashable)
+Strategy = Literal["greedy", "sample", "beam"]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next token is chosen."""
+    """How a sentence is made from a latent vector."""
 
-    strategy: Literal["greedy", "sample", "beam"] = "greedy"
-    """greedy takes the likeliest token, sample draws one, beam searches."""
+    strategy: Strategy = "greedy"
+    """greedy takes the best token, sample draws one, beam keeps --decoding.num-beams hypotheses."""
     temperature: float = 1.0
-    """sample: logits are divided by this."""
+    """Divides the logits before sampling."""
     top_k: int = 0
-    """sample: draw from the k likeliest tokens only; 0 is all."""
+    """Sample among the k best tokens, and those that are as good as the last of them; 0 is off."""
     top_p: float = 1.0
-    """sample: draw from the fewest tokens with this much probability; 0 and 1 are all."""
+    """Sample among the best tokens that hold this share of the probability; 0 and 1 are off."""
     num_beams: int = 4
-    """beam: hypotheses kept."""
+    """Hypotheses of beam search."""
     length_penalty: float = 1.0
-    """beam: log-probability is divided by length to this power; 0 favours short sentences."""
+    """Exponent of the length that divides a hypothesis's score; 0 favours short sentences."""
     max_new_tokens: int = 128
-    """Longest sentence, EOS counted."""
+    """Longest sentence in tokens, EOS counted."""
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise ValueError(f"--decoding.temperature must be above 0, got {self.temperature}")
-        if self.top_k < 0:
-            raise ValueError(f"--decoding.top-k must be at least 0, got {self.top_k}")
-        if not 0 <= self.top_p <= 1:
-            raise ValueError(f"--decoding.top-p must be in [0, 1], got {self.top_p}")
-        if self.num_beams < 1:
-            raise ValueError(f"--decoding.num-beams must be at least 1, got {self.num_beams}")
-        if self.max_new_tokens < 1:
-            raise ValueError(
-                f"--decoding.max-new-tokens must be at least 1, got {self.max_new_tokens}"
-            )
+        choices = ", ".join(get_args(Strategy))
+        require(
+            self.strategy in get_args(Strategy),
+            f"--decoding.strategy must be one of {choices}, got {self.strategy!r}",
+        )
+        require(
+            self.temperature > 0,
+            f"--decoding.temperature must be positive, got {self.temperature}; use "
+            "--decoding.strategy greedy for the limit 0",
+        )
+        require(0 <= self.top_p <= 1, f"--decoding.top-p must be in [0, 1], got {self.top_p}")
+        at_least(self, "decoding", top_k=0, num_beams=1, max_new_tokens=1)
 
 
 def filter_logits(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:

@@ -4,28 +4,113 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import torch
 
 from .api import SentenceVAE
-from .config import (
-    AnalogyConfig,
-    GenerateConfig,
-    InterpolateConfig,
-    ReconstructConfig,
-    SampleConfig,
-)
+from .config import Device
 from .decoding import (
     Sampling,
     analogy as analogy_latents,
-    generate,
     interpolate as interpolate_latents,
     unique,
 )
 from .runtime.command import parse
 from .runtime.distributed import choose_device
 from .runtime.files import write_atomically
+from .runtime.options import at_least
+from .runtime.text_files import read_texts
+
+
+@dataclass(frozen=True)
+class GenerateConfig:
+    """What the four kinds of generation share."""
+
+    model: Path = Path("runs/demo/model")
+    """Folder of a model, or of a run."""
+    step: int | None = None
+    """Of a run: the step of the checkpoint to use; by default its newest weights."""
+    decoding: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=100))
+    output: Path | None = None
+    """File for the result; standard output if absent."""
+    unique: bool = False
+    """Leave out sentences that were made before."""
+    batch_size: int = 64
+    """Sentences encoded or decoded at once."""
+    seed: int = 42
+    """Seed of sampling."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def __post_init__(self) -> None:
+        at_least(self, batch_size=1)
+
+
+@dataclass(frozen=True)
+class ReconstructConfig(GenerateConfig):
+    """Encode sentences and decode them again: the sentence, then what came back."""
+
+    texts: tuple[str, ...] = ()
+    """Sentences."""
+    file: Path | None = None
+    """File of sentences; - is standard input."""
+    limit: int = 0
+    """Only the first sentences; 0 is all."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, limit=0)
+
+
+@dataclass(frozen=True)
+class SampleConfig(GenerateConfig):
+    """Decode draws from the prior."""
+
+    count: int = 10
+    """Sentences to make."""
+    latent_scale: float = 1.0
+    """Standard deviation of z."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, count=1)
+
+
+@dataclass(frozen=True)
+class InterpolateConfig(GenerateConfig):
+    """Sentences on the line between two."""
+
+    texts: tuple[str, ...] = ()
+    """Two sentences."""
+    file: Path | None = None
+    """File of pairs, `source TAB target` a line; - is standard input."""
+    steps: int = 10
+    """Steps from the source to the target."""
+    points: Literal["dataset", "interactive"] = "dataset"
+    """dataset makes steps + 1 sentences, interactive steps + 2, as the authors' two modes do."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, steps=1)
+
+
+@dataclass(frozen=True)
+class AnalogyConfig(GenerateConfig):
+    """source is to target as the input is to the answer: z = z_input + degree (z_t - z_s)."""
+
+    source: str = ""
+    """Sentence A."""
+    target: str = ""
+    """Sentence B."""
+    texts: tuple[str, ...] = ()
+    """Sentences C to transfer."""
+    file: Path | None = None
+    """File of sentences C, or of `source TAB target TAB input` lines; - is standard input."""
+    degree: float = 1.0
+    """How far to go; 0 stays."""
 
 
 def main(argv: Sequence[str]) -> None:
@@ -44,7 +129,7 @@ def main(argv: Sequence[str]) -> None:
     kind, function = kinds[argv[0]]
     config = parse(kind, argv[1:], f"optimus generate {argv[0]}")
     device = choose_device(config.device)
-    vae = SentenceVAE.from_pretrained(_find_model(config.model), device=str(device))
+    vae = SentenceVAE.from_pretrained(config.model, str(device), step=config.step)
     generator = torch.Generator(device=device).manual_seed(config.seed)
     lines = function(config, vae, generator)
     lines = [" ".join(line.splitlines()) for line in lines]  # bytes can spell any line break
@@ -68,19 +153,13 @@ def reconstruct(
 
 def sample(config: SampleConfig, vae: SentenceVAE, generator: torch.Generator) -> list[str]:
     """Sentences from z ~ N(0, scale^2 I); a plain language model starts from BOS alone."""
-    if vae.model.encoder is None:
-        rows = generate(
-            vae.model,
-            None,
-            _sampling(config),
-            batch_size=config.batch_size,
-            generator=generator,
-            num_sequences=config.count,
-        )
-        return vae.tokenizers.decode_batch(rows)
-    size = (config.count, vae.model.config.latent_dim)
-    latents = torch.randn(size, generator=generator, device=generator.device)
-    return _decode(config, vae, config.latent_scale * latents, generator)
+    return vae.sample(
+        config.count,
+        config.decoding,
+        scale=config.latent_scale,
+        batch_size=config.batch_size,
+        generator=generator,
+    )
 
 
 def interpolate(
@@ -118,24 +197,7 @@ def analogy(config: AnalogyConfig, vae: SentenceVAE, generator: torch.Generator)
 def _decode(
     config: GenerateConfig, vae: SentenceVAE, latents: torch.Tensor, generator: torch.Generator
 ) -> list[str]:
-    return vae.decode(latents, _sampling(config), batch_size=config.batch_size, generator=generator)
-
-
-def _sampling(config: GenerateConfig) -> Sampling:
-    options = config.decoding
-    return Sampling(
-        strategy=options.strategy,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        num_beams=options.num_beams,
-        length_penalty=options.length_penalty,
-        max_new_tokens=options.max_new_tokens,
-    )
-
-
-def _find_model(folder: Path) -> Path:
-    return folder / "model" if (folder / "model").is_dir() else folder
+    return vae.decode(latents, config.decoding, batch_size=config.batch_size, generator=generator)
 
 
 def _read(texts: Sequence[str], file: Path | None) -> list[str]:
@@ -143,11 +205,11 @@ def _read(texts: Sequence[str], file: Path | None) -> list[str]:
     if texts and file is not None:
         raise ValueError("give --texts or --file, not both")
     if file is not None and str(file) == "-":
-        lines = sys.stdin.read().splitlines()
+        lines = sys.stdin.read().split("\n")
     elif file is not None:
         if not file.is_file():
             raise FileNotFoundError(f"--file {file} is missing")
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = read_texts(file)
     else:
         lines = list(texts)
     lines = [line.strip() for line in lines if line.strip()]

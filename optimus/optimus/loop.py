@@ -176,7 +176,7 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
         run = task.open(config, world, folder)
         run_dir, progress, every = folder.path, run.progress, run.intervals
         checkpoint = Checkpoint(run_dir, keep=config.keep, **run.parts, progress=progress)
-        checkpoint.load_latest()
+        continued = checkpoint.load_latest() > 0
         if progress.step > run.total_steps:
             raise ValueError(
                 f"{run.length_option} ends the run at {run.unit} {run.total_steps}, and the one in "
@@ -185,9 +185,9 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
             )
         folder.commit(run.config)
 
-        rows = progress.rows if progress.step else 0
+        rows = progress.rows if continued else 0
         with Logs(run_dir, run.total_steps, progress.step, unit=run.unit, rows=rows) as logs:
-            if progress.step == 0:
+            if not continued:
                 run.begin(run_dir, logs)
             elif progress.step == run.total_steps and is_main():
                 save_last(run, run_dir)  # a kill may have come between checkpoint and export

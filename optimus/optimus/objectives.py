@@ -4,7 +4,6 @@ Li et al., EMNLP 2020, Sec. 3. Every quantity is in nats; ``B`` sentences, ``Z``
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -108,35 +107,8 @@ def beta_schedule(
             f"{num_cycles} cycles"
         )
     period = num_steps / num_cycles
-    rise = period * ratio_increase
+    rise, zero = period * ratio_increase, period * ratio_zero
     step = (stop - start) / rise if rise > 0 else math.inf
-    return _fill_cycles(num_steps, (start, stop, step), num_cycles, period * ratio_zero)
-
-
-def linear_schedule(
-    num_steps: int,
-    *,
-    start: float = 0.0,
-    stop: float = 1.0,
-    num_cycles: int = 4,
-    ratio_increase: float = 0.5,
-) -> list[float]:
-    """Cyclical beta without a zero phase; otherwise as ``beta_schedule``."""
-    return beta_schedule(
-        num_steps,
-        start=start,
-        stop=stop,
-        num_cycles=num_cycles,
-        ratio_increase=ratio_increase,
-        ratio_zero=0.0,
-    )
-
-
-def _fill_cycles(
-    num_steps: int, ramp: tuple[float, float, float], num_cycles: int, zero: float
-) -> list[float]:
-    start, stop, step = ramp
-    period = num_steps / num_cycles
     values = [stop] * num_steps
     for cycle in range(num_cycles):
         value, i = start, 0
@@ -146,16 +118,6 @@ def _fill_cycles(
             value = value if i < zero else value + step
             i += 1
     return values
-
-
-def beta_at(step: int, schedule: Sequence[float], beyond: float | None = None) -> float:
-    """Beta of optimizer step ``step`` (from 0); past the list its last value, or ``beyond``.
-
-    ``beyond=1.0`` restores what the authors' pre-training script does past the schedule.
-    """
-    if step < len(schedule):
-        return schedule[step]
-    return schedule[-1] if beyond is None else beyond
 
 
 def learning_rate_at(step: int, *, base: float, warmup_steps: int, total_steps: int) -> float:

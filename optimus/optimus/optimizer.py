@@ -1,16 +1,26 @@
-"""AdamW's parameter groups, the authors' variant of it, and means of what a run logs."""
+"""AdamW as a run uses it, and the authors' variant for comparison with their runs."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from .runtime.distributed import reduce_mean
-from .runtime.precision import Precision
+from .config import OptimizerOptions
+from .runtime.precision import build_adamw
+
+
+def build_optimizer(
+    options: OptimizerOptions, model: nn.Module, authors: bool = False
+) -> torch.optim.Optimizer:
+    """AdamW over the decayed and the other weights; ``authors`` restores their update rule."""
+    groups = parameter_groups(model, options.weight_decay, compat=authors)
+    if authors:
+        return OriginalAdamW(groups, lr=options.lr, betas=(0.9, 0.999), eps=1e-8)
+    return build_adamw(groups, kind=options.kind, lr=options.lr, betas=(0.9, 0.999), eps=1e-8)
 
 
 def parameter_groups(
@@ -79,46 +89,3 @@ class OriginalAdamW(torch.optim.Optimizer):
         parameter.addcdiv_(mean, square.sqrt().add_(group["eps"]), value=-rate)
         if group["weight_decay"] > 0:
             parameter.mul_(1 - group["lr"] * group["weight_decay"])
-
-
-def norm_to_check(norm: Tensor | None, precision: Precision) -> Tensor | None:
-    """The gradient's norm, or None where an infinite one is harmless.
-
-    Loss scaling (fp16, apex) leaves such a step out by itself; else the weights are broken by it,
-    which the loss shows only a step later.
-    """
-    return norm if precision in ("fp32", "bf16") else None
-
-
-class RunningMeans:
-    """Sums on the device, so that a step needs no synchronisation.
-
-    Args:
-        names: what is averaged.
-        device: where the values are.
-    """
-
-    def __init__(self, names: Sequence[str], device: torch.device | str) -> None:
-        self.names = tuple(names)
-        self.sums = torch.zeros(len(self.names) + 1, dtype=torch.float64, device=device)
-
-    def add(self, **values: Tensor) -> None:
-        """Count one step; a tensor of several elements counts with its mean."""
-        rows = [values[name].detach().double().mean() for name in self.names]
-        self.sums += torch.stack([*rows, torch.ones_like(rows[0])])
-
-    def share(self) -> None:
-        """Make the sums those of all processes, on each of them alike."""
-        reduce_mean(self.sums)
-
-    def take(self) -> dict[str, float]:
-        """The means; counting starts anew."""
-        values = (self.sums[:-1] / self.sums[-1]).tolist()
-        self.sums.zero_()
-        return dict(zip(self.names, values, strict=True))
-
-    def state_dict(self) -> dict[str, Tensor]:
-        return {"sums": self.sums}
-
-    def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        self.sums.copy_(state["sums"])

@@ -11,6 +11,7 @@ from torch import Tensor
 from transformers import BertConfig, GPT2Config
 
 from optimus.api import SentenceVAE
+from optimus.data.text import Sentences
 from optimus.data.tokenizers import train_tokenizers
 from optimus.models.vae import OptimusConfig, OptimusModel
 from optimus.released.checkpoints import AuthorsCheckpoint, assemble, import_checkpoint
@@ -114,3 +115,13 @@ def tiny_vae(lines: Sequence[str], latent_dim: int = 6) -> SentenceVAE:
     config.eos_token_id = tokenizers.eos_id
     torch.manual_seed(0)
     return SentenceVAE(OptimusModel(config), tokenizers)
+
+
+def write_authors_json(path: str | Path, sentences: Sentences) -> None:
+    """Write ``sentences`` in the authors' cache format."""
+    entries = []
+    for i in range(len(sentences)):
+        left, right = sentences.encoder(i).tolist(), sentences.decoder(i).tolist()
+        entry = {"bert_token": left, "bert_token_length": len(left)}
+        entries.append({**entry, "gpt2_token": right, "gpt2_token_length": len(right)})
+    Path(path).write_text(json.dumps(entries), encoding="utf-8")

@@ -15,14 +15,14 @@ from safetensors.torch import load_file
 from transformers import BertConfig, GPT2Config
 
 from optimus.api import SentenceVAE
-from optimus.config import ModelOptions, OptimizerOptions, TrainConfig
+from optimus.config import ModelOptions, OptimizerOptions
 from optimus.data.tokenizers import train_tokenizers
 from optimus.data.toy import write_toy
 from optimus.models.vae import OptimusConfig, OptimusModel
-from optimus.runtime.archive import extract
+from optimus.runs import open_run
+from optimus.runtime.download import extract
 from optimus.runtime.logs import read_metrics
-from optimus.runtime.rundir import read_config
-from optimus.tasks.language_model import train
+from optimus.tasks.language_model import TrainConfig, train
 
 ARCHIVE = Path(__file__).parent / "compat" / "run.zip"
 TOLERANCE = 1e-6
@@ -34,12 +34,11 @@ def saved(tmp_path) -> Path:
     return tmp_path / "saved"
 
 
-def continued(run: Path, init: Path) -> TrainConfig:
+def continued(run: Path) -> TrainConfig:
     """The configuration of the saved run with the places of this machine."""
-    config = read_config(TrainConfig, run)
+    config = open_run(run).config
     data = replace(config.data, folder=run / "corpus")
-    model = replace(config.model, init=(init,), vocabulary=str(init / "tokenizers"))
-    return replace(config, run_dir=run, data=data, model=model, device="cpu")
+    return replace(config, run_dir=run, data=data, device="cpu")
 
 
 def test_a_saved_run_goes_on_to_the_recorded_loss_and_weights(saved, tmp_path, caplog):
@@ -47,7 +46,8 @@ def test_a_saved_run_goes_on_to_the_recorded_loss_and_weights(saved, tmp_path, c
     torch.set_num_threads(1)
     run = tmp_path / "run"
     shutil.copytree(saved, run)
-    train(continued(run, saved / "model"))
+    shutil.copytree(saved / "model" / "tokenizers", run / "tokenizers")  # kept once in the archive
+    train(continued(run))
     assert "continuing from step 4" in caplog.text
     ours, recorded = read_metrics(run), read_metrics(saved)
     assert [row["step"] for row in ours] == [row["step"] for row in recorded]

@@ -5,9 +5,8 @@ import pytest
 
 from optimus.__main__ import main
 from optimus.api import SentenceVAE
-from optimus.config import ObjectiveOptions
 from optimus.data.toy import toy_sentences, write_toy
-from optimus.tasks.language_model import PRESETS, train
+from optimus.tasks.language_model import PRESETS, ObjectiveOptions, train
 
 A, B, C = toy_sentences(3)
 

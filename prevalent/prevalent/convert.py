@@ -1,8 +1,15 @@
-"""Part of agents.exchange."""
+"""``prevalent convert SOURCE DESTINATION``: released checkpoints and agents to ours and back.
+
+Formats of pre-trained models: ``ours`` is ``model.safetensors`` and ``config.json``; ``authors`` is
+the released layout, ``pytorch_model.bin`` and ``config.json`` of pytorch-transformers 1.2.
+``training_args.bin`` of a released folder is a pickle of code objects and is never opened.
+
+Formats of agents: ``authors`` is one snapshot file of their code (NDH: two, ``NAME_enc_iter_N`` and
+``NAME_dec_iter_N``), ``ours`` the folder of a run. Sizes are read off the tensors.
+"""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -13,13 +20,14 @@ import tyro
 from torch import Tensor, nn
 
 from .agents.follower import FollowerConfig, build_decoder, build_encoder
-from .agents.ndh import DialogConfig, build_ndh_decoder, build_ndh_encoder
+from .agents.ndh import NDHConfig, build_ndh_decoder, build_ndh_encoder
 from .agents.speaker import SpeakerConfig
 from .config import ModelConfig
 from .data.features import DeviceFeatures, synthetic_features
 from .data.records import read_json
 from .models.decoders import Critic, SpeakerDecoder, SpeakerEncoder
 from .models.prevalent import PrevalentForPretraining, PrevalentModel
+from .old_runs import upgrade
 from .optimizer import OPTIMIZERS, OptimizerConfig
 from .released.checkpoints import (
     compare,
@@ -33,22 +41,30 @@ from .released.checkpoints import (
     to_model_config,
 )
 from .released.snapshots import (
+    BEST,
+    OLD_KINDS,
     as_options,
     check_fit,
     find_agent,
+    kind_of_agent,
+    read_agent_config,
     read_snapshot,
     save_agent,
     write_snapshot,
 )
 from .runtime.command import parse
 from .runtime.files import write_atomically
-from .tasks.ndh import KIND, WORDS, NDHRun, file_of
+from .runtime.run_folder import CONFIG, config_text, read_plain
+from .tasks.navigation import WORDS
+from .tasks.ndh import NDHRun, file_of
 from .tasks.r2r import R2RRun
 from .tasks.speaker import SpeakerRun
 
+States = Mapping[str, Mapping[str, Tensor]]
+
 
 @dataclass(frozen=True)
-class Untold:
+class Sizes:
     """What an agent's tensors do not tell."""
 
     summary: Literal["tanh", "max"] = "max"
@@ -73,27 +89,31 @@ class ConvertConfig:
     """Print the totals alone, not every tensor."""
     vocabulary: Path | None = None
     """Agents from the authors: the vocabulary they were trained with, to keep beside them."""
-    agent: Untold = field(default_factory=Untold)
+    agent: Sizes = field(default_factory=Sizes)
 
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent convert checkpoint-12864 prevalent-base``."""
     config = parse(ConvertConfig, argv, "prevalent convert")
-    if is_agent(config.source):
-        convert_agent(config)
+    kind = kind_of(config.source)
+    if kind is None or kind == "pretraining":
+        source = config.source / "model" if kind else config.source
+        convert(replace(config, source=source))
     else:
-        convert(config)
+        convert_agent(config, kind)
 
 
-def is_agent(source: Path) -> bool:
-    """Whether ``source`` is a snapshot file, a run with snapshots or one of its snapshots."""
-    if source.is_file() or (source / "snapshots").is_dir():
-        return True
-    description = source / "config.json"
-    return description.is_file() and "kind" in read_json(description, "convert it again")
+def kind_of(source: Path) -> str | None:
+    """The kind of a run, a snapshot or an agent's file; None for a pre-trained model."""
+    if source.is_file():
+        return "ndh" if "_enc_" in source.name or "_dec_" in source.name else "r2r"
+    if not (source / CONFIG).is_file():
+        return kind_of_agent(find_agent(source)) if (source / "snapshots").is_dir() else None
+    kind = upgrade(read_plain(source / CONFIG)).get("kind")
+    return None if kind is None else OLD_KINDS.get(str(kind), str(kind))
 
 
-def convert_agent(config: ConvertConfig) -> None:
+def convert_agent(config: ConvertConfig, kind: str) -> None:
     """Turn the authors' snapshot file into a run, or an agent of ours into such a file.
 
     Raises ``ValueError`` where the destination exists, a tensor does not fit, or ``--to`` names the
@@ -106,16 +126,17 @@ def convert_agent(config: ConvertConfig) -> None:
     wanted = "ours" if config.source.is_file() else "authors"
     if config.to != wanted:
         raise ValueError(f"{config.source} has the format {config.to!r} already; add --to {wanted}")
-    if is_dialog_file(config.source):
-        done = import_dialog_agent(
-            config.source, config.destination, config.vocabulary, config.agent
-        )
-    elif wanted == "authors" and is_dialog_agent(config.source):
-        done = export_dialog_agent(config.source, config.destination)
-    elif wanted == "ours":
-        done = import_snapshot(config.source, config.destination, config.vocabulary, config.agent)
+    if wanted == "ours":
+        done = import_agent(config, kind)
+    elif kind == "ndh":
+        done = export_ndh(config.source, config.destination)
+    elif kind in ("r2r", "speaker"):
+        done = export_snapshot(config.source, config.destination, kind)
     else:
-        done = export_snapshot(config.source, config.destination)
+        raise ValueError(
+            f"{config.source} is of kind {kind!r}, which has no file of the authors to be written "
+            "as; r2r, speaker, ndh and pretraining have one"
+        )
     if not config.quiet:
         ours = find_agent(config.destination if wanted == "ours" else config.source)
         print(list_tensors(read_weights(ours / "model.safetensors")))
@@ -160,80 +181,110 @@ def convert(config: ConvertConfig) -> PrevalentForPretraining:
     return model
 
 
-States = Mapping[str, Mapping[str, Tensor]]
-
-
-def import_snapshot(path: Path, run_dir: Path, vocabulary: Path | None, untold: Untold) -> str:
-    """Write the authors' snapshot as a run that `evaluate`, `submit` and ``--start-from`` take.
+def import_agent(config: ConvertConfig, kind: str) -> str:
+    """Write the authors' file as a run that `evaluate`, `submit` and ``--start-from`` take.
 
     Returns a line that counts the tensors. Raises ``ValueError`` where one does not fit.
     """
-    parts = read_snapshot(path)
-    states = {name: part.state for name, part in parts.items()}
-    content, modules = modules_of(states, untold)
-    for name, module in modules.items():
-        check_fit(name, module, states.get(name, {}), path)
-        module.load_state_dict(states[name])
-    folder = run_dir / "snapshots" / "best_val_unseen"
-    save_agent(folder, modules, content)
-    if vocabulary is not None:
-        write_atomically(folder / "vocab.txt", vocabulary.read_bytes())
-    config: R2RRun | SpeakerRun
-    if content["kind"] == "follower":
-        config = R2RRun(run_dir=run_dir, model=as_options(FollowerConfig, content["model"]))
+    source, run_dir = config.source, config.destination
+    run: R2RRun | SpeakerRun | NDHRun
+    states: dict[str, dict[str, Tensor]]
+    if kind == "ndh":
+        states = {
+            name: {
+                key.removeprefix("module."): value
+                for key, value in read_weights(file_of(source, name)).items()
+            }
+            for name in ("encoder", "decoder")
+        }
+        content, modules = ndh_modules_of(states["encoder"], states["decoder"], config.agent)
+        run = NDHRun(run_dir=run_dir, model=as_options(NDHConfig, content["model"]))
+        content["max_length"] = run.text_length
     else:
-        speaker = as_options(SpeakerConfig, content["speaker"])
-        config = SpeakerRun(run_dir=run_dir, speaker=speaker)
-    plain = json.dumps(asdict(config), indent=2, default=str)
-    write_atomically(run_dir / "config.json", plain + "\n")
+        states = {name: part.state for name, part in read_snapshot(source).items()}
+        content, modules = modules_of(states, config.agent)
+        kind = content["kind"]
+        if kind == "r2r":
+            run = R2RRun(run_dir=run_dir, model=as_options(FollowerConfig, content["model"]))
+        else:
+            speaker = as_options(SpeakerConfig, content["speaker"])
+            run = SpeakerRun(run_dir=run_dir, speaker=speaker)
+    for name, module in modules.items():
+        check_fit(name, module, states.get(name, {}), source)
+        module.load_state_dict(states[name])
+    words = None if config.vocabulary is None else config.vocabulary.read_bytes()
+    save_agent(run_dir / "snapshots" / BEST, modules, content, words)
+    write_atomically(run_dir / CONFIG, config_text(kind, run))
     count = sum(len(module.state_dict()) for module in modules.values())
-    return f"{content['kind']}: {count} tensors fit, 0 missing, 0 unexpected"
+    return f"{kind}: {count} tensors fit, 0 missing, 0 unexpected"
 
 
-def export_snapshot(source: Path, path: Path) -> str:
-    """Write an agent of ours (a run or its snapshot folder) as the authors' snapshot file.
+def read_states(folder: Path) -> dict[str, dict[str, Tensor]]:
+    """The tensors of a snapshot of ours by module."""
+    states: dict[str, dict[str, Tensor]] = {}
+    for key, value in read_weights(folder / "model.safetensors").items():
+        name, _, tensor = key.partition(".")
+        states.setdefault(name, {})[tensor] = value
+    return states
+
+
+def export_snapshot(source: Path, path: Path, kind: str) -> str:
+    """Write a follower or speaker of ours (a run or its snapshot) as the authors' snapshot file.
 
     The optimizers in it are fresh. Returns a line that counts the tensors.
     """
     folder = find_agent(source)
-    weights = read_weights(folder / "model.safetensors")
-    states: dict[str, dict[str, Tensor]] = {}
-    for key, value in weights.items():
-        name, _, tensor = key.partition(".")
-        states.setdefault(name, {})[tensor] = value
-    known = json.loads((folder / "config.json").read_text())
-    sizes = known["model"] if known["kind"] == "follower" else known["speaker"]
+    states, known = read_states(folder), read_agent_config(folder, kind)
+    options = known["model"] if kind == "r2r" else known["speaker"]
     heads = known["bert"]["num_heads"] if known.get("bert") else 0
-    untold = Untold(sizes.get("summary", "max"), heads, sizes["angle_size"])
-    _, modules = modules_of(states, untold)
+    sizes = Sizes(options.get("summary", "max"), heads, options["angle_size"])
+    _, modules = modules_of(states, sizes)
     for name, module in modules.items():
         check_fit(name, module, states[name], folder)
         module.load_state_dict(states[name])
-    kind = OPTIMIZERS["rms" if known["kind"] == "follower" else "adam"]
+    optimizer = OPTIMIZERS["rms" if kind == "r2r" else "adam"]
     lr = OptimizerConfig().lr
     optimizers = {
-        name: kind(module.parameters(), lr=lr)  # type: ignore[call-arg]
+        name: optimizer(module.parameters(), lr=lr)  # type: ignore[call-arg]
         for name, module in modules.items()
     }
     write_snapshot(path, modules, optimizers, 0)
-    return f"{known['kind']}: {len(weights)} tensors written"
+    return f"{kind}: {sum(map(len, states.values()))} tensors written"
 
 
-def modules_of(states: States, untold: Untold) -> tuple[dict[str, Any], dict[str, nn.Module]]:
+def export_ndh(source: Path, path: Path) -> str:
+    """Write an agent of NDH as the authors' two files, ``path`` being that of the encoder.
+
+    Returns a line that counts the tensors. Raises ``ValueError`` where ``path`` has another name.
+    """
+    if "_enc_" not in path.name:
+        raise ValueError(
+            f"{path} must be named like the authors' file of an encoder, NAME_enc_iter_N; the "
+            "decoder is written beside it as NAME_dec_iter_N"
+        )
+    states = read_states(find_agent(source))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for name, state in states.items():
+        place = path.with_name(path.name.replace("_enc_", f"_{name[:3]}_"))
+        torch.save(state, place, _use_new_zipfile_serialization=False)
+    return f"ndh: {sum(map(len, states.values()))} tensors written"
+
+
+def modules_of(states: States, sizes: Sizes) -> tuple[dict[str, Any], dict[str, nn.Module]]:
     """The description that a snapshot folder holds, and modules of the sizes of ``states``."""
     missing = [name for name in ("encoder", "decoder") if name not in states]
     if missing:
         raise ValueError(f"the snapshot has no {missing[0]}; it holds {', '.join(states)}")
     if "projection.weight" in states["decoder"]:
-        return _speaker(states, untold)
-    return _follower(states, untold)
+        return _speaker_of(states, sizes)
+    return _follower_of(states, sizes)
 
 
-def _speaker(states: States, untold: Untold) -> tuple[dict[str, Any], dict[str, nn.Module]]:
+def _speaker_of(states: States, sizes: Sizes) -> tuple[dict[str, Any], dict[str, nn.Module]]:
     words, hidden = states["decoder"]["projection.weight"].shape
     word_size = states["decoder"]["embedding.weight"].shape[1]
     width = states["encoder"]["lstm.weight_ih_l0"].shape[1]
-    config = SpeakerConfig(hidden, word_size, angle_size=untold.angle_size)
+    config = SpeakerConfig(hidden, word_size, angle_size=sizes.angle_size)
     modules = {
         "encoder": SpeakerEncoder(width, config.angle_size, hidden),
         "decoder": SpeakerDecoder(words, word_size, hidden),
@@ -242,7 +293,7 @@ def _speaker(states: States, untold: Untold) -> tuple[dict[str, Any], dict[str, 
     return {**content, "angle_layout": "interleaved"}, modules
 
 
-def _follower(states: States, untold: Untold) -> tuple[dict[str, Any], dict[str, nn.Module]]:
+def _follower_of(states: States, sizes: Sizes) -> tuple[dict[str, Any], dict[str, nn.Module]]:
     encoder, decoder = states["encoder"], states["decoder"]
     action_size, angle_size = decoder["embedding.0.weight"].shape
     hidden = decoder["lstm.weight_hh"].shape[1]
@@ -252,13 +303,13 @@ def _follower(states: States, untold: Untold) -> tuple[dict[str, Any], dict[str,
         hidden_size=hidden,
         action_size=action_size,
         angle_size=angle_size,
-        summary=untold.summary,
+        summary=sizes.summary,
         bidirectional="lstm.weight_ih_l0_reverse" in encoder,
     )
     if (texts := _texts_side_by_side(decoder, hidden)) > 1:
         config = replace(config, num_texts=texts, merge_texts="cat")
     if "bert.embeddings.word_embeddings.weight" in encoder:
-        bert = bert_sizes(encoder, width, untold.num_heads)
+        bert = bert_sizes(encoder, width, sizes.num_heads)
         if "encoder_lstm2decoder_ht.weight" in encoder:
             size = encoder["lstm.weight_hh_l0"].shape[1]
             config = replace(config, encoder="dic", encoder_size=size)
@@ -286,7 +337,7 @@ def _follower(states: States, untold: Untold) -> tuple[dict[str, Any], dict[str,
         "critic": Critic(hidden),
     }
     content = {
-        "kind": "follower",
+        "kind": "r2r",
         "model": asdict(config),
         "bert": None if bert is None else asdict(bert),
         "rollout": {},
@@ -322,95 +373,24 @@ def bert_sizes(encoder: Mapping[str, Tensor], image_dim: int, num_heads: int) ->
     )
 
 
-State = Mapping[str, Tensor]
-
-
-def is_dialog_file(path: Path) -> bool:
-    """Whether ``path`` is named like one of the authors' two files."""
-    return path.is_file() and ("_enc_" in path.name or "_dec_" in path.name)
-
-
-def is_dialog_agent(source: Path) -> bool:
-    """Whether ``source`` is a run of ours, or a snapshot of one, that holds an agent of NDH."""
-    if source.is_file():
-        return False
-    description = find_agent(source) / "config.json"
-    return description.is_file() and json.loads(description.read_text()).get("kind") == KIND
-
-
-def import_dialog_agent(path: Path, run_dir: Path, vocabulary: Path | None, untold: Untold) -> str:
-    """Write the authors' files as a run that `evaluate`, `submit` and ``--start-from`` take.
-
-    Returns a line that counts the tensors. Raises ``ValueError`` where one does not fit.
-    """
-    states = {
-        name: {
-            key.removeprefix("module."): value
-            for key, value in read_weights(file_of(path, name)).items()
-        }
-        for name in ("encoder", "decoder")
-    }
-    config, bert, modules = dialog_modules_of(states["encoder"], states["decoder"], untold)
-    for name, module in modules.items():
-        check_fit(name, module, states[name], path)
-        module.load_state_dict(states[name])
-    run = NDHRun(run_dir=run_dir, model=config)
-    content = {
-        "kind": KIND,
-        "model": asdict(config),
-        "bert": None if bert is None else asdict(bert),
-        "walk": {},
-        "max_length": run.text_length,
-    }
-    folder = run_dir / "snapshots" / "best_val_unseen"
-    save_agent(folder, modules, content)
-    if vocabulary is not None:
-        write_atomically(folder / "vocab.txt", vocabulary.read_bytes())
-    plain = json.dumps(asdict(run), indent=2, default=str)
-    write_atomically(run_dir / "config.json", plain + "\n")
-    count = sum(len(module.state_dict()) for module in modules.values())
-    return f"{KIND}: {count} tensors fit, 0 missing, 0 unexpected"
-
-
-def export_dialog_agent(source: Path, path: Path) -> str:
-    """Write an agent of ours as the authors' two files, ``path`` being one of them.
-
-    Returns a line that counts the tensors. Raises ``ValueError`` where ``path`` has another name.
-    """
-    if "_enc_" not in path.name:
-        raise ValueError(
-            f"{path} must be named like the authors' file of an encoder, NAME_enc_iter_N; the "
-            "decoder is written beside it as NAME_dec_iter_N"
-        )
-    states: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
-    for key, value in read_weights(find_agent(source) / "model.safetensors").items():
-        name, _, tensor = key.partition(".")
-        states[name][tensor] = value
-    path.parent.mkdir(parents=True, exist_ok=True)
-    for name, state in states.items():
-        place = path.with_name(path.name.replace("_enc_", f"_{name[:3]}_"))
-        torch.save(state, place, _use_new_zipfile_serialization=False)
-    return f"{KIND}: {sum(map(len, states.values()))} tensors written"
-
-
-def dialog_modules_of(
-    encoder: State, decoder: State, untold: Untold
-) -> tuple[DialogConfig, ModelConfig | None, dict[str, nn.Module]]:
-    """Sizes and modules of these tensors."""
+def ndh_modules_of(
+    encoder: Mapping[str, Tensor], decoder: Mapping[str, Tensor], sizes: Sizes
+) -> tuple[dict[str, Any], dict[str, nn.Module]]:
+    """The description that a snapshot of NDH holds, and modules of the sizes of these tensors."""
     hidden = decoder["lstm.weight_hh"].shape[1]
     both = "lstm.weight_ih_l0_reverse" in encoder
     low_level = "embedding.weight" in decoder
     if low_level:
         action_size = decoder["embedding.weight"].shape[1]
-        width = decoder["lstm.weight_ih"].shape[1] - action_size + untold.angle_size
+        width = decoder["lstm.weight_ih"].shape[1] - action_size + sizes.angle_size
     else:
         action_size, width = 32, decoder["lstm.weight_ih"].shape[1] // 2
-    bert = bert_sizes(encoder, width, untold.num_heads) if f"bert.{WORDS}" in encoder else None
+    bert = bert_sizes(encoder, width, sizes.num_heads) if f"bert.{WORDS}" in encoder else None
     top = "encoder2decoder_ht.weight" not in encoder or (
         encoder["encoder2decoder_ht.weight"].shape
         == encoder["encoder_lstm2decoder_ht.weight"].shape
     )
-    config = DialogConfig(
+    config = NDHConfig(
         encoder="lstm" if bert is None else "dic",
         actions="low-level" if low_level else "panoramic",
         hidden_size=hidden,
@@ -420,7 +400,7 @@ def dialog_modules_of(
         attention_size=256 if low_level else len(decoder["decoder2action.linear_in_h.weight"]),
         bidirectional=both,
         top_lstm=top,
-        angle_size=untold.angle_size,
+        angle_size=sizes.angle_size,
     )
     store = synthetic_features(["none"], width - config.angle_size)
     features = DeviceFeatures(store, angle_size=config.angle_size)
@@ -428,4 +408,10 @@ def dialog_modules_of(
     model = None if bert is None else PrevalentModel(bert)
     built = build_ndh_encoder(config, features, vocab_size=words, bert=model)
     built_decoder = build_ndh_decoder(config, features, built.context_size)
-    return config, bert, {"encoder": built, "decoder": built_decoder}
+    content = {
+        "kind": "ndh",
+        "model": asdict(config),
+        "bert": None if bert is None else asdict(bert),
+        "rollout": {},
+    }
+    return content, {"encoder": built, "decoder": built_decoder}

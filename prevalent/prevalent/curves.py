@@ -1,22 +1,16 @@
-"""Learning curves from a run's records (needs the optional package matplotlib), and means."""
+"""Learning curves from a run's records; needs the optional package matplotlib."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-import torch
-from torch import Tensor
-
-from .runtime.distributed import reduce_sum
 from .runtime.logs import read_metrics
 
 
 def draw_scores(run_dir: Path, *panels: str) -> str:
-    """Draw the training loss and each of ``panels`` over steps into ``run_dir/curve.png``.
+    """Draw each of ``panels`` over steps into ``run_dir/curve.png``; returns a line for the log.
 
-    A panel ``spl`` shows every record ``SPLIT/spl``. Returns a line for the log.
+    A panel ``spl`` shows every record ``SPLIT/spl``, dashed the last ``SPLIT/spl_chance``.
     """
     try:
         import matplotlib
@@ -26,15 +20,19 @@ def draw_scores(run_dir: Path, *panels: str) -> str:
     from matplotlib import pyplot
 
     rows = read_metrics(run_dir)
+    size = (5 * len(panels), 4)
     figure, axes = pyplot.subplots(
-        1, 1 + len(panels), figsize=(5 * (1 + len(panels)), 4), layout="constrained"
+        1, len(panels), figsize=size, layout="constrained", squeeze=False
     )
-    for axis, panel in zip(axes.flat, ("loss", *panels), strict=True):
+    for axis, panel in zip(axes.flat, panels, strict=True):
         names = sorted({name for row in rows for name in row if name.split("/")[-1] == panel})
-        for name in names:
+        for number, name in enumerate(names):
             points = [(row["step"], row[name]) for row in rows if name in row]
             label = name.removesuffix(f"/{panel}") if "/" in name else "train"
-            axis.plot(*zip(*points, strict=True), marker=".", label=label)
+            axis.plot(*zip(*points, strict=True), f"C{number}.-", label=label)
+            chance = [row[f"{name}_chance"] for row in rows if f"{name}_chance" in row]
+            if chance:
+                axis.axhline(chance[-1], color=f"C{number}", linestyle="--", linewidth=0.8)
         axis.set(title=panel.replace("_", " "), xlabel="step")
         if names:
             axis.legend()
@@ -42,36 +40,3 @@ def draw_scores(run_dir: Path, *panels: str) -> str:
     figure.savefig(path, dpi=120)
     pyplot.close(figure)
     return f"curve: {path}"
-
-
-class Means:
-    """Mean losses since the last record; part of the checkpoint, so that records repeat exactly.
-
-    Args:
-        device: of the losses.
-        names: of the losses that may occur.
-    """
-
-    def __init__(self, device: torch.device, names: Sequence[str]) -> None:
-        self.names = tuple(names)
-        self.sums = torch.zeros(2, len(self.names), device=device)
-
-    def add(self, losses: Mapping[str, Tensor]) -> None:
-        """Add the losses of a step (no synchronisation)."""
-        for i, name in enumerate(self.names):
-            if name in losses:
-                self.sums[0, i] += losses[name].detach()
-                self.sums[1, i] += 1
-
-    def take(self) -> dict[str, float]:
-        """The means over all ranks of what occurred; starts anew."""
-        totals, counts = reduce_sum(self.sums.clone()).tolist()
-        self.sums.zero_()
-        pairs = zip(self.names, totals, counts, strict=True)
-        return {name: total / count for name, total, count in pairs if count}
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sums": self.sums.cpu()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums.copy_(state["sums"])

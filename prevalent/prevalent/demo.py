@@ -93,7 +93,7 @@ class DemoConfig:
     """Show a page to watch agents walk instead: of --run-dir, a demo or a run."""
     data_dir: Path | None = None
     """With --serve: data folder in place of the run's own."""
-    snapshot: str = "best_val_unseen"
+    snapshot: str | None = None
     """With --serve: which agent of each run."""
     host: str = "127.0.0.1"
     """With --serve: the address to listen on; 0.0.0.0 is every network of this machine."""
@@ -258,7 +258,7 @@ def _run(*words: str) -> None:
 METRICS = ("success_rate", "spl", "queries_per_ep")
 TRAINED_TEXT = ("--model.encoder", "dic", "--model.update-language")
 ROWS_OF_HANNA: dict[str, tuple[str, ...]] = {  # row -> options of train-hanna
-    "never asks": ("--search.ask", "never"),
+    "never asks": ("--rollout.ask", "never"),
     "asks": (),
     "asks, text layers from scratch": TRAINED_TEXT,
     "asks, text layers pre-trained": TRAINED_TEXT,

@@ -1,4 +1,4 @@
-"""``prevalent evaluate``: score a trained agent, or a result file of R2R, NDH or HANNA."""
+"""``prevalent evaluate``, ``submit`` and ``baseline``: walk, score, write for a leaderboard."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -28,13 +28,15 @@ from .data.results import (
 )
 from .environments.navigation import Episode
 from .metrics.navigation import PathType
+from .runs import open_run
 from .runtime.command import parse
+from .runtime.evaluation import Provenance, write_evaluation
 from .runtime.files import write_atomically
-from .runtime.rundir import read_config
+from .runtime.options import at_least
+from .runtime.run_folder import Run
 from .simulator.graph import Graphs, load_graphs
-from .tasks.hanna import open_assistance_agent, score_searches, search_tasks
-from .tasks.ndh import NDHRun, open_dialog_agent, score_dialog_walks, walk_dialog_split
-from .tasks.r2r import Walking, open_agent, score_walks, walk_agent
+from .tasks import hanna, ndh, r2r
+from .tasks.navigation import Walks
 
 PATH_TYPE_SCORES = ("success_rate", "oracle success_rate", "spl", "nav_error")
 """What depends on whose path is right; goal progress does not."""
@@ -47,12 +49,13 @@ class EvaluateConfig:
     results: Path | None = None
     """JSON list of results, as the task's leaderboard takes it."""
     run_dir: Path | None = None
-    """Run of `prevalent train-r2r`, or with --task ndh or hanna of `prevalent train-ndh` or
-    `train-hanna`, whose agent shall walk; leaves ``results_SPLIT.json`` there."""
+    """Run of `prevalent train-r2r`, `train-ndh` or `train-hanna`, whose agent shall walk; leaves
+    ``results_SPLIT.json`` there."""
     split: str = "val_unseen"
     """Split that the results answer or the agent walks."""
-    task: Task = "r2r"
-    """Room-to-Room, Navigation from Dialog History, or HANNA."""
+    task: Task | None = None
+    """Of a file: Room-to-Room (if not given), Navigation from Dialog History, or HANNA. A run knows
+    its own."""
     data_dir: Path | None = None
     """Folder with connectivity/ and r2r/, ndh/ or hanna/ (default: the run's, $PREVALENT_DATA)."""
     path_type: PathType | None = None
@@ -67,8 +70,10 @@ class EvaluateConfig:
     output: Path | None = None
     """Also write the scores to this JSON file (of a run: always, ``evaluation_SPLIT.json``)."""
 
-    snapshot: str = "best_val_unseen"
-    """Which agent of the run."""
+    snapshot: str | None = None
+    """Which agent of the run: best_val_unseen if not given, or last where there is none yet."""
+    step: int | None = None
+    """The agent of this checkpoint instead."""
     beam: int = 0
     """Paths that a state-factored search collects before one is chosen; 0 walks greedily."""
     speaker: Path | None = None
@@ -85,144 +90,206 @@ class EvaluateConfig:
     """``auto``, ``cpu`` or ``cuda``."""
 
     def __post_init__(self) -> None:
-        if (self.results is None) == (self.run_dir is None):
-            raise ValueError("give either --results FILE or --run-dir RUN")
-        if self.beam < 0 or self.batch_size < 1:
-            raise ValueError("--beam must not be negative and --batch-size at least 1")
-        if not 0 <= self.alpha <= 1:
-            raise ValueError(f"--alpha must be in [0, 1], got {self.alpha}")
+        check_walking(self)
+
+
+@dataclass(frozen=True)
+class SubmitConfig:
+    """Check that every instruction has one possible trajectory, then write the file."""
+
+    results: Path | None = None
+    """JSON list of results."""
+    run_dir: Path | None = None
+    """Run of `prevalent train-r2r` or `train-ndh`, whose agent shall walk the split."""
+    split: str = "test"
+    """Split that the leaderboard asks for."""
+    task: Literal["r2r", "ndh"] | None = None
+    """Leaderboard of a file, Room-to-Room's if not given. A run knows its own."""
+    data_dir: Path | None = None
+    """Folder with connectivity/ and r2r/ or ndh/ (default: the run's, or $PREVALENT_DATA)."""
+    output: Path | None = None
+    """Where to write; ``submit_SPLIT.json`` beside the results or in the run if not given."""
+
+    snapshot: str | None = None
+    """Which agent of the run: best_val_unseen if not given, or last where there is none yet."""
+    step: int | None = None
+    """The agent of this checkpoint instead."""
+    forbid_revisits: bool = True
+    """Greedy walks of Room-to-Room do not return to a place, as the authors' submissions."""
+    beam: int = 0
+    """Paths that a state-factored search collects before one is chosen; 0 walks greedily."""
+    speaker: Path | None = None
+    """Speaker that rescores those paths: a run, a snapshot, or a file of the authors' code."""
+    alpha: float = 0.5
+    """Share of the speaker's score."""
+    batch_size: int = 100
+    """Episodes that walk together."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+
+    def __post_init__(self) -> None:
+        check_walking(self)
+
+
+def check_walking(config: EvaluateConfig | SubmitConfig) -> None:
+    """Raise ``ValueError`` where the options contradict each other."""
+    if (config.results is None) == (config.run_dir is None):
+        raise ValueError("give either --results FILE or --run-dir RUN")
+    if config.results is not None and config.step is not None:
+        raise ValueError("--step is a checkpoint of a run; drop it, or give --run-dir RUN")
+    at_least(config, beam=0, batch_size=1)
+    if not 0 <= config.alpha <= 1:
+        raise ValueError(f"--alpha must be in [0, 1], got {config.alpha}")
 
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent evaluate --run-dir runs/r2r/envdrop --split val_seen --beam 20``."""
     config = parse(EvaluateConfig, argv, "prevalent evaluate")
-    if config.task == "ndh":
-        config = replace(config, path_type=path_type_of(config))
     scores = evaluate(config)
     width = max(map(len, scores))
     print("\n".join(f"{name:<{width}}  {value:.4f}" for name, value in scores.items()))
-    output = config.output
-    if output is None and config.run_dir is not None:
-        output = config.run_dir / f"evaluation_{suffix(config)}.json"
-    if output is not None:
-        write_evaluation(output, config, scores)
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, float]:
-    """Scores of ``config.results`` or of the run's agent; see the metrics for names and units."""
-    if config.results is None:
-        return evaluate_run(config)
-    data_dir = config.data_dir or default_data_dir()
-    references = read_references(data_dir, config.task, config.split)
-    results = read_results(config.results, config.task)
-    graphs = load_graphs(
-        data_dir / "connectivity", sorted({reference.scan for reference in references})
-    )
+    """Scores of ``config.results`` or of the run's agent, written down for the report.
+
+    See the metrics for names and units.
+    """
+    if config.run_dir is not None:
+        return evaluate_run(config, open_run(config.run_dir, "r2r", "ndh", "hanna"))
+    assert config.results is not None
+    task, data_dir = config.task or "r2r", config.data_dir or default_data_dir()
+    references = read_references(data_dir, task, config.split)
+    results = read_results(config.results, task)
+    scans = sorted({reference.scan for reference in references})
+    graphs = load_graphs(data_dir / "connectivity", scans)
     check_results(
         results,
         references,
         graphs,
-        config.task,
+        task,
         allow_missing=config.allow_missing,
         allow_jumps=config.allow_jumps,
     )
-    path_type = path_type_of(config)
-    return score_results(results, references, graphs, config.task, path_type=path_type)
+    path_type = config.path_type or "trusted_path"
+    scores = score_results(results, references, graphs, task, path_type=path_type)
+    about = Provenance(
+        task, config.split, len(results), len(references) - len(results),
+        trial=len(results) < len(references),
+    )  # fmt: skip
+    write_scores(config, config.output, scores, about, path_type)
+    return scores
 
 
-def path_type_of(config: EvaluateConfig) -> PathType:
-    """``--path-type``, or what the run has learned."""
-    if config.path_type is None and config.run_dir is not None and config.task == "ndh":
-        return read_config(NDHRun, config.run_dir).path_type
-    return config.path_type or "trusted_path"
-
-
-def evaluate_run(config: EvaluateConfig) -> dict[str, float]:
-    """Walk ``split`` with the agent of ``run_dir``, keep the walks, score them."""
-    assert config.run_dir is not None
-    if config.task == "ndh":
-        return evaluate_dialog_run(config)
-    if config.task == "hanna":
-        return evaluate_assistance_run(config)
-    agent = open_agent(
-        config.run_dir,
-        config.split,
-        snapshot=config.snapshot,
-        data_dir=config.data_dir,
-        device=config.device,
-        alone=config.one_text,
-    )
-    how = Walking(
-        config.batch_size,
-        config.beam,
-        config.speaker,
-        Mixture(config.alpha),
-        tune=config.tune_alpha,
-    )
-    results, mixture = walk_agent(agent, how)
-    if mixture is not None:
-        print(f"chosen by {mixture}")
-    path = config.run_dir / f"results_{suffix(config)}.json"
+def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
+    """Walk ``split`` with the agent of ``run``, keep the walks, score them."""
+    if config.task not in (None, run.kind):
+        raise ValueError(
+            f"--task {config.task}: {run.folder} is a run of kind {run.kind!r}; drop --task"
+        )
+    walks = walk(config, run)
+    if walks.chosen_by:
+        print(f"chosen by {walks.chosen_by}")
+    results, suffix, task = walks.results, suffix_of(config), cast(Task, run.kind)
+    path = run.folder / f"results_{suffix}.json"
+    path_type: PathType = "trusted_path"
+    if run.kind == "ndh":
+        path_type = config.path_type or run.config.path_type
+    scores: dict[str, float] = {}
+    for one in get_args(PathType) if run.kind == "ndh" else (path_type,):
+        row = score_results(results, walks.references, walks.graphs, task, path_type=one)
+        if run.kind == "ndh":
+            cells = (f"{name} {row[name]:.4f}" for name in PATH_TYPE_SCORES)
+            print(f"{one:<13} " + "  ".join(cells))
+        scores = row if one == path_type else scores
     write_atomically(path, json.dumps(list(results.values())) + "\n")
-    return score_walks(results, agent.episodes, agent.world.graphs)
+    about = Provenance(
+        run.kind, config.split, len(results), walks.left_out, trial="@" in config.split,
+        step=walks.step, seed=run.config.seed, precision=run.config.precision,
+        settings={"beam": config.beam},
+    )  # fmt: skip
+    output = config.output or run.folder / f"evaluation_{suffix}.json"
+    write_scores(config, output, scores, about, path_type)
+    return scores
 
 
-def evaluate_dialog_run(config: EvaluateConfig) -> dict[str, float]:
-    """The same with an agent of NDH; prints its scores under every path type."""
-    assert config.run_dir is not None
-    agent, world, episodes, _ = open_dialog_agent(
-        config.run_dir,
-        config.split,
-        snapshot=config.snapshot,
-        data_dir=config.data_dir,
-        device=config.device,
-    )
-    results = walk_dialog_split(agent, episodes, config.batch_size)
-    path = config.run_dir / f"results_{suffix(config)}.json"
-    write_atomically(path, json.dumps(list(results.values())) + "\n")
-    scores = {
-        path_type: score_dialog_walks(results, episodes, world.graphs, path_type)
-        for path_type in get_args(PathType)
-    }
-    for path_type, row in scores.items():
-        cells = (f"{name} {row[name]:.4f}" for name in PATH_TYPE_SCORES)
-        print(f"{path_type:<13} " + "  ".join(cells))
-    return scores[path_type_of(config)]
+def walk(config: EvaluateConfig | SubmitConfig, run: Run) -> Walks:
+    """Walk ``split`` with the agent of ``run``, which decides on the task."""
+    options: dict[str, Any] = {"snapshot": config.snapshot, "step": config.step}
+    options |= {"data_dir": config.data_dir, "device": config.device}
+    if run.kind != "r2r" and (config.beam or config.speaker):
+        raise ValueError(f"--beam searches with agents of R2R only, {run.folder} is {run.kind}")
+    if run.kind == "ndh":
+        return ndh.walk_agent(ndh.open_agent(run, config.split, **options), config.batch_size)
+    if run.kind == "hanna":
+        agent = hanna.open_agent(run, config.split, **options)
+        return hanna.walk_agent(agent, config.split, config.batch_size)
+    how = r2r.Walking(config.batch_size, config.beam, config.speaker, Mixture(config.alpha))
+    if isinstance(config, SubmitConfig):
+        how = how._replace(forbid_revisits=config.forbid_revisits)
+        return r2r.walk_agent(r2r.open_agent(run, config.split, **options), how)
+    follower = r2r.open_agent(run, config.split, **options, alone=config.one_text)
+    return r2r.walk_agent(follower, how._replace(tune=config.tune_alpha))
 
 
-def evaluate_assistance_run(config: EvaluateConfig) -> dict[str, float]:
-    """The same with an agent of HANNA."""
-    assert config.run_dir is not None
-    agent, world, tasks, _ = open_assistance_agent(
-        config.run_dir,
-        config.split,
-        snapshot=config.snapshot,
-        data_dir=config.data_dir,
-        device=config.device,
-    )
-    results = search_tasks(agent, tasks, config.split, config.batch_size)
-    path = config.run_dir / f"results_{suffix(config)}.json"
-    write_atomically(path, json.dumps(list(results.values())) + "\n")
-    return score_searches(results, tasks, world.graphs)
-
-
-def suffix(config: EvaluateConfig) -> str:
+def suffix_of(config: EvaluateConfig) -> str:
     """Split and search, for file names."""
     split = Path(config.split).stem
     return f"{split}_beam{config.beam}" if config.beam else split
 
 
-def write_evaluation(path: Path, config: EvaluateConfig, scores: Mapping[str, float]) -> None:
+def write_scores(
+    config: EvaluateConfig,
+    path: Path | None,
+    scores: Mapping[str, float],
+    about: Provenance,
+    path_type: PathType,
+) -> None:
     """Record the scores with what they belong to, for ``prevalent report``."""
+    if path is None:
+        return
     record = {
-        "task": config.task,
+        "task": about.kind,
         "split": config.split,
         "row": config.row,
-        "path_type": config.path_type if config.task == "ndh" else None,
+        "path_type": path_type if about.kind == "ndh" else None,
         "scores": dict(scores),
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(record, indent=2) + "\n")
+    write_evaluation(path, record, about)
+
+
+def main_submit(argv: Sequence[str]) -> None:
+    """Run ``prevalent submit --run-dir runs/r2r/envdrop --split test``."""
+    config = parse(SubmitConfig, argv, "prevalent submit")
+    print(f"wrote {submit(config)}")
+
+
+def submit(config: SubmitConfig) -> Path:
+    """Validate and write; raises ``ValueError`` naming the first offender and writes nothing."""
+    task: Task
+    results: Results
+    if config.run_dir is not None:
+        run = open_run(config.run_dir, "r2r", "ndh")
+        task, folder = cast(Task, run.kind), config.run_dir
+        if config.task not in (None, task):
+            raise ValueError(f"--task {config.task}: {folder} is a run of kind {task!r}; drop it")
+        walks = walk(config, run)
+        results, data_dir = walks.results, walks.data_dir
+    else:
+        assert config.results is not None
+        task, folder = config.task or "r2r", config.results.parent
+        results, data_dir = (
+            read_results(config.results, task),
+            config.data_dir or default_data_dir(),
+        )
+    references = read_references(data_dir, task, config.split)
+    scans = sorted({reference.scan for reference in references})
+    graphs = load_graphs(data_dir / "connectivity", scans)
+    check_results(results, references, graphs, task)
+    output = config.output or folder / f"submit_{config.split}.json"
+    write_submission(output, results, task)
+    return output
 
 
 @dataclass(frozen=True)
@@ -306,104 +373,3 @@ def dialog_episode(reference: Reference, path_type: PathType) -> Episode:
     heading = float(reference.item["start_pano"]["heading"])
     path = path_of(reference.item, path_type)
     return Episode(reference.scan, path, heading, reference.id)
-
-
-@dataclass(frozen=True)
-class SubmitConfig:
-    """Check that every instruction has one possible trajectory, then write the file."""
-
-    results: Path | None = None
-    """JSON list of results."""
-    run_dir: Path | None = None
-    """Run of `prevalent train-r2r`, or with --task ndh of `prevalent train-ndh`, whose agent shall
-    walk the split."""
-    split: str = "test"
-    """Split that the leaderboard asks for."""
-    task: Literal["r2r", "ndh"] = "r2r"
-    """Leaderboard."""
-    data_dir: Path | None = None
-    """Folder with connectivity/ and r2r/ or ndh/ (default: the run's, or $PREVALENT_DATA)."""
-    output: Path | None = None
-    """Where to write; ``submit_SPLIT.json`` beside the results or in the run if not given."""
-
-    snapshot: str = "best_val_unseen"
-    """Which agent of the run."""
-    forbid_revisits: bool = True
-    """Greedy walks of Room-to-Room do not return to a place, as the authors' submissions."""
-    beam: int = 0
-    """Paths that a state-factored search collects before one is chosen; 0 walks greedily."""
-    speaker: Path | None = None
-    """Speaker that rescores those paths: a run, a snapshot, or a file of the authors' code."""
-    alpha: float = 0.5
-    """Share of the speaker's score."""
-    batch_size: int = 100
-    """Episodes that walk together."""
-    device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda``."""
-
-    def __post_init__(self) -> None:
-        if (self.results is None) == (self.run_dir is None):
-            raise ValueError("give either --results FILE or --run-dir RUN")
-        if self.task == "ndh" and self.beam:
-            raise ValueError("--beam searches for --task r2r only; drop it for --task ndh")
-
-
-def main_submit(argv: Sequence[str]) -> None:
-    """Run ``prevalent submit --run-dir runs/r2r/envdrop --split test``."""
-    config = parse(SubmitConfig, argv, "prevalent submit")
-    path = submit(config)
-    print(f"wrote {path}")
-
-
-def submit(config: SubmitConfig) -> Path:
-    """Validate and write; raises ``ValueError`` naming the first offender and writes nothing."""
-    if config.results is not None:
-        results = read_results(config.results, config.task)
-        data_dir = config.data_dir or default_data_dir()
-        folder = config.results.parent
-    else:
-        assert config.run_dir is not None
-        results, data_dir = walk_run(config)
-        folder = config.run_dir
-    references = read_references(data_dir, config.task, config.split)
-    scans = sorted({reference.scan for reference in references})
-    graphs = load_graphs(data_dir / "connectivity", scans)
-    check_results(results, references, graphs, config.task)
-    output = config.output or folder / f"submit_{config.split}.json"
-    write_submission(output, results, config.task)
-    return output
-
-
-def walk_run(config: SubmitConfig) -> tuple[Results, Path]:
-    """Results of the run's agent, and its data folder."""
-    assert config.run_dir is not None
-    if config.task == "ndh":
-        return walk_dialog_run(config)
-    agent = open_agent(
-        config.run_dir,
-        config.split,
-        snapshot=config.snapshot,
-        data_dir=config.data_dir,
-        device=config.device,
-    )
-    how = Walking(
-        config.batch_size,
-        config.beam,
-        config.speaker,
-        Mixture(config.alpha),
-        forbid_revisits=config.forbid_revisits,
-    )
-    return walk_agent(agent, how)[0], agent.config.data_dir
-
-
-def walk_dialog_run(config: SubmitConfig) -> tuple[Results, Path]:
-    """The same with an agent of NDH."""
-    assert config.run_dir is not None
-    agent, _, episodes, run = open_dialog_agent(
-        config.run_dir,
-        config.split,
-        snapshot=config.snapshot,
-        data_dir=config.data_dir,
-        device=config.device,
-    )
-    return walk_dialog_split(agent, episodes, config.batch_size), run.data_dir

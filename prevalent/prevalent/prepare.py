@@ -15,9 +15,8 @@ from pathlib import Path
 from .config import default_data_dir
 from .data.hanna import HELPERS, read_routes, read_tasks
 from .data.records import read_json_list
-from .runtime.archive import extract
 from .runtime.command import parse
-from .runtime.download import download
+from .runtime.download import download, extract
 from .simulator.graph import load_graphs, read_scans
 
 logger = logging.getLogger(__name__)

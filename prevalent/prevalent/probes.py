@@ -27,10 +27,10 @@ from .data.toy_reader import ToyReader
 from .data.triplets import STOP, TripletBatch, TripletTable, mask_words
 from .models.prevalent import IGNORE, PrevalentForPretraining, PrevalentModel
 from .released.checkpoints import load_model
+from .runs import open_run
 from .runtime.command import parse
 from .runtime.distributed import World, start
 from .runtime.files import write_atomically
-from .runtime.rundir import read_config
 from .simulator.graph import Graphs
 from .tasks.pretraining import (
     Corpus,
@@ -89,19 +89,23 @@ def probe(config: ProbeConfig) -> dict[str, dict[str, dict[str, float]]]:
     pre-training, with and without the views.
     """
     with start(config.device, seed=0) as world:
-        run = read_config(PretrainConfig, config.run_dir)
+        run = in_its_world(open_run(config.run_dir, "pretraining").config, config.run_dir)
         run = replace(
             run,
             batch_size=config.batch_size,
             held_out=config.held_out or run.held_out,
             device="cpu",
         )
-        corpus = build_corpus(run, config.run_dir, world)
+        corpus = build_corpus(run, world)
         model = load_model(config.run_dir / "model").to(world.device).eval()
+        tokenizer = None
+        if corpus.vocabulary is not None:
+            tokenizer = WordPieceTokenizer(config.run_dir / "model" / "vocab.txt")
         found = {}
         for name, table in corpus.held_out.items():
-            found[f"tasks {name}"] = score_tasks(config, run, corpus, table, model, world)
-        toy = _open_toy(run, config.run_dir, corpus)
+            changes = conditions(run, corpus, tokenizer)
+            found[f"tasks {name}"] = score_tasks(config, run, corpus, table, model, changes, world)
+        toy = None if tokenizer is None else _open_toy(run, corpus, tokenizer)
         if toy is None:
             return found
         for name, table in corpus.held_out.items():
@@ -116,7 +120,21 @@ def probe(config: ProbeConfig) -> dict[str, dict[str, dict[str, float]]]:
 # --- both tasks under conditions
 
 
-def conditions(run: PretrainConfig, corpus: Corpus) -> dict[str, Change]:
+def in_its_world(run: PretrainConfig, run_dir: Path) -> PretrainConfig:
+    """``run`` with the places of the toy world that its folder holds, where it has one."""
+    if run.world != "toy":
+        return run
+    return replace(
+        run,
+        data_dir=run_dir / "world",
+        vocabulary=Path("wordpiece.txt"),
+        features=Path("features.npy"),
+    )
+
+
+def conditions(
+    run: PretrainConfig, corpus: Corpus, tokenizer: WordPieceTokenizer | None
+) -> dict[str, Change]:
     """What can be done to a batch, by name; a run without views or vocabulary has fewer."""
     changes: dict[str, Change] = {"as pre-trained": lambda batch: batch}
     changes["another instruction"] = lambda batch: with_texts(
@@ -137,8 +155,8 @@ def conditions(run: PretrainConfig, corpus: Corpus) -> dict[str, Change]:
         changes["angles as agents' default"] = lambda batch: with_images(
             batch, lambda images: images[..., order]
         )
-    if corpus.vocabulary is not None:
-        sep = WordPieceTokenizer(corpus.vocabulary).sep
+    if tokenizer is not None:
+        sep = tokenizer.sep
         changes["text as agents encode it"] = lambda batch: without_separators(batch, sep)
     return changes
 
@@ -181,10 +199,10 @@ def score_tasks(
     corpus: Corpus,
     table: TripletTable,
     model: PrevalentForPretraining,
+    changes: Mapping[str, Change],
     world: World,
 ) -> dict[str, dict[str, float]]:
     """Accuracy of masked words and of the action under every condition, and by the prior alone."""
-    changes = conditions(run, corpus)
     hits = {name: torch.zeros(4, device=world.device) for name in ("chance", *changes)}
     for batch in _some_batches(config, run, corpus, table, world):
         for name, change in changes.items():
@@ -228,16 +246,14 @@ class Toy(NamedTuple):
     sep: int
 
 
-def _open_toy(run: PretrainConfig, run_dir: Path, corpus: Corpus) -> Toy | None:
+def _open_toy(run: PretrainConfig, corpus: Corpus, tokenizer: WordPieceTokenizer) -> Toy | None:
     """The reader of the houses of ``corpus``, or None where they are no toy houses."""
     scans = sorted({scan for table in corpus.held_out.values() for scan, _ in table.places})
     if corpus.vocabulary is None or not all(scan.startswith(TOY_SCAN) for scan in scans):
         return None
-    folder = run_dir / "world" if run.world == "toy" else run.data_dir
-    graphs = Graphs.load(folder / "connectivity", scans)
-    reader = ToyReader(graphs, FeatureStore.open(folder / "features.npy"))
-    pieces = corpus.vocabulary.read_text().split("\n")
-    return Toy(reader, pieces, WordPieceTokenizer(corpus.vocabulary).sep)
+    graphs = Graphs.load(run.data_dir / "connectivity", scans)
+    reader = ToyReader(graphs, FeatureStore.open(run.data_dir / "features.npy"))
+    return Toy(reader, corpus.vocabulary.decode().split("\n"), tokenizer.sep)
 
 
 def nodes_of(graphs: Graphs, table: TripletTable) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -1,11 +1,14 @@
 """The command scores result files of the three tasks."""
 
+from __future__ import annotations
+
 import json
 
 import pytest
 
 from prevalent.__main__ import main
-from prevalent.evaluate import EvaluateConfig, evaluate
+from prevalent.data.results import read_results
+from prevalent.evaluate import EvaluateConfig, SubmitConfig, evaluate, main_baseline, submit
 from tests.factories import make_scan, write_connectivity
 
 TOLERANCE = 5e-4
@@ -63,3 +66,80 @@ def test_a_published_agents_file_has_its_published_scores(data_dir):
     expected |= {"oracle_rate": 0.7258, "spl": 0.6307}
     for name, value in expected.items():
         assert scores[name] == pytest.approx(value, abs=TOLERANCE)
+
+
+def prepare(folder, walk):
+    write_connectivity(folder / "connectivity", "house", make_scan())
+    item = {"path_id": 7, "scan": "house", "heading": 0.0, "path": ["a"], "instructions": ["go"]}
+    (folder / "r2r").mkdir()
+    (folder / "r2r" / "R2R_test.json").write_text(json.dumps([item]))
+    results = [{"instr_id": "7_0", "trajectory": [[v, 0.0, 0.0] for v in walk], "score": 1}]
+    (folder / "results.json").write_text(json.dumps(results))
+    return SubmitConfig(results=folder / "results.json", data_dir=folder)
+
+
+def test_a_good_file_is_written_without_extra_fields(tmp_path):
+    path = submit(prepare(tmp_path, "abc"))
+    assert path == tmp_path / "submit_test.json"
+    assert set(read_results(path, "r2r")["7_0"]) == {"instr_id", "trajectory"}
+
+
+def test_a_teleport_is_refused_and_nothing_written(tmp_path):
+    config = prepare(tmp_path, "ac")
+    with pytest.raises(ValueError, match="'7_0' jumps at step 1"):
+        submit(config)
+    assert not (tmp_path / "submit_test.json").exists()
+
+
+@pytest.fixture
+def tasks_world(tmp_path):
+    """A square a - b - c - d with one task of each kind from a to c."""
+    write_connectivity(tmp_path / "connectivity", "house", make_scan())
+    path = ["a", "b", "c"]
+    items = {
+        "r2r/R2R_val.json": {
+            "path_id": 1, "scan": "house", "heading": 0.5, "path": path, "instructions": ["go"],
+        },
+        "ndh/val.json": {
+            "inst_idx": 1, "scan": "house", "start_pano": {"heading": 0.5, "pano": "a"},
+            "planner_path": path, "player_path": path, "end_panos": ["c"],
+        },
+        "hanna/hanna_val.json": {
+            "path_id": 1, "scan": "house", "heading": 0.5, "paths": [path], "instructions": ["go"],
+        },
+    }  # fmt: skip
+    for name, item in items.items():
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_text(json.dumps([item]))
+    return tmp_path
+
+
+@pytest.mark.parametrize("task", ["r2r", "ndh", "hanna"])
+@pytest.mark.parametrize("agent", ["random", "stop", "forward", "shortest"])
+def test_every_agent_walks_every_task(tasks_world, task, agent, capsys):
+    output = tasks_world / "out" / "results.json"
+    options = ["--data-dir", str(tasks_world), "--split", "val", "--task", task]
+    main_baseline([*options, "--agent", agent, "--output", str(output)])
+    assert f"{agent}, {task} val: 1 walks a seed" in capsys.readouterr().out
+    scores = evaluate(EvaluateConfig(results=output, split="val", task=task, data_dir=tasks_world))
+    if agent == "shortest":
+        assert scores["success_rate"] == scores["spl"] == 1
+    if agent == "stop":
+        assert scores["success_rate"] == 0
+
+
+def test_a_test_split_of_dialogs_is_walked_without_scores(toy_world, tmp_path, capsys):
+    output = tmp_path / "random.json"
+    options = ["--data-dir", str(toy_world), "--task", "ndh", "--split", "test"]
+    main_baseline([*options, "--agent", "random", "--output", str(output)])
+    assert "walks a seed" in capsys.readouterr().out
+    with pytest.raises(ValueError, match="has no goals to score against"):
+        evaluate(EvaluateConfig(results=output, split="test", task="ndh", data_dir=toy_world))
+
+
+def test_real_shortest_paths_reach_every_goal(data_dir, tmp_path):
+    output = tmp_path / "shortest.json"
+    main_baseline(["--data-dir", str(data_dir), "--split", "val_seen", "--agent", "shortest",
+          "--output", str(output)])  # fmt: skip
+    scores = evaluate(EvaluateConfig(results=output, split="val_seen", data_dir=data_dir))
+    assert scores["success_rate"] == scores["spl"] == 1

@@ -14,9 +14,9 @@ LAYERS = [
     ("data", "released"),
     ("environments",),
     ("agents",),
-    ("loop", "curves"),
+    ("loop", "curves", "old_runs"),
     ("tasks",),
-    ("runs", "old_runs"),
+    ("runs",),
     ("page",),
     (),  # the commands: every other module of the package
     ("__main__",),

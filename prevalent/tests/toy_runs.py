@@ -1,5 +1,9 @@
 """The smoke presets on a toy world that is already there."""
 
+import os
+import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -8,20 +12,11 @@ import pytest
 import torch
 
 from prevalent.runtime.command import Stopped
-from prevalent.runtime.distributed import World
-from prevalent.runtime.rundir import open_run
 from prevalent.runtime.signals import StopSignal
 from prevalent.tasks.hanna import HANNA_PRESETS, HannaRun
-from prevalent.tasks.navigation import AgentRun, open_world, settle
+from prevalent.tasks.navigation import AgentRun
 from prevalent.tasks.ndh import NDH_PRESETS, NDHRun
-from prevalent.tasks.r2r import (
-    R2R_PRESETS,
-    R2RRun,
-    build_follower,
-    find_vocabulary,
-    open_tokenizer,
-    save_follower,
-)
+from prevalent.tasks.r2r import R2R_PRESETS, R2RRun, train_r2r
 from prevalent.tasks.speaker import SPEAKER_PRESETS, SpeakerRun
 
 Run = TypeVar("Run", bound=AgentRun)
@@ -36,11 +31,11 @@ def speaker_run(world: Path, run_dir: Path, **changes) -> SpeakerRun:
     return on_toy_world(SPEAKER_PRESETS["smoke"][1], world, run_dir, **changes)
 
 
-def dialog_run(world: Path, run_dir: Path, **changes) -> NDHRun:
+def ndh_run(world: Path, run_dir: Path, **changes) -> NDHRun:
     return on_toy_world(NDH_PRESETS["ndh-smoke"][1], world, run_dir, **PIECES | changes)
 
 
-def search_run(world: Path, run_dir: Path, **changes) -> HannaRun:
+def hanna_run(world: Path, run_dir: Path, **changes) -> HannaRun:
     return on_toy_world(HANNA_PRESETS["hanna-smoke"][1], world, run_dir, **PIECES | changes)
 
 
@@ -69,15 +64,32 @@ def assert_same_modules(ours, theirs, tolerance=0.0):
 
 
 def make_demo_folder(folder: Path, world: Path) -> Path:
-    """Two runs of followers with random weights, as ``prevalent demo`` leaves them."""
+    """Two runs of followers, as ``prevalent demo`` leaves them."""
     for seed in range(2):
-        config = follower_run(world, folder / f"agent-{seed}", seed=seed)
-        config = settle(config, config.run_dir, World(0, 1, torch.device("cpu")))
-        with open_run(config.run_dir, config):
-            opened = open_world(config, ["val_unseen"], torch.device("cpu"))
-            vocabulary = find_vocabulary(config)
-            tokenizer = open_tokenizer(config.model, vocabulary, config.max_length)
-            follower = build_follower(config, opened, tokenizer)
-            place = config.run_dir / "snapshots" / "best_val_unseen"
-            save_follower(place, follower, vocabulary, config.max_length)
+        run = folder / f"agent-{seed}"
+        train_r2r(follower_run(world, run, seed=seed, max_steps=1, held_out=()))
+        (run / "snapshots/last").rename(run / "snapshots/best_val_unseen")
     return folder
+
+
+def train_in_two_processes(words: list[str]) -> None:
+    """Run ``prevalent WORDS`` in two processes that share out the batches."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(probe.getsockname()[1])}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "prevalent", *words],
+            env={**os.environ, **address, "RANK": str(rank), "WORLD_SIZE": "2"},
+            stderr=subprocess.PIPE,
+        )
+        for rank in range(2)
+    ]
+    errors = [process.communicate(timeout=300)[1].decode() for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], errors
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """Every file below ``folder`` by its name there."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}

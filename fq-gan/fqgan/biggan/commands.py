@@ -12,16 +12,23 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..checks import at_least, positive
 from ..data.datasets import DataConfig, data_name
 from ..data.images import to_bytes
 from ..gan import Latents
 from ..pictures import save_image
-from ..runs import run_of, weights_of_run
+from ..runs import WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
-from ..scoring import ScoringOptions, open_extractor, open_scorer, record_evaluation, score_samples
-from .config import BigganTrain, SampleStatistics
+from ..runtime.options import at_least, positive
+from ..scoring import (
+    PUBLISHED_IMAGES,
+    ScoringOptions,
+    open_extractor,
+    open_scorer,
+    record_evaluation,
+    score_samples,
+)
+from .config import SampleStatistics
 from .sampling import (
     Sampler,
     Weights,
@@ -33,15 +40,9 @@ from .sampling import (
 
 
 @dataclass(frozen=True)
-class SampleConfig:
+class SampleConfig(WeightOptions):
     """Draw images from a run or from a folder of weights. A run brings its own settings."""
 
-    run_dir: str = ""
-    """Folder of a run."""
-    best: bool = False
-    """Of a run: the weights with the best score instead of the newest."""
-    weights: str = ""
-    """Folder of weights, from a run or from `fqgan convert`."""
     out: str = ""
     """Where images go; empty: samples/ in the folder of the run or of the weights."""
     use_average: bool = True
@@ -80,8 +81,7 @@ class SampleConfig:
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
 
     def __post_init__(self) -> None:
-        if self.run_dir and self.weights:
-            raise ValueError("give only one of --run-dir and --weights")
+        super().__post_init__()
         at_least(self, columns=1, classes_per_sheet=1, batch_size=1)
         at_least(self, interpolations=0, npz=0, each=0)
         positive(self, "", "z_std")
@@ -97,8 +97,8 @@ class SampleConfig:
 def sample_main(argv: Sequence[str]) -> None:
     """Run ``fqgan sample --run-dir runs/demo --sheets``."""
     default = SampleConfig()
-    run = run_of(BigganTrain, argv)
-    if run is not None:
+    if found := run_of(argv, "biggan"):
+        run = found.config
         default = SampleConfig(
             sample_statistics=run.sample_statistics,
             standing_batches=run.standing_batches,
@@ -112,10 +112,8 @@ def sample_main(argv: Sequence[str]) -> None:
 
 def sample(config: SampleConfig) -> list[Path]:
     """Write what ``config`` asks for, sheets of all kinds if nothing; returns the files."""
-    if not (config.run_dir or config.weights):
-        raise ValueError("nothing to draw from: give --run-dir or --weights")
-    source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
-    out = Path(config.out or Path(config.run_dir or config.weights) / "samples")
+    source = config.source("biggan")
+    out = Path(config.out) if config.out else source.home / "samples"
     asked = (
         config.sheets,
         config.random_sheet,
@@ -125,7 +123,9 @@ def sample(config: SampleConfig) -> list[Path]:
         config.truncation_curve,
     )
     with distributed.start(config.device, seed=config.seed) as world:
-        weights = load_weights(source, use_average=config.use_average, device=world.device)
+        weights = load_weights(
+            source.folder, use_average=config.use_average, step=source.step, device=world.device
+        )
         out.mkdir(parents=True, exist_ok=True)
         sampler = build_sampler(config, weights, world.device, config.z_std)
         labels = choose_classes(config, weights)
@@ -231,15 +231,9 @@ def write_truncation_curve(
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(WeightOptions):
     """Score one of: a run, a folder of weights, a samples.npz. A run brings its own settings."""
 
-    run_dir: str = ""
-    """Folder of a run."""
-    best: bool = False
-    """Of a run: the weights with the best score instead of the newest."""
-    weights: str = ""
-    """Folder of weights, from a run or from `fqgan convert`."""
     samples: str = ""
     """File of samples, from `fqgan sample --npz`; gives the Inception score and pool moments."""
     use_average: bool = True
@@ -258,8 +252,8 @@ class EvaluateConfig:
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
 
     def __post_init__(self) -> None:
-        given = [name for name in ("run_dir", "weights", "samples") if getattr(self, name)]
-        if len(given) > 1:
+        super().__post_init__()
+        if self.samples and (self.run_dir or self.weights):
             raise ValueError("give only one of --run-dir, --weights and --samples")
         positive(self, "", "z_std")
 
@@ -267,8 +261,8 @@ class EvaluateConfig:
 def evaluate_main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir runs/demo``."""
     default = EvaluateConfig()
-    run = run_of(BigganTrain, argv)
-    if run is not None:
+    if found := run_of(argv, "biggan"):
+        run = found.config
         default = EvaluateConfig(
             sample_statistics=run.sample_statistics,
             standing_batches=run.standing_batches,
@@ -293,6 +287,11 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             return evaluate_weights(config, world.device)
         scoring = config.scoring
         extractor = open_extractor(scoring, world.device)
+        if not extractor.classifies:
+            raise ValueError(
+                f"--samples gives the Inception score, and --scoring.features {scoring.features} "
+                "do not classify; give inception or inception-torch"
+            )
         scores = score_samples(
             config.samples, extractor, splits=scoring.splits, device=world.device
         )
@@ -303,8 +302,10 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
 def evaluate_weights(config: EvaluateConfig, device: torch.device) -> dict[str, Any]:
     """Score the generator of a run or of a folder of weights against the data set."""
     scoring = config.scoring
-    source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
-    weights = load_weights(source, use_average=config.use_average, device=device)
+    source = config.source("biggan")
+    weights = load_weights(
+        source.folder, use_average=config.use_average, step=source.step, device=device
+    )
     scorer = open_scorer(scoring, config.data, device)
     latents = Latents(
         weights.generator.latent_dim,
@@ -322,7 +323,7 @@ def evaluate_weights(config: EvaluateConfig, device: torch.device) -> dict[str, 
     )
     row = {
         **scorer(sampler),
-        "weights": str(source),
+        "weights": str(source.folder),
         "step": weights.step,
         "data": data_name(config.data),
         "split": config.data.split,
@@ -334,4 +335,4 @@ def evaluate_weights(config: EvaluateConfig, device: torch.device) -> dict[str, 
     }
     if scoring.moments:
         row["data"] = row["split"] = scoring.moments
-    return record_evaluation(Path(config.run_dir or config.weights), row, scorer.extractor)
+    return record_evaluation(source.home, row, scorer.extractor, published_images=PUBLISHED_IMAGES)

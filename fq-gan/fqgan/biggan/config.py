@@ -8,11 +8,11 @@ import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
-from ..checks import at_least, positive
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
+from ..runtime.options import at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
 
@@ -100,6 +100,8 @@ class QuantizerConfig(QuantizerOptions):
 class BigganConfig:
     """Both networks."""
 
+    kind: ClassVar[str] = "biggan"
+
     resolution: int = 32
     """Side of the images: 32, 64, 128, 256, or 512 (generator only)."""
     num_classes: int = 10
@@ -184,6 +186,8 @@ SampleStatistics = Literal["running", "batch", "standing"]
 class BigganTrain:
     """Train BigGAN or FQ-BigGAN. Run the same command again to continue a run."""
 
+    kind: ClassVar[str] = "biggan"
+
     run_dir: str = ""
     """Folder of the run; empty: runs/ and the experiment's name."""
     naming: Literal["described", "authors", "hashed"] = "described"
@@ -233,6 +237,8 @@ class BigganTrain:
     """Iterations between two rows of singular values in spectra.jsonl; 0 writes none."""
     keep: int = 2
     """Newest checkpoints that stay."""
+    patience: int = 0
+    """End after so many scores in a row that were not the best; 0: never."""
     keep_best: int = 5
     """Weights of the best scores that stay, in best0, best1, ..."""
     best_metric: Literal["fid", "inception_score"] = "fid"
@@ -246,7 +252,7 @@ class BigganTrain:
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
 
     def __post_init__(self) -> None:
-        at_least(self, max_steps=1, log_every=1, save_every=1, keep=1, keep_best=1)
+        at_least(self, max_steps=1, log_every=1, save_every=1, keep=1, keep_best=1, patience=0)
         at_least(self, evaluate_every=0, sample_every=0, spectra_every=0)
         if self.sample_statistics == "standing" and self.standing_batches < 1:
             raise ValueError(
@@ -307,7 +313,7 @@ def share_step(step: StepConfig, processes: int) -> StepConfig:
 # What does not change the result, or only how far the run goes, is no part of the digest.
 OUTSIDE_DIGEST = {
     "run_dir", "naming", "name_suffix", "max_steps", "device", "log_every", "save_every",
-    "evaluate_every", "sample_every", "spectra_every", "keep", "keep_best", "scoring",
+    "evaluate_every", "sample_every", "spectra_every", "keep", "keep_best", "patience", "scoring",
 }  # fmt: skip
 
 

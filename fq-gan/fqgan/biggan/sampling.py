@@ -13,8 +13,14 @@ from torch import Tensor, nn
 
 from ..gan import Latents
 from ..pictures import midpoints, save_sheet
-from ..runs import first_weights, generator_file, load_judge, load_ready, read_folder, read_tensors
-from ..runtime.rundir import read_config
+from ..runs import (
+    first_weights,
+    load_generator,
+    load_judge,
+    read_folder,
+    read_tensors,
+    weights_folder,
+)
 from .config import BigganConfig, SampleStatistics
 from .layers import standing_statistics
 from .networks import (
@@ -37,23 +43,30 @@ class Weights(NamedTuple):
 
 
 def load_weights(
-    folder: str | Path, *, use_average: bool = True, device: torch.device | str = "cpu"
+    folder: str | Path,
+    *,
+    use_average: bool = True,
+    step: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> Weights:
     """Read what `save_weights` wrote.
 
     Args:
         folder: of the weights.
         use_average: False takes the generator without the moving average, if it was saved.
+        step: of a checkpoint of the run around ``folder``, which is taken instead.
         device: where the generator goes.
 
     Raises:
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: the weights do not fit the configuration beside them.
     """
-    config, extra = read_folder(folder, BigganConfig, "model")
-    path = generator_file(folder, use_average=use_average)
-    generator = load_ready(build_generator(config), path, device)
-    return Weights(config, generator, extra.get("class_names", []), extra.get("step", 0))
+    config, beside = read_folder(folder, BigganConfig, "model")
+    generator = load_generator(
+        build_generator(config), Path(folder), use_average=use_average, step=step, device=device
+    )
+    at = beside.get("step", 0) if step is None else step
+    return Weights(config, generator, beside.get("class_names", []), at)
 
 
 def load_discriminator(
@@ -76,19 +89,18 @@ def start_from(
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: they belong to other networks.
     """
-    folder = Path(folder)
+    folder = weights_folder(folder)
     first = first_weights(folder, "raw", "model")
-    saved_classes = read_config(BigganConfig, folder).num_classes
+    classes = (generator.num_classes, read_folder(folder, BigganConfig)[0].num_classes)
     judge = folder / "discriminator.safetensors"
     for network, path in ((generator, first), (discriminator, judge)):
         if not path.exists():
             continue
         own, saved = network.state_dict(), read_tensors(path)
         for name in own.keys() & saved.keys():
-            sizes = [
-                saved_classes if size == generator.num_classes else size for size in own[name].shape
-            ]
-            if own[name].shape != saved[name].shape and list(saved[name].shape) == sizes:
+            shapes = own[name].shape, saved[name].shape
+            differing = [sizes for sizes in zip(*shapes, strict=False) if sizes[0] != sizes[1]]
+            if differing and all(sizes == classes for sizes in differing):
                 logger.info("--initial-weights: %s depends on the classes and starts anew", name)
                 saved[name] = own[name]
         try:

@@ -1,199 +1,209 @@
-"""Training of BigGAN and FQ-BigGAN: one function, top to bottom."""
+"""A training run of BigGAN or FQ-BigGAN: how it is opened, its step, its scores."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeAlias, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .. import runs
 from ..data.batches import next_images
-from ..data.datasets import build_batches, build_images
-from ..gan import Latents, check_weights
-from ..progress import (
-    RunProgress,
-    improves,
-    is_due,
-    require_best_metric,
-    training,
-    write_parameter_counts,
-)
+from ..data.datasets import FIXED as FIXED_DATA, build_batches, build_images
+from ..gan import Latents
+from ..loop import Intervals, Task, Training
+from ..old_runs import upgrade
 from ..quantizer import quantizer_statistics
-from ..runs import save_weights
-from ..runtime import distributed
-from ..runtime.checkpoint import Checkpoint
+from ..runs import GanProgress, best_goal, save_weights, write_parameter_counts
+from ..runtime.distributed import World, is_main
 from ..runtime.files import write_atomically
 from ..runtime.logs import Logs
-from ..runtime.precision import MixedPrecision, check_finite
-from ..runtime.rundir import open_run
+from ..runtime.precision import MixedPrecision, check_finite, check_weights
+from ..runtime.run_folder import RunFolder
 from ..scoring import Scorer
 from .config import BigganTrain, share_step
 from .networks import DeepGenerator, Generator, build_discriminator, build_generator
 from .sampling import Sampler, class_sheet, start_from
-from .step import GanStep
+from .step import GanStep, StepLosses
 
 AnyGenerator: TypeAlias = Generator | DeepGenerator
 
 
 def train(config: BigganTrain) -> AnyGenerator:
-    """Run ``config`` to its last step, continuing from the newest checkpoint in its folder.
+    """Run ``config`` to its end; returns the generator for use: the average where there is one."""
+    return cast(BigganTraining, runs.train(config)).chosen
 
-    Returns:
-        The generator for use: the moving average where there is one.
+
+class BigganTraining(Training):
+    """A run that is built and ready for its next iteration.
 
     Raises:
-        ValueError, FileNotFoundError: options, data or weights are unusable; before the first step.
-        FloatingPointError: a loss became NaN or infinite; nothing is saved after it.
+        ValueError, FileNotFoundError: options, data or weights are unusable.
     """
-    with training(config) as (world, stop):
-        images = build_images(config.data, seed=config.seed)
-        scorer = Scorer(config.scoring, images, world.device) if config.evaluate_every else None
-        options = share_step(config.step, world.size)
-        networks = config.networks(len(images.class_names))
+
+    def __init__(self, config: BigganTrain, world: World, folder: RunFolder) -> None:
+        self.config, device = config, world.device
+        self.images = build_images(config.data, seed=config.seed)
+        self.scorer = Scorer(config.scoring, self.images, device) if config.evaluate_every else None
+        if self.scorer:
+            self.scorer.require(config.best_metric)
+        self.options = share_step(config.step, world.size)
+        self.networks = config.networks(len(self.images.class_names))
         torch.manual_seed(config.seed)  # the same initial weights on every rank
-        generator, discriminator = build_generator(networks), build_discriminator(networks)
+        self.generator = build_generator(self.networks)
+        self.discriminator = build_discriminator(self.networks)
         if config.initial_weights:
-            start_from(config.initial_weights, generator, discriminator)
+            start_from(config.initial_weights, self.generator, self.discriminator)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        for network in (generator, discriminator):
-            network.to(world.device, memory_format=layout)  # type: ignore[call-overload]
+        for network in (self.generator, self.discriminator):
+            network.to(device, memory_format=layout)  # type: ignore[call-overload]
         latents = Latents(
-            generator.latent_dim, networks.num_classes, seed=config.seed, device=world.device
+            self.generator.latent_dim, self.networks.num_classes, seed=config.seed, device=device
         )
-        precision = MixedPrecision(config.precision, world.device)
-        step = GanStep(generator, discriminator, options, precision=precision, draw=latents)
-        chosen = cast(AnyGenerator, step.average.module) if config.use_average else generator
-        batches = build_batches(
-            config.data, images, options.batch_size, seed=config.seed, device=world.device
+        precision = MixedPrecision(config.precision, device)
+        self.gan_step = GanStep(
+            self.generator, self.discriminator, self.options, precision=precision, draw=latents
         )
-        progress = RunProgress()
-        parts = {
-            "generator": generator,
-            "discriminator": discriminator,
-            "generator_optimizer": step.generator_optimizer,
-            "discriminator_optimizer": step.discriminator_optimizer,
+        average = cast(AnyGenerator, self.gan_step.average.module)
+        self.chosen = average if config.use_average else self.generator
+        self.batches = build_batches(
+            config.data, self.images, self.options.batch_size, seed=config.seed, device=device
+        )
+        self.progress: GanProgress = GanProgress(config.best_metric)
+        self.total_steps = config.max_steps
+        self.parts = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "generator_optimizer": self.gan_step.generator_optimizer,
+            "discriminator_optimizer": self.gan_step.discriminator_optimizer,
             "precision": precision,
-            "data": batches,
+            "data": self.batches,
             "latents": latents,
-            "average": step.average,
-            "progress": progress,
+            "average": self.gan_step.average,
         }
+        self.intervals = Intervals(
+            config.log_every, config.save_every, config.evaluate_every, config.evaluate_every > 0
+        )
+        self.also = (
+            (config.spectra_every, self.write_spectra),
+            (config.sample_every, self.write_fixed_sheet),
+        )
+        self.losses: StepLosses | None = None
+        self.spectra_begun = False
 
-        with open_run(config.folder, config) as run_dir:
-            checkpoint = Checkpoint(run_dir, keep=config.keep, **parts)
-            checkpoint.load_latest()
-            step.use_options()
-            if progress.step == 0:
-                write_parameter_counts(run_dir, generator=generator, discriminator=discriminator)
+    def begin(self, run_dir: Path, logs: Logs) -> None:
+        if is_main():
+            write_parameter_counts(
+                run_dir, generator=self.generator, discriminator=self.discriminator
+            )
 
-            def save(folder: str) -> None:
-                if world.is_main:
-                    save_weights(
-                        run_dir / folder,
-                        networks,
-                        chosen,
-                        raw=generator if config.use_average else None,
-                        discriminator=discriminator,
-                        class_names=images.class_names,
-                        step=progress.step,
-                    )
+    def step(self) -> None:
+        """Some steps of D, one of G, an update of the average."""
+        self.gan_step.use_options()  # not those of a checkpoint
+        images, labels = next_images(
+            self.batches, self.options.num_d_steps * self.options.num_d_accumulations
+        )
+        self.progress.step += 1
+        self.losses = self.gan_step(images, labels, self.progress.step)
 
-            with Logs(run_dir, config.max_steps, progress.step) as logs:
-                spectra = Spectra(run_dir, progress.step)
-                while progress.step < config.max_steps:
-                    real = next_images(batches, options.num_d_steps * options.num_d_accumulations)
-                    progress.step += 1
-                    losses = step(*real, progress.step)
+    def check(self) -> None:
+        assert self.losses is not None
+        check_finite(self.progress.step, **self.losses._asdict())
+        networks = {"G": self.generator, "D": self.discriminator}
+        check_weights(self.progress.step, networks)
 
-                    last = progress.step == config.max_steps or stop.requested(progress.step)
-                    logged = is_due(progress.step, config.log_every) or last
-                    saved = is_due(progress.step, config.save_every) or last
-                    scored = is_due(progress.step, config.evaluate_every, config.max_steps)
-                    if logged or saved or scored:
-                        check_finite(progress.step, **losses._asdict())
-                    if saved or scored:
-                        check_weights(progress.step, G=generator, D=discriminator)
-                    row: dict[str, float | Tensor] = {}
-                    if logged:
-                        row = {f"loss_{name}": value for name, value in losses._asdict().items()}
-                        row["codebook_perplexity"] = row.pop("loss_codebook_perplexity")
-                        row |= quantizer_statistics(discriminator)
-                        row |= {"images": batches.images_seen, "epoch": batches.epoch}
-                    if scored and scorer:
-                        row |= scores(config, scorer, chosen)
-                        if improves(float(row[config.best_metric]), config.best_metric, progress):
-                            save(f"best{progress.best_saved % config.keep_best}")
-                            progress.best_saved += 1
-                    if row:
-                        logs.log(progress.step, **row)
-                    logs.advance(progress.step)
-                    if is_due(progress.step, config.spectra_every):
-                        spectra.write(progress.step, G=generator, D=discriminator)
-                    if is_due(progress.step, config.sample_every, config.max_steps):
-                        write_fixed_sheet(config, chosen, run_dir, progress.step)
-                    if saved:
-                        checkpoint.save(progress.step)
-                        save("model")
-                    if last and progress.step < config.max_steps:
-                        stop.leave(progress.step)
-        return chosen
+    def scalars(self) -> dict[str, float | Tensor | None]:
+        assert self.losses is not None
+        row: dict[str, float | Tensor | None] = {
+            f"loss_{name}": value for name, value in self.losses._asdict().items()
+        }
+        row["codebook_perplexity"] = row.pop("loss_codebook_perplexity")
+        row |= quantizer_statistics(self.discriminator)
+        return row | {"images": self.batches.images_seen, "epoch": self.batches.epoch}
 
+    def evaluate(self) -> dict[str, float]:
+        """Scores of the same latents at every call, computed by all ranks together."""
+        if self.scorer is None:
+            return {}
+        return self.scorer(self.sampler(self.config.seed + 1, shared=True))
 
-def sampler_of(config: BigganTrain, generator: AnyGenerator, seed: int, shared: bool) -> Sampler:
-    """A sampler with a stream of its own: sampling does not disturb training."""
-    latents = Latents(
-        generator.latent_dim,
-        generator.num_classes,
-        seed=seed,
-        device=next(generator.parameters()).device,
-        shared=shared,
-    )
-    return Sampler(
-        generator,
-        latents,
-        statistics=config.sample_statistics,
-        standing_batches=config.standing_batches,
-        batch_size=config.step.batch_size,
-    )
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        return best_goal(scores, self.config.best_metric)
 
+    def export(self, run_dir: Path, name: str) -> None:
+        save_weights(
+            run_dir / self.progress.folder_of(name, self.config.keep_best),
+            self.networks,
+            self.chosen,
+            raw=self.generator if self.config.use_average else None,
+            discriminator=self.discriminator,
+            class_names=self.images.class_names,
+            step=self.progress.step,
+        )
 
-def scores(config: BigganTrain, scorer: Scorer, generator: AnyGenerator) -> dict[str, float]:
-    """Scores of the same latents at every call, computed by all ranks together."""
-    found = scorer(sampler_of(config, generator, config.seed + 1, shared=True))
-    require_best_metric(config.best_metric, found, config.scoring.features)
-    return found
+    def sampler(self, seed: int, *, shared: bool) -> Sampler:
+        """A sampler with a stream of its own: sampling does not disturb training."""
+        latents = Latents(
+            self.generator.latent_dim,
+            self.generator.num_classes,
+            seed=seed,
+            device=next(self.generator.parameters()).device,
+            shared=shared,
+        )
+        return Sampler(
+            self.chosen,
+            latents,
+            statistics=self.config.sample_statistics,
+            standing_batches=self.config.standing_batches,
+            batch_size=self.config.step.batch_size,
+        )
 
+    def write_fixed_sheet(self, run_dir: Path) -> None:
+        """``samples/fixed_STEP.png``: the same noise and classes at every step."""
+        if is_main():
+            name = f"fixed_{self.progress.step:06d}.png"
+            sampler = self.sampler(self.config.seed + 2, shared=False)
+            class_sheet(sampler, run_dir / "samples" / name)
 
-def write_fixed_sheet(
-    config: BigganTrain, generator: AnyGenerator, run_dir: Path, step: int
-) -> None:
-    """``samples/fixed_STEP.png``: the same noise and classes at every step."""
-    if distributed.is_main():
-        sampler = sampler_of(config, generator, config.seed + 2, shared=False)
-        class_sheet(sampler, run_dir / "samples" / f"fixed_{step:06d}.png")
+    def write_spectra(self, run_dir: Path) -> None:
+        """A row of ``spectra.jsonl``: the largest singular values, as spectral norm sees them.
 
-
-class Spectra:
-    """``spectra.jsonl``: the largest singular values of all weights, as spectral norm sees them."""
-
-    def __init__(self, run_dir: Path, first_step: int) -> None:
-        self.path = run_dir / "spectra.jsonl"
-        if distributed.is_main() and self.path.exists():
-            # A line that a kill cut short has no closing brace; its step is run again.
-            lines = [line for line in self.path.read_text().splitlines() if line.endswith("}")]
-            kept = [f"{line}\n" for line in lines if json.loads(line)["step"] <= first_step]
-            write_atomically(self.path, "".join(kept))
-
-    def write(self, step: int, **networks: nn.Module) -> None:
-        """Append a row for ``step``; names are the authors', such as ``G_blocks_0_0_conv1_sv0``."""
-        if not distributed.is_main():
+        Names are the authors', such as ``G_blocks_0_0_conv1_sv0``.
+        """
+        if not is_main():
             return
+        path, step = run_dir / "spectra.jsonl", self.progress.step
+        if not self.spectra_begun and path.exists():  # rows behind the checkpoint come again
+            drop_rows_from(path, step)
+        self.spectra_begun = True
         row: dict[str, float] = {"step": step}
-        for prefix, network in networks.items():
+        for prefix, network in (("G", self.generator), ("D", self.discriminator)):
             for name, value in network.named_buffers():
                 if name.rpartition(".")[2].startswith("sv"):
                     row[f"{prefix}_{name.replace('.', '_')}"] = float(value)
-        with self.path.open("a") as file:
+        with path.open("a") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def drop_rows_from(path: Path, step: int) -> None:
+    """Keep the rows of a JSON Lines file before ``step``; one that a kill cut short goes too."""
+    lines = [line for line in path.read_text().splitlines() if line.endswith("}")]
+    kept = [f"{line}\n" for line in lines if json.loads(line)["step"] < step]
+    write_atomically(path, "".join(kept))
+
+
+TASK = Task(
+    "biggan",
+    BigganTrain,
+    BigganTraining,
+    fixed=(
+        *FIXED_DATA,
+        *("seed", "precision", "architecture", "bn_eps", "sn_eps", "generator", "discriminator"),
+        *("quantizer.layers", "quantizer.codebook_size", "quantizer.forward"),
+        *("quantizer.warmup_calls", "best_metric"),
+    ),
+    upgrade=upgrade,
+)

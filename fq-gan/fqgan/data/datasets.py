@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..checks import at_least
+from ..runtime.options import at_least
 from .batches import Batches, some
 from .folders import read_celeba, read_folder, read_lsun, read_photographs, read_zip
 from .hdf5 import read_hdf5
@@ -23,6 +23,12 @@ Source = Literal[
 ]  # fmt: skip
 SIZES = {"cifar10": 32, "cifar100": 32, "mnist": 32, "mnist-rgb": 32, "svhn": 32, "celeba": 128}
 """Sources whose images have one size."""
+
+FIXED = (
+    *("data.source", "data.path", "data.resolution", "data.split", "data.validation_fraction"),
+    *("data.augment", "data.toy_images", "data.limit"),
+)
+"""Options that say which images a run learns from, in which form."""
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,9 @@ from ..metrics.features import SOURCES, FeatureName, build_extractor, inception_
 from ..metrics.latent_space import FILES as LPIPS_FILES, load_lpips
 from ..metrics.networks import Variant, cached_file, default_cache_dir
 from ..metrics.statistics import collect, write_statistics
-from ..runtime.archive import extract
 from ..runtime.command import parse
 from ..runtime.distributed import choose_device
-from ..runtime.download import download, verify
+from ..runtime.download import download, extract, verify
 from ..runtime.files import write_atomically
 from ..scoring import statistics_path
 from .batches import once

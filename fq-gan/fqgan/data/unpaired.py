@@ -16,10 +16,9 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..checks import at_least
 from ..metrics.networks import resize_like_tf1
-from ..runtime.archive import extract
-from ..runtime.download import download
+from ..runtime.download import download, extract
+from ..runtime.options import at_least
 from .batches import Batches, some
 from .images import EncodedImages, Images, Subset, in_memory, is_image_name
 from .toy import toy_domain
@@ -28,6 +27,12 @@ logger = logging.getLogger(__name__)
 
 Split = Literal["train", "test"]
 Resize = Literal["legacy", "modern"]
+
+FIXED = (
+    *("data.source", "data.path", "data.resolution", "data.resize", "data.augment"),
+    *("data.enlarge", "data.toy_images", "data.limit"),
+)
+"""Options that say which images a run learns from, in which form."""
 
 
 @dataclass(frozen=True)

@@ -72,6 +72,7 @@ class FeatureExtractor(nn.Module, ABC):
         comparable: whether scores on these features may stand beside published ones.
         protocol: a line for tables that names the network, and says so where not comparable.
         key: digest of network, weights and resizer; caches of statistics are keyed by it.
+        classifies: whether there are class probabilities, which the Inception score needs.
         keeps_surplus: whether the protocol scores the images of the last batch beyond the number
             asked for, as BigGAN-PyTorch does.
     """
@@ -81,6 +82,7 @@ class FeatureExtractor(nn.Module, ABC):
     comparable: bool
     protocol: str
     key: str
+    classifies = False
     keeps_surplus = False
 
     def forward(self, images: Tensor) -> Features:
@@ -97,6 +99,7 @@ class FIDInception(FeatureExtractor):
     """2048 features and 1008 logits of the FID network, resized as TensorFlow 1 does."""
 
     name = "inception"
+    classifies = True
     dim = 2048
     comparable = True
     protocol = "TF-Inception 2015-12-05 weights, TF1 bilinear resize to 299"
@@ -116,6 +119,7 @@ class TorchInception(FeatureExtractor):
     """BigGAN-PyTorch's protocol: torchvision's ImageNet weights, corners aligned (Sec. 2.13)."""
 
     name = "inception-torch"
+    classifies = True
     dim = 2048
     comparable = True
     protocol = "BigGAN-PyTorch protocol (torchvision Inception, not TF-Inception)"
@@ -173,6 +177,7 @@ class SqueezeNetFeatures(FeatureExtractor):
     """
 
     name = "squeezenet"
+    classifies = True
     dim = 512
     comparable = False
     protocol = f"SqueezeNet 1.0 features, {NOT_COMPARABLE}"

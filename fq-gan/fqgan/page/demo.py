@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
-
-import torch
+from pathlib import Path
+from typing import Any, Literal
 
 from .. import plots
-from ..biggan import config as biggan
-from ..biggan.train import train as train_biggan
+from ..config import PRESETS
+from ..runs import train
 from ..runtime.command import parse
+from ..runtime.distributed import choose_device
 from ..runtime.logs import read_metrics
-from ..stylegan2 import config as stylegan2
-from ..stylegan2.config import Stylegan2Train
-from ..stylegan2.train import train as train_stylegan2
-from ..ugatit import config as ugatit
 from ..ugatit.config import directions
-from ..ugatit.train import train as train_ugatit
 from .explorer import load_explorer
 from .layout import serve
 
 NOT_COMPARABLE = "random features, not comparable with published figures"
+DEMOS = {"biggan": "demo", "ugatit": "ugatit-demo", "stylegan2": "stylegan2-demo"}
+"""The preset of each family, which is also the name of its folder."""
+SMALLEST = {"biggan": 4, "ugatit": 4, "stylegan2": 32}  # iterations, of stylegan2 images
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,9 @@ class DemoConfig:
     family: Literal["biggan", "ugatit", "stylegan2"] = "biggan"
     """biggan draws ten shapes, in four minutes, stylegan2 as well; ugatit inks filled shapes."""
     run_dir: str = ""
-    """Folder of the run; empty: runs/demo, runs/ugatit-demo, runs/stylegan2-demo."""
+    """Folder of the run; empty: demo, ugatit-demo or stylegan2-demo in the folder --runs."""
+    runs: str = "runs"
+    """Where that folder is."""
     max_steps: int = 0
     """Iterations, of stylegan2 images; 0: those of the preset."""
     smallest: bool = False
@@ -54,16 +54,10 @@ class DemoConfig:
         if not 0 <= self.port < 65536:
             raise ValueError(f"--port must be in [0, 65535], got {self.port}")
 
-
-class Demo(NamedTuple):
-    """How the demo of a family runs."""
-
-    preset: str
-    presets: Mapping[str, tuple[str, Any]]
-    shorten: Callable[[Any, int], Any]  # run and iterations (0: all) -> run
-    train: Callable[[Any], Any]
-    shown: Callable[[Any], list[str]]  # what lies where; the curves come second
-    smallest: int  # iterations
+    @property
+    def folder(self) -> str:
+        """Where the run is."""
+        return self.run_dir or str(Path(self.runs) / DEMOS[self.family])
 
 
 def main(argv: Sequence[str]) -> None:
@@ -78,31 +72,32 @@ def main(argv: Sequence[str]) -> None:
 
 def show(config: DemoConfig) -> None:
     """Serve the page of a run until Ctrl-C."""
-    folder = config.run_dir or f"runs/{DEMOS[config.family].preset}"
     command = "fqgan demo" + (f" --family {config.family}" if config.family != "biggan" else "")
     if config.run_dir:
         command += f" --run-dir {config.run_dir}"
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    explorer = load_explorer(folder, config.images, command=command, device=device)
+    device = choose_device("auto")
+    explorer = load_explorer(config.folder, config.images, command=command, device=device)
     serve(explorer, config.host, config.port)
 
 
 def demo(config: DemoConfig) -> list[str]:
     """Train, draw, and return the lines that say what is where."""
-    chosen = DEMOS[config.family]
-    preset = chosen.presets[chosen.preset][1]
-    run = replace(preset, run_dir=config.run_dir or f"runs/{chosen.preset}")
-    run = chosen.shorten(run, chosen.smallest if config.smallest else config.max_steps)
+    _, preset = PRESETS[DEMOS[config.family]]
+    run = replace(preset, run_dir=config.folder)
+    run = shorten(run, SMALLEST[config.family] if config.smallest else config.max_steps)
     if config.baseline:
         run = replace(run, quantizer=replace(run.quantizer, layers=()))
-    chosen.train(run)
+    train(run)
     curves = plots.try_plot(run.folder)
-    found = chosen.shown(run)
+    found = translated(run) if config.family == "ugatit" else drawn(run)
     return [found[0], f"curves: {curves or plots.MISSING}", *found[1:]]
 
 
-def shorten_iterations(run: Any, steps: int) -> Any:
-    """``run`` with so many iterations, drawn and scored at its end at the latest."""
+def shorten(run: Any, steps: int) -> Any:
+    """``run`` with so many iterations, or images, 0: all; drawn and scored at its end at least."""
+    if run.kind == "stylegan2":
+        kimg = steps / 1000 or run.schedule.total_kimg
+        return replace(run, schedule=replace(run.schedule, total_kimg=kimg))
     steps = steps or getattr(run, "last_step", run.max_steps)
     return replace(
         run,
@@ -112,19 +107,13 @@ def shorten_iterations(run: Any, steps: int) -> Any:
     )
 
 
-def shorten_images(run: Stylegan2Train, count: int) -> Stylegan2Train:
-    """``run`` with so many images; its end is always drawn and scored."""
-    if not count:
-        return run
-    return replace(run, schedule=replace(run.schedule, total_kimg=count / 1000))
-
-
 def drawn(run: Any) -> list[str]:
     """The newest sheet of BigGAN or StyleGAN2, and the scores."""
     scored = [row for row in read_metrics(run.folder) if "fid" in row]
     fids = ", ".join(f"{row['fid']:.2f} at {int(row['step'])}" for row in scored)
-    unit = "images" if "iteration" in scored[-1] else "iteration"
-    content = "random latents" if unit == "images" else "one row a class"
+    in_images = run.kind == "stylegan2"
+    content = "random latents" if in_images else "one row a class"
+    unit = "images" if in_images else "iteration"
     sheet = max((run.folder / "samples").glob("fixed_*.png"))
     return [f"samples, {content}: {sheet}", f"FID by {unit}, {NOT_COMPARABLE}: {fids}"]
 
@@ -147,12 +136,3 @@ def translated(run: Any) -> list[str]:
             f"untranslated {untouched:.2f}"
         )
     return lines
-
-
-DEMOS = {
-    "biggan": Demo("demo", biggan.PRESETS, shorten_iterations, train_biggan, drawn, 4),
-    "ugatit": Demo("ugatit-demo", ugatit.PRESETS, shorten_iterations, train_ugatit, translated, 4),
-    "stylegan2": Demo(
-        "stylegan2-demo", stylegan2.PRESETS, shorten_images, train_stylegan2, drawn, 32
-    ),
-}

@@ -19,20 +19,18 @@ from torch import Tensor, nn
 from ..biggan import sampling as biggan
 from ..biggan.config import BigganTrain, SampleStatistics
 from ..biggan.sampling import Sampler, Weights as BigganWeights
-from ..config import family_of
 from ..data.batches import some
 from ..data.datasets import build_images
 from ..data.images import Images, normalize
 from ..data.unpaired import build_domains, list_images
 from ..gan import Latents
 from ..pictures import check_picture, enlarged, midpoints, read_square, tiled
-from ..runtime.rundir import read_config
+from ..runs import kind_of, open_run
 from ..stylegan2 import sampling as stylegan2
 from ..stylegan2.config import Stylegan2Train
 from ..stylegan2.networks import truncate_styles
 from ..stylegan2.sampling import Weights as Stylegan2Weights, labels_for
 from ..ugatit import translation as ugatit
-from ..ugatit.config import UgatitTrain
 from ..ugatit.translation import Direction, Translator, heat_colours
 from .codebook import Codebook, draw_codes
 
@@ -253,13 +251,13 @@ def load_explorer(
             "run or of `fqgan convert`"
         )
     run = folder if weights != folder else None
-    return LOADERS[family_of(weights)](weights, run, str(pictures), torch.device(device))
+    return LOADERS[kind_of(weights)](weights, run, str(pictures), torch.device(device))
 
 
 def _load_biggan(folder: Path, run: Path | None, pictures: str, device: torch.device) -> Explorer:
     weights = biggan.load_weights(folder, device=device)
     options: dict[str, Any] = {}
-    config = read_config(BigganTrain, run) if run else None
+    config = open_run(run, "biggan").config if run else None
     if config:
         options["statistics"] = config.sample_statistics
         options["standing_batches"] = config.standing_batches
@@ -284,7 +282,7 @@ def _load_stylegan2(
 ) -> Explorer:
     weights = stylegan2.load_weights(folder, device=device)
     gallery = Stylegan2Gallery(weights)
-    samples = _samples_of(gallery, pictures, read_config(Stylegan2Train, run) if run else None)
+    samples = _samples_of(gallery, pictures, open_run(run, "stylegan2").config if run else None)
     books: dict[str, Codebook] = {}
     try:
         network: nn.Module = stylegan2.load_discriminator(folder, device=device)
@@ -304,7 +302,7 @@ def _load_ugatit(folder: Path, run: Path | None, pictures: str, device: torch.de
     weights = ugatit.load_weights(folder, device=device)
     translator, names = Translator(weights), weights.domain_names
     size, count = weights.config.image_size, sample_count(weights.config.image_size)
-    config = read_config(UgatitTrain, run) if run else None
+    config = open_run(run, "ugatit").config if run else None
     samples = Samples({name: torch.zeros(0, 3, size, size) for name in names}, "no run, no data")
     if pictures:
         found = _read_folder(pictures, size)

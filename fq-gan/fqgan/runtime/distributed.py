@@ -14,7 +14,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from .numerics import set_numerics
+from .precision import set_numerics
 from .random_state import seed_all
 
 _left_groups: list[Any] = []  # they live as long as the process

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..checks import at_least
 from ..data.batches import once
 from ..data.datasets import DataConfig, build_images, data_name
 from ..data.images import Images, to_bytes
@@ -32,11 +31,11 @@ from ..metrics.statistics import collect
 from ..pictures import save_image, save_sheet
 from ..released.loading import require_complete
 from ..released.stylegan2 import Snapshot, load_snapshot
-from ..runs import run_of, weights_of_run
+from ..runs import WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
-from ..scoring import Scorer, ScoringOptions, record_evaluation
-from .config import Stylegan2Train
+from ..runtime.options import at_least
+from ..scoring import PUBLISHED_IMAGES, Scorer, ScoringOptions, record_evaluation
 from .networks import Generator
 from .projection import at_most_256
 from .sampling import (
@@ -54,15 +53,9 @@ from .sampling import (
 
 
 @dataclass(frozen=True)
-class SampleConfig:
+class SampleConfig(WeightOptions):
     """Draw images from a run or from a folder of weights of StyleGAN2."""
 
-    run_dir: str = ""
-    """Folder of a run."""
-    best: bool = False
-    """Of a run: the weights with the best score instead of the newest."""
-    weights: str = ""
-    """Folder of weights, from a run or from `fqgan convert`."""
     out: str = ""
     """Where images go; empty: samples/ in the folder of the run or of the weights."""
     use_average: bool = True
@@ -95,8 +88,7 @@ class SampleConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        if self.run_dir and self.weights:
-            raise ValueError("give only one of --run-dir and --weights")
+        super().__post_init__()
         if bool(self.rows) != bool(self.columns):
             raise ValueError("style mixing needs both --rows and --columns")
         at_least(self, batch_size=1, sheet=0, npz=0)
@@ -107,8 +99,8 @@ class SampleConfig:
 def sample_main(argv: Sequence[str]) -> None:
     """Run ``fqgan sample --run-dir runs/stylegan2-demo --seeds 0-9``."""
     default = SampleConfig()
-    run = run_of(Stylegan2Train, argv)
-    if run is not None:
+    if found := run_of(argv, "stylegan2"):
+        run = found.config
         default = SampleConfig(batch_size=run.schedule.device_batch_size)
     for path in sample(parse(SampleConfig, argv, "fqgan sample", default=default)):
         print(path)
@@ -116,10 +108,8 @@ def sample_main(argv: Sequence[str]) -> None:
 
 def sample(config: SampleConfig) -> list[Path]:
     """Write what ``config`` asks for, a bit of everything if nothing; returns the files."""
-    if not (config.run_dir or config.weights):
-        raise ValueError("nothing to draw from: give --run-dir or --weights")
-    source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
-    out = Path(config.out or Path(config.run_dir or config.weights) / "samples")
+    source = config.source("stylegan2")
+    out = Path(config.out) if config.out else source.home / "samples"
     seeds, rows = numbers(config.seeds, "seeds"), numbers(config.rows, "rows")
     columns = numbers(config.columns, "columns")
     truncations, sheet = config.truncation_sheet, config.sheet
@@ -130,7 +120,9 @@ def sample(config: SampleConfig) -> list[Path]:
     with distributed.start(config.device, seed=config.seed) as world:
         if not world.is_main:
             return []
-        weights = load_weights(source, use_average=config.use_average, device=world.device)
+        weights = load_weights(
+            source.folder, use_average=config.use_average, step=source.step, device=world.device
+        )
         out.mkdir(parents=True, exist_ok=True)
         written += write_seeds(config, weights, seeds, out)
         if rows:
@@ -230,15 +222,9 @@ SCORES = {
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(WeightOptions):
     """Score a run or a folder of weights of StyleGAN2. A run brings its own settings."""
 
-    run_dir: str = ""
-    """Folder of a run."""
-    best: bool = False
-    """Of a run: the weights with the best score instead of the newest."""
-    weights: str = ""
-    """Folder of weights, from a run or from `fqgan convert`."""
     metrics: tuple[Metric, ...] = ("fid50k",)
     """What is computed; fid50k also gives KID, precision and recall on the same features."""
     use_average: bool = True
@@ -265,8 +251,7 @@ class EvaluateConfig:
     scoring: ScoringOptions = field(default_factory=lambda: ScoringOptions(features="inception"))
 
     def __post_init__(self) -> None:
-        if self.run_dir and self.weights:
-            raise ValueError("give only one of --run-dir and --weights")
+        super().__post_init__()
         if not self.metrics:
             raise ValueError("--metrics is empty; give some, such as fid50k ppl2_wend")
         at_least(self, path_pairs=2, separability_images=2)
@@ -275,8 +260,8 @@ class EvaluateConfig:
 def evaluate_main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir RUN --metrics fid50k ppl2_wend``."""
     default = EvaluateConfig()
-    run = run_of(Stylegan2Train, argv)
-    if run is not None:
+    if found := run_of(argv, "stylegan2"):
+        run = found.config
         default = EvaluateConfig(data=run.data, scoring=run.scoring)
     result = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
     if os.environ.get("RANK", "0") == "0":  # the group of processes is gone by now
@@ -289,13 +274,13 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     Returns:
         The scores, and what they depend on: features and protocol, data, sample count, weights.
     """
-    if not (config.run_dir or config.weights):
-        raise ValueError("nothing to score: give --run-dir or --weights")
-    source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
+    source = config.source("stylegan2")
     scoring, wanted = config.scoring, set(config.metrics)
     with distributed.start(config.device, seed=config.seed) as world:
         device = world.device
-        weights = load_weights(source, use_average=config.use_average, device=device)
+        weights = load_weights(
+            source.folder, use_average=config.use_average, step=source.step, device=device
+        )
         weights.generator.requires_grad_(False)
         # What is missing is said before anything is computed.
         on_features = {"fid50k", "is50k"} & wanted
@@ -322,7 +307,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             row |= measured_separability(config, weights, classifiers)
         row |= {
             "metrics": list(config.metrics),
-            "weights": str(source),
+            "weights": str(source.folder),
             "step": weights.step,
             "data": scoring.moments or data_name(config.data),
             "num_images": scoring.num_images,
@@ -330,7 +315,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             "seed": config.seed,
         }
         extractor = scorer.extractor if scorer else vgg
-        return record_evaluation(Path(config.run_dir or config.weights), row, extractor)
+        return record_evaluation(source.home, row, extractor, published_images=PUBLISHED_IMAGES)
 
 
 def feature_scores(config: EvaluateConfig, weights: Weights, scorer: Scorer) -> dict[str, float]:

@@ -9,11 +9,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, cast
+from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
-from ..checks import at_least, positive
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
+from ..runtime.options import at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
 
@@ -111,6 +111,8 @@ class QuantizerConfig(QuantizerOptions):
 @dataclass(frozen=True)
 class Stylegan2Config:
     """Both networks."""
+
+    kind: ClassVar[str] = "stylegan2"
 
     resolution: int = 1024
     """Side of the images, a power of two from 8."""
@@ -319,6 +321,7 @@ def _at(pairs: Sequence[tuple[int, Value]], resolution: int, default: Value) -> 
 # What does not change the result, or only how far the run goes, is no part of the folder's name.
 OUTSIDE_DIGEST = (
     "run_dir", "name", "device", "log_kimg", "save_kimg", "evaluate_kimg", "sample_kimg", "keep",
+    "patience",
     "keep_best", "best_metric", "sheet_images", "scoring",
 )  # fmt: skip
 # The schedule decides these at every moment of the run.
@@ -333,6 +336,8 @@ OF_THE_SCHEDULE = {
 @dataclass(frozen=True)
 class Stylegan2Train:
     """Train StyleGAN2 or FQ-StyleGAN. Run the same command again to continue a run."""
+
+    kind: ClassVar[str] = "stylegan2"
 
     run_dir: str = ""
     """Folder of the run; empty: runs/, the name, the data set and a digest of the options."""
@@ -367,6 +372,8 @@ class Stylegan2Train:
     """Images on a sheet."""
     keep: int = 2
     """Newest checkpoints that stay."""
+    patience: int = 0
+    """End after so many scores in a row that were not the best; 0: never."""
     keep_best: int = 1
     """Weights of the best scores that stay, in best0, best1, ..."""
     best_metric: Literal["fid", "inception_score"] = "fid"
@@ -384,7 +391,7 @@ class Stylegan2Train:
     def __post_init__(self) -> None:
         positive(self, "", "log_kimg", "save_kimg")
         at_least(self, evaluate_kimg=0, sample_kimg=0, initial_kimg=0)
-        at_least(self, keep=1, keep_best=1, sheet_images=1)
+        at_least(self, keep=1, keep_best=1, patience=0, sheet_images=1)
         for name, option in OF_THE_SCHEDULE.items():
             if getattr(self.step, name) != getattr(StepConfig, name):
                 given = f"--step.{name.replace('_', '-')} {getattr(self.step, name)}"

@@ -13,17 +13,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..checks import at_least, option, positive
 from ..data.batches import some
 from ..data.datasets import DataConfig, build_images
 from ..data.images import normalize, to_bytes
 from ..metrics.features import FeatureExtractor, build_extractor
 from ..metrics.latent_space import load_lpips
 from ..pictures import save_image
-from ..runs import run_of, weights_of_run
+from ..runs import WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
-from .config import Stylegan2Train
+from ..runtime.options import at_least, option, positive
 from .networks import Generator
 from .sampling import load_weights, noise_inputs, numbers, repeated_label, seeded_image
 
@@ -202,15 +201,9 @@ def feature_distance(extractor: FeatureExtractor, pixel_weight: float = 1.0) -> 
 
 
 @dataclass(frozen=True)
-class ProjectConfig:
+class ProjectConfig(WeightOptions):
     """Project images into the styles of a generator of StyleGAN2. A run brings its data."""
 
-    run_dir: str = ""
-    """Folder of a run."""
-    best: bool = False
-    """Of a run: the weights with the best score instead of the newest."""
-    weights: str = ""
-    """Folder of weights, from a run or from `fqgan convert`."""
     out: str = ""
     """Where images go; empty: projections/ in the folder of the run or of the weights."""
     seeds: tuple[str, ...] = ()
@@ -237,8 +230,7 @@ class ProjectConfig:
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
-        if self.run_dir and self.weights:
-            raise ValueError("give only one of --run-dir and --weights")
+        super().__post_init__()
         if self.num_images < 0 or self.num_snapshots < 1:
             raise ValueError(
                 "--num-images must not be negative and --num-snapshots at least 1, got "
@@ -249,8 +241,8 @@ class ProjectConfig:
 
 def project_main(argv: Sequence[str]) -> None:
     """Run ``fqgan project --run-dir RUN --seeds 66 230 --features random``."""
-    run = run_of(Stylegan2Train, argv)
-    default = ProjectConfig() if run is None else ProjectConfig(data=run.data)
+    run = run_of(argv, "stylegan2")
+    default = ProjectConfig(data=run.config.data) if run else ProjectConfig()
     for path in project_images(parse(ProjectConfig, argv, "fqgan project", default=default)):
         print(path)
 
@@ -261,18 +253,17 @@ def project_images(config: ProjectConfig) -> list[Path]:
     Every image gives ``PREFIXtarget.png``, ``PREFIXstepNNNN.png`` for the snapshots, and
     ``PREFIXprojected.npz`` with ``style`` (1, W), ``noise0``, ... and ``distance`` (steps,).
     """
-    if not (config.run_dir or config.weights):
-        raise ValueError("nothing to project into: give --run-dir or --weights")
     if not (config.seeds or config.num_images):
         raise ValueError("nothing to project: give --seeds or --num-images")
-    source = Path(config.weights or weights_of_run(config.run_dir, best=config.best))
-    out = Path(config.out or Path(config.run_dir or config.weights) / "projections")
+    source = config.source("stylegan2")
+    out = Path(config.out) if config.out else source.home / "projections"
     written: list[Path] = []
     with distributed.start(config.device, seed=config.projection.seed) as world:
         if not world.is_main:
             return []
+        weights = load_weights(source.folder, step=source.step, device=world.device)
         distance = build_distance(config, world.device)
-        generator = load_weights(source, device=world.device).generator.requires_grad_(False)
+        generator = weights.generator.requires_grad_(False)
         out.mkdir(parents=True, exist_ok=True)
         for prefix, target in targets(config, generator):
             target = target[None].to(world.device)

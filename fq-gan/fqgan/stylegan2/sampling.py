@@ -13,8 +13,16 @@ from torch import Tensor, nn
 
 from ..gan import Latents
 from ..pictures import save_sheet
-from ..runs import first_weights, generator_file, load_into, load_judge, load_ready, read_folder
+from ..runs import (
+    first_weights,
+    load_generator,
+    load_into,
+    load_judge,
+    read_folder,
+    weights_folder,
+)
 from ..runtime import distributed
+from ..runtime.checkpoint import read_part
 from .config import Stylegan2Config
 from .legacy import build_discriminator, build_generator
 from .networks import Generator, NoiseInputs, truncate_styles
@@ -29,24 +37,33 @@ class Weights(NamedTuple):
 
 
 def load_weights(
-    folder: str | Path, *, use_average: bool = True, device: torch.device | str = "cpu"
+    folder: str | Path,
+    *,
+    use_average: bool = True,
+    step: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> Weights:
     """Read what `save_weights` wrote.
 
     Args:
         folder: of the weights.
         use_average: False takes the generator without the moving average, if it was saved.
+        step: of a checkpoint of the run around ``folder``, in images, which is taken instead.
         device: where the generator goes.
 
     Raises:
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: the weights do not fit the configuration beside them.
     """
-    config, extra = read_folder(folder, Stylegan2Config, "model")
-    path = generator_file(folder, use_average=use_average)
-    generator = load_ready(build_generator(config), path, device)
-    names, step = extra.get("class_names", []), extra.get("step", 0)
-    return Weights(config, generator, names, step, extra.get("lod", 0.0))
+    folder = Path(folder)
+    config, beside = read_folder(folder, Stylegan2Config, "model")
+    generator = load_generator(
+        build_generator(config), folder, use_average=use_average, step=step, device=device
+    )
+    if step is not None:
+        beside = {**beside, **read_part(folder.parent, "progress", step)[0]}
+    names, images = beside.get("class_names", []), beside.get("step", 0)
+    return Weights(config, generator, names, images, beside.get("lod", 0.0))
 
 
 def load_discriminator(folder: str | Path, *, device: torch.device | str = "cpu") -> nn.Module:
@@ -64,8 +81,9 @@ def start_from(folder: str | Path, generator: nn.Module, discriminator: nn.Modul
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: they belong to other networks.
     """
+    folder = weights_folder(folder)
     load_into(generator, first_weights(folder, "raw", "model"))
-    judge = Path(folder) / "discriminator.safetensors"
+    judge = folder / "discriminator.safetensors"
     if judge.exists():
         load_into(discriminator, judge)
 
@@ -86,6 +104,8 @@ def numbers(words: Sequence[str], option: str) -> list[int]:
             raise ValueError(
                 f"--{option} {word}: give numbers and ranges, such as 85 100 or 85-100"
             )
+        if dash and int(last) < int(first):
+            raise ValueError(f"--{option} {word}: a range goes up, such as {last}-{first}")
         found += range(int(first), int(last or first) + 1)
     return found
 

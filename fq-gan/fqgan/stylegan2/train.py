@@ -1,240 +1,231 @@
-"""Training of StyleGAN2 and FQ-StyleGAN: one function, top to bottom. Progress is in images."""
+"""A training run of StyleGAN2 or FQ-StyleGAN: how it is opened, its step, its scores.
+
+Progress is in images.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ..data.batches import Batches, next_images, some
-from ..data.datasets import build_batches, build_images
-from ..data.images import Images, normalize
-from ..gan import Latents, check_weights
-from ..pictures import save_sheet
-from ..progress import RunProgress, improves, require_best_metric, training, write_parameter_counts
+from .. import runs
+from ..data.batches import next_images, some
+from ..data.datasets import FIXED as FIXED_DATA, build_batches, build_images
+from ..data.images import normalize
+from ..gan import Latents
+from ..loop import Intervals, Task, Training
+from ..old_runs import upgrade
+from ..pictures import save_sheet, square_columns
 from ..quantizer import quantizer_statistics
-from ..runs import load_into, save_weights
-from ..runtime import distributed
-from ..runtime.checkpoint import Checkpoint
+from ..runs import GanProgress, best_goal, load_into, save_weights, write_parameter_counts
+from ..runtime.distributed import World, is_main
 from ..runtime.logs import Logs
-from ..runtime.precision import MixedPrecision, check_finite
-from ..runtime.rundir import open_run
+from ..runtime.precision import MixedPrecision, check_finite, check_weights
+from ..runtime.run_folder import RunFolder
 from ..scoring import Scorer
-from .config import Phase, Stylegan2Config, Stylegan2Train, phase_at, share_phase
+from .config import Phase, Stylegan2Train, phase_at, share_phase
 from .legacy import build_discriminator, build_generator, fade_reals
 from .networks import Generator
 from .sampling import Sampler, labels_for, start_from
-from .step import GanStep
+from .step import GanStep, StepLosses
 
 
-class ImageProgress(RunProgress):
+class ImageProgress(GanProgress):
     """``step`` counts images here; a resumed run has to know how far the last iteration grew."""
 
     iteration: int
     lod: float
 
-    def __init__(self) -> None:
-        super().__init__(iteration=0, lod=0.0)
-
 
 def train(config: Stylegan2Train) -> Generator:
-    """Run ``config`` to its last image, continuing from the newest checkpoint in its folder.
+    """Run ``config`` to its end; returns the generator for use: the moving average."""
+    return cast(Stylegan2Training, runs.train(config)).average
 
-    Returns:
-        The generator for use: the moving average.
+
+class Stylegan2Training(Training):
+    """A run that is built and ready for its next iteration.
 
     Raises:
-        ValueError, FileNotFoundError: options, data or weights are unusable; before the first step.
-        FloatingPointError: a loss became NaN or infinite; nothing is saved after it.
+        ValueError, FileNotFoundError: options, data or weights are unusable.
     """
-    with training(config) as (world, stop):
-        resolution, total = config.data.resolution, config.total_images
-        images = build_images(config.data, seed=config.seed)
-        scorer = Scorer(config.scoring, images, world.device) if config.evaluate_kimg else None
-        networks = config.networks(len(images.class_names))
-        generator, discriminator = build_networks(config, networks, world.device)
+
+    unit = "image"
+    length_option = "--schedule.total-kimg"
+
+    def __init__(self, config: Stylegan2Train, world: World, folder: RunFolder) -> None:
+        self.config, self.processes, device = config, world.size, world.device
+        self.images = build_images(config.data, seed=config.seed)
+        self.scorer = Scorer(config.scoring, self.images, device) if config.evaluate_kimg else None
+        if self.scorer:
+            self.scorer.require(config.best_metric)
+        self.networks = config.networks(len(self.images.class_names))
+        torch.manual_seed(config.seed)  # the same first weights on every rank
+        self.generator = build_generator(self.networks)
+        self.discriminator = build_discriminator(self.networks)
+        if config.initial_weights:
+            start_from(config.initial_weights, self.generator, self.discriminator)
+        layout = torch.channels_last if config.channels_last else torch.contiguous_format
+        for network in (self.generator, self.discriminator):
+            network.to(device, memory_format=layout)  # type: ignore[call-overload]
         torch.manual_seed(config.seed + world.rank)  # noise that differs between the ranks
-        latents = Latents(
-            generator.latent_dim, max(1, networks.label_size), seed=config.seed, device=world.device
+        classes = max(1, self.networks.label_size)
+        self.latents = Latents(self.generator.latent_dim, classes, seed=config.seed, device=device)
+        precision = MixedPrecision(config.precision, device)
+        self.gan_step = GanStep(
+            self.generator, self.discriminator, config.step, precision=precision, draw=self.draw
+        )
+        self.average = cast(Generator, self.gan_step.average.module)
+        if config.initial_weights:
+            folder_of_weights = runs.weights_folder(config.initial_weights)
+            load_into(self.average, folder_of_weights / "model.safetensors")
+        images_before = round(config.initial_kimg * 1000)
+        self.phase = phase_at(images_before, config.schedule, config.data.resolution)
+        batch_size, _ = share_phase(self.phase, world.size)
+        self.batches = build_batches(
+            config.data, self.images, batch_size, seed=config.seed, device=device
+        )
+        self.progress: ImageProgress = ImageProgress(
+            config.best_metric, iteration=0, lod=float(self.phase.lod)
+        )
+        self.progress.step = images_before
+        self.total_steps = config.total_images
+        self.parts = {
+            "generator": self.generator,
+            "discriminator": self.discriminator,
+            "optimizers": self.gan_step,
+            "precision": precision,
+            "data": self.batches,
+            "latents": self.latents,
+            "average": self.gan_step.average,
+        }
+        self.intervals = Intervals(
+            images_of(config.log_kimg), images_of(config.save_kimg),
+            images_of(config.evaluate_kimg), config.evaluate_kimg > 0,
+        )  # fmt: skip
+        self.also = ((images_of(config.sample_kimg), self.write_fixed_sheet),)
+        self.losses: StepLosses | None = None
+
+    def draw(self, number: int) -> tuple[Tensor, Tensor | None]:
+        """Latents and label vectors for the generator."""
+        latent = self.latents(number)
+        return latent.z, labels_for(latent.labels, self.networks.label_size)
+
+    def begin(self, run_dir: Path, logs: Logs) -> None:
+        """``samples/reals.png``, a fixed random choice of the data, and the untrained generator."""
+        if is_main():
+            write_parameter_counts(
+                run_dir, generator=self.generator, discriminator=self.discriminator
+            )
+            index = some(len(self.images), self.config.sheet_images)
+            pixels = normalize(self.images.read(index).cpu())
+            save_sheet(pixels, run_dir / "samples" / "reals.png", square_columns(len(index)))
+            self.write_fixed_sheet(run_dir)
+
+    def step(self) -> None:
+        """An iteration, in the phase that the schedule says."""
+        progress, config = self.progress, self.config
+        phase = phase_at(progress.step, config.schedule, config.data.resolution)
+        self.enter(phase)
+        real, classes = next_images(self.batches, self.gan_step.num_accumulations)
+        labels = labels_for(classes, self.networks.label_size)
+        progress.step += phase.batch_size
+        progress.iteration += 1
+        real = fade_reals(real, phase.lod)
+        self.losses = self.gan_step(real, labels, progress.iteration, lod=phase.lod)
+
+    def enter(self, phase: Phase) -> None:
+        """Set batches and rates; forget the moments of Adam where growing starts or ends."""
+        batch_size, passes_per_update = share_phase(phase, self.processes)
+        if batch_size != self.batches.sampler.batch_size:
+            self.batches.resize(batch_size)
+        self.gan_step.set_phase(
+            batch_size=batch_size, num_accumulations=passes_per_update, lr=phase.lr
+        )
+        before, self.progress.lod = self.progress.lod, float(phase.lod)
+        if self.progress.iteration and (
+            math.floor(before) != math.floor(phase.lod) or math.ceil(before) != math.ceil(phase.lod)
+        ):
+            self.gan_step.reset_optimizers()
+        self.phase = phase
+
+    def check(self) -> None:
+        assert self.losses is not None
+        check_finite(self.progress.step, **self.losses._asdict())
+        check_weights(self.progress.step, {"G": self.generator, "D": self.discriminator})
+
+    def scalars(self) -> dict[str, float | Tensor | None]:
+        assert self.losses is not None
+        row: dict[str, float | Tensor | None] = {
+            f"loss_{name}": value for name, value in self.losses._asdict().items()
+        }
+        for name in ("codebook_perplexity", "skipped"):
+            row[name] = row.pop(f"loss_{name}")
+        row |= {
+            "iteration": self.progress.iteration,
+            "epoch": self.batches.epoch,
+            "lod": self.phase.lod,
+            "batch_size": self.phase.batch_size,
+            "lr": self.phase.lr,
+        }
+        return row | quantizer_statistics(self.discriminator)
+
+    def evaluate(self) -> dict[str, float]:
+        """Scores of the same latents at every call, computed by all ranks together."""
+        if self.scorer is None:
+            return {}
+        sampler = Sampler(
+            self.average, seed=self.config.seed + 1, lod=self.progress.lod,
+            batch_size=self.config.scoring.batch_size,
+        )  # fmt: skip
+        return self.scorer(sampler)
+
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        return best_goal(scores, self.config.best_metric)
+
+    def export(self, run_dir: Path, name: str) -> None:
+        save_weights(
+            run_dir / self.progress.folder_of(name, self.config.keep_best),
+            self.networks,
+            self.average,
+            raw=self.generator,
+            discriminator=self.discriminator,
+            class_names=self.images.class_names,
+            step=self.progress.step,
+            lod=self.progress.lod,
         )
 
-        def draw(number: int) -> tuple[Tensor, Tensor | None]:
-            latent = latents(number)
-            return latent.z, labels_for(latent.labels, networks.label_size)
-
-        precision = MixedPrecision(config.precision, world.device)
-        step = GanStep(generator, discriminator, config.step, precision=precision, draw=draw)
-        average = cast(Generator, step.average.module)
-        if config.initial_weights:
-            load_into(average, Path(config.initial_weights) / "model.safetensors")
-        phase = phase_at(round(config.initial_kimg * 1000), config.schedule, resolution)
-        batches = build_batches(
-            config.data, images, share_phase(phase, world.size)[0], seed=config.seed,
-            device=world.device,
-        )  # fmt: skip
-        progress = ImageProgress()
-        progress.step = round(config.initial_kimg * 1000)
-        parts = {
-            "generator": generator,
-            "discriminator": discriminator,
-            "optimizers": step,
-            "precision": precision,
-            "data": batches,
-            "latents": latents,
-            "average": step.average,
-            "progress": progress,
-        }
-
-        with open_run(config.folder, config) as run_dir:
-            checkpoint = Checkpoint(run_dir, keep=config.keep, **parts)
-            checkpoint.load_latest()
-            if progress.iteration == 0:
-                write_parameter_counts(run_dir, generator=generator, discriminator=discriminator)
-                write_reals(images, config.sheet_images, run_dir)
-                write_fixed_sheet(config, average, run_dir, progress, phase.lod)
-
-            def save(folder: str) -> None:
-                if world.is_main:
-                    save_weights(
-                        run_dir / folder,
-                        networks,
-                        average,
-                        raw=generator,
-                        discriminator=discriminator,
-                        class_names=images.class_names,
-                        step=progress.step,
-                        lod=phase.lod,
-                    )
-
-            with Logs(run_dir, total, progress.step, unit="img") as logs:
-                while progress.step < total:
-                    phase = phase_at(progress.step, config.schedule, resolution)
-                    enter_phase(phase, step, batches, progress)
-                    real, classes = next_images(batches, step.num_accumulations)
-                    labels = labels_for(classes, networks.label_size)
-                    before = progress.step
-                    progress.step += phase.batch_size
-                    progress.iteration += 1
-                    real = fade_reals(real, phase.lod)
-                    losses = step(real, labels, progress.iteration, lod=phase.lod)
-
-                    ended = progress.step >= total
-                    last = ended or stop.requested(progress.iteration)
-                    logged = passes(before, progress.step, config.log_kimg) or last
-                    saved = passes(before, progress.step, config.save_kimg) or last
-                    scored = passes(before, progress.step, config.evaluate_kimg, ended)
-                    if logged or saved or scored:
-                        check_finite(progress.step, **losses._asdict())
-                    if saved or scored:
-                        check_weights(progress.step, G=generator, D=discriminator)
-                    row: dict[str, float | Tensor] = {}
-                    if logged:
-                        row = row_of(losses._asdict(), phase, progress, batches)
-                        row |= quantizer_statistics(discriminator)
-                    if scored and scorer:
-                        row |= scores(config, scorer, average, phase.lod)
-                        if improves(float(row[config.best_metric]), config.best_metric, progress):
-                            save(f"best{progress.best_saved % config.keep_best}")
-                            progress.best_saved += 1
-                    if row:
-                        logs.log(progress.step, **row)
-                    logs.advance(progress.step)
-                    if passes(before, progress.step, config.sample_kimg, ended):
-                        write_fixed_sheet(config, average, run_dir, progress, phase.lod)
-                    if saved:
-                        checkpoint.save(progress.step)
-                        save("model")
-                    if last and not ended:
-                        stop.leave(progress.step)
-        return average
-
-
-def build_networks(
-    config: Stylegan2Train, networks: Stylegan2Config, device: torch.device
-) -> tuple[Generator, nn.Module]:
-    """G and D on ``device``, with first weights or those to go on from, alike on every rank."""
-    torch.manual_seed(config.seed)
-    generator, discriminator = build_generator(networks), build_discriminator(networks)
-    if config.initial_weights:
-        start_from(config.initial_weights, generator, discriminator)
-    layout = torch.channels_last if config.channels_last else torch.contiguous_format
-    for network in (generator, discriminator):
-        network.to(device, memory_format=layout)  # type: ignore[call-overload]
-    return generator, discriminator
-
-
-def enter_phase(phase: Phase, step: GanStep, batches: Batches, progress: ImageProgress) -> None:
-    """Set batches and learning rates; forget the moments of Adam where growing starts or ends."""
-    batch_size, passes_per_update = share_phase(phase, distributed.world_size())
-    if batch_size != batches.sampler.batch_size:
-        batches.resize(batch_size)
-    step.set_phase(batch_size=batch_size, num_accumulations=passes_per_update, lr=phase.lr)
-    before, progress.lod = progress.lod, float(phase.lod)
-    if progress.iteration and (
-        math.floor(before) != math.floor(phase.lod) or math.ceil(before) != math.ceil(phase.lod)
-    ):
-        step.reset_optimizers()
-
-
-def passes(before: int, now: int, kimg: float, ended: bool = False) -> bool:
-    """Whether a multiple of ``kimg`` thousands of images (0: never) lies in (before, now]."""
-    every = max(1, round(kimg * 1000))
-    return kimg > 0 and (ended or now // every > before // every)
-
-
-def row_of(
-    losses: dict[str, Tensor], phase: Phase, progress: ImageProgress, batches: Batches
-) -> dict[str, float | Tensor]:
-    """The row of metrics.jsonl without the quantizers' own columns."""
-    row: dict[str, float | Tensor] = {f"loss_{name}": value for name, value in losses.items()}
-    for name in ("codebook_perplexity", "skipped"):
-        row[name] = row.pop(f"loss_{name}")
-    return row | {
-        "iteration": progress.iteration,
-        "epoch": batches.epoch,
-        "lod": phase.lod,
-        "batch_size": phase.batch_size,
-        "lr": phase.lr,
-    }
-
-
-def scores(
-    config: Stylegan2Train, scorer: Scorer, generator: Generator, lod: float
-) -> dict[str, float]:
-    """Scores of the same latents at every call, computed by all ranks together."""
-    sampler = Sampler(
-        generator, seed=config.seed + 1, lod=lod, batch_size=config.scoring.batch_size
-    )
-    found = scorer(sampler)
-    require_best_metric(config.best_metric, found, config.scoring.features)
-    return found
-
-
-def write_fixed_sheet(
-    config: Stylegan2Train, generator: Generator, run_dir: Path, progress: ImageProgress, lod: float
-) -> None:
-    """``samples/fixed_IMAGES.png``: the same latents and noise at every time."""
-    if distributed.is_main():
-        batch_size = config.schedule.device_batch_size
+    def write_fixed_sheet(self, run_dir: Path) -> None:
+        """``samples/fixed_IMAGES.png``: the same latents and noise at every time."""
+        if not is_main():
+            return
+        count = self.config.sheet_images
         sampler = Sampler(
-            generator, seed=config.seed + 2, noise="fixed", lod=lod, batch_size=batch_size,
-            shared=False,
+            self.average, seed=self.config.seed + 2, noise="fixed", lod=self.progress.lod,
+            batch_size=self.config.schedule.device_batch_size, shared=False,
         )  # fmt: skip
-        path = run_dir / "samples" / f"fixed_{progress.step:08d}.png"
-        save_sheet(sampler(config.sheet_images), path, sheet_columns(config.sheet_images))
+        path = run_dir / "samples" / f"fixed_{self.progress.step:08d}.png"
+        save_sheet(sampler(count), path, square_columns(count))
 
 
-def write_reals(images: Images, count: int, run_dir: Path) -> None:
-    """``samples/reals.png``: a fixed random choice of the data set."""
-    if distributed.is_main():
-        index = some(len(images), count)
-        pixels = normalize(images.read(index).cpu())
-        save_sheet(pixels, run_dir / "samples" / "reals.png", sheet_columns(len(index)))
+def images_of(kimg: float) -> int:
+    """Thousands of images as images: at least one, but where it is 0, never."""
+    return max(1, round(kimg * 1000)) if kimg else 0
 
 
-def sheet_columns(count: int) -> int:
-    """Columns of a sheet that is about square."""
-    return max(1, round(count**0.5))
+TASK = Task(
+    "stylegan2",
+    Stylegan2Train,
+    Stylegan2Training,
+    fixed=(
+        *FIXED_DATA,
+        *("seed", "precision", "conditional", "mapping", "generator", "discriminator"),
+        *("quantizer.layers", "quantizer.codebook_size", "quantizer.forward"),
+        *("quantizer.warmup_calls", "initial_kimg", "best_metric"),
+    ),
+    upgrade=upgrade,
+)

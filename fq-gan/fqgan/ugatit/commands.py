@@ -13,16 +13,15 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..checks import at_least
 from ..data.images import to_bytes
 from ..data.unpaired import Resize, UnpairedConfig, build_domains, list_images
 from ..pictures import save_image
-from ..runs import run_of, weights_of_run
+from ..runs import WeightOptions, open_run, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
-from ..runtime.rundir import read_config
+from ..runtime.options import at_least
 from ..scoring import record_evaluation
-from .config import TranslationScoring, UgatitTrain, directions
+from .config import TranslationScoring, directions
 from .train import TranslationScorer
 from .translation import Direction, Shape, Translator, heat_colours, load_weights, save_comparison
 
@@ -30,13 +29,9 @@ STDIN = "-"
 
 
 @dataclass(frozen=True)
-class TranslateConfig:
+class TranslateConfig(WeightOptions):
     """Translate pictures with a run or a folder of weights."""
 
-    run_dir: str = ""
-    """Folder of a run."""
-    weights: str = ""
-    """Folder of weights, from a run or from `fqgan convert ugatit`."""
     input: str = ""
     """A picture, a folder of pictures, - for one on standard input; empty: a run's test images."""
     direction: Literal["auto", "a2b", "b2a", "both"] = "auto"
@@ -61,8 +56,7 @@ class TranslateConfig:
     """auto, cpu or cuda."""
 
     def __post_init__(self) -> None:
-        if self.run_dir and self.weights:
-            raise ValueError("give only one of --run-dir and --weights")
+        super().__post_init__()
         at_least(self, sheet=0, limit=0)
 
 
@@ -79,24 +73,17 @@ def translate(config: TranslateConfig) -> list[Path]:
         FileNotFoundError: no weights, or no such input.
         ValueError: an input is no picture.
     """
-    source = folder_of_weights(config)
+    source = config.source("ugatit")
     with distributed.start(config.device) as world:
-        weights = load_weights(source, device=world.device)
+        weights = load_weights(source.folder, step=source.step, device=world.device)
         translator = Translator(weights, size=config.size, shape=config.shape, resize=config.resize)
-        out = Path(config.out or Path(config.run_dir or config.weights) / "translations")
+        out = Path(config.out) if config.out else source.home / "translations"
         names = directions(weights.domain_names)
         written: list[Path] = []
         for direction, inputs in inputs_of(config).items():
             folder = out / names[direction == "b2a"]
             written += write_all(config, translator, direction, inputs, folder)
     return written
-
-
-def folder_of_weights(config: TranslateConfig) -> Path:
-    """The weights to use; raises ``FileNotFoundError`` where there is no checkpoint."""
-    if not (config.run_dir or config.weights):
-        raise ValueError("nothing to translate with: give --run-dir or --weights")
-    return Path(config.weights or weights_of_run(config.run_dir))
 
 
 def inputs_of(config: TranslateConfig) -> dict[Direction, list[Path]]:
@@ -113,7 +100,7 @@ def inputs_of(config: TranslateConfig) -> dict[Direction, list[Path]]:
         return {direction: pictures(config.input, config.limit) for direction in chosen}
     if not config.run_dir:
         raise ValueError("nothing to translate: give --input FILE, FOLDER or -")
-    data = read_config(UgatitTrain, config.run_dir).data
+    data = open_run(config.run_dir, "ugatit").config.data
     if data.source == "toy":
         raise ValueError(
             "the toy images of this run are no files: give --input, such as a folder of "
@@ -174,13 +161,9 @@ def write_all(
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
+class EvaluateConfig(WeightOptions):
     """Score the translations of the test images. A run brings its own settings."""
 
-    run_dir: str = ""
-    """Folder of a run."""
-    weights: str = ""
-    """Folder of weights, from a run or from `fqgan convert ugatit`."""
     seed: int = 0
     """Of the toy images."""
     device: str = "auto"
@@ -189,15 +172,14 @@ class EvaluateConfig:
     scoring: TranslationScoring = field(default_factory=lambda: TranslationScoring("inception"))
 
     def __post_init__(self) -> None:
-        if self.run_dir and self.weights:
-            raise ValueError("give only one of --run-dir and --weights")
+        super().__post_init__()
 
 
 def evaluate_main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir runs/ugatit``; two rows, one a direction."""
     default = EvaluateConfig()
-    run = run_of(UgatitTrain, argv)
-    if run is not None:
+    if found := run_of(argv, "ugatit"):
+        run = found.config
         default = EvaluateConfig(data=run.data, scoring=run.scoring, seed=run.seed)
     rows = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
     if os.environ.get("RANK", "0") == "0":  # the group of processes is gone by now
@@ -206,11 +188,9 @@ def evaluate_main(argv: Sequence[str]) -> None:
 
 def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
     """Score what ``config`` names and add a line a direction to ``evaluations.jsonl`` beside it."""
-    if not (config.run_dir or config.weights):
-        raise ValueError("nothing to score: give --run-dir or --weights")
+    source = config.source("ugatit")
     with distributed.start(config.device, seed=config.seed) as world:
-        source = Path(config.weights or weights_of_run(config.run_dir))
-        weights = load_weights(source, device=world.device)
+        weights = load_weights(source.folder, step=source.step, device=world.device)
         if config.data.resolution != weights.config.image_size and not weights.a_to_b.light:
             raise ValueError(
                 f"--data.resolution {config.data.resolution}: these weights translate images of "
@@ -219,7 +199,7 @@ def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
         domains = build_domains(config.data, "test", seed=config.seed)
         scorer = TranslationScorer(config.scoring, domains, weights.domain_names, world.device)
         facts = {
-            "weights": str(source),
+            "weights": str(source.folder),
             "step": weights.step,
             "split": "test",
             "subsets": config.scoring.subsets,
@@ -228,6 +208,5 @@ def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
         rows = []
         for place, (name, found) in enumerate(scorer(weights.a_to_b, weights.b_to_a).items()):
             row = {**found, "data": name, "num_images": len(domains[place]), **facts}
-            folder = config.run_dir or config.weights
-            rows.append(record_evaluation(folder, row, scorer.extractor))
+            rows.append(record_evaluation(source.home, row, scorer.extractor))
     return rows

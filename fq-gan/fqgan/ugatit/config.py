@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
-from ..checks import at_least, positive
 from ..data.unpaired import UnpairedConfig
 from ..quantizer import QuantizerOptions
+from ..runtime.options import at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import FeatureOptions
 
@@ -73,6 +73,8 @@ class QuantizerConfig(QuantizerOptions):
 @dataclass(frozen=True)
 class UgatitConfig:
     """All four networks."""
+
+    kind: ClassVar[str] = "ugatit"
 
     image_size: int = 256
     """Side of the images in training; a multiple of 4."""
@@ -201,6 +203,8 @@ class TranslationScoring(FeatureOptions):
 class UgatitTrain:
     """Train U-GAT-IT or FQ-U-GAT-IT. Run the same command again to continue a run."""
 
+    kind: ClassVar[str] = "ugatit"
+
     run_dir: str = ""
     """Folder of the run; empty: runs/ and the experiment's name."""
     max_steps: int = 0
@@ -232,6 +236,8 @@ class UgatitTrain:
     """Test images of a sheet."""
     keep: int = 2
     """Newest checkpoints that stay."""
+    patience: int = 0
+    """End after so many scores in a row that were not the best; 0: never."""
 
     data: UnpairedConfig = field(default_factory=UnpairedConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -242,7 +248,7 @@ class UgatitTrain:
     scoring: TranslationScoring = field(default_factory=lambda: TranslationScoring("inception"))
 
     def __post_init__(self) -> None:
-        at_least(self, log_every=1, save_every=1, keep=1, sample_images=1)
+        at_least(self, log_every=1, save_every=1, keep=1, patience=0, sample_images=1)
         at_least(self, max_steps=0, evaluate_every=0, sample_every=0)
         self.networks()  # raises where the parts do not fit each other
 

@@ -1,25 +1,28 @@
-"""Training of U-GAT-IT and FQ-U-GAT-IT: one function, top to bottom."""
+"""A training run of U-GAT-IT or FQ-U-GAT-IT: how it is opened, its step, its scores."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 import torch
 from torch import Tensor
 
+from .. import runs
 from ..data.batches import once
 from ..data.images import Images, normalize
-from ..data.unpaired import Domains, UnpairedBatches, build_domains, build_unpaired_batches
-from ..gan import check_weights
+from ..data.unpaired import FIXED as FIXED_DATA, Domains, build_domains, build_unpaired_batches
+from ..loop import Intervals, Task, Training
 from ..metrics.distances import KernelDistance, kernel_distance
-from ..progress import RunProgress, is_due, training, write_parameter_counts
+from ..old_runs import upgrade
 from ..quantizer import quantizer_statistics
+from ..runs import GanProgress, write_parameter_counts
 from ..runtime import distributed
-from ..runtime.checkpoint import Checkpoint
+from ..runtime.distributed import World, is_main
 from ..runtime.logs import Logs
-from ..runtime.precision import MixedPrecision, check_finite
-from ..runtime.rundir import open_run
+from ..runtime.precision import MixedPrecision, check_finite, check_weights
+from ..runtime.run_folder import RunFolder
 from ..scoring import open_extractor
 from .config import TranslationScoring, UgatitTrain, directions
 from .networks import Translated, UgatitNetworks, build_networks
@@ -28,130 +31,131 @@ from .translation import save_comparison, save_weights, start_from
 
 
 def train(config: UgatitTrain) -> UgatitNetworks:
-    """Run ``config`` to its last step, continuing from the newest checkpoint in its folder.
+    """Run ``config`` to its end; returns the four networks."""
+    return cast(UgatitTraining, runs.train(config)).networks
+
+
+class UgatitTraining(Training):
+    """A run that is built and ready for its next iteration.
 
     Raises:
-        ValueError, FileNotFoundError: options, data or weights are unusable; before the first step.
-        FloatingPointError: a loss became NaN or infinite; nothing is saved after it.
+        ValueError, FileNotFoundError: options, data or weights are unusable.
     """
-    with training(config) as (world, stop):
+
+    def __init__(self, config: UgatitTrain, world: World, folder: RunFolder) -> None:
+        self.config, device = config, world.device
         domains = build_domains(config.data, "train", seed=config.seed)
-        tests = None
+        self.tests: Domains | None = None
         if config.evaluate_every or config.sample_every:
-            tests = build_domains(config.data, "test", seed=config.seed)
-        scorer = None
-        if tests and config.evaluate_every:
-            scorer = TranslationScorer(config.scoring, tests, config.domain_names, world.device)
+            self.tests = build_domains(config.data, "test", seed=config.seed)
+        self.scorer: TranslationScorer | None = None
+        if self.tests and config.evaluate_every:
+            names = config.domain_names
+            self.scorer = TranslationScorer(config.scoring, self.tests, names, device)
         torch.manual_seed(config.seed)  # the same initial weights on every rank
-        networks = build_networks(config.networks())
+        self.networks = build_networks(config.networks())
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
-        networks.to(world.device, memory_format=layout)  # type: ignore[call-overload]
-        precision = MixedPrecision(config.precision, world.device)
-        step = UgatitStep(networks, config.step, config.schedule, precision=precision)
+        self.networks.to(device, memory_format=layout)  # type: ignore[call-overload]
+        precision = MixedPrecision(config.precision, device)
+        self.gan_step = UgatitStep(self.networks, config.step, config.schedule, precision=precision)
         if config.initial_weights:
-            start_from(config.initial_weights, networks, step)
-        batches = build_unpaired_batches(
-            config.data, domains, config.step.batch_size, seed=config.seed, device=world.device
+            start_from(config.initial_weights, self.networks, self.gan_step)
+        self.batches = build_unpaired_batches(
+            config.data, domains, config.step.batch_size, seed=config.seed, device=device
         )
-        progress = RunProgress()
-        parts = {"networks": networks, "step": step, "data": batches, "progress": progress}
+        self.progress: GanProgress = GanProgress()
+        self.total_steps = config.last_step
+        self.parts = {"networks": self.networks, "step": self.gan_step, "data": self.batches}
+        self.intervals = Intervals(
+            config.log_every, config.save_every, config.evaluate_every, config.evaluate_every > 0
+        )
+        self.also = ((config.sample_every, self.write_sheets),)
+        self.losses: StepLosses | None = None
 
-        with open_run(config.folder, config) as run_dir:
-            checkpoint = Checkpoint(run_dir, keep=config.keep, **parts)
-            checkpoint.load_latest()
-            if progress.step == 0:
-                a_to_b, judge = networks.a_to_b, networks.judge_a
-                write_parameter_counts(run_dir, generator=a_to_b, discriminator=judge)
+    def begin(self, run_dir: Path, logs: Logs) -> None:
+        """The scores of the untrained networks are the first row."""
+        if is_main():
+            a_to_b, judge = self.networks.a_to_b, self.networks.judge_a
+            write_parameter_counts(run_dir, generator=a_to_b, discriminator=judge)
+        if self.scorer:
+            logs.log(0, **self.evaluate())
 
-            with Logs(run_dir, config.last_step, progress.step) as logs:
-                if progress.step == 0 and scorer:
-                    logs.log(0, **scores(scorer, networks))
-                while progress.step < config.last_step:
-                    progress.step += 1
-                    losses = take_step(step, batches, progress.step)
+    def step(self) -> None:
+        """A step of both discriminators and one of both generators."""
+        self.progress.step += 1
+        number, batch = self.progress.step, next(self.batches)
+        if self.config.step.batches_per_step(number) == 1:
+            self.losses = self.gan_step(batch.a, batch.b, number)
+        else:
+            own = next(self.batches)
+            self.losses = self.gan_step(
+                batch.a, batch.b, number, generator_a=own.a, generator_b=own.b
+            )
 
-                    last = progress.step == config.last_step or stop.requested(progress.step)
-                    logged = is_due(progress.step, config.log_every) or last
-                    saved = is_due(progress.step, config.save_every) or last
-                    if logged or saved:
-                        check_finite(progress.step, **losses._asdict())
-                    if saved:
-                        check_weights(progress.step, networks=networks)
-                    row: dict[str, float | Tensor] = {}
-                    if logged:
-                        row = described(config, losses, networks, progress.step)
-                        row["images"] = batches.images_seen
-                    if is_due(progress.step, config.evaluate_every, config.last_step) and scorer:
-                        row |= scores(scorer, networks)
-                    if row:
-                        logs.log(progress.step, **row)
-                    logs.advance(progress.step)
-                    if is_due(progress.step, config.sample_every, config.last_step) and tests:
-                        write_sheets(config, networks, tests, run_dir, progress.step)
-                    if saved:
-                        checkpoint.save(progress.step)
-                        if world.is_main:
-                            save_weights(
-                                run_dir / "model", networks,
-                                domain_names=config.domain_names, step=progress.step,
-                            )  # fmt: skip
-                    if last and progress.step < config.last_step:
-                        stop.leave(progress.step)
-        batches.close()
-        return networks
+    def check(self) -> None:
+        assert self.losses is not None
+        check_finite(self.progress.step, **self.losses._asdict())
+        check_weights(self.progress.step, {"networks": self.networks})
 
+    def scalars(self) -> dict[str, float | Tensor | None]:
+        """Unweighted losses, L2 terms, dictionaries, learning rate."""
+        assert self.losses is not None
+        config, networks = self.config, self.networks
+        row: dict[str, float | Tensor | None] = {
+            f"loss_{name}": value for name, value in self.losses._asdict().items()
+        }
+        row["codebook_perplexity"] = row.pop("loss_codebook_perplexity")
+        if not config.quantizer.layers:
+            del row["codebook_perplexity"]
+        for name, parts in (
+            ("generator", networks.generators()),
+            ("discriminator", networks.discriminators()),
+        ):
+            row[f"l2_{name}"] = l2_penalty(parts, config.step.l2_weight)
+        row["learning_rate"] = config.schedule.learning_rate(config.step.lr, self.progress.step)
+        for name, value in quantizer_statistics(networks).items():
+            row[name.replace(".global_branch.quantizers.", ".layer")] = value
+        return row | {"images": self.batches.images_seen}
 
-def take_step(step: UgatitStep, batches: UnpairedBatches, number: int) -> StepLosses:
-    """Iteration ``number`` on the next batch, or, where the generators get their own, two."""
-    batch = next(batches)
-    if step.config.batches_per_step(number) == 1:
-        return step(batch.a, batch.b, number)
-    own = next(batches)
-    return step(batch.a, batch.b, number, generator_a=own.a, generator_b=own.b)
+    def evaluate(self) -> dict[str, float]:
+        """KID of both directions as columns such as ``kid_x100/selfie2anime``."""
+        if self.scorer is None:
+            return {}
+        found = self.scorer(*self.networks.generators())
+        return {f"{name}/{way}": value for way, row in found.items() for name, value in row.items()}
 
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """The mean KID of both directions."""
+        kids = [value for name, value in scores.items() if name.startswith("kid_x100/")]
+        return {"best": -sum(kids) / len(kids)} if kids else {}
 
-def described(
-    config: UgatitTrain, losses: StepLosses, networks: UgatitNetworks, step: int
-) -> dict[str, float | Tensor]:
-    """A row of ``metrics.jsonl``: unweighted losses, L2 terms, dictionaries, learning rate."""
-    row: dict[str, float | Tensor] = {
-        f"loss_{name}": value for name, value in losses._asdict().items()
-    }
-    row["codebook_perplexity"] = row.pop("loss_codebook_perplexity")
-    if not config.quantizer.layers:
-        del row["codebook_perplexity"]
-    for name, parts in (
-        ("generator", networks.generators()),
-        ("discriminator", networks.discriminators()),
-    ):
-        row[f"l2_{name}"] = l2_penalty(parts, config.step.l2_weight)
-    row["learning_rate"] = config.schedule.learning_rate(config.step.lr, step)
-    for name, value in quantizer_statistics(networks).items():
-        row[name.replace(".global_branch.quantizers.", ".layer")] = value
-    return row
+    def export(self, run_dir: Path, name: str) -> None:
+        save_weights(
+            run_dir / self.progress.folder_of(name),
+            self.networks,
+            domain_names=self.config.domain_names,
+            step=self.progress.step,
+        )
 
+    def finish(self, run_dir: Path, logs: Logs) -> None:
+        self.batches.close()
 
-def scores(scorer: TranslationScorer, networks: UgatitNetworks) -> dict[str, float]:
-    """KID of both directions as columns such as ``kid_x100/selfie2anime``."""
-    found = scorer(*networks.generators())
-    return {f"{name}/{way}": value for way, row in found.items() for name, value in row.items()}
-
-
-def write_sheets(
-    config: UgatitTrain, networks: UgatitNetworks, tests: Domains, run_dir: Path, step: int
-) -> None:
-    """``samples/DIRECTION_STEP.png``: the same test images at every step, both directions."""
-    if not distributed.is_main():
-        return
-    to_b, to_a = networks.generators()
-    for way, images, there, back in (
-        (0, tests.a, to_b, to_a),
-        (1, tests.b, to_a, to_b),
-    ):
-        name = directions(config.domain_names)[way]
-        device = next(networks.parameters()).device
-        shown = some_images(images, config.sample_images).to(device)
-        save_comparison(shown, there, back, run_dir / "samples" / f"{name}_{step:06d}.png")
+    def write_sheets(self, run_dir: Path) -> None:
+        """``samples/DIRECTION_STEP.png``: the same test images at every step, both directions."""
+        if not is_main() or self.tests is None:
+            return
+        device = next(self.networks.parameters()).device
+        to_b, to_a = self.networks.generators()
+        for name, images, there, back in zip(
+            directions(self.config.domain_names),
+            self.tests,
+            (to_b, to_a),
+            (to_a, to_b),
+            strict=True,
+        ):
+            shown = some_images(images, self.config.sample_images).to(device)
+            path = run_dir / "samples" / f"{name}_{self.progress.step:06d}.png"
+            save_comparison(shown, there, back, path)
 
 
 def some_images(images: Images, count: int) -> Tensor:
@@ -240,3 +244,17 @@ class TranslationScorer:
                 pixels = torch.cat([translate(image[None]).images for image in pixels])
             # As if they were saved and read.
             yield ((pixels.float() + 1) * 127.5).round().clamp(0, 255) / 127.5 - 1
+
+
+TASK = Task(
+    "ugatit",
+    UgatitTrain,
+    UgatitTraining,
+    fixed=(
+        *FIXED_DATA,
+        *("seed", "precision", "generator", "discriminator"),
+        *("quantizer.layers", "quantizer.codebook_size", "quantizer.forward"),
+        "quantizer.warmup_calls",
+    ),
+    upgrade=upgrade,
+)

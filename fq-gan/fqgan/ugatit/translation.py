@@ -16,10 +16,18 @@ from torch.nn import functional as F
 from ..data.images import UNREADABLE, normalize, to_bytes, to_rgb
 from ..data.unpaired import FITS, Resize
 from ..pictures import save_sheet
-from ..runs import first_weights, load_judge, load_ready, read_folder, read_tensors, save_folder
-from ..runtime.rundir import read_config
+from ..runs import (
+    first_weights,
+    load_judge,
+    load_ready,
+    read_folder,
+    read_tensors,
+    save_folder,
+    weights_folder,
+)
+from ..runtime.checkpoint import read_part
 from .config import UgatitConfig
-from .networks import Discriminator, Generator, Translated, UgatitNetworks
+from .networks import Discriminator, Generator, Translated, UgatitNetworks, build_networks
 from .step import UgatitStep
 
 GENERATORS, JUDGES = ("a_to_b", "b_to_a"), ("judge_a", "judge_b")
@@ -57,20 +65,26 @@ def save_weights(
     )  # fmt: skip
 
 
-def load_weights(folder: str | Path, *, device: torch.device | str = "cpu") -> Weights:
-    """Read the generators that `save_weights` wrote.
+def load_weights(
+    folder: str | Path, *, step: int | None = None, device: torch.device | str = "cpu"
+) -> Weights:
+    """Read the generators that `save_weights` wrote, or those of the checkpoint of ``step``.
 
     Raises:
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: the weights do not fit the configuration beside them.
     """
     folder = Path(folder)
-    config, extra = read_folder(folder, UgatitConfig, *GENERATORS)
-    a_to_b, b_to_a = (
-        load_ready(Generator(config), folder / f"{name}.safetensors", device) for name in GENERATORS
-    )
-    first, second = extra.get("domain_names", ("A", "B"))
-    return Weights(config, a_to_b, b_to_a, (first, second), extra.get("step", 0))
+    config, beside = read_folder(folder, UgatitConfig, *GENERATORS)
+    first, second = beside.get("domain_names", ("A", "B"))
+    if step is None:
+        files = (folder / f"{name}.safetensors" for name in GENERATORS)
+        a_to_b, b_to_a = (load_ready(Generator(config), file, device) for file in files)
+        return Weights(config, a_to_b, b_to_a, (first, second), beside.get("step", 0))
+    networks = build_networks(config)
+    networks.load_state_dict(read_part(folder.parent, "networks", step)[0])
+    a_to_b, b_to_a = (one.to(device).eval() for one in networks.generators())
+    return Weights(config, a_to_b, b_to_a, (first, second), step)
 
 
 def load_judges(
@@ -95,7 +109,7 @@ def start_from(
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: they belong to other networks.
     """
-    folder = Path(folder)
+    folder = weights_folder(folder)
     first_weights(folder, GENERATORS[0])
     for name in (*GENERATORS, *JUDGES):
         path = folder / f"{name}.safetensors"
@@ -124,7 +138,7 @@ def start_from(
 
 
 def _options(folder: Path) -> str:
-    config = read_config(UgatitConfig, folder)
+    config, _ = read_folder(folder, UgatitConfig)
     light = "--generator.light" if config.generator.light else "--generator.no-light"
     return (
         f"{config.image_size} pixels, --generator.channels {config.generator.channels}, {light}, "

@@ -2,11 +2,11 @@ import json
 
 import numpy as np
 import pytest
-from tiny_runs import tiny_run
+from tiny_runs import rows_of, tiny_run
 
 from fqgan.biggan.commands import EvaluateConfig, evaluate, evaluate_main
 from fqgan.biggan.train import train
-from fqgan.report import read_evaluations
+from fqgan.scoring import ScoringOptions
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +25,7 @@ def test_a_run_is_scored_as_during_training(run_dir, capsys):
     assert printed["features"] == "random"
     assert not printed["comparable"]
     assert "not comparable" in printed["protocol"]
-    assert read_evaluations(run_dir / "evaluations.jsonl")[-1]["fid"] == printed["fid"]
+    assert rows_of(run_dir)[-1]["fid"] == printed["fid"]
 
 
 def test_options_of_the_command_line_win_over_those_of_the_run(run_dir, capsys):
@@ -37,20 +37,12 @@ def test_options_of_the_command_line_win_over_those_of_the_run(run_dir, capsys):
     assert "best0" in printed["weights"]
 
 
-def test_a_file_of_samples_is_scored(tmp_path):
-    path = tmp_path / "samples.npz"
-    pixels = np.random.default_rng(0).integers(0, 256, (4, 3, 32, 32), dtype=np.uint8)
-    np.savez(path, x=pixels, y=np.zeros(4, np.int64))
-    config = EvaluateConfig(samples=str(path), device="cpu")
-    config = EvaluateConfig(
-        samples=str(path),
-        device="cpu",
-        scoring=type(config.scoring)(features="random", num_images=4, splits=2),
-    )
-    result = evaluate(config)
-    assert result["samples"] == str(path)
-    assert (tmp_path / "evaluations.jsonl").exists()
-    assert list(tmp_path.glob("*_pool.npz"))
+def test_a_file_of_samples_needs_features_that_classify(tmp_path):
+    np.savez(tmp_path / "s.npz", x=np.zeros((4, 3, 32, 32), np.uint8), y=np.zeros(4, np.int64))
+    scoring = ScoringOptions(features="random", num_images=4, splits=2)
+    config = EvaluateConfig(samples=str(tmp_path / "s.npz"), device="cpu", scoring=scoring)
+    with pytest.raises(ValueError, match=r"--scoring\.features random do not classify"):
+        evaluate(config)
 
 
 def test_two_sources_or_none_are_refused():

@@ -3,8 +3,6 @@ from dataclasses import replace
 import pytest
 
 from fqgan.biggan.config import C10, BigganTrain, StepConfig, share_step
-from fqgan.runs import run_of
-from fqgan.runtime.rundir import open_run
 
 
 @pytest.mark.parametrize(
@@ -40,13 +38,3 @@ def test_a_batch_that_cannot_be_shared_is_refused():
 def test_the_folder_of_a_run_without_a_name_comes_from_its_options():
     assert str(replace(C10, run_dir="elsewhere").folder) == "elsewhere"
     assert str(C10.folder).startswith("runs/BigGAN_C10_seed0")
-
-
-def test_the_options_of_a_named_run_are_found_however_it_is_named(tmp_path):
-    with open_run(tmp_path, replace(C10, seed=7)):
-        pass
-    for words in (["--run-dir", str(tmp_path)], ["--best", f"--run-dir={tmp_path}"]):
-        assert run_of(BigganTrain, words) == replace(C10, seed=7)
-    assert run_of(BigganTrain, ["--weights", "elsewhere"]) is None
-    with pytest.raises(FileNotFoundError, match="not the folder of a run"):
-        run_of(BigganTrain, ["--run-dir", str(tmp_path / "absent")])

@@ -98,5 +98,5 @@ def test_a_class_that_there_is_not_is_named(weights, tmp_path):
 
 
 def test_nothing_to_draw_from_is_said():
-    with pytest.raises(ValueError, match="--run-dir or --weights"):
+    with pytest.raises(ValueError, match="no weights are given"):
         sample(SampleConfig())

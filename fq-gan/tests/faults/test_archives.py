@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from fqgan.runtime.archive import extract
+from fqgan.runtime.download import extract
 
 
 def make_zip(path, members):

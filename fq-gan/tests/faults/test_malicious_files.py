@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 import pytest
 import torch
-from fqgan.page.explorer import check_picture
 from hostile import Bomb
 from scipy.io import savemat
 
@@ -20,6 +19,7 @@ from fqgan.data.tfrecords import read_tfrecords
 from fqgan.metrics.distances import read_moments
 from fqgan.metrics.features import load_inception
 from fqgan.metrics.statistics import read_statistics
+from fqgan.page.explorer import check_picture
 from fqgan.released.biggan import read_released_set, read_tfhub_arrays
 from fqgan.released.loading import load_torch_file
 from fqgan.released.stylegan2 import read_network_pickle
@@ -130,11 +130,11 @@ def test_a_matlab_file_yields_arrays_only(tmp_path, canary):
 
 
 def test_settings_are_read_as_plain_values(tmp_path, canary):
-    from fqgan.config import family_of
+    from fqgan.runs import kind_of
 
     (tmp_path / "config.json").write_text(f'__import__("os").system("touch {canary}")')
     with pytest.raises(ValueError, match="is no configuration that a run wrote"):
-        family_of(tmp_path)
+        kind_of(tmp_path)
 
 
 def test_a_picture_that_unfolds_to_a_bomb_is_refused(tmp_path):

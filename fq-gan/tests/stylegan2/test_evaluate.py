@@ -4,13 +4,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_runs import tiny_stylegan2
+from tiny_runs import rows_of, tiny_stylegan2
 
 from fqgan.config import evaluate as dispatched
 from fqgan.metrics.features import build_extractor
 from fqgan.released.loading import Report
 from fqgan.released.stylegan2 import Snapshot
-from fqgan.report import read_evaluations
 from fqgan.runs import save_weights
 from fqgan.scoring import ScoringOptions
 from fqgan.stylegan2 import commands as module
@@ -36,7 +35,7 @@ def test_a_run_is_scored_as_during_training(run_dir, capsys):
     assert printed["step"] == 8
     assert printed["metrics"] == ["fid50k"]
     assert not printed["comparable"]
-    assert read_evaluations(run_dir / "evaluations.jsonl")[-1]["fid"] == printed["fid"]
+    assert rows_of(run_dir)[-1]["fid"] == printed["fid"]
 
 
 def test_the_five_path_lengths_come_without_a_data_set(tmp_path):
@@ -150,7 +149,7 @@ def test_bad_options_are_named():
         EvaluateConfig(metrics=())
     with pytest.raises(ValueError, match="--path-pairs"):
         EvaluateConfig(path_pairs=1)
-    with pytest.raises(ValueError, match="nothing to score"):
+    with pytest.raises(ValueError, match="no weights are given"):
         evaluate(EvaluateConfig())
 
 

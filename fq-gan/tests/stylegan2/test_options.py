@@ -1,11 +1,8 @@
 from dataclasses import replace
 
 import pytest
-from tiny_runs import tiny_stylegan2
 
 from fqgan.data.datasets import DataConfig
-from fqgan.runs import run_of
-from fqgan.runtime.rundir import open_run
 from fqgan.stylegan2.config import SMOKE, Phase, Stylegan2Train, share_phase
 
 
@@ -49,11 +46,3 @@ def test_processes_share_a_batch():
     assert share_phase(phase(32, 32), 4) == (8, 1)
     with pytest.raises(ValueError, match=r"--schedule.batch-size 32 cannot be shared by 3"):
         share_phase(phase(32, 4), 3)
-
-
-def test_a_run_that_is_named_gives_its_options(tmp_path):
-    run = tiny_stylegan2(tmp_path)
-    with open_run(tmp_path, run):
-        pass
-    assert run_of(Stylegan2Train, ["--run-dir", str(tmp_path)]) == run
-    assert run_of(Stylegan2Train, ["--weights", "x"]) is None

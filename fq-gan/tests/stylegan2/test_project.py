@@ -37,8 +37,8 @@ def test_snapshots_are_spread_and_end_with_the_last_step():
 
 def test_what_is_missing_is_named(weights, tmp_path, monkeypatch):
     monkeypatch.setenv("FQGAN_CACHE", str(tmp_path))
-    with pytest.raises(ValueError, match="nothing to project into"):
-        project_images(ProjectConfig())
+    with pytest.raises(ValueError, match="no weights are given"):
+        project_images(ProjectConfig(seeds=("1",)))
     with pytest.raises(ValueError, match="give --seeds or --num-images"):
         project_images(ProjectConfig(weights=str(weights)))
     with pytest.raises(FileNotFoundError, match=r"--feature-weights .* choose squeezenet"):

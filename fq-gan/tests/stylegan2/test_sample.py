@@ -68,5 +68,5 @@ def test_a_bad_option_is_named(options, said):
 
 
 def test_nothing_to_draw_from_is_said():
-    with pytest.raises(ValueError, match="--run-dir or --weights"):
+    with pytest.raises(ValueError, match="no weights are given"):
         sample(SampleConfig())

@@ -4,6 +4,7 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from fqgan.runtime.signals import StopSignal
 from fqgan.stylegan2 import step as step_module
 from fqgan.stylegan2.config import Phase, QuantizerConfig, ScheduleConfig
 from fqgan.stylegan2.sampling import load_weights
-from fqgan.stylegan2.train import ImageProgress, enter_phase, passes, sheet_columns, train
+from fqgan.stylegan2.train import Stylegan2Training, images_of, train
 
 GROWING = ScheduleConfig(
     total_kimg=0.032,
@@ -112,18 +113,20 @@ def test_the_optimizers_start_anew_where_growing_starts_or_ends():
     class Data:
         sampler = type("Sampler", (), {"batch_size": 4})
 
-    step, progress = Recorder(), ImageProgress()
+    run = SimpleNamespace(gan_step=Recorder(), batches=Data, processes=1)
+    run.progress = SimpleNamespace(iteration=0, lod=0.0)
     for iteration, lod in enumerate([2.0, 2.0, 1.9, 1.2, 1.0, 1.0, 0.7, 0.0]):
-        progress.iteration = iteration
-        enter_phase(Phase(0.0, lod, 8, 4, 4, 0.002, 1.0), step, Data, progress)
-        assert progress.lod == lod
-    assert step.resets == 4
+        run.progress.iteration = iteration
+        Stylegan2Training.enter(run, Phase(0.0, lod, 8, 4, 4, 0.002, 1.0))
+        assert run.progress.lod == lod
+    assert run.gan_step.resets == 4
 
 
 TWO_PROCESSES = """
 import os, sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 sys.path.insert(0, sys.argv[1])
 from fqgan.stylegan2.train import train
@@ -225,11 +228,5 @@ def test_a_run_goes_on_from_weights_and_their_number_of_images(tmp_path):
     assert read_metrics(tmp_path / "second")[0]["iteration"] == 1
 
 
-def test_intervals_are_passed_once_whatever_the_batch():
-    assert [now for now in range(8, 80, 8) if passes(now - 8, now, 0.020)] == [24, 40, 64]
-    assert not passes(0, 1000, 0.0, ended=True)
-    assert passes(0, 1, 40.0, ended=True)
-
-
-def test_a_sheet_is_about_square():
-    assert [sheet_columns(count) for count in (1, 4, 60)] == [1, 2, 8]
+def test_intervals_in_thousands_of_images_are_at_least_one_image():
+    assert [images_of(kimg) for kimg in (0, 0.0001, 0.5, 40.0)] == [0, 1, 500, 40_000]

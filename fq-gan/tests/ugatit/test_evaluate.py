@@ -36,5 +36,5 @@ def test_a_folder_of_weights_needs_data_of_its_size(tmp_path):
 def test_two_sources_or_none_are_refused():
     with pytest.raises(ValueError, match="only one of"):
         EvaluateConfig(run_dir="a", weights="b")
-    with pytest.raises(ValueError, match="nothing to score"):
+    with pytest.raises(ValueError, match="no weights are given"):
         evaluate(EvaluateConfig())

@@ -2,8 +2,6 @@ from dataclasses import replace
 
 import pytest
 
-from fqgan.runs import run_of
-from fqgan.runtime.rundir import open_run
 from fqgan.ugatit.config import (
     PRESETS,
     TranslationScoring,
@@ -55,14 +53,6 @@ def test_subsets_of_one_image_are_refused():
     for options, said in (({"subset_size": 1}, "subset-size"), ({"subsets": 0}, "subsets")):
         with pytest.raises(ValueError, match=said):
             TranslationScoring(**options)
-
-
-def test_a_run_comes_back_as_it_was_written(tmp_path):
-    config = replace(PRESETS["ugatit-smoke"][1], run_dir=str(tmp_path))
-    with open_run(tmp_path, config):
-        pass
-    assert run_of(UgatitTrain, [f"--run-dir={tmp_path}", "--seed", "1"]) == config
-    assert run_of(UgatitTrain, ["--seed", "1"]) is None
 
 
 def test_both_directions_are_named_after_the_domains():

@@ -8,10 +8,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_runs import begun
 from ugatit_runs import tiny_ugatit, tiny_weights
 
 from fqgan.data import prepare
-from fqgan.runtime.rundir import open_run
 from fqgan.ugatit.commands import TranslateConfig, translate, translate_main
 
 
@@ -76,8 +76,7 @@ def test_without_input_the_test_images_of_the_run_are_translated(weights, tmp_pa
                   "--resolution", "24"])  # fmt: skip
     run = tiny_ugatit(tmp_path)
     run = replace(run, data=replace(run.data, source="folders", path=str(tmp_path / "toy")))
-    with open_run(tmp_path, run):
-        pass
+    begun(tmp_path, run)
     written = translate(TranslateConfig(run_dir=str(tmp_path), limit=2, device="cpu"))
     assert names(written, tmp_path / "translations") == [
         "selfie2anime/00000.png",
@@ -88,8 +87,7 @@ def test_without_input_the_test_images_of_the_run_are_translated(weights, tmp_pa
 
 
 def test_a_run_on_toy_images_asks_for_input(weights, tmp_path):
-    with open_run(tmp_path, tiny_ugatit(tmp_path)):
-        pass
+    begun(tmp_path, tiny_ugatit(tmp_path))
     with pytest.raises(ValueError, match=r"are no files: give --input.*toy-domains"):
         translate(TranslateConfig(run_dir=str(tmp_path), device="cpu"))
 
@@ -142,7 +140,7 @@ def test_an_empty_folder_and_bad_options_are_named(weights, tmp_path):
     config = TranslateConfig(weights=str(weights), input=str(tmp_path / "empty"), device="cpu")
     with pytest.raises(ValueError, match="holds no image"):
         translate(config)
-    with pytest.raises(ValueError, match="nothing to translate with: give --run-dir"):
+    with pytest.raises(ValueError, match="no weights are given"):
         translate(TranslateConfig())
     with pytest.raises(ValueError, match="only one of"):
         TranslateConfig(run_dir="a", weights="b")

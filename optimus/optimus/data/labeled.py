@@ -8,6 +8,7 @@ file's header, so that the column order of a release does not matter.
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 
 from ..metrics.classification import MetricKind
+from ..runtime.checkpoint import CheckpointMismatch
+from ..runtime.text_files import read_lines, read_texts
 from .text import Batch, Sentences, TextOptions, pad_rows, tokenize
 from .tokenizers import Tokenizers
 
@@ -32,6 +35,12 @@ class Labeled:
 
     def __len__(self) -> int:
         return len(self.sentences)
+
+    @property
+    def digest(self) -> str:
+        """Of the labels."""
+        content = json.dumps([self.names, self.labels.tolist()])
+        return hashlib.sha256(content.encode()).hexdigest()
 
     def labels_of(self, batch: Batch) -> Tensor:
         """Classes (B,) of a batch that was drawn from ``self.sentences``."""
@@ -54,24 +63,27 @@ def read_labeled(path: str | Path) -> tuple[list[str], list[str]]:
         partner = path.with_suffix(".labels")
         if not partner.is_file():
             raise FileNotFoundError(f"{path} needs its labels in {partner}, one a line")
-        texts, labels = _lines(path), [label.strip() for label in _lines(partner)]
+        texts, labels = read_texts(path), [label.strip() for label in read_texts(partner)]
         if len(texts) != len(labels):
             raise ValueError(
                 f"{path} has {len(texts)} lines and {partner} {len(labels)}; they must match"
             )
         return labels, texts
     if path.is_file():
-        rows = [line.partition("\t") for line in _lines(path)]
-        for number, (label, tab, _) in enumerate(rows, start=1):
+        labels, texts = [], []
+        for line in read_lines(path):
+            label, tab, text = line.text.partition("\t")
             if label.strip() and not tab:
-                raise ValueError(f"line {number} of {path} is not `label TAB text`")
-        return [row[0].strip() for row in rows], [row[2] for row in rows]
+                raise line.complaint("it is not `label TAB text`")
+            labels.append(label.strip())
+            texts.append(text)
+        return labels, texts
     if not classes:
         raise FileNotFoundError(
             f"no labelled text {path}: expected a file of `label TAB text`, NAME.text with "
             f"NAME.labels, or {path.name}.0 and {path.name}.1"
         )
-    pairs = [(part.suffix[1:], text) for part in classes for text in _lines(part)]
+    pairs = [(part.suffix[1:], text) for part in classes for text in read_texts(part)]
     return [label for label, _ in pairs], [text for _, text in pairs]
 
 
@@ -114,18 +126,6 @@ def sample_per_label(labels: np.ndarray, count: int | float, seed: int) -> np.nd
             raise ValueError(f"class {label} has {len(members)} examples, {count} are asked for")
         chosen.append(generator.choice(members, size, replace=False))
     return np.sort(np.concatenate(chosen))
-
-
-def read_labeled_lines(path: Path) -> list[str]:
-    """Lines of a file of one class; raises ``FileNotFoundError`` where there is none."""
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path} of a class, one sentence a line")
-    return _lines(path)
-
-
-def _lines(path: Path) -> list[str]:
-    with path.open(encoding="utf-8-sig") as file:
-        return [line.rstrip("\n") for line in file]
 
 
 YELP_TEST_PER_LABEL = 5000  # the part of the test set that the authors score
@@ -276,10 +276,10 @@ def find_file(name: str, folder: Path, split: str) -> Path:
 
 def read_task(path: Path, task: Task) -> tuple[list[list[str]], list[str]]:
     """Columns of text, and labels, of a GLUE file; lines with columns missing are an error."""
-    lines = path.read_text(encoding="utf-8-sig").split("\n")
+    lines = read_lines(path)
     header = task.header
     if header is None:
-        header, lines = tuple(lines[0].rstrip("\r").split("\t")), lines[1:]
+        header = tuple(next(lines).text.split("\t")) if path.stat().st_size else ()
     wanted = [*task.text, task.label]
     missing = [column for column in wanted if column not in header]
     if missing:
@@ -288,12 +288,12 @@ def read_task(path: Path, task: Task) -> tuple[list[list[str]], list[str]]:
         )
     places = [header.index(column) for column in wanted]
     rows = []
-    for number, line in enumerate(lines, start=1 if task.header else 2):
-        if not line.strip():
+    for line in lines:
+        if not line.text.strip():
             continue
-        cells = line.rstrip("\r").split("\t")
+        cells = line.text.split("\t")
         if len(cells) <= max(places):
-            raise ValueError(f"line {number} of {path} has {len(cells)} columns, not {len(header)}")
+            raise line.complaint(f"there are {len(cells)} columns, not {len(header)}")
         rows.append([cells[place] for place in places])
     if not rows:
         raise ValueError(f"{path} holds no example")
@@ -381,15 +381,20 @@ class ExampleBatches:
         return chosen[self.rank :: self.world_size]
 
     def state_dict(self) -> dict[str, Any]:
-        """The position and a digest of what it refers to."""
+        """The position, and what it refers to."""
         return {"position": self.position, "digest": self._digest, "size": self.batch_size}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a saved position of the same examples."""
-        if (state["digest"], state["size"]) != (self._digest, self.batch_size):
-            raise ValueError(
-                "the checkpoint was written with other examples or another batch size; use the "
-                "same ones or another --run-dir"
+        if state["size"] != self.batch_size:
+            raise CheckpointMismatch(
+                f"a batch has {self.batch_size} examples here and {state['size']} in the run; use "
+                "the same batch size and labels, or another --run-dir"
+            )
+        if state["digest"] != self._digest:
+            raise CheckpointMismatch(
+                f"the run was trained on other examples than these {self.count}; give the texts "
+                "that it was started with, or another --run-dir"
             )
         self.position = int(state["position"])
 

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.archive import extract
 from ..runtime.command import parse
-from ..runtime.download import download, verify
+from ..runtime.download import download, extract, verify
 from ..runtime.files import digest, write_atomically
-from .labeled import TASKS, glue_text, read_labeled, read_labeled_lines
+from ..runtime.text_files import read_lines, read_texts
+from .labeled import TASKS, glue_text, read_labeled
 from .tokenizers import SEPARATOR
 from .toy import labeled_sentences, write_toy
 from .wikipedia import WikipediaConfig, prepare_wikipedia
@@ -182,8 +182,7 @@ def prepare_text(config: SplitConfig) -> None:
         raise FileNotFoundError(
             f"--source must name a text file with one sentence a line, got {config.source}"
         )
-    with config.source.open(encoding="utf-8-sig") as file:
-        _split(config, (line.strip() for line in file))
+    _split(config, (line.text.strip() for line in read_lines(config.source)))
 
 
 def prepare_toy(config: SplitConfig) -> None:
@@ -204,7 +203,7 @@ def prepare_labeled(config: LabeledConfig) -> None:
         pairs = [
             (str(label), text.strip())
             for label, path in enumerate(config.classes)
-            for text in read_labeled_lines(path)
+            for text in read_texts(path)
         ]
     elif config.source is not None:
         pairs = list(zip(*read_labeled(config.source), strict=True))
@@ -249,7 +248,7 @@ def prepare_dailydialog(config: PrepareConfig) -> None:
         if not found:
             logger.warning("no %s dialogues in %s", split, folder)
             continue
-        lines = found[0].read_text(encoding="utf-8").splitlines()
+        lines = read_texts(found[0])
         text = "".join(f"{turn}\n" for line in lines for turn in dialog_turns(line))
         _write(config.folder, split, text)
 

@@ -12,7 +12,7 @@ import json
 import logging
 import random
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,9 @@ import torch
 from safetensors.numpy import save
 from torch import Tensor
 
+from ..runtime.checkpoint import CheckpointMismatch
 from ..runtime.files import digest, write_atomically
+from ..runtime.text_files import read_lines
 from .tokenizers import Tokenizers
 
 logger = logging.getLogger(__name__)
@@ -134,19 +136,35 @@ def load_sentences(
             f"no text file {path}; `optimus prepare` writes corpora as train.txt, valid.txt and "
             f"test.txt, one sentence a line"
         )
+
+    def build() -> Sentences:
+        sentences = tokenize(read_sentences(path, options.format), tokenizers, options)
+        if not len(sentences):
+            raise ValueError(f"{path} holds no usable sentence: {sentences.counts}")
+        logger.info("%s: %s", path, sentences.counts)
+        return sentences
+
     content = [VERSION, digest(path), tokenizers.fingerprint, asdict(options)]
-    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+    return _cached(path, json.dumps(content), tokenizers, cache_dir, build)
+
+
+def _cached(
+    path: Path,
+    content: str,
+    tokenizers: Tokenizers,
+    cache_dir: str | Path | None,
+    build: Callable[[], Sentences],
+) -> Sentences:
+    """What ``build`` makes of ``path``, kept under a name that follows from ``content``."""
     folder = Path(cache_dir) if cache_dir is not None else path.parent / ".cache"
+    key = hashlib.sha256(content.encode()).hexdigest()
     cached = folder / f"{path.stem}-{key[:20]}.safetensors"
     if cached.is_file():
         try:
             return open_sentences(cached)
         except ValueError as error:
             logger.warning("%s; it is built anew", error)
-    sentences = tokenize(read_lines(path, options.format), tokenizers, options)
-    if not len(sentences):
-        raise ValueError(f"{path} holds no usable sentence: {sentences.counts}")
-    logger.info("%s: %s", path, sentences.counts)
+    sentences = build()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         save_sentences(cached, sentences, tokenizers.fingerprint)
@@ -156,33 +174,27 @@ def load_sentences(
     return open_sentences(cached)
 
 
-def read_lines(path: Path, format: Literal["text", "label-text"] = "text") -> Iterator[str]:
+def read_sentences(path: Path, format: Literal["text", "label-text"] = "text") -> Iterator[str]:
     """Lines of a UTF-8 file without their ends, blank ones included; labels are cut off."""
     labelled = 0
-    with path.open(encoding="utf-8-sig") as file:  # -sig: a byte-order mark is no token
-        try:
-            for number, line in enumerate(file, start=1):
-                line = line.strip()
-                label, tab, text = line.partition("\t")
-                if format == "label-text" and line:
-                    if not tab:
-                        raise ValueError(
-                            f"line {number} of {path} has no tab; the format label-text expects "
-                            f"`label TAB sentence`, use --data.format text for plain lines"
-                        )
-                    line = text.strip()
-                elif tab and label.isdigit():
-                    labelled += 1
-                    if labelled == number == 20:
-                        raise ValueError(
-                            f"every line of {path} begins with a number and a tab: "
-                            f"use --data.format label-text, or remove the numbers"
-                        )
-                yield line
-        except UnicodeDecodeError as error:
-            raise ValueError(
-                f"{path} is not UTF-8 text ({error.reason}); convert it, for example with iconv"
-            ) from error
+    for line in read_lines(path):
+        text = line.text.strip()
+        label, tab, rest = text.partition("\t")
+        if format == "label-text" and text:
+            if not tab:
+                raise line.complaint(
+                    "there is no tab; the format label-text expects `label TAB sentence`, use "
+                    "--data.format text for plain lines"
+                )
+            text = rest.strip()
+        elif tab and label.isdigit():
+            labelled += 1
+            if labelled == line.number == 20:
+                raise ValueError(
+                    f"the first 20 lines of {path} all begin with a number and a tab: use "
+                    "--data.format label-text, or remove the numbers"
+                )
+        yield text
 
 
 def tokenize(lines: Iterable[str], tokenizers: Tokenizers, options: TextOptions) -> Sentences:
@@ -371,19 +383,14 @@ def load_authors_json(
 ) -> Sentences:
     """``read_authors_json`` through a memory-mapped cache, checked against the vocabularies."""
     path = Path(path)
-    key = hashlib.sha256(f"{digest(path)} {tokenizers.fingerprint}".encode()).hexdigest()
-    folder = Path(cache_dir) if cache_dir is not None else path.parent / ".cache"
-    cached = folder / f"{path.stem}-{key[:20]}.safetensors"
-    if cached.is_file():
-        try:
-            return open_sentences(cached)
-        except ValueError as error:
-            logger.warning("%s; it is built anew", error)
-    sentences = read_authors_json(path)
-    check_ids(sentences, tokenizers, path)
-    folder.mkdir(parents=True, exist_ok=True)
-    save_sentences(cached, sentences, tokenizers.fingerprint)
-    return open_sentences(cached)
+
+    def build() -> Sentences:
+        sentences = read_authors_json(path)
+        check_ids(sentences, tokenizers, path)
+        return sentences
+
+    content = f"{digest(path)} {tokenizers.fingerprint}"
+    return _cached(path, content, tokenizers, cache_dir, build)
 
 
 def read_authors_json(path: str | Path) -> Sentences:
@@ -412,16 +419,6 @@ def read_authors_json(path: str | Path) -> Sentences:
         ) from error
 
 
-def write_authors_json(path: str | Path, sentences: Sentences) -> None:
-    """Write ``sentences`` in the authors' cache format."""
-    entries = []
-    for i in range(len(sentences)):
-        left, right = sentences.encoder(i).tolist(), sentences.decoder(i).tolist()
-        entry = {"bert_token": left, "bert_token_length": len(left)}
-        entries.append({**entry, "gpt2_token": right, "gpt2_token_length": len(right)})
-    Path(path).write_text(json.dumps(entries), encoding="utf-8")
-
-
 def check_ids(sentences: Sentences, tokenizers: Tokenizers, path: Path) -> None:
     """Raise ``ValueError`` unless the ids can come from ``tokenizers``."""
     ends = sentences.decoder_ids[sentences.decoder_offsets[:-1]] if len(sentences) else np.zeros(0)
@@ -435,23 +432,6 @@ def check_ids(sentences: Sentences, tokenizers: Tokenizers, path: Path) -> None:
             f"{path} was tokenised with other vocabularies than the model's "
             f"({tokenizers.encoder_vocab_size} and {tokenizers.decoder_vocab_size} ids)"
         )
-
-
-def filter_lengths(sentences: Sentences, limit: int) -> Sentences:
-    """Sentences of at most ``limit`` tokens on both sides, as the authors' filter script keeps."""
-    lengths = np.maximum(sentences.encoder_lengths, sentences.decoder_lengths)
-    rows = [
-        (
-            sentences.encoder(i).tolist(),
-            sentences.decoder(i).tolist(),
-            int(sentences.words[i]),
-            int(sentences.lines[i]),
-        )
-        for i in np.flatnonzero(lengths <= limit).tolist()
-    ]
-    counts = asdict(sentences.counts)
-    counts["too_many_tokens"] += len(sentences) - len(rows)
-    return build_sentences(rows, ReadCounts(**{**counts, "kept": len(rows)}))
 
 
 def _natural(paths: object) -> list[Path]:
@@ -479,10 +459,6 @@ class Batch(NamedTuple):
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on ``device``."""
         return Batch(*(tensor.to(device, non_blocking=True) for tensor in self))
-
-    def pin_memory(self) -> Batch:
-        """The same batch in page-locked memory, from which a GPU copies without waiting."""
-        return Batch(*(tensor.pin_memory() for tensor in self))
 
 
 class Padding(NamedTuple):
@@ -554,6 +530,7 @@ class Batches:
             Python's generator.
         bucket: batches among which sentences are sorted by length.
         rank, world_size: this process and the number of processes.
+        beside: digest of what belongs to the sentences, such as their labels.
     """
 
     def __init__(
@@ -567,6 +544,7 @@ class Batches:
         bucket: int = 100,
         rank: int = 0,
         world_size: int = 1,
+        beside: str = "",
     ) -> None:
         self.shards = [shards] if isinstance(shards, Sentences) else list(shards)
         self.padding, self.seed, self.order, self.bucket = padding, seed, order, bucket
@@ -583,6 +561,8 @@ class Batches:
                 f"{int(sizes.sum())} in {len(sizes)} file(s): choose a batch size between 1 and "
                 f"{int(sizes.max(initial=0))}"
             )
+        digests = [shard.digest or _pack(shard)[1] for shard in self.shards]
+        self._content = hashlib.sha256(" ".join([*digests, beside]).encode()).hexdigest()
         self._plan: tuple[tuple[int, int], np.ndarray] | None = None
 
     @property
@@ -605,15 +585,27 @@ class Batches:
         return gather(self.shards[shard], chosen, self.padding, int(self._first[shard]))
 
     def state_dict(self) -> dict[str, Any]:
-        """The position and a digest of what it refers to."""
-        return {"position": self.position, "fingerprint": self._fingerprint()}
+        """The position, and what it refers to."""
+        return {
+            "position": self.position,
+            "fingerprint": self._fingerprint(),
+            "sentences": int(self._first[-1]),
+            "batch": self.global_batch,
+            "content": self._content,
+        }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue at a saved position; the number of processes may differ, the rest may not."""
-        if state["fingerprint"] != self._fingerprint():
-            raise ValueError(
-                "the checkpoint was written with another corpus, batch size, order or seed; "
-                "use the same ones or another --run-dir"
+        same_content = state.get("content", self._content) == self._content
+        if state["fingerprint"] != self._fingerprint() or not same_content:
+            before = [state.get(name) for name in ("sentences", "batch")]  # None: version 0.1
+            now = [int(self._first[-1]), self.global_batch]
+            problem = "their content, order or seed is another"
+            if None not in before and before != now:
+                problem = f"it was trained on {before[0]} in batches of {before[1]}"
+            raise CheckpointMismatch(
+                f"the run has not seen these {now[0]} sentences in batches of {now[1]}: {problem}; "
+                "give the corpus that it was started with, or another --run-dir"
             )
         self.position = int(state["position"])
 

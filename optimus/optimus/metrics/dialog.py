@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from ..runtime.text_files import Line, read_lines, read_number
 
 BLEU_WEIGHTS = (1 / 3, 1 / 3, 1 / 3)
 MAX_UNMATCHED = 5  # contexts without references that are left out before it is an error
@@ -69,18 +71,19 @@ def read_glove(
         )
     wanted = None if words is None else set(words)
     vectors: dict[str, np.ndarray] = {}
-    with path.open(encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            word, _, rest = line.rstrip("\n").partition(" ")
-            found = rest.count(" ") + 1 if rest else 0
-            width = found if width is None else width
-            if found != width:
-                raise ValueError(
-                    f"line {number} of {path} has {found} numbers, {width} are expected; give the "
-                    "width of the file with --glove-width, or another file"
-                )
-            if wanted is None or word in wanted:
-                vectors[word] = np.array(rest.split(" "), dtype=np.float64)
+    for line in read_lines(path):
+        word, _, rest = line.text.partition(" ")
+        found = rest.count(" ") + 1 if rest else 0
+        width = found if width is None else width
+        if found != width:
+            raise line.complaint(
+                f"there are {found} numbers, {width} are expected; give the width of the file with "
+                "--glove-width, or another file"
+            )
+        if wanted is None or word in wanted:
+            vectors[word] = np.array(
+                [read_number(part, line, f"vector of {word!r}") for part in rest.split(" ")]
+            )
     if width is None:
         raise ValueError(f"{path} holds no word vectors")
     return WordVectors(vectors, width)
@@ -220,9 +223,9 @@ def read_generated(path: str | Path) -> list[Turn]:
         ValueError: a line has not three parts.
     """
     rows = []
-    for number, parts in enumerate(_read_columns(path), start=1):
+    for line, parts in _read_columns(path):
         if len(parts) != 3:
-            raise ValueError(f"line {number} of {path} is not `context TAB reference TAB response`")
+            raise line.complaint("it is not `context TAB reference TAB response`")
         rows.append((parts[0], parts[1], parts[2]))
     return group_turns(rows)
 
@@ -237,9 +240,9 @@ def with_references(turns: Sequence[Turn], path: str | Path) -> tuple[list[Turn]
         ValueError: that is so for more than 5 of them.
     """
     references: dict[str, list[str]] = {}
-    for number, parts in enumerate(_read_columns(path), start=1):
+    for line, parts in _read_columns(path):
         if len(parts) != 2:
-            raise ValueError(f"line {number} of {path} is not `context TAB reference`")
+            raise line.complaint("it is not `context TAB reference`")
         references.setdefault(_letters(parts[0]), []).append(parts[1])
     found = [
         Turn(turn.context, tuple(references[key]), turn.responses)
@@ -257,9 +260,7 @@ def _letters(text: str) -> str:
     return "".join(char for char in plain.lower() if char.isalpha())
 
 
-def _read_columns(path: str | Path) -> list[list[str]]:
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}")
-    lines = path.read_text(encoding="utf-8").splitlines()
-    return [line.split("\t") for line in lines if line.strip()]
+def _read_columns(path: str | Path) -> Iterator[tuple[Line, list[str]]]:
+    for line in read_lines(path):
+        if line.text.strip():
+            yield line, line.text.split("\t")

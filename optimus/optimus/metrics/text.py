@@ -41,17 +41,6 @@ def self_bleu(sentences: Sequence[str], n: int = 5) -> float:
     return sum(table.score(row, without=i) for i, row in enumerate(rows)) / len(rows)
 
 
-def authors_bleu(
-    real: Sequence[str], fake: Sequence[str], n: int = 5, *, num_real: int, num_fake: int
-) -> float:
-    """BLEU-n as the authors' script computes it.
-
-    The references are the first ``num_real`` real lines, but ``num_fake + 2`` generated lines are
-    scored.
-    """
-    return bleu(real[:num_real], fake[: num_fake + 2], n)
-
-
 def distinct(sentences: Sequence[str], n: int = 1) -> float:
     """Different n-grams over all n-grams of ``sentences``; in [0, 1], 0 where there is none."""
     counts: Counter[Gram] = Counter()

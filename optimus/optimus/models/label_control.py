@@ -8,17 +8,15 @@ reads the decoder's token embeddings.
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from .decoder import LatentDecoder
-from .vae import OptimusModel, load_added, read_settings, save_with_vae
+from .vae import ExtendedVae, OptimusModel
 
-NAME = "label_control"
 KERNEL = 3  # words that the text classifier sees at once
 Adversary = Literal["reverse", "confusion"]
 Phase = Literal["model", "critics", "all"]
@@ -36,16 +34,7 @@ class ControlLosses(NamedTuple):
     soft: Tensor  # () of the text classifier on softly drawn sentences with another label
 
 
-class ControlAccuracies(NamedTuple):
-    """Right decisions (B,) of the small networks, bool."""
-
-    real: Tensor  # D takes z for real
-    made: Tensor  # D takes made z for made
-    latent: Tensor  # the latent classifier reads the label
-    text: Tensor  # the text classifier does
-
-
-class LabelControl(nn.Module):
+class LabelControl(ExtendedVae):
     """A sentence VAE's two networks with a label between them.
 
     Args:
@@ -58,6 +47,9 @@ class LabelControl(nn.Module):
         noise: standard deviation of what is added to z in training; 0 in the authors' code.
     """
 
+    NAME = "label_control"
+    SETTINGS = ("num_labels", "hidden", "train_zero_label", "mask_padding", "noise")
+
     def __init__(
         self,
         vae: OptimusModel,
@@ -68,12 +60,12 @@ class LabelControl(nn.Module):
         mask_padding: bool = True,
         noise: float = 0.0,
     ) -> None:
-        super().__init__()
+        super().__init__(vae)
         if vae.encoder is None:
             raise ValueError('label control needs a sentence VAE; inject="none" has no encoder')
         if num_labels < 2:
             raise ValueError(f"label control needs at least 2 labels, got {num_labels}")
-        self.vae, self.num_labels, self.hidden = vae, num_labels, hidden
+        self.num_labels, self.hidden = num_labels, hidden
         self.train_zero_label, self.mask_padding = train_zero_label, mask_padding
         self.noise = noise
         latent, logits = vae.config.latent_dim, 1 if num_labels == 2 else num_labels
@@ -213,45 +205,10 @@ class LabelControl(nn.Module):
         classifier = label_loss(self.classifier(latent), labels)
         return classifier, discriminator, label_loss(self.classify_text(decoder_ids), labels)
 
-    @torch.no_grad()
-    def accuracies(
-        self, encoder_ids: Tensor, decoder_ids: Tensor, labels: Tensor, noise: Tensor
-    ) -> ControlAccuracies:
-        """Decisions of the small networks on B sentences and on z made from ``noise`` (B, Z)."""
-        latent, made = self.encode(encoder_ids), self.make_latent(noise)
-        return ControlAccuracies(
-            self.discriminator(latent)[:, 0] >= 0,
-            self.discriminator(made)[:, 0] < 0,
-            decide(self.classifier(latent)) == labels,
-            self.predict_text(decoder_ids) == labels,
-        )
-
     def critics(self) -> list[nn.Parameter]:
         """Parameters that the phase ``critics`` trains."""
         parts = (self.discriminator, self.classifier, self.convolution, self.text_head)
         return [parameter for part in parts for parameter in part.parameters()]
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the VAE, all networks on z and the settings into ``folder``."""
-        save_with_vae(
-            self,
-            folder,
-            NAME,
-            num_labels=self.num_labels,
-            hidden=self.hidden,
-            train_zero_label=self.train_zero_label,
-            mask_padding=self.mask_padding,
-            noise=self.noise,
-        )
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> LabelControl:
-        """Read what ``save_pretrained`` wrote, in evaluation mode."""
-        settings: dict[str, Any] = read_settings(folder, NAME)
-        vae = OptimusModel.from_pretrained(folder, local_files_only=True)
-        module = cls(vae, **settings)
-        load_added(module, folder, NAME)
-        return module.eval()
 
 
 def label_loss(logits: Tensor, labels: Tensor) -> Tensor:

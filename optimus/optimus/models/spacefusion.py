@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import copy
 import math
-from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from .encoder import Posterior
 from .kernels import gather_rows
-from .vae import OptimusModel, load_added, read_settings, save_with_vae
+from .vae import ExtendedVae, OptimusModel
 
 MASKED = -1e4  # added to the attention scores of padding, as BERT does
 DISTANCE_EPSILON = 1e-6  # added to every difference before the norm, as pairwise_distance does
 INTERPOLATION_NOISE = 0.1  # standard deviation around a point between the two branches
-NAME = "spacefusion"
 
 
 class FusionNoise(NamedTuple):
@@ -92,7 +90,7 @@ def nearest_distance(first: Tensor, second: Tensor) -> Tensor:
     return 0.5 * (distances.min(dim=0).values.mean() + distances.min(dim=1).values.mean())
 
 
-class SpaceFusion(nn.Module):
+class SpaceFusion(ExtendedVae):
     """A sentence VAE with a second way into its latent space, from the context of a dialog.
 
     Args:
@@ -105,6 +103,12 @@ class SpaceFusion(nn.Module):
         speaker_rule: see ``speaker_ids``.
     """
 
+    NAME = "spacefusion"
+    SETTINGS = (
+        *("num_context_layers", "num_frozen_layers", "sep_id", "include_self", "mask_padding"),
+        "speaker_rule",
+    )
+
     def __init__(
         self,
         vae: OptimusModel,
@@ -116,7 +120,7 @@ class SpaceFusion(nn.Module):
         mask_padding: bool = True,
         speaker_rule: Literal["row", "last-row"] = "row",
     ) -> None:
-        super().__init__()
+        super().__init__(vae)
         if vae.encoder is None:
             raise ValueError('dialog needs a sentence VAE; inject="none" has no encoder')
         layers = vae.encoder.bert.encoder.layer
@@ -125,13 +129,13 @@ class SpaceFusion(nn.Module):
                 raise ValueError(
                     f"{count} {name} layers are asked for and the encoder has {len(layers)}"
                 )
-        self.vae = vae
         self.context_layers = nn.ModuleList(
             copy.deepcopy(layer) for layer in layers[len(layers) - num_context_layers :]
         )
         for parameter in layers[:num_frozen_layers].parameters():
             parameter.requires_grad_(False)
-        self.num_frozen_layers, self.sep_id = num_frozen_layers, sep_id
+        self.num_context_layers, self.num_frozen_layers = num_context_layers, num_frozen_layers
+        self.sep_id = sep_id
         self.include_self, self.mask_padding = include_self, mask_padding
         self.speaker_rule = speaker_rule
 
@@ -218,29 +222,6 @@ class SpaceFusion(nn.Module):
         every = gather_rows(latent)
         distance = nearest_distance(every, every_context) - 2 * push_distance(every)
         return nll + weight * distance / math.sqrt(latent.shape[1])
-
-    def save_pretrained(self, folder: str | Path) -> None:
-        """Write the VAE, the copied layers and the settings into ``folder``."""
-        save_with_vae(
-            self,
-            folder,
-            NAME,
-            num_context_layers=len(self.context_layers),
-            num_frozen_layers=self.num_frozen_layers,
-            sep_id=self.sep_id,
-            include_self=self.include_self,
-            mask_padding=self.mask_padding,
-            speaker_rule=self.speaker_rule,
-        )
-
-    @classmethod
-    def from_pretrained(cls, folder: str | Path) -> SpaceFusion:
-        """Read what ``save_pretrained`` wrote, in evaluation mode."""
-        settings: dict[str, Any] = read_settings(folder, NAME)
-        vae = OptimusModel.from_pretrained(folder, local_files_only=True)
-        module = cls(vae, **settings)
-        load_added(module, folder, NAME)
-        return module.eval()
 
 
 def draw_noise(latent: Tensor) -> FusionNoise:

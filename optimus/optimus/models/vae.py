@@ -1,6 +1,7 @@
 """The sentence VAE: a BERT encoder, a Gaussian latent and a GPT-2 decoder (Li et al., EMNLP 2020).
 
-The paper's bound is the ``forward`` below; its parts stand in ``objectives.py`` by equation.
+The paper's bound is the ``forward`` below; its parts stand in ``objectives.py`` by equation. The
+importance-weighted bound of the evaluation is ``importance_scores`` (Sec. 4.1).
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from safetensors import SafetensorError
@@ -26,8 +27,9 @@ from transformers import (
 )
 from transformers.utils import logging
 
+from ..metrics.latent import importance_log_weights, log_marginal
 from ..objectives import Objective, kl_divergence, kl_loss, sentence_lengths, total_loss
-from ..released.pickles import load_untrusted
+from ..runtime.weight_files import read_weight_file
 from .decoder import Injection, LatentDecoder
 from .encoder import LatentEncoder, Posterior
 
@@ -278,7 +280,73 @@ def draw(
     return posterior.sample(eps, num_samples)
 
 
-PREFIX = "vae."
+_CHUNK_TOKENS = {"cpu": 8192, "cuda": 65536}
+"""Decoder tokens worked on at once: enough to fill the device, few enough to stay small."""
+
+
+class ImportanceScores(NamedTuple):
+    """Everything the evaluation says about a sentence, in nats."""
+
+    log_weight: Tensor  # (B, K) log p(x|z_k) + log p(z_k) - log q(z_k|x), float64
+    log_likelihood: Tensor  # (B, K) log p(x|z_k)
+    kl: Tensor  # (B,) KL(q(z|x) || N(0, I))
+    mean: Tensor  # (B, Z)
+    logvar: Tensor  # (B, Z)
+    latent: Tensor  # (B, K, Z) the samples z_k
+
+    def log_marginal(self) -> Tensor:
+        """The importance-weighted bound of log p(x), (B,): tighter with every sample."""
+        return log_marginal(self.log_weight)
+
+
+@torch.no_grad()
+def importance_scores(
+    model: OptimusModel,
+    encoder_ids: Tensor,
+    decoder_ids: Tensor,
+    *,
+    num_samples: int = 100,
+    eps: Tensor | None = None,
+    mask_padding: bool = True,
+    chunk_tokens: int | None = None,
+) -> ImportanceScores:
+    """Score a batch with K samples of z per sentence, encoding each sentence once.
+
+    Args:
+        model: in evaluation mode.
+        encoder_ids: (B, S), right-padded.
+        decoder_ids: (B, T), right-padded; sentences of like length waste least.
+        num_samples: K; the paper has 100.
+        eps: (B, K, Z) the noise; drawn where None.
+        mask_padding: False attends to the encoder's padding as the authors' evaluation does.
+        chunk_tokens: decoder tokens per pass; by default what suits the device.
+    """
+    posterior = model.encode(encoder_ids, mask_padding)
+    latent = posterior.sample(eps, num_samples)
+    log_likelihood = -_nll(model, decoder_ids, latent, chunk_tokens)
+    return ImportanceScores(
+        importance_log_weights(log_likelihood, latent, posterior.mean, posterior.logvar),
+        log_likelihood,
+        kl_divergence(posterior.mean, posterior.logvar),
+        posterior.mean,
+        posterior.logvar,
+        latent,
+    )
+
+
+def _nll(
+    model: OptimusModel, decoder_ids: Tensor, latent: Tensor, chunk_tokens: int | None
+) -> Tensor:
+    """-log p(x_i|z_ik), (B, K), the B * K sequences in chunks of equal size."""
+    batch, samples = latent.shape[:2]
+    tokens = chunk_tokens or _CHUNK_TOKENS.get(decoder_ids.device.type, 8192)
+    size = max(1, tokens // decoder_ids.shape[1])
+    rows = torch.arange(batch, device=decoder_ids.device).repeat_interleave(samples)
+    parts = [
+        model.decoder.nll(decoder_ids[index], z)
+        for index, z in zip(rows.split(size), latent.flatten(0, 1).split(size), strict=True)
+    ]
+    return torch.cat(parts).view(batch, samples)
 
 
 @contextmanager
@@ -293,38 +361,52 @@ def without_bars() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def save_with_vae(module: nn.Module, folder: str | Path, name: str, **settings: Any) -> None:
-    """Write ``module``, whose attribute ``vae`` is an ``OptimusModel``, into ``folder``."""
-    folder = Path(folder)
-    module.vae.save_pretrained(folder)  # type: ignore[union-attr, operator]
-    added = {
-        key: value.detach().cpu().contiguous()
-        for key, value in module.state_dict().items()
-        if not key.startswith(PREFIX)
-    }
-    save_file(added, folder / f"{name}.safetensors")
-    (folder / f"{name}.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+class ExtendedVae(nn.Module):
+    """A sentence VAE, ``vae``, with the layers that a task adds to it, saved in one folder.
 
-
-def read_settings(folder: str | Path, name: str) -> dict[str, Any]:
-    """The settings that ``save_with_vae`` wrote.
-
-    Raises:
-        FileNotFoundError: the folder was not written by the task's training command.
+    The folder holds the VAE as its own ``save_pretrained`` writes it, ``NAME.safetensors`` with the
+    added tensors, and ``NAME.json`` with the arguments that build the module again, which are the
+    attributes that ``SETTINGS`` names.
     """
-    path = Path(folder) / f"{name}.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} holds no {name} model: it has no {path.name}")
-    return json.loads(path.read_text(encoding="utf-8"))
 
+    NAME: ClassVar[str]
+    SETTINGS: ClassVar[tuple[str, ...]]
 
-def load_added(module: nn.Module, folder: str | Path, name: str) -> None:
-    """Fill all of ``module`` but its VAE from ``folder``; every tensor must be there."""
-    added = load_untrusted(Path(folder) / f"{name}.safetensors")
-    own = {key for key in module.state_dict() if not key.startswith(PREFIX)}
-    if own != added.keys():
-        raise ValueError(
-            f"{Path(folder) / name}.safetensors does not fit the model: missing "
-            f"{sorted(own - added.keys())[:3]}, unexpected {sorted(added.keys() - own)[:3]}"
-        )
-    module.load_state_dict(added, strict=False)
+    def __init__(self, vae: OptimusModel) -> None:
+        super().__init__()
+        self.vae = vae
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write the VAE, the added tensors and the settings into ``folder``."""
+        folder = Path(folder)
+        self.vae.save_pretrained(folder)
+        added = {key: value.detach().cpu().contiguous() for key, value in self._added().items()}
+        save_file(added, folder / f"{self.NAME}.safetensors")
+        settings = json.dumps({name: getattr(self, name) for name in self.SETTINGS}, indent=2)
+        (folder / f"{self.NAME}.json").write_text(f"{settings}\n", encoding="utf-8")
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path) -> Self:
+        """Read what ``save_pretrained`` wrote, in evaluation mode.
+
+        Raises:
+            FileNotFoundError: the folder was not written by the task's training command.
+            ValueError: a tensor is missing or left over.
+        """
+        path = Path(folder) / f"{cls.NAME}.json"
+        if not path.is_file():
+            raise FileNotFoundError(f"{folder} holds no {cls.NAME} model: it has no {path.name}")
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        module = cls(OptimusModel.from_pretrained(folder, local_files_only=True), **settings)
+        added, own = read_weight_file(path.with_suffix(".safetensors")), module._added()
+        if own.keys() != added.keys():
+            raise ValueError(
+                f"{path.with_suffix('.safetensors')} does not fit the model: missing "
+                f"{sorted(own.keys() - added.keys())[:3]}, unexpected "
+                f"{sorted(added.keys() - own.keys())[:3]}"
+            )
+        module.load_state_dict(added, strict=False)
+        return module.eval()
+
+    def _added(self) -> dict[str, Tensor]:
+        return {k: value for k, value in self.state_dict().items() if not k.startswith("vae.")}

@@ -18,9 +18,11 @@ from .plots import render_bars
 logger = logging.getLogger(__name__)
 
 
-def serve(run_dir: Path, host: str, port: int, text: Path | None = None) -> None:
+def serve(
+    run_dir: Path, host: str, port: int, text: Path | None = None, step: int | None = None
+) -> None:
     """Show the page of the model in ``run_dir`` until Ctrl-C; see `load_explorer`."""
-    explorer = load_explorer(run_dir, text)
+    explorer = load_explorer(run_dir, text, step=step)
     gradio = import_gradio()
     logger.info("%d sentences: %s", len(explorer.sentences), explorer.source)
     logger.info("serving %s", run_dir)

@@ -12,6 +12,8 @@ from ..api import SentenceVAE
 from ..data.toy import analogies, score_analogies, score_factors, write_toy
 from ..decoding import Sampling, unique
 from ..runtime.command import parse
+from ..runtime.options import at_least
+from ..runtime.text_files import read_texts
 from .app import serve
 
 SIZES = (20_000, 300, 300)  # sentences of train, valid and test; they share none
@@ -37,16 +39,15 @@ class DemoConfig:
     text: Path | None = None
     """With --serve: sentences to compare with and to draw, one a line or `label TAB sentence`; by
     default held-out ones of the run's corpus."""
+    step: int | None = None
+    """With --serve: the step of the run's checkpoint to show; by default its newest weights."""
     host: str = "127.0.0.1"
     """With --serve: the address to listen on; 0.0.0.0 is every network of this machine."""
     port: int = 7860
     """With --serve: the port; 0 takes the first free one from 7860 on."""
 
     def __post_init__(self) -> None:
-        if self.max_steps < 0:
-            raise ValueError(f"--max-steps must not be negative, got {self.max_steps}")
-        if self.analogies < 1:
-            raise ValueError(f"--analogies must be at least 1, got {self.analogies}")
+        at_least(self, max_steps=0, analogies=1)
         if not 0 <= self.port < 65536:
             raise ValueError(f"--port must be in [0, 65535], got {self.port}")
 
@@ -55,7 +56,7 @@ def main(argv: Sequence[str]) -> None:
     """Run ``optimus demo`` or ``optimus demo --serve``."""
     config = parse(DemoConfig, argv, "optimus demo")
     if config.serve:
-        serve(config.run_dir, config.host, config.port, config.text)
+        serve(config.run_dir, config.host, config.port, config.text, config.step)
     else:
         demo(config)
 
@@ -75,7 +76,7 @@ def demo(config: DemoConfig) -> dict[str, float]:
     _run("train", "demo", "--run-dir", run_dir, "--data.folder", str(corpus), *steps)
     _run("evaluate", "--run-dir", run_dir, "--samples", "20", "--max-sentences", "300")
     vae = SentenceVAE.from_pretrained(config.run_dir / "model")
-    _show_reconstruction(vae, (corpus / "test.txt").read_text().splitlines())
+    _show_reconstruction(vae, read_texts(corpus / "test.txt"))
     _show_interpolation(vae)
     return _show_analogies(vae, config)
 

@@ -19,7 +19,8 @@ from torch import Tensor
 from ..api import SentenceVAE
 from ..data.toy import VALUES, read_factors
 from ..decoding import Sampling, analogy, interpolate
-from ..runtime.rundir import read_plain
+from ..runs import open_run
+from ..runtime.text_files import read_texts
 from .plots import embed, render_page
 
 GREEDY = Sampling(max_new_tokens=64)
@@ -165,24 +166,26 @@ def find_directions(
     return found[:count]
 
 
-def load_explorer(run_dir: Path, text: Path | None = None, count: int = 500) -> Explorer:
-    """The explorer of a run or a model folder.
+def load_explorer(
+    run_dir: Path, text: Path | None = None, count: int = 500, *, step: int | None = None
+) -> Explorer:
+    """The explorer of a run, of one checkpoint of it, or of a model folder.
 
     The sentences are ``count`` of ``text``, else of the held-out files of the run's corpus, else
     sentences that the model makes from its prior.
 
     Raises:
         FileNotFoundError: there is no model, or no such ``text``.
+        ValueError: it is a run of another kind.
     """
-    folder = run_dir / "model" if (run_dir / "model").is_dir() else run_dir
-    if not (folder / "model.safetensors").is_file():
+    if not (run_dir / "config.json").is_file():
         raise FileNotFoundError(
             f"{run_dir} holds no model: run `optimus demo --run-dir {run_dir}` first, or name a "
             "run or a converted folder with --run-dir"
         )
     if text is not None and not text.is_file():
         raise FileNotFoundError(f"--text {text} does not exist")
-    vae = SentenceVAE.from_pretrained(folder)
+    vae = SentenceVAE.from_pretrained(run_dir, step=step)
     path = text or _corpus_of(run_dir)
     if path is None:
         made = vae.sample(count, GREEDY, generator=torch.Generator().manual_seed(0))
@@ -196,11 +199,10 @@ def load_explorer(run_dir: Path, text: Path | None = None, count: int = 500) -> 
 
 def _corpus_of(run_dir: Path) -> Path | None:
     """A text file of the run's corpus, of the held-out ones if there are any."""
-    plain = {}
-    if (run_dir / "model").is_dir() and (run_dir / "config.json").is_file():
-        plain = read_plain(run_dir / "config.json")
-    data = plain.get("data") or {}
-    for folder in (run_dir / "corpus", Path(data.get("folder", run_dir / "corpus"))):
+    folders = [run_dir / "corpus"]
+    if (run_dir / "model").is_dir():
+        folders.append(open_run(run_dir).config.data.folder)
+    for folder in folders:
         for split in ("test", "valid", "train"):
             if (folder / f"{split}.txt").is_file():
                 return folder / f"{split}.txt"
@@ -209,11 +211,7 @@ def _corpus_of(run_dir: Path) -> Path | None:
 
 def _read(path: Path) -> dict[str, str]:
     """Sentences of a file and their labels, which are empty unless each line has ``label TAB``."""
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is not UTF-8 text ({error.reason})") from error
-    lines = [line.strip()[:LONGEST] for line in lines if line.strip()]
+    lines = [line.strip()[:LONGEST] for line in read_texts(path) if line.strip()]
     if all("\t" in line for line in lines):
         pairs = [line.split("\t", 1) for line in lines]
         return {text.strip(): label.strip() for label, text in pairs if text.strip()}

@@ -17,11 +17,11 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from ..api import SentenceVAE
-from ..config import require
 from ..data.labeled import read_labeled
 from ..runtime.command import parse
 from ..runtime.distributed import choose_device
 from ..runtime.files import write_atomically
+from ..runtime.options import at_least, require
 
 Method = Literal["tsne", "mds", "isomap"]
 COLORS = (
@@ -230,7 +230,7 @@ class PlotConfig:
     features: Path | None = None
     """features.npz of `optimus train-classifier` or latents.npz of `optimus evaluate-dialog`."""
     model: Path | None = None
-    """Folder of a model, to encode --text with."""
+    """A run or a folder of a model, to encode --text with."""
     text: Path | None = None
     """Labelled text: NAME.text with NAME.labels, a file of `label TAB text`, or a stem."""
     methods: tuple[Literal["tsne", "mds", "isomap", "distance"], ...] = ("tsne",)
@@ -249,7 +249,7 @@ class PlotConfig:
             (self.features is None) != (self.model is None or self.text is None),
             "give either --features, or --model and --text",
         )
-        require(self.limit >= 5, f"--limit must be at least 5, got {self.limit}")
+        at_least(self, limit=5)
 
 
 class Points(NamedTuple):

@@ -10,6 +10,7 @@ import json
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -19,14 +20,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import BertModel
 
-from ..config import (
-    LoopOptions,
-    ModelOptions,
-    OptimizerOptions,
-    require,
-    require_positive,
-    rows_per_process,
-)
+from .. import loop
+from ..config import LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
 from ..data.labeled import (
     LABELED,
     ExampleBatch,
@@ -45,20 +40,32 @@ from ..data.tokenizers import Tokenizers, load_tokenizers
 from ..metrics.classification import spread, task_scores
 from ..models.classifier import SentenceClassifier, classification_loss
 from ..models.vae import without_bars
-from ..objectives import learning_rate_at
-from ..optimizer import RunningMeans, norm_to_check, parameter_groups
-from ..released.pickles import load_untrusted
-from ..runtime.checkpoint import Checkpoint, Progress
+from ..old_runs import upgrade
+from ..optimizer import parameter_groups
+from ..runs import find_weights
+from ..runtime.checkpoint import finished_steps
 from ..runtime.command import parse_preset
 from ..runtime.distributed import World, barrier, start, wrap
+from ..runtime.evaluation import Provenance, write_evaluation
 from ..runtime.files import write_atomically
 from ..runtime.logs import Logs
-from ..runtime.precision import MixedPrecision, build_adamw, check_finite
+from ..runtime.options import at_least, require
+from ..runtime.precision import MixedPrecision, build_adamw
 from ..runtime.published import markdown_table
 from ..runtime.random_state import seed_all
-from ..runtime.rundir import open_run
+from ..runtime.run_folder import CONFIG, RunFolder, config_text, write_reached
 from ..runtime.signals import StopSignal
-from .initialize import build_model, build_tokenizers
+from ..runtime.weight_files import read_weight_file
+from .training import FIXED, AdamWTraining, build_model, build_tokenizers, exporting
+
+logger = logging.getLogger(__name__)
+KIND, TRIAL_KIND = "classifier", "classifier-trial"  # of a whole run, and of one classifier in it
+FIXED_OPTIONS = (
+    *FIXED,
+    *("mode", "optimizer", "epochs", "max_steps", "sample_seed"),
+    *("data.task", "data.max_tokens"),
+)
+ENCODE_BATCH = 128  # examples whose pooled vectors are computed at once
 
 
 @dataclass(frozen=True)
@@ -79,7 +86,7 @@ class TaskOptions:
     """Examples per optimizer step, over all processes together."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "batch_size", prefix="data.")
+        at_least(self, "data", batch_size=1)
         require(
             4 <= self.max_tokens <= 512,
             f"--data.max-tokens must be in 4..512 (BERT's positions), got {self.max_tokens}",
@@ -125,6 +132,10 @@ class ClassifierConfig(LoopOptions):
         require(
             self.optimizer.accumulate == 1,
             "--optimizer.accumulate is not supported here; lower --data.batch-size",
+        )
+        require(
+            self.eval_every == 0,
+            "--eval-every is not supported here: the test texts are scored once, at the end",
         )
 
     @property
@@ -238,11 +249,6 @@ PRESETS: dict[str, tuple[str, ClassifierConfig]] = {
 }
 
 
-logger = logging.getLogger(__name__)
-MAX_NORM = 1.0  # of the gradient
-ENCODE_BATCH = 128  # examples whose pooled vectors are computed at once
-
-
 class Trial(NamedTuple):
     """One classifier to train."""
 
@@ -254,6 +260,24 @@ class Trial(NamedTuple):
         """Its folder in the run's."""
         kind = "fraction" if isinstance(self.amount, float) else "count"
         return f"{kind}_{self.amount}_seed_{self.seed}"
+
+    def options(self, config: ClassifierConfig) -> ClassifierConfig:
+        """Those of this classifier alone, which is a run in its folder."""
+        place = config.run_dir / self.folder
+        config = replace(config, run_dir=place, seed=self.seed, seeds=(self.seed,))
+        if isinstance(self.amount, float):
+            return replace(config, fractions=(self.amount,))
+        return replace(config, counts=(self.amount,))
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What the classifiers of a run have in common."""
+
+    tokenizers: Tokenizers
+    train_set: Examples
+    test_set: Examples
+    vectors: TrainingVectors
 
 
 def train_command(argv: Sequence[str]) -> None:
@@ -274,114 +298,162 @@ def train_all(config: ClassifierConfig) -> dict[str, Any]:
         FileNotFoundError: the task's files or the encoder's folder are missing.
         Stopped: a signal asked to stop; running the same command again continues.
     """
+    steps = [step for place in config.run_dir.glob("*_seed_*") for step in finished_steps(place)]
     with (
-        start(config.device, seed=config.seed) as world,
-        open_run(config.run_dir, config) as run_dir,
+        start(config.device, seed=config.seed, deterministic=config.deterministic) as world,
         StopSignal() as stop,
+        RunFolder(
+            config.run_dir,
+            KIND,
+            config,
+            fixed=FIXED_OPTIONS,
+            upgrade=upgrade,
+            steps=sorted(steps),
+        ) as folder,
     ):
-        tokenizers = build_tokenizers(config.model, lambda: task_lines(config), run_dir)
-        train_set, test_set = load_examples(config, tokenizers)
-        scores: dict[str, dict[str, float]] = {}
-        vectors = TrainingVectors(config, world)
-        for amount in config.amounts:
-            chosen = sample_examples(train_set, amount, config.sample_seed)
-            for seed in config.seeds:
-                trial = Trial(amount, seed)
-                path = run_dir / trial.folder / "eval_results.json"
-                # on every rank alike, for rank 0 writes only after all have looked
-                done = path.is_file()
-                barrier()
-                if not done:
-                    model = train(config, trial, tokenizers, chosen, world, stop, vectors=vectors)
-                    predictions, features = predict(config, model, test_set, world)
-                    found = task_scores(test_set.metric, predictions, test_set.labels)
-                    if world.is_main:
-                        _keep(config, trial, model, tokenizers, test_set, features)
-                        write_atomically(path, json.dumps(found, indent=2) + "\n")
-                barrier()
-                scores[trial.folder] = json.loads(path.read_text())
+        shared = open_shared(config, world, folder)
+        run_dir, scores = folder.path, dict[str, dict[str, float]]()
+        amounts = {
+            amount: sample_examples(shared.train_set, amount, config.sample_seed)
+            for amount in config.amounts
+        }
+        if not folder.started:  # the folder of weights is good, or nothing is written
+            build_classifier(config, shared.tokenizers, shared.train_set.outputs)
+        folder.commit()
+        trials = [Trial(amount, seed) for amount in amounts for seed in config.seeds]
+        for number, trial in enumerate(trials, start=1):
+            path = run_dir / trial.folder / "eval_results.json"
+            # on every rank alike, for rank 0 writes only after all have looked
+            done = path.is_file()
+            barrier()
+            if not done:
+                found = _run_trial(trial, config, shared, amounts[trial.amount], world, stop)
+                if world.is_main:
+                    write_atomically(path, json.dumps(found, indent=2) + "\n")
+                    write_reached(run_dir, number, len(trials), "classifier")
+            barrier()
+            scores[trial.folder] = json.loads(path.read_text())
         results = summarize(config, scores)
         if world.is_main:
-            write_atomically(run_dir / "eval_results.json", json.dumps(results, indent=2) + "\n")
+            about = Provenance(
+                kind=KIND,
+                data=f"{config.data.task}, {config.data.test or 'dev'}",
+                items=len(shared.test_set),
+                precision=config.precision,
+                settings={"seeds": config.seeds, "sample_seed": config.sample_seed},
+            )
+            write_evaluation(run_dir / "eval_results.json", results, about)
             write_atomically(run_dir / "results.md", table(results))
         barrier()
     return results if world.is_main else {}
 
 
-def train(
-    config: ClassifierConfig,
+def open_shared(config: ClassifierConfig, world: World, folder: RunFolder) -> Shared:
+    """Vocabularies and examples of a run."""
+    rows_per_process(config.data.batch_size, world.size)
+    tokenizers = build_tokenizers(config.model, lambda: task_lines(config), folder)
+    train_set, test_set = load_examples(config, tokenizers)
+    return Shared(tokenizers, train_set, test_set, TrainingVectors(config, world))
+
+
+def _run_trial(
     trial: Trial,
-    tokenizers: Tokenizers,
+    config: ClassifierConfig,
+    shared: Shared,
     examples: Examples,
     world: World,
     stop: StopSignal,
-    *,
-    vectors: TrainingVectors,
-) -> SentenceClassifier:
-    """Train one classifier, continuing from the newest checkpoint in its folder."""
-    folder = config.run_dir / trial.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    seed_all(trial.seed + world.rank)
-    # every rank draws its own head; DistributedDataParallel then spreads that of rank 0
-    model = build_classifier(config, tokenizers, examples.outputs).to(world.device)
-    rows_per_process(config.data.batch_size, world.size)
-    batches = ExampleBatches(
-        examples,
-        config.data.batch_size,
-        seed=trial.seed,
-        rank=world.rank,
-        world_size=world.size,
-    )
-    total_steps = config.steps(batches.batches_per_epoch)
-    trained: nn.Module = model.classifier if model.frozen else model
-    groups = parameter_groups(trained, config.optimizer.weight_decay)
-    optimizer = build_adamw(groups, kind=config.optimizer.kind, lr=config.optimizer.lr)
-    amp = MixedPrecision(config.precision, world.device)
-    model, optimizer = amp.prepare(model, optimizer)
-    fixed = vectors.of(model, examples) if model.frozen else None
-    network, progress = wrap(_Step(model), world), Progress()
-    means = RunningMeans(("loss",), world.device)
-    state: dict[str, Any] = {"model": trained, "optimizer": optimizer, "amp": amp}
-    state |= {"data": batches, "progress": progress, "means": means}
-    checkpoint = Checkpoint(folder, keep=config.keep, **state)
-    checkpoint.load_latest()
+) -> dict[str, float]:
+    """Train one classifier, or finish it, and score it."""
+    options = trial.options(config)
+    path = options.run_dir / CONFIG
+    if world.is_main and finished_steps(options.run_dir) and not path.exists():
+        write_atomically(path, config_text(TRIAL_KIND, options))  # version 0.1 wrote none here
+    barrier()
+    kept = config.run_dir if trial == Trial(max(config.amounts), config.seeds[0]) else None
+    opening = partial(ClassifierTraining, shared=shared, examples=examples, kept=kept)
+    task = loop.Task(TRIAL_KIND, ClassifierConfig, opening, FIXED_OPTIONS, upgrade)
+    run = loop.train_in(world, stop, task, options)
+    model: SentenceClassifier = run.model.eval()  # type: ignore[attr-defined]
+    predictions, features = predict(config, model, shared.test_set, world)
+    if kept is not None and world.is_main and config.dump_features:
+        labels, names = shared.test_set.labels, np.array(shared.test_set.names or ("value",))
+        np.savez(kept / "features.npz", features=features, labels=labels, names=names)
+        logger.info("the pooled vectors of the test examples are in %s", kept / "features.npz")
+    return task_scores(shared.test_set.metric, predictions, shared.test_set.labels)
 
-    with Logs(folder, total_steps, progress.step) as logs:
-        while progress.step < total_steps:
-            lr = learning_rate_at(
-                progress.step,
-                base=config.optimizer.lr,
-                warmup_steps=config.optimizer.warmup_steps,
-                total_steps=total_steps,
-            )
-            for group in optimizer.param_groups:
-                group["lr"] = lr
-            optimizer.zero_grad(set_to_none=True)
-            chosen = next(batches)
-            batch = collate(examples, chosen, tokenizers.encoder_pad_id).to(world.device)
-            with amp.autocast():
-                logits = network(batch, None if fixed is None else fixed[batch.index])
-                loss = classification_loss(logits, batch.labels)
-                amp.backward(loss, optimizer)
-            means.add(loss=loss)
-            norm = amp.step(optimizer, trained.parameters(), MAX_NORM)
-            progress.step += 1
-            logs.advance(progress.step)
 
-            stopping = stop.requested(progress.step)
-            ended = progress.step == total_steps
-            saving = stopping or ended or progress.step % config.save_every == 0
-            if progress.step % config.log_every == 0 or ended or saving:
-                means.share()
-                checked = norm_to_check(norm, config.precision)
-                check_finite(progress.step, loss=means.sums[0], gradient_norm=checked)
-            if progress.step % config.log_every == 0 or ended:
-                logs.log(progress.step, lr=lr, gradient_norm=norm, **means.take())
-            if saving:
-                checkpoint.save(progress.step)
-            if stopping and not ended:
-                stop.leave(progress.step)
-    return model.eval()
+class ClassifierTraining(AdamWTraining):
+    """One classifier of a run.
+
+    Args:
+        config: options of this classifier.
+        world: this process.
+        folder: of this classifier.
+        shared: what it has in common with the others.
+        examples: what it learns from.
+        kept: the run's folder, if this is the classifier that the run is to keep.
+    """
+
+    def __init__(
+        self,
+        config: ClassifierConfig,
+        world: World,
+        folder: RunFolder,
+        *,
+        shared: Shared,
+        examples: Examples,
+        kept: Path | None,
+    ) -> None:
+        seed_all(config.seed + world.rank)
+        # every rank draws its own head; DistributedDataParallel then spreads that of rank 0
+        model = build_classifier(config, shared.tokenizers, examples.outputs).to(world.device)
+        self.batches = ExampleBatches(
+            examples,
+            config.data.batch_size,
+            seed=config.seed,
+            rank=world.rank,
+            world_size=world.size,
+        )
+        self.trained: nn.Module = model.classifier if model.frozen else model
+        groups = parameter_groups(self.trained, config.optimizer.weight_decay)
+        optimizer = build_adamw(groups, kind=config.optimizer.kind, lr=config.optimizer.lr)
+        amp = MixedPrecision(config.precision, world.device)
+        self.model, optimizer = amp.prepare(model, optimizer)
+        self.fixed = shared.vectors.of(self.model, examples) if model.frozen else None
+        super().__init__(
+            config,
+            world,
+            amp,
+            optimizer,
+            names=("loss",),
+            total_steps=config.steps(self.batches.batches_per_epoch),
+        )
+        self.shared, self.examples, self.kept = shared, examples, kept
+        self.network = wrap(_Step(self.model), world)
+        self.parts = {"model": self.trained, "optimizer": optimizer, "amp": amp}
+        self.parts |= {"data": self.batches, "means": self.means}
+
+    def step(self) -> None:
+        self.begin_step()
+        chosen = next(self.batches)
+        pad_id = self.shared.tokenizers.encoder_pad_id
+        batch = collate(self.examples, chosen, pad_id).to(self.world.device)
+        with self.amp.autocast():
+            logits = self.network(batch, None if self.fixed is None else self.fixed[batch.index])
+            loss = classification_loss(logits, batch.labels)
+            self.amp.backward(loss, self.optimizer)
+        self.means.add({"loss": loss})
+        self.end_step(self.trained.parameters())
+
+    def export(self, run_dir: Path, name: str) -> None:
+        if self.kept is not None:
+            names, limit = self.examples.names or ("value",), self.config.data.max_tokens
+            with exporting(self.kept / "model") as folder:
+                save_classifier(self.model, self.shared.tokenizers, names, limit, folder)
+
+    def finish(self, run_dir: Path, logs: Logs) -> None:
+        """Nothing is to be said: the scores come when all classifiers are trained."""
 
 
 class _Step(nn.Module):
@@ -525,25 +597,6 @@ def table(results: dict[str, Any]) -> str:
     return markdown_table([f"{results['task']} ({results['mode']})", "seeds", *names], lines)
 
 
-def _keep(
-    config: ClassifierConfig,
-    trial: Trial,
-    model: SentenceClassifier,
-    tokenizers: Tokenizers,
-    test_set: Examples,
-    features: np.ndarray,
-) -> None:
-    """Write the classifier of the largest amount and first seed, and its features if asked for."""
-    if trial != Trial(max(config.amounts), config.seeds[0]):
-        return
-    names = test_set.names or ("value",)
-    Judge(model, tokenizers, names, config.data.max_tokens).save(config.run_dir / "model")
-    if config.dump_features:
-        path = Path(config.run_dir) / "features.npz"
-        np.savez(path, features=features, labels=test_set.labels, names=np.array(names))
-        logger.info("the pooled vectors of %d examples are in %s", len(features), path)
-
-
 class Judge:
     """Classes of sentences by a ``SentenceClassifier``; a folder of ``optimus train-classifier``.
 
@@ -583,24 +636,17 @@ class Judge:
 
     def save(self, folder: str | Path) -> None:
         """Write the encoder, the head, the vocabularies and the names into ``folder``."""
-        folder = Path(folder)
-        self.model.bert.save_pretrained(folder / "bert")
-        head = {name: value.cpu() for name, value in self.model.classifier.state_dict().items()}
-        save_file(head, folder / "head.safetensors")
-        self.tokenizers.save(folder / "tokenizers")
-        content: dict[str, Any] = {"names": self.names, "max_tokens": self.max_tokens}
-        (folder / "classifier.json").write_text(json.dumps(content, indent=2) + "\n")
+        save_classifier(self.model, self.tokenizers, self.names, self.max_tokens, Path(folder))
 
     @classmethod
     def load(cls, folder: str | Path, device: str = "cpu") -> Judge:
-        """Read what ``save`` wrote, or a run that has it in ``model/``.
+        """Read what ``save`` wrote, or a run of `optimus train-classifier`.
 
         Raises:
             FileNotFoundError: there is no classifier.
+            ValueError: it is a run of another kind.
         """
-        folder = Path(folder)
-        if (folder / "model" / "classifier.json").is_file():
-            folder = folder / "model"
+        folder, _ = find_weights(folder, KIND)
         if not (folder / "classifier.json").is_file():
             raise FileNotFoundError(
                 f"{folder} holds no classifier; `optimus train-classifier` trains one"
@@ -614,5 +660,21 @@ class Judge:
             len(content["names"]),
             pad_token_id=tokenizers.encoder_pad_id,
         )
-        model.classifier.load_state_dict(load_untrusted(folder / "head.safetensors"))
+        model.classifier.load_state_dict(read_weight_file(folder / "head.safetensors"))
         return cls(model.to(device), tokenizers, content["names"], content["max_tokens"])
+
+
+def save_classifier(
+    model: SentenceClassifier,
+    tokenizers: Tokenizers,
+    names: Sequence[str],
+    max_tokens: int,
+    folder: Path,
+) -> None:
+    """Write what ``Judge.load`` reads."""
+    model.bert.save_pretrained(folder / "bert")
+    head = {name: value.cpu() for name, value in model.classifier.state_dict().items()}
+    save_file(head, folder / "head.safetensors")
+    tokenizers.save(folder / "tokenizers")
+    content: dict[str, Any] = {"names": names, "max_tokens": max_tokens}
+    (folder / "classifier.json").write_text(json.dumps(content, indent=2) + "\n")

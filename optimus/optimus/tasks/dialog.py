@@ -7,29 +7,22 @@ adds the other side. Responses are scored by DialogWAE's protocol.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from .. import loop
 from ..api import SentenceVAE
-from ..config import (
-    DecodingOptions,
-    Device,
-    LoopOptions,
-    ModelOptions,
-    OptimizerOptions,
-    require,
-    require_positive,
-    rows_per_process,
-)
+from ..config import Device, LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
 from ..data.text import (
     Batch,
     Batches,
@@ -55,19 +48,32 @@ from ..metrics.dialog import (
     with_references,
 )
 from ..models.spacefusion import SpaceFusion, towards_style
-from ..objectives import learning_rate_at
-from ..optimizer import RunningMeans, norm_to_check
-from ..runtime.checkpoint import Checkpoint, Progress
+from ..old_runs import upgrade
+from ..optimizer import build_optimizer
+from ..runs import find_weights, open_run, step_of
 from ..runtime.command import parse, parse_preset
-from ..runtime.distributed import World, barrier, choose_device, start, wrap
+from ..runtime.distributed import World, choose_device, wrap
+from ..runtime.evaluation import Provenance
 from ..runtime.files import write_atomically
-from ..runtime.logs import Logs
-from ..runtime.precision import MixedPrecision, check_finite
-from ..runtime.published import markdown_table
-from ..runtime.rundir import open_run, read_config
-from ..runtime.signals import StopSignal
+from ..runtime.options import at_least, require
+from ..runtime.precision import MixedPrecision
+from ..runtime.run_folder import CONFIG, RunFolder
+from ..runtime.text_files import read_lines, read_texts
 from .classifier import Judge
-from .initialize import build_model, build_optimizer, build_tokenizers
+from .training import (
+    FIXED,
+    AdamWTraining,
+    Results,
+    build_model,
+    build_tokenizers,
+    exporting,
+    print_results,
+    write_results,
+)
+
+logger = logging.getLogger(__name__)
+RESPONSES = 10  # to a context in the paper
+JUDGE_TEXTS = 20_000  # texts of each side that the n-gram judge of styles learns from
 
 
 @dataclass(frozen=True)
@@ -94,10 +100,7 @@ class FusionOptions:
     """Weight of that branch."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "context_layers", prefix="fusion.")
-        for name in ("frozen_layers", "weight", "style_weight"):
-            value, option = getattr(self, name), name.replace("_", "-")
-            require(value >= 0, f"--fusion.{option} must not be negative, got {value}")
+        at_least(self, "fusion", context_layers=1, frozen_layers=0, weight=0, style_weight=0)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,7 @@ class DialogData:
     """Turns per optimizer step, over all processes together."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "batch_size", prefix="data.")
+        at_least(self, "data", batch_size=1)
         require(
             4 <= self.max_tokens <= 512,
             f"--data.max-tokens must be in 4..512 (BERT's positions), got {self.max_tokens}",
@@ -126,7 +129,7 @@ class DialogConfig(LoopOptions):
     """Train dialog responses in a fused latent space."""
 
     run_dir: Path = Path("runs/dialog/dailydialog")
-    """Folder of the run: config, checkpoints, logs and the final model."""
+    """Folder of the run: config, checkpoints, logs and the model."""
     model: ModelOptions = field(default_factory=ModelOptions)
     fusion: FusionOptions = field(default_factory=FusionOptions)
     data: DialogData = field(default_factory=DialogData)
@@ -138,63 +141,6 @@ class DialogConfig(LoopOptions):
         require(
             self.optimizer.accumulate == 1,
             "--optimizer.accumulate must be 1: distances are taken within one batch",
-        )
-
-
-@dataclass(frozen=True)
-class EvaluateDialogConfig:
-    """Answer every context several times and score the answers, or score a file of answers."""
-
-    run_dir: Path = Path("runs/dialog/dailydialog")
-    """Folder of the run; results are written into it."""
-    data: Path | None = None
-    """Folder of the dialogues; by default that of the run."""
-    split: Literal["train", "valid", "test"] = "test"
-    """Which contexts to answer."""
-    responses: int = 10
-    """Responses per context."""
-    max_contexts: int = 0
-    """Only the first contexts; 0 is all."""
-    decoding: DecodingOptions = field(
-        default_factory=lambda: DecodingOptions("sample", top_p=0.9, max_new_tokens=60)
-    )
-    batch_size: int = 32
-    """Contexts answered at once."""
-    baseline: Literal["none", "random", "human"] = "none"
-    """random: responses drawn from the training file; human: the reference itself."""
-    generated: Path | None = None
-    """Score this file of `context TAB reference TAB response` lines instead."""
-    references: Path | None = None
-    """File of `context TAB reference` lines with several references for a context."""
-    glove: Path | None = None
-    """GloVe text file for the bag-of-words scores; without it they are left out."""
-    glove_width: int = 200
-    """Numbers per word in it."""
-    style: Path | None = None
-    """Extension: file of style sentences towards which the latents move."""
-    style_degree: float = 0.0
-    """How far: 0 stays, 1 arrives at the nearest style sentences."""
-    style_classifier: Path | None = None
-    """Run of `optimus train-classifier` that tells the style (its last class) from other text."""
-    latents: int = 0
-    """Also write the latents of this many turns from both branches to latents.npz, to be drawn by
-    `optimus plot-latents`."""
-    output_dir: Path | None = None
-    """Where to write, if not to the run."""
-    seed: int = 42
-    """Seed of sampling and of the random baseline."""
-    device: Device = "auto"
-    """Where to compute."""
-
-    def __post_init__(self) -> None:
-        require_positive(self, "responses", "batch_size", "glove_width")
-        require(
-            self.latents >= 0 and self.max_contexts >= 0,
-            "--latents and --max-contexts must not be negative",
-        )
-        require(
-            self.style_degree == 0 or self.style is not None,
-            "--style-degree needs --style, a file of style sentences",
         )
 
 
@@ -258,9 +204,6 @@ PRESETS: dict[str, tuple[str, DialogConfig]] = {
 }
 
 
-logger = logging.getLogger(__name__)
-
-
 class DialogBatch(NamedTuple):
     """B turns, padded on the right."""
 
@@ -284,6 +227,12 @@ class Dialogs:
     def __len__(self) -> int:
         return len(self.responses)
 
+    @property
+    def digest(self) -> str:
+        """Of the contexts."""
+        content = json.dumps([context.tolist() for context in self.contexts])
+        return hashlib.sha256(content.encode()).hexdigest()
+
     def with_contexts(self, responses: Batch, padding: Padding) -> DialogBatch:
         """Put the contexts beside a batch that was drawn from ``self.responses``."""
         rows = [self.contexts[i] for i in responses.index.tolist()]
@@ -304,20 +253,18 @@ def read_turns(path: str | Path) -> Iterator[tuple[str, str]]:
             f"no dialog file {path}; `optimus prepare dailydialog` writes one, with lines "
             f"`context TAB response`"
         )
-    with path.open(encoding="utf-8-sig") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            if "__eou__" in line:
-                raise ValueError(
-                    f"line {number} of {path} has a context without the separator [SEP]: its "
-                    "utterances are marked by __eou__; convert the file with `optimus prepare "
-                    "dailydialog --source FOLDER`"
-                )
-            context, _, response = (part.strip() for part in line.partition("\t"))
-            if not context or not response:
-                raise ValueError(f"line {number} of {path} is not `context TAB response`")
-            yield context, response
+    for line in read_lines(path):
+        if not line.text.strip():
+            continue
+        if "__eou__" in line.text:
+            raise line.complaint(
+                "the context has no separator [SEP], its utterances are marked by __eou__; convert "
+                "the file with `optimus prepare dailydialog --source FOLDER`"
+            )
+        context, _, response = (part.strip() for part in line.text.partition("\t"))
+        if not context or not response:
+            raise line.complaint("it is not `context TAB response`")
+        yield context, response
 
 
 def load_dialogs(
@@ -356,9 +303,6 @@ def _recent(ids: Sequence[int], limit: int, keep_cls: bool) -> list[int]:
     return [ids[0], *ids[1 - limit :]] if keep_cls else list(ids[-limit:])
 
 
-MAX_NORM = 1.0  # of the gradient
-
-
 def train_command(argv: Sequence[str]) -> None:
     """Run ``optimus train-dialog dailydialog-2.0 --data.batch-size 8``."""
     train(parse_preset(PRESETS, argv, "optimus train-dialog"))
@@ -368,101 +312,130 @@ def train(config: DialogConfig) -> SpaceFusion:
     """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
 
     Leaves ``checkpoints/``, logs and ``model/``, the whole module with both vocabularies, there.
-
-    Raises:
-        FloatingPointError: the loss is not finite; the earlier checkpoints are kept.
-        Stopped: a signal asked to stop; a checkpoint of this step was written.
+    Errors are those of ``loop.train``.
     """
-    with (
-        start(config.device, seed=config.seed) as world,
-        open_run(config.run_dir, config) as run_dir,
-        StopSignal() as stop,
-    ):
-        tokenizers = build_tokenizers(config.model, lambda: _train_lines(config), run_dir)
-        padding = Padding(tokenizers.pad_id, tokenizers.encoder_pad_id)
-        dialogs = load_train_dialogs(config, tokenizers)
-        batches = _batches(config, dialogs.responses, padding, world)
+    return loop.train(TASK, config).model  # type: ignore[attr-defined]
+
+
+class DialogTraining(AdamWTraining):
+    """The fused latent space, its dialogues and, if there are any, sentences of a style."""
+
+    def __init__(self, config: DialogConfig, world: World, folder: RunFolder) -> None:
+        tokenizers = build_tokenizers(config.model, lambda: _train_lines(config), folder)
+        self.padding = Padding(tokenizers.pad_id, tokenizers.encoder_pad_id)
+        self.dialogs = load_dialogs(
+            config.data.folder / config.data.train_file,
+            tokenizers,
+            max_tokens=config.data.max_tokens,
+        )
+        responses, beside = self.dialogs.responses, self.dialogs.digest
+        self.batches = _batches(config, responses, self.padding, world, beside)
         styles = load_style(config, tokenizers)
-        style_batches = _batches(config, styles, padding, world) if styles is not None else None
-        total_steps = config.steps(batches.batches_per_epoch)
-        model = build_fusion(config, tokenizers).to(world.device)
-        optimizer = build_optimizer(config.optimizer, model)  # type: ignore[arg-type]
+        self.style_batches = (
+            _batches(config, styles, self.padding, world) if styles is not None else None
+        )
+        self.held_out: Dialogs | None = None
+        if config.eval_every:
+            path = config.data.folder / "valid.txt"
+            self.held_out = load_dialogs(path, tokenizers, max_tokens=config.data.max_tokens)
+        model = build_fusion(config, tokenizers, folder).to(world.device)
+        optimizer = build_optimizer(config.optimizer, model)
         amp = MixedPrecision(config.precision, world.device)
-        model, optimizer = amp.prepare(model, optimizer)
-        network, progress = wrap(model, world), Progress()
-        means = RunningMeans(("loss", "rec", "reg", "pull", "push", "style"), world.device)
-        state: dict[str, Any] = {"model": model, "optimizer": optimizer, "amp": amp}
-        state |= {"data": batches, "progress": progress, "means": means}
-        if style_batches is not None:
-            state["style"] = style_batches
-        checkpoint = Checkpoint(run_dir, keep=config.keep, **state)
-        checkpoint.load_latest()
+        self.model, optimizer = amp.prepare(model, optimizer)
+        super().__init__(
+            config,
+            world,
+            amp,
+            optimizer,
+            names=("loss", "rec", "reg", "pull", "push", "style"),
+            total_steps=config.steps(self.batches.batches_per_epoch),
+        )
+        self.tokenizers, self.network = tokenizers, wrap(self.model, world)
+        self.parts = {"model": self.model, "optimizer": optimizer, "amp": amp}
+        self.parts |= {"data": self.batches, "means": self.means}
+        if self.style_batches is not None:
+            self.parts["style"] = self.style_batches
 
-        with Logs(run_dir, total_steps, progress.step) as logs:
-            while progress.step < total_steps:
-                lr = learning_rate_at(
-                    progress.step,
-                    base=config.optimizer.lr,
-                    warmup_steps=config.optimizer.warmup_steps,
-                    total_steps=total_steps,
-                )
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                optimizer.zero_grad(set_to_none=True)
-                turns = dialogs.with_contexts(next(batches), padding).to(world.device)
-                with amp.autocast():
-                    losses = network(
-                        turns.context_ids,
-                        turns.response.encoder_ids,
-                        turns.response.decoder_ids,
-                        weight=config.fusion.weight,
-                        style=_next_style(style_batches, world),
-                        style_weight=config.fusion.style_weight,
-                    )
-                    amp.backward(losses.total.mean(), optimizer)
-                means.add(
-                    loss=losses.total,
-                    rec=losses.reconstruction,
-                    reg=losses.regulariser,
-                    pull=losses.pull,
-                    push=losses.push,
-                    style=losses.style,
-                )
-                norm = amp.step(optimizer, model.parameters(), MAX_NORM)
-                progress.step += 1
-                logs.advance(progress.step)
+    def step(self) -> None:
+        self.begin_step()
+        fusion, device = self.config.fusion, self.world.device
+        turns = self.dialogs.with_contexts(next(self.batches), self.padding).to(device)
+        style = None
+        if self.style_batches is not None:
+            batch = next(self.style_batches).to(device)
+            style = batch.encoder_ids, batch.decoder_ids
+        with self.amp.autocast():
+            losses = self.network(
+                turns.context_ids,
+                turns.response.encoder_ids,
+                turns.response.decoder_ids,
+                weight=fusion.weight,
+                style=style,
+                style_weight=fusion.style_weight,
+            )
+            self.amp.backward(losses.total.mean(), self.optimizer)
+        self.means.add(
+            {
+                "loss": losses.total,
+                "rec": losses.reconstruction,
+                "reg": losses.regulariser,
+                "pull": losses.pull,
+                "push": losses.push,
+                "style": losses.style,
+            }
+        )
+        self.end_step(self.model.parameters())
 
-                stopping = stop.requested(progress.step)
-                ended = progress.step == total_steps
-                saving = stopping or ended or progress.step % config.save_every == 0
-                logging_now = progress.step % config.log_every == 0 or ended
-                if logging_now or saving:
-                    means.share()
-                    checked = norm_to_check(norm, config.precision)
-                    check_finite(progress.step, loss=means.sums[0], gradient_norm=checked)
-                if logging_now:
-                    logs.log(progress.step, lr=lr, gradient_norm=norm, **means.take())
-                if saving:
-                    checkpoint.save(progress.step)
-                if stopping and not ended:
-                    stop.leave(progress.step)
-            if world.is_main:
-                model.save_pretrained(run_dir / "model")
-                tokenizers.save(run_dir / "model" / "tokenizers")
-            barrier()
-            logs.text(f"the model of step {progress.step} is in {run_dir / 'model'}")
-    return model
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The mean reconstruction term of the validation turns, in nats; alike on every rank."""
+        if self.held_out is None:
+            return {}
+        torch.manual_seed(self.config.seed)
+        self.model.eval()
+        rows = []
+        size = self.config.data.batch_size
+        for batch in evaluation_batches(self.held_out.responses, size, self.padding):
+            turns = self.held_out.with_contexts(batch, self.padding).to(self.world.device)
+            response = turns.response
+            losses = self.model(turns.context_ids, response.encoder_ids, response.decoder_ids)
+            rows.append(losses.reconstruction.double().cpu())
+        self.model.train()
+        return {"eval_rec": float(torch.cat(rows).mean())}
+
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        return {"best": -scores["eval_rec"]} if scores else {}
+
+    def export(self, run_dir: Path, name: str) -> None:
+        with exporting(run_dir / ("model" if name == "last" else name)) as folder:
+            self.model.save_pretrained(folder)
+            self.tokenizers.save(folder / "tokenizers")
 
 
-def build_fusion(config: DialogConfig, tokenizers: Tokenizers) -> SpaceFusion:
-    """The module with its initial weights, in training mode.
+TASK = loop.Task(
+    kind="dialog",
+    config=DialogConfig,
+    open=DialogTraining,
+    fixed=(
+        *FIXED,
+        *(f"fusion.{name}" for name in ("context_layers", "frozen_layers", "push")),
+        *("fusion.context_mask", "fusion.speakers", "data.train_file", "data.max_tokens"),
+    ),
+    upgrade=upgrade,
+)
+
+
+def build_fusion(
+    config: DialogConfig, tokenizers: Tokenizers, folder: RunFolder | None = None
+) -> SpaceFusion:
+    """The module with its initial weights, in training mode; see ``build_model`` for ``folder``.
 
     Raises:
         ValueError: the encoder has fewer layers than are to be copied or frozen.
     """
     options = config.fusion
     return SpaceFusion(
-        build_model(config.model, tokenizers),
+        build_model(config.model, tokenizers, folder),
         options.context_layers,
         options.frozen_layers,
         sep_id=tokenizers.sep_id,
@@ -470,12 +443,6 @@ def build_fusion(config: DialogConfig, tokenizers: Tokenizers) -> SpaceFusion:
         mask_padding=options.context_mask == "padding",
         speaker_rule=options.speakers,
     ).train()
-
-
-def load_train_dialogs(config: DialogConfig, tokenizers: Tokenizers) -> Dialogs:
-    """The training turns of ``config``."""
-    path = config.data.folder / config.data.train_file
-    return load_dialogs(path, tokenizers, max_tokens=config.data.max_tokens)
 
 
 def load_style(config: DialogConfig, tokenizers: Tokenizers) -> Sentences | None:
@@ -487,16 +454,18 @@ def load_style(config: DialogConfig, tokenizers: Tokenizers) -> Sentences | None
     return load_sentences(config.fusion.style, tokenizers, options)
 
 
-def _batches(config: DialogConfig, rows: Sentences, padding: Padding, world: World) -> Batches:
-    size = rows_per_process(config.data.batch_size, world.size)
-    return Batches(rows, size, padding, seed=config.seed, rank=world.rank, world_size=world.size)
-
-
-def _next_style(batches: Batches | None, world: World) -> tuple[Tensor, Tensor] | None:
-    if batches is None:
-        return None
-    batch = next(batches).to(world.device)
-    return batch.encoder_ids, batch.decoder_ids
+def _batches(
+    config: DialogConfig, rows: Sentences, padding: Padding, world: World, beside: str = ""
+) -> Batches:
+    return Batches(
+        rows,
+        rows_per_process(config.data.batch_size, world.size),
+        padding,
+        seed=config.seed,
+        rank=world.rank,
+        world_size=world.size,
+        beside=beside,
+    )
 
 
 def _train_lines(config: DialogConfig) -> Iterator[str]:
@@ -506,15 +475,64 @@ def _train_lines(config: DialogConfig) -> Iterator[str]:
         yield response
 
 
-Results = dict[str, float | int | str]
-JUDGE_TEXTS = 20_000  # texts of each side that the n-gram judge of styles learns from
+@dataclass(frozen=True)
+class EvaluateDialogConfig:
+    """Answer every context several times and score the answers, or score a file of answers."""
+
+    run_dir: Path = Path("runs/dialog/dailydialog")
+    """Folder of the run; results are written into it."""
+    step: int | None = None
+    """Step of the checkpoint to use; by default the newest weights of the run."""
+    data: Path | None = None
+    """Folder of the dialogues; by default that of the run."""
+    split: Literal["train", "valid", "test"] = "test"
+    """Which contexts to answer."""
+    responses: int = RESPONSES
+    """Responses per context."""
+    max_contexts: int = 0
+    """Only the first contexts; 0 is all."""
+    decoding: Sampling = field(
+        default_factory=lambda: Sampling("sample", top_p=0.9, max_new_tokens=60)
+    )
+    batch_size: int = 32
+    """Contexts answered at once."""
+    baseline: Literal["none", "random", "human"] = "none"
+    """random: responses drawn from the training file; human: the reference itself."""
+    generated: Path | None = None
+    """Score this file of `context TAB reference TAB response` lines instead."""
+    references: Path | None = None
+    """File of `context TAB reference` lines with several references for a context."""
+    glove: Path | None = None
+    """GloVe text file for the bag-of-words scores; without it they are left out."""
+    glove_width: int = 200
+    """Numbers per word in it."""
+    style: Path | None = None
+    """Extension: file of style sentences towards which the latents move."""
+    style_degree: float = 0.0
+    """How far: 0 stays, 1 arrives at the nearest style sentences."""
+    style_classifier: Path | None = None
+    """Run of `optimus train-classifier` that tells the style (its last class) from other text."""
+    latents: int = 0
+    """Also write the latents of this many turns from both branches to latents.npz, to be drawn by
+    `optimus plot-latents`."""
+    output_dir: Path | None = None
+    """Where to write, if not to the run."""
+    seed: int = 42
+    """Seed of sampling and of the random baseline."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def __post_init__(self) -> None:
+        at_least(self, responses=1, batch_size=1, glove_width=1, latents=0, max_contexts=0)
+        require(
+            self.style_degree == 0 or self.style is not None,
+            "--style-degree needs --style, a file of style sentences",
+        )
 
 
 def evaluate_command(argv: Sequence[str]) -> None:
     """Run ``optimus evaluate-dialog --run-dir runs/dialog/x`` and print the scores."""
-    results = evaluate(parse(EvaluateDialogConfig, argv, "optimus evaluate-dialog"))
-    shown = [(k, f"{v:.4f}" if isinstance(v, float) else v) for k, v in results.items()]
-    print(markdown_table(["metric", "value"], shown))
+    print_results(evaluate(parse(EvaluateDialogConfig, argv, "optimus evaluate-dialog")))
 
 
 def evaluate(config: EvaluateDialogConfig) -> Results:
@@ -522,8 +540,12 @@ def evaluate(config: EvaluateDialogConfig) -> Results:
 
     Raises:
         FileNotFoundError: a model, dialogues, word vectors or references are missing.
-        ValueError: a file has another format, or the word vectors another width.
+        ValueError: a file has another format, the word vectors another width, or the run is of
+            another kind.
     """
+    if (config.run_dir / CONFIG).is_file():
+        open_run(config.run_dir, TASK.kind)
+    torch.manual_seed(config.seed)
     turns = answer(config)
     missing = 0
     if config.references is not None:
@@ -544,9 +566,20 @@ def evaluate(config: EvaluateDialogConfig) -> Results:
     name = "eval_results" if config.split == "test" else f"eval_results_{config.split}"
     if config.baseline != "none":
         name += f"_{config.baseline}"
-    folder = _output_dir(config)
-    write_atomically(folder / f"{name}.json", json.dumps(results, indent=2) + "\n")
-    logger.info("results are in %s", folder / f"{name}.json")
+    if config.step is not None:
+        name += f"_step_{config.step}"
+    about = Provenance(
+        kind=TASK.kind,
+        data=str(config.generated or f"{config.data or config.run_dir}, {config.split}"),
+        items=len(turns),
+        left_out=missing,
+        trial=config.max_contexts > 0
+        or (config.generated is None and config.responses < RESPONSES),
+        step=step_of(config.run_dir, config.step),
+        seed=config.seed,
+        settings={"responses": config.responses, "decoding": asdict(config.decoding)},
+    )
+    write_results(config.output_dir or config.run_dir, name, results, about)
     return results
 
 
@@ -557,8 +590,8 @@ def answer(config: EvaluateDialogConfig) -> list[Turn]:
     if config.baseline != "none":
         return answer_by_baseline(config)
     device = choose_device(config.device)
-    model, tokenizers = load_fusion(config.run_dir, device)
-    data = read_config(DialogConfig, config.run_dir).data
+    model, tokenizers = load_fusion(config.run_dir, device, config.step)
+    data = open_run(config.run_dir, TASK.kind).config.data
     path = (config.data or data.folder) / f"{config.split}.txt"
     dialogs = load_dialogs(path, tokenizers, max_tokens=data.max_tokens)
     texts = list(read_turns(path))[: config.max_contexts or None]
@@ -578,10 +611,15 @@ def answer(config: EvaluateDialogConfig) -> list[Turn]:
     return turns
 
 
-def load_fusion(run_dir: Path, device: torch.device) -> tuple[SpaceFusion, Tokenizers]:
-    """The model of a run with its vocabularies, in evaluation mode."""
-    model = SpaceFusion.from_pretrained(run_dir / "model").to(device)
-    return model, load_tokenizers(run_dir / "model" / "tokenizers")
+def load_fusion(
+    run_dir: Path, device: torch.device, step: int | None = None
+) -> tuple[SpaceFusion, Tokenizers]:
+    """The model of a run, or of one checkpoint of it, with its vocabularies, to be used."""
+    folder, state = find_weights(run_dir, TASK.kind, step=step)
+    model = SpaceFusion.from_pretrained(folder)
+    if state is not None:
+        model.load_state_dict(state)
+    return model.to(device), load_tokenizers(folder / "tokenizers")
 
 
 @torch.no_grad()
@@ -604,20 +642,20 @@ def respond(
     config: EvaluateDialogConfig, model: SpaceFusion, tokenizers: Tokenizers, latents: Tensor
 ) -> list[str]:
     """One response for each latent, all decoded side by side."""
-    sampling = Sampling(**asdict(config.decoding))
-    ids = generate(model.vae, latents, sampling, batch_size=len(latents))
+    ids = generate(model.vae, latents, config.decoding, batch_size=len(latents))
     # a tab or a line break would end a field of the file
     return [" ".join(text.split()) for text in tokenizers.decode_batch(ids)]
 
 
 def answer_by_baseline(config: EvaluateDialogConfig) -> list[Turn]:
     """``random``: responses of other training turns; ``human``: the reference."""
-    data = read_config(DialogConfig, config.run_dir).data if config.data is None else None
-    folder = config.data or data.folder  # type: ignore[union-attr]
+    folder, name = config.data, "train.txt"
+    if folder is None:
+        data = open_run(config.run_dir, TASK.kind).config.data
+        folder, name = data.folder, data.train_file
     texts = list(read_turns(folder / f"{config.split}.txt"))[: config.max_contexts or None]
     if config.baseline == "human":
         return [Turn(context, (said,), (said,) * config.responses) for context, said in texts]
-    name = data.train_file if data is not None else "train.txt"
     pool = [response for _, response in read_turns(folder / name)]
     if len(pool) < config.responses:
         raise ValueError(f"{folder / name} has {len(pool)} responses, --responses asks for more")
@@ -703,5 +741,4 @@ def _output_dir(config: EvaluateDialogConfig) -> Path:
 def _read_style(path: Path) -> list[str]:
     if not path.is_file():
         raise FileNotFoundError(f"--style {path} does not exist; it has one sentence a line")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    return [line for line in lines if line]
+    return [line.strip() for line in read_texts(path) if line.strip()]

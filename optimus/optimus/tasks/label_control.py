@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import logging
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,36 +13,39 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..config import (
-    DecodingOptions,
-    Device,
-    LoopOptions,
-    ModelOptions,
-    OptimizerOptions,
-    require,
-    require_positive,
-    rows_per_process,
-)
+from .. import loop
+from ..config import Device, LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
 from ..data.labeled import Labeled, load_labeled, read_labeled
-from ..data.text import Batch, Batches, Padding, TextOptions, build_batch
+from ..data.text import Batches, Padding, TextOptions, build_batch, evaluation_batches
 from ..data.tokenizers import Tokenizers, load_tokenizers
 from ..decoding import Sampling, generate
 from ..metrics.classification import NgramJudge
 from ..metrics.text import bleu, self_bleu, words_of
 from ..models.label_control import ControlLosses, LabelControl
-from ..objectives import learning_rate_at
-from ..optimizer import RunningMeans, norm_to_check, parameter_groups
-from ..runtime.checkpoint import Checkpoint, Progress
+from ..old_runs import upgrade
+from ..optimizer import parameter_groups
+from ..runs import find_weights, open_run, step_of
 from ..runtime.command import parse, parse_preset
-from ..runtime.distributed import barrier, choose_device, start, wrap
+from ..runtime.distributed import World, choose_device, wrap
+from ..runtime.evaluation import Provenance
 from ..runtime.files import write_atomically
-from ..runtime.logs import Logs
-from ..runtime.precision import MixedPrecision, build_adamw, check_finite
-from ..runtime.published import markdown_table
-from ..runtime.rundir import open_run, read_config
-from ..runtime.signals import StopSignal
+from ..runtime.options import at_least, positive, require
+from ..runtime.precision import MixedPrecision, build_adamw, clear_gradients
+from ..runtime.run_folder import RunFolder
 from .classifier import Judge
-from .initialize import build_model, build_tokenizers
+from .training import (
+    FIXED,
+    AdamWTraining,
+    Results,
+    build_model,
+    build_tokenizers,
+    exporting,
+    print_results,
+    write_results,
+)
+
+CRITICS = ("discriminator", "classifier", "convolution", "text_head")
+NGRAM = 4
 
 
 @dataclass(frozen=True)
@@ -86,20 +88,14 @@ class ControlOptions:
     """Learning rate of the critics."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "critic_steps", prefix="control.")
-        require(self.critic_lr > 0, f"--control.critic-lr must be positive, got {self.critic_lr}")
+        positive(self, "control", "critic_lr", "soft_temperature")
+        weights = ("encoder", "generator", "discriminator", "classifier", "text", "soft")
+        at_least(self, "control", critic_steps=1, hidden=0, noise=0)
+        at_least(self, "control", **{f"{name}_weight": 0 for name in weights})
         require(
             0 <= self.encoder_start < 1,
             f"--control.encoder-start must be in [0, 1), got {self.encoder_start}",
         )
-        require(
-            self.soft_temperature > 0,
-            f"--control.soft-temperature must be positive, got {self.soft_temperature}",
-        )
-        weights = ("encoder", "generator", "discriminator", "classifier", "text", "soft")
-        for name in (*(f"{each}_weight" for each in weights), "hidden", "noise"):
-            value, option = getattr(self, name), name.replace("_", "-")
-            require(value >= 0, f"--control.{option} must not be negative, got {value}")
 
 
 @dataclass(frozen=True)
@@ -111,13 +107,15 @@ class LabeledData:
     of STEM.0, STEM.1, ..."""
     test: Path = Path("data/yelp_sentiment/sentiment.test.text")
     """Test text, alike."""
+    valid: Path | None = None
+    """Text whose reconstruction is scored at --eval-every, alike."""
     max_words: int = 300
     """Sentences of more words are left out."""
     batch_size: int = 64
     """Sentences per optimizer step, over all processes together."""
 
     def __post_init__(self) -> None:
-        require_positive(self, "batch_size", "max_words", prefix="data.")
+        at_least(self, "data", batch_size=1, max_words=1)
 
 
 @dataclass(frozen=True)
@@ -125,7 +123,7 @@ class ControlConfig(LoopOptions):
     """Train a sentence VAE whose sentences have a chosen label."""
 
     run_dir: Path = Path("runs/label_control/yelp")
-    """Folder of the run: config, checkpoints, logs and the final model."""
+    """Folder of the run: config, checkpoints, logs and the model."""
     model: ModelOptions = field(default_factory=ModelOptions)
     control: ControlOptions = field(default_factory=ControlOptions)
     data: LabeledData = field(default_factory=LabeledData)
@@ -138,38 +136,10 @@ class ControlConfig(LoopOptions):
             self.optimizer.accumulate == 1,
             "--optimizer.accumulate must be 1: the critics step in between",
         )
-
-
-@dataclass(frozen=True)
-class EvaluateControlConfig:
-    """Reconstruct, transfer to other labels, generate by label, and score all three."""
-
-    run_dir: Path = Path("runs/label_control/yelp")
-    """Folder of the run; results are written into it."""
-    test: Path | None = None
-    """Labelled test text; by default that of the run."""
-    max_sentences: int = 1000
-    """Only the first sentences of each label together; 0 is all."""
-    decoding: DecodingOptions = field(
-        default_factory=lambda: DecodingOptions("sample", top_k=5, max_new_tokens=60)
-    )
-    classifier: Path | None = None
-    """Run of `optimus train-classifier` that judges labels; without it, logistic regression on
-    words and word pairs of the training text does."""
-    self_bleu_sentences: int = 500
-    """Conditional samples among which self-BLEU is taken."""
-    batch_size: int = 64
-    """Sentences encoded or decoded at once."""
-    output_dir: Path | None = None
-    """Where to write, if not to the run."""
-    seed: int = 42
-    """Seed of sampling and of the target labels."""
-    device: Device = "auto"
-    """Where to compute."""
-
-    def __post_init__(self) -> None:
-        require_positive(self, "batch_size", "self_bleu_sentences")
-        require(self.max_sentences >= 0, "--max-sentences must not be negative")
+        require(
+            not self.eval_every or self.data.valid is not None,
+            "--eval-every needs --data.valid, a labelled text apart from training and test",
+        )
 
 
 _WIKIPEDIA = ModelOptions(init=(Path("runs/pretrain/wikipedia_32/model"),))
@@ -251,10 +221,6 @@ PRESETS: dict[str, tuple[str, ControlConfig]] = {
 }
 
 
-MAX_NORM = 1.0  # of the gradient
-CRITICS = ("discriminator", "classifier", "convolution", "text_head")
-
-
 def train_command(argv: Sequence[str]) -> None:
     """Run ``optimus train-label-control yelp --control.encoder-weight 2``."""
     train(parse_preset(PRESETS, argv, "optimus train-label-control"))
@@ -263,108 +229,160 @@ def train_command(argv: Sequence[str]) -> None:
 def train(config: ControlConfig) -> LabelControl:
     """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
 
-    A step updates the critics on fixed z ``critic_steps`` times and then the model against fixed
-    critics. Leaves ``model/``, the whole module with vocabularies and ``labels.json``, there.
-
-    Raises:
-        FloatingPointError: the loss is not finite; the earlier checkpoints are kept.
-        Stopped: a signal asked to stop; a checkpoint of this step was written.
+    Leaves ``model/``, the whole module with vocabularies and ``labels.json``, there. Errors are
+    those of ``loop.train``.
     """
-    with (
-        start(config.device, seed=config.seed) as world,
-        open_run(config.run_dir, config) as run_dir,
-        StopSignal() as stop,
-    ):
-        tokenizers = build_tokenizers(config.model, lambda: _train_lines(config), run_dir)
-        data = load_labeled(config.data.train, tokenizers, text_options(config))
-        batches = Batches(
-            data.sentences,
+    return loop.train(TASK, config).model  # type: ignore[attr-defined]
+
+
+class ControlTraining(AdamWTraining):
+    """A model and its critics.
+
+    A step updates the critics on fixed z ``critic_steps`` times and then the model against fixed
+    critics.
+    """
+
+    def __init__(self, config: ControlConfig, world: World, folder: RunFolder) -> None:
+        tokenizers = build_tokenizers(config.model, lambda: _train_lines(config), folder)
+        options = TextOptions(max_words=config.data.max_words)
+        self.data = load_labeled(config.data.train, tokenizers, options)
+        names = self.data.names
+        self.held_out: Labeled | None = None
+        if config.eval_every and config.data.valid is not None:
+            self.held_out = load_labeled(config.data.valid, tokenizers, options, names=names)
+        self.padding = Padding(tokenizers.pad_id, tokenizers.encoder_pad_id)
+        self.batches = Batches(
+            self.data.sentences,
             rows_per_process(config.data.batch_size, world.size),
-            Padding(tokenizers.pad_id, tokenizers.encoder_pad_id),
+            self.padding,
             seed=config.seed,
             rank=world.rank,
             world_size=world.size,
+            beside=self.data.digest,
         )
         alternating = config.control.updates == "alternating"
-        rounds = config.control.critic_steps if alternating else 0
+        self.rounds = config.control.critic_steps if alternating else 0
         drawing = alternating and config.control.soft_weight > 0
-        soft_temperature = config.control.soft_temperature if drawing else 0.0
-        total_steps = config.steps(max(1, batches.batches_per_epoch // (rounds + 1)))
-        model = build_control(config, tokenizers, len(data.names)).to(world.device)
+        self.soft_temperature = config.control.soft_temperature if drawing else 0.0
+        total_steps = config.steps(max(1, self.batches.batches_per_epoch // (self.rounds + 1)))
+        model = build_control(config, tokenizers, len(names), folder).to(world.device)
         optimizers = build_optimizers(config, model)
         amp = MixedPrecision(config.precision, world.device)
-        model, optimizers = amp.prepare(model, optimizers)
-        trained, critics = optimizers
-        owned = [parameter for group in trained.param_groups for parameter in group["params"]]
-        # the two phases use different parameters, and the posterior head is used by neither
-        network, progress = wrap(model, world, find_unused_parameters=True), Progress()
-        means = RunningMeans(
-            ("loss", "rec", "encoder", "gan_g", "gan_d", "lsc", "cls", "soft"), world.device
+        self.model, optimizers = amp.prepare(model, optimizers)
+        optimizer, self.critics = optimizers
+        super().__init__(
+            config,
+            world,
+            amp,
+            optimizer,
+            names=("loss", "rec", "encoder", "gan_g", "gan_d", "lsc", "cls", "soft"),
+            total_steps=total_steps,
         )
-        state: dict[str, Any] = {"model": model, "optimizer": trained, "critics": critics}
-        state |= {"amp": amp, "data": batches, "progress": progress, "means": means}
-        checkpoint = Checkpoint(run_dir, keep=config.keep, **state)
-        checkpoint.load_latest()
+        self.tokenizers = tokenizers
+        # the two phases use different parameters, and the posterior head is used by neither
+        self.network = wrap(self.model, world, find_unused_parameters=True)
+        self.parts = {"model": self.model, "optimizer": optimizer, "critics": self.critics}
+        self.parts |= {"amp": amp, "data": self.batches, "means": self.means}
 
-        with Logs(run_dir, total_steps, progress.step) as logs:
-            while progress.step < total_steps:
-                lr = learning_rate_at(
-                    progress.step,
-                    base=config.optimizer.lr,
-                    warmup_steps=config.optimizer.warmup_steps,
-                    total_steps=total_steps,
-                )
-                for group in trained.param_groups:
-                    group["lr"] = lr
-                judged = None
-                for _ in range(rounds):
-                    judged = _update_critics(
-                        config, network, critics, amp, next_rows(batches, data)
-                    )
-                batch, labels = next_rows(batches, data)
-                trained.zero_grad(set_to_none=True)
-                with amp.autocast():
-                    losses = network(
-                        batch.encoder_ids.to(world.device),
-                        batch.decoder_ids.to(world.device),
-                        labels.to(world.device),
-                        phase="model",
-                        adversary=config.control.adversary,
-                        soft_temperature=soft_temperature,
-                    )
-                    total = total_of_model(config, losses, progress.step / total_steps)
-                    amp.backward(total, trained)
-                norm = amp.step(trained, owned, MAX_NORM)
-                means.add(**_scalars(total, losses, judged or losses))
-                progress.step += 1
-                logs.advance(progress.step)
+    def step(self) -> None:
+        self.begin_step()
+        control, judged = self.config.control, None
+        for _ in range(self.rounds):
+            judged = self._update_critics()
+        with self.amp.autocast():
+            losses = self.network(
+                *self._next_rows(),
+                phase="model",
+                adversary=control.adversary,
+                soft_temperature=self.soft_temperature,
+            )
+            total = total_of_model(self.config, losses, self.progress.step / self.total_steps)
+            self.amp.backward(total, self.optimizer)
+        judged = judged or losses
+        self.means.add(
+            {
+                "loss": total,
+                "rec": losses.reconstruction,
+                "encoder": losses.encoder,
+                "gan_g": losses.generator,
+                "gan_d": judged.discriminator,
+                "lsc": judged.classifier,
+                "cls": judged.text,
+                "soft": losses.soft,
+            }
+        )
+        self.end_step(p for group in self.optimizer.param_groups for p in group["params"])
 
-                stopping = stop.requested(progress.step)
-                ended = progress.step == total_steps
-                saving = stopping or ended or progress.step % config.save_every == 0
-                logging_now = progress.step % config.log_every == 0 or ended
-                if logging_now or saving:
-                    means.share()
-                    checked = norm_to_check(norm, config.precision)
-                    check_finite(progress.step, loss=means.sums[0], gradient_norm=checked)
-                if logging_now:
-                    logs.log(progress.step, lr=lr, gradient_norm=norm, **means.take())
-                if saving:
-                    checkpoint.save(progress.step)
-                if stopping and not ended:
-                    stop.leave(progress.step)
-            if world.is_main:
-                save_model(model, tokenizers, data.names, run_dir / "model")
-            barrier()
-            logs.text(f"the model of step {progress.step} is in {run_dir / 'model'}")
-    return model
+    def _update_critics(self) -> ControlLosses:
+        """One update of discriminator, latent classifier and text classifier on fixed z."""
+        control = self.config.control
+        rows = self._next_rows()
+        clear_gradients(self.critics)
+        with self.amp.autocast():
+            losses: ControlLosses = self.network(*rows, phase="critics")
+            total = control.discriminator_weight * losses.discriminator
+            total = total + control.classifier_weight * losses.classifier
+            total = total + control.text_weight * losses.text
+            self.amp.backward(total, self.critics)
+        self.amp.step(self.critics)
+        return losses
+
+    def _next_rows(self) -> tuple[Tensor, Tensor, Tensor]:
+        """Encoder ids, decoder ids and labels of the next batch."""
+        batch, device = next(self.batches), self.world.device
+        labels = self.data.labels_of(batch)
+        return batch.encoder_ids.to(device), batch.decoder_ids.to(device), labels.to(device)
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """The mean reconstruction term of ``--data.valid``, in nats; alike on every rank."""
+        if self.held_out is None:
+            return {}
+        device, rows = self.world.device, []
+        self.model.eval()
+        for batch in evaluation_batches(
+            self.held_out.sentences, self.config.data.batch_size, self.padding
+        ):
+            ids = batch.encoder_ids.to(device), batch.decoder_ids.to(device)
+            losses = self.model(*ids, self.held_out.labels_of(batch).to(device), phase="model")
+            rows.append(losses.reconstruction.double().cpu())
+        self.model.train()
+        return {"eval_rec": float(torch.cat(rows).mean())}
+
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        return {"best": -scores["eval_rec"]} if scores else {}
+
+    def export(self, run_dir: Path, name: str) -> None:
+        with exporting(run_dir / ("model" if name == "last" else name)) as folder:
+            self.model.save_pretrained(folder)
+            self.tokenizers.save(folder / "tokenizers")
+            names = json.dumps(list(self.data.names))
+            (folder / "labels.json").write_text(f"{names}\n", encoding="utf-8")
 
 
-def build_control(config: ControlConfig, tokenizers: Tokenizers, num_labels: int) -> LabelControl:
-    """The module with its initial weights, in training mode."""
+TASK = loop.Task(
+    kind="label-control",
+    config=ControlConfig,
+    open=ControlTraining,
+    fixed=(
+        *FIXED,
+        *("control.updates", "control.hidden", "control.noise", "control.critic_steps"),
+        "data.max_words",
+    ),
+    upgrade=upgrade,
+)
+
+
+def build_control(
+    config: ControlConfig,
+    tokenizers: Tokenizers,
+    num_labels: int,
+    folder: RunFolder | None = None,
+) -> LabelControl:
+    """The module with its initial weights, in training mode; see ``build_model`` for ``folder``."""
     options, released = config.control, config.control.updates == "released"
     model = LabelControl(
-        build_model(config.model, tokenizers),
+        build_model(config.model, tokenizers, folder),
         num_labels,
         hidden=options.hidden,
         train_zero_label=not released,
@@ -411,78 +429,48 @@ def total_of_model(config: ControlConfig, losses: ControlLosses, done: float = 1
     return total + config.control.generator_weight * losses.generator
 
 
-def _update_critics(
-    config: ControlConfig,
-    network: nn.Module,
-    critics: torch.optim.Optimizer,
-    amp: MixedPrecision,
-    rows: tuple[Batch, Tensor],
-) -> ControlLosses:
-    """One update of discriminator, latent classifier and text classifier on fixed z."""
-    batch, labels = rows
-    device = next(network.parameters()).device
-    critics.zero_grad(set_to_none=True)
-    with amp.autocast():
-        losses: ControlLosses = network(
-            batch.encoder_ids.to(device),
-            batch.decoder_ids.to(device),
-            labels.to(device),
-            phase="critics",
-        )
-        total = config.control.discriminator_weight * losses.discriminator
-        total = total + config.control.classifier_weight * losses.classifier
-        total = total + config.control.text_weight * losses.text
-        amp.backward(total, critics)
-    amp.step(critics)
-    return losses
-
-
-def next_rows(batches: Batches, data: Labeled) -> tuple[Batch, Tensor]:
-    """A batch and its labels."""
-    batch = next(batches)
-    return batch, data.labels_of(batch)
-
-
-def save_model(
-    model: LabelControl, tokenizers: Tokenizers, names: Sequence[str], folder: Path
-) -> None:
-    """Write the module, its vocabularies and the names of its labels."""
-    model.save_pretrained(folder)
-    tokenizers.save(folder / "tokenizers")
-    (folder / "labels.json").write_text(json.dumps(list(names)) + "\n", encoding="utf-8")
-
-
-def text_options(config: ControlConfig) -> TextOptions:
-    """Which sentences are used."""
-    return TextOptions(max_words=config.data.max_words)
-
-
-def _scalars(total: Tensor, losses: ControlLosses, judged: ControlLosses) -> dict[str, Tensor]:
-    return {
-        "loss": total,
-        "rec": losses.reconstruction,
-        "encoder": losses.encoder,
-        "gan_g": losses.generator,
-        "gan_d": judged.discriminator,
-        "lsc": judged.classifier,
-        "cls": judged.text,
-        "soft": losses.soft,
-    }
-
-
 def _train_lines(config: ControlConfig) -> Iterator[str]:
     return (text for text in read_labeled(config.data.train)[1] if text.strip())
 
 
-logger = logging.getLogger(__name__)
-Results = dict[str, float | int | str]
-NGRAM = 4
+@dataclass(frozen=True)
+class EvaluateControlConfig:
+    """Reconstruct, transfer to other labels, generate by label, and score all three."""
+
+    run_dir: Path = Path("runs/label_control/yelp")
+    """Folder of the run; results are written into it."""
+    step: int | None = None
+    """Step of the checkpoint to use; by default the newest weights of the run."""
+    test: Path | None = None
+    """Labelled test text; by default that of the run."""
+    max_sentences: int = 1000
+    """Only the first sentences of each label together; 0 is all."""
+    decoding: Sampling = field(
+        default_factory=lambda: Sampling("sample", top_k=5, max_new_tokens=60)
+    )
+    classifier: Path | None = None
+    """Run of `optimus train-classifier` that judges labels; without it, logistic regression on
+    words and word pairs of the training text does."""
+    self_bleu_sentences: int = 500
+    """Conditional samples among which self-BLEU is taken."""
+    batch_size: int = 64
+    """Sentences encoded or decoded at once."""
+    output_dir: Path | None = None
+    """Where to write, if not to the run."""
+    seed: int = 42
+    """Seed of sampling and of the target labels."""
+    device: Device = "auto"
+    """Where to compute."""
+
+    def __post_init__(self) -> None:
+        at_least(self, batch_size=1, self_bleu_sentences=1, max_sentences=0)
 
 
 @dataclass(frozen=True)
 class Outputs:
     """What the model made of N labelled sentences."""
 
+    left_out: int  # sentences of the test text beyond --max-sentences
     sources: list[str]
     labels: list[int]
     targets: list[int]  # the other label that is asked for
@@ -504,10 +492,12 @@ class Controller:
         self.model, self.tokenizers, self.names = model.eval(), tokenizers, tuple(names)
 
     @classmethod
-    def load(cls, run_dir: Path, device: torch.device) -> Controller:
-        """The model of a run."""
-        folder = run_dir / "model"
+    def load(cls, run_dir: Path, device: torch.device, step: int | None = None) -> Controller:
+        """The model of a run, or of one checkpoint of it."""
+        folder, state = find_weights(run_dir, TASK.kind, step=step)
         model = LabelControl.from_pretrained(folder).to(device)
+        if state is not None:
+            model.load_state_dict(state)
         names = json.loads((folder / "labels.json").read_text(encoding="utf-8"))
         return cls(model, load_tokenizers(folder / "tokenizers"), names)
 
@@ -549,9 +539,7 @@ class Controller:
 
 def evaluate_command(argv: Sequence[str]) -> None:
     """Run ``optimus evaluate-label-control --run-dir runs/label_control/x``."""
-    results = evaluate(parse(EvaluateControlConfig, argv, "optimus evaluate-label-control"))
-    shown = [(k, f"{v:.4f}" if isinstance(v, float) else v) for k, v in results.items()]
-    print(markdown_table(["metric", "value"], shown))
+    print_results(evaluate(parse(EvaluateControlConfig, argv, "optimus evaluate-label-control")))
 
 
 def evaluate(config: EvaluateControlConfig) -> Results:
@@ -562,19 +550,32 @@ def evaluate(config: EvaluateControlConfig) -> Results:
         ValueError: the test text has a label that the training text has not.
     """
     torch.manual_seed(config.seed)
-    controller = Controller.load(config.run_dir, choose_device(config.device))
-    run = read_config(ControlConfig, config.run_dir)
-    outputs = transfer_test(config, controller, config.test or run.data.test, run.data.max_words)
+    run = open_run(config.run_dir, TASK.kind).config
+    controller = Controller.load(config.run_dir, choose_device(config.device), config.step)
+    test = config.test or run.data.test
+    outputs = transfer_test(config, controller, test, run.data.max_words)
     if config.classifier is not None:
         judge: Judge | NgramJudge = Judge.load(config.classifier, str(controller.device))
     else:
         judge = train_judge(run.data.train, controller.names)
     results = score(config, controller, outputs, judge)
     folder = config.output_dir or config.run_dir
-    folder.mkdir(parents=True, exist_ok=True)
+    name = "eval_results" if config.step is None else f"eval_results_step_{config.step}"
+    about = Provenance(
+        kind=TASK.kind,
+        data=str(test),
+        items=len(outputs.sources),
+        left_out=outputs.left_out,
+        trial=outputs.left_out > 0,
+        step=step_of(config.run_dir, config.step),
+        seed=config.seed,
+        settings={
+            "judge": str(config.classifier or "n-grams"),
+            "decoding": asdict(config.decoding),
+        },
+    )
+    write_results(folder, name, results, about)
     _write_texts(folder, controller.names, outputs)
-    write_atomically(folder / "eval_results.json", json.dumps(results, indent=2) + "\n")
-    logger.info("results are in %s", folder / "eval_results.json")
     return results
 
 
@@ -583,18 +584,20 @@ def transfer_test(
 ) -> Outputs:
     """Reconstruct and transfer test sentences, drawn evenly over the file, and sample as many."""
     sources, labels = read_test(path, controller.names, max_words)
+    whole = len(sources)
     generator = random.Random(config.seed)
     if config.max_sentences and len(sources) > config.max_sentences:
         chosen = sorted(generator.sample(range(len(sources)), config.max_sentences))
         sources, labels = [sources[i] for i in chosen], [labels[i] for i in chosen]
     numbers = range(len(controller.names))
     targets = [generator.choice([n for n in numbers if n != label]) for label in labels]
-    sampling = Sampling(**asdict(config.decoding))
+    sampling = config.decoding
     latent = controller.encode(sources, config.batch_size)
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(config.seed))
     with torch.no_grad():
         made = controller.model.make_latent(noise.to(latent))
     return Outputs(
+        whole - len(sources),
         sources,
         labels,
         targets,

@@ -1,30 +1,25 @@
-"""The sentence VAE and the GPT-2 baseline (Sec. 4.1, 5): presets, training and scores.
+"""The sentence VAE and the GPT-2 baseline (Sec. 4.1, 5): options, presets, training, scores.
 
-``PRESETS`` has one entry for each experiment of the paper.
+``optimus train PRESET`` pre-trains, fine-tunes or trains from scratch; ``PRESETS`` has one entry
+for each experiment of the paper. ``optimus evaluate`` gives perplexity by importance weighting,
+ELBO, KL, mutual information, active units, and BLEU of generated text.
 """
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from .. import loop
 from ..api import SentenceVAE
-from ..config import (
-    DataOptions,
-    EvaluateConfig,
-    ModelOptions,
-    ObjectiveOptions,
-    OptimizerOptions,
-    TrainConfig,
-)
+from ..config import Device, LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
 from ..data.text import (
     Batch,
     Batches,
@@ -34,34 +29,130 @@ from ..data.text import (
     corrupt,
     evaluation_batches,
     load_corpus,
-    read_lines,
+    read_sentences,
 )
 from ..data.tokenizers import Tokenizers
 from ..metrics.latent import (
     active_units,
     baseline_perplexity,
-    importance_log_weights,
     likelihood_report,
-    log_marginal,
     mutual_information,
     reconstruction_report,
 )
 from ..metrics.text import bleu, self_bleu
 from ..models.encoder import Posterior
-from ..models.vae import OptimusModel
-from ..objectives import Objective, beta_schedule, kl_divergence, learning_rate_at
-from ..optimizer import RunningMeans, norm_to_check
-from ..released.pickles import load_untrusted
-from ..runtime.checkpoint import Checkpoint, Progress
+from ..models.vae import OptimusModel, importance_scores
+from ..objectives import Objective, beta_schedule
+from ..old_runs import upgrade
+from ..optimizer import build_optimizer
+from ..runs import open_run, step_of
+from ..runtime.checkpoint import finished_steps, read_part
 from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, gather_objects, is_main, start, wrap
+from ..runtime.evaluation import Provenance
 from ..runtime.files import write_atomically
-from ..runtime.logs import Logs
-from ..runtime.precision import MixedPrecision, check_finite
-from ..runtime.published import markdown_table
-from ..runtime.rundir import open_run, read_config
-from ..runtime.signals import StopSignal
-from .initialize import build_model, build_optimizer, build_tokenizers
+from ..runtime.options import at_least, require
+from ..runtime.precision import MixedPrecision
+from ..runtime.run_folder import RunFolder
+from ..runtime.text_files import read_texts
+from .training import (
+    FIXED,
+    AdamWTraining,
+    Results,
+    build_model,
+    build_tokenizers,
+    exporting,
+    print_results,
+    write_results,
+)
+
+logger = logging.getLogger(__name__)
+SAMPLES = 100  # of the importance-weighted likelihood in the paper
+COLLAPSED = 0.05  # nats; below this KL the latent says nothing about the sentence
+AUTHORS_KEYS = ("perplexity", "elbo", "kl", "nll", "au", "mi")  # of their eval_results.txt
+
+
+@dataclass(frozen=True)
+class ObjectiveOptions:
+    """The loss of a sentence: -log p(x|z) + beta KL, with free bits and a cyclical beta."""
+
+    kind: Literal[
+        "free-bits", "free-bits-floor", "deterministic-connect", "autoencoder", "language-model"
+    ] = "free-bits"
+    """free-bits masks dimensions at or below the threshold as the authors do, free-bits-floor is
+    max(KL, threshold); deterministic-connect samples with unit variance; autoencoder uses z = mean;
+    language-model has no latent."""
+    beta: float = 1.0
+    """Largest weight of the KL term; 0 leaves a noisy auto-encoder."""
+    free_bits: float = 0.5
+    """Threshold lambda per dimension in nats (Eq. 9)."""
+    cycles: int = 1
+    """Cycles of the beta schedule in the run."""
+    ratio_zero: float = 0.5
+    """Share of a cycle with beta 0."""
+    ratio_increase: float = 0.25
+    """Share of a cycle in which beta rises."""
+    length_weighted: bool = False
+    """Divide the reconstruction term by the number of tokens of the sentence."""
+    mask_probability: float = 0.0
+    """Share of the encoder's tokens to corrupt (denoising)."""
+
+    def __post_init__(self) -> None:
+        at_least(self, "objective", beta=0, free_bits=0, cycles=1)
+        for name, right, allowed in (
+            ("ratio-zero", 0 <= self.ratio_zero <= 1, "[0, 1]"),
+            ("ratio-increase", 0 < self.ratio_increase <= 1, "(0, 1]"),
+            ("mask-probability", 0 <= self.mask_probability < 1, "[0, 1)"),
+        ):
+            value = getattr(self, name.replace("-", "_"))
+            require(right, f"--objective.{name} must be in {allowed}, got {value}")
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """The corpus; ``optimus prepare`` writes the folders."""
+
+    folder: Path = Path("data/penn")
+    """Folder with train.txt (or the shards of a large corpus), valid.txt and test.txt."""
+    format: Literal["text", "label-text"] = "text"
+    """text: a sentence a line; label-text: label TAB sentence, the label is left out."""
+    block_size: int = 100
+    """Sentences with more words than this are left out of training and evaluation."""
+    batch_size: int = 16
+    """Sentences per optimizer step, over all processes and accumulation steps together."""
+
+    def __post_init__(self) -> None:
+        require(
+            1 <= self.block_size <= 510,
+            f"--data.block-size must be in 1..510 (BERT has 512 positions), got {self.block_size}",
+        )
+        at_least(self, "data", batch_size=1)
+
+
+@dataclass(frozen=True)
+class TrainConfig(LoopOptions):
+    """Train a sentence VAE; running the same command again continues."""
+
+    run_dir: Path = Path("runs/train")
+    """Folder of the run: config, checkpoints, logs and the model."""
+    model: ModelOptions = field(default_factory=ModelOptions)
+    objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
+    data: DataOptions = field(default_factory=DataOptions)
+    optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    compat: tuple[Literal["adamw", "order", "horizon"], ...] = ()
+    """What to do as the authors' code does: adamw (their update rule and parameter groups), order
+    (file order, longest first, incomplete batches dropped), horizon (pre-training: the learning
+    rate decays over the first shard alone)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            (self.objective.kind == "language-model") == (self.model.inject == "none"),
+            "--objective.kind language-model and --model.inject none belong together, got "
+            f"{self.objective.kind} and {self.model.inject}",
+        )
+        rows_per_process(self.data.batch_size, 1, self.optimizer.accumulate)
+
 
 LAMBDAS = ("0.05", "0.10", "0.25", "0.50", "1.00")
 WIKIPEDIA_STEPS = 508_523  # one epoch of 65.1 M sentences at batch 128
@@ -233,11 +324,6 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
 }
 
 
-logger = logging.getLogger(__name__)
-MAX_NORM = 1.0  # of the gradient
-COLLAPSED = 0.05  # nats; below this KL the latent says nothing about the sentence
-
-
 def train_command(argv: Sequence[str]) -> None:
     """Run ``optimus train lm-snli-0.50 --data.batch-size 80``."""
     train(parse_preset(PRESETS, argv, "optimus train"))
@@ -246,120 +332,148 @@ def train_command(argv: Sequence[str]) -> None:
 def train(config: TrainConfig) -> OptimusModel:
     """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
 
-    Leaves ``checkpoints/``, logs and ``model/`` (weights and vocabularies) in ``run_dir``.
-
-    Raises:
-        FloatingPointError: the loss is not finite; the earlier checkpoints are kept.
-        Stopped: a signal asked to stop; a checkpoint of this step was written.
+    Leaves ``checkpoints/``, logs, ``model/`` (weights and vocabularies) and, where the validation
+    loss was lowest, ``best/`` in ``run_dir``. Errors are those of ``loop.train``.
     """
-    with (
-        start(config.device, seed=config.seed) as world,
-        open_run(config.run_dir, config) as run_dir,
-        StopSignal() as stop,
-    ):
-        tokenizers = build_tokenizers(config.model, lambda: _train_lines(config), run_dir)
+    return loop.train(TASK, config).model  # type: ignore[attr-defined]
+
+
+class LanguageModelTraining(AdamWTraining):
+    """A sentence VAE, or a GPT-2 without a latent, and its corpus."""
+
+    def __init__(self, config: TrainConfig, world: World, folder: RunFolder) -> None:
+        tokenizers = build_tokenizers(config.model, lambda: _train_lines(config), folder)
         shards = _load(config, "train", tokenizers)
-        batches = build_batches(config, shards, tokenizers, world)
-        total_steps = count_steps(config, batches)
-        betas, objective = build_schedule(config.objective, total_steps)
-        horizon = _horizon(config, shards, total_steps)
-        model = build_model(config.model, tokenizers)
+        self.batches = build_batches(config, shards, tokenizers, world)
+        total_steps = config.steps(self.batches.batches_per_epoch, config.optimizer.accumulate)
+        self.betas, self.objective = build_schedule(config.objective, total_steps)
+        self.held_out: Sentences | None = None
+        if (config.data.folder / "valid.txt").exists():
+            (self.held_out,) = _load(config, "valid", tokenizers)
+        model = build_model(config.model, tokenizers, folder)
         model.to(world.device)  # type: ignore[arg-type]
         optimizer = build_optimizer(config.optimizer, model, "adamw" in config.compat)
         amp = MixedPrecision(config.precision, world.device)
-        model, optimizer = amp.prepare(model, optimizer)
-        network, progress = wrap(model, world), Progress()
-        means = RunningMeans(("loss", "rec", "kl", "full_kl"), world.device)
-        state: dict[str, Any] = {"model": model, "optimizer": optimizer, "amp": amp}
-        state |= {"data": batches, "progress": progress, "means": means}
-        checkpoint = Checkpoint(run_dir, keep=config.keep, **state)
-        checkpoint.load_latest()
+        self.model, optimizer = amp.prepare(model, optimizer)
+        super().__init__(
+            config,
+            world,
+            amp,
+            optimizer,
+            names=("loss", "rec", "kl", "full_kl"),
+            total_steps=total_steps,
+            decay_steps=_decay_steps(config, shards),
+        )
+        self.tokenizers, self.beta = tokenizers, 0.0
+        self.network = wrap(self.model, world)
+        self.intervals = replace(self.intervals, evaluate_at_end=True)
+        self.parts = {"model": self.model, "optimizer": optimizer, "amp": amp}
+        self.parts |= {"data": self.batches, "means": self.means}
 
-        with Logs(run_dir, total_steps, progress.step) as logs:
-            while progress.step < total_steps:
-                beta = betas[progress.step]
-                lr = learning_rate_at(
-                    progress.step,
-                    base=config.optimizer.lr,
-                    warmup_steps=config.optimizer.warmup_steps,
-                    total_steps=horizon,
-                )
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                optimizer.zero_grad(set_to_none=True)
-                for micro in range(config.optimizer.accumulate):
-                    batch = _next_batch(config, batches, tokenizers).to(world.device)
-                    last = micro == config.optimizer.accumulate - 1
-                    with _synchronise(network, last):
-                        with amp.autocast():
-                            losses = network(
-                                batch.encoder_ids, batch.decoder_ids, objective=objective, beta=beta
-                            )
-                        loss = losses.total.mean() / config.optimizer.accumulate
-                        amp.backward(loss, optimizer)
-                    means.add(
-                        loss=losses.total,
-                        rec=losses.reconstruction,
-                        kl=losses.kl,
-                        full_kl=losses.full_kl,
+    def step(self) -> None:
+        self.begin_step()
+        self.beta = self.betas[self.progress.step]
+        accumulate = self.config.optimizer.accumulate
+        for micro in range(accumulate):
+            batch = self._next_batch().to(self.world.device)
+            with _synchronise(self.network, last=micro == accumulate - 1):
+                with self.amp.autocast():
+                    losses = self.network(
+                        batch.encoder_ids,
+                        batch.decoder_ids,
+                        objective=self.objective,
+                        beta=self.beta,
                     )
-                norm = amp.step(optimizer, model.parameters(), MAX_NORM)
-                progress.step += 1
-                logs.advance(progress.step)
+                self.amp.backward(losses.total.mean() / accumulate, self.optimizer)
+            self.means.add(
+                {
+                    "loss": losses.total,
+                    "rec": losses.reconstruction,
+                    "kl": losses.kl,
+                    "full_kl": losses.full_kl,
+                }
+            )
+        self.end_step(self.model.parameters())
 
-                stopping = stop.requested(progress.step)
-                ended = progress.step == total_steps
-                saving = stopping or ended or progress.step % config.save_every == 0
-                logging_now = progress.step % config.log_every == 0 or ended
-                if logging_now or saving:
-                    means.share()
-                    # before a save, so that a checkpoint never holds weights of a broken loss
-                    checked = norm_to_check(norm, config.precision)
-                    check_finite(progress.step, loss=means.sums[0], gradient_norm=checked)
-                if logging_now:
-                    scalars = means.take()
-                    logs.log(progress.step, lr=lr, beta=beta, gradient_norm=norm, **scalars)
-                    _warn_of_collapse(logs, progress.step, beta, scalars["full_kl"])
-                if ended or (config.eval_every and progress.step % config.eval_every == 0):
-                    scores = validate(config, model, tokenizers, world)
-                    logs.log(progress.step, **scores)
-                    if scores.get("eval_au") == 0:
-                        logs.text("posterior collapse: no latent dimension is active")
-                if saving:
-                    checkpoint.save(progress.step)
-                if stopping and not ended:
-                    stop.leave(progress.step)
-            if world.is_main:
-                SentenceVAE(model, tokenizers).save_pretrained(run_dir / "model")
-            logs.text(f"the model of step {progress.step} is in {run_dir / 'model'}")
-    return model
+    def scalars(self) -> Mapping[str, float | Tensor | None]:
+        means = self.means.take()
+        if self.beta > 0 and means["full_kl"] < COLLAPSED and self.world.is_main:
+            logger.warning(
+                "step %d: the KL is %.3g nats, the posterior has collapsed onto the prior; "
+                "raise --objective.free-bits or --objective.ratio-zero",
+                self.progress.step,
+                means["full_kl"],
+            )
+        return {"lr": self.lr, "beta": self.beta, "gradient_norm": self.norm, **means}
+
+    @torch.no_grad()
+    def evaluate(self) -> dict[str, float]:
+        """Scores on the validation split with one posterior sample a sentence, KL in full."""
+        if self.held_out is None:
+            return {}
+        config, world, model = self.config, self.world, self.model
+        padding = Padding(self.tokenizers.pad_id, self.tokenizers.encoder_pad_id)
+        generator = torch.Generator().manual_seed(config.seed)
+        size = max(1, config.data.batch_size // config.optimizer.accumulate // world.size)
+        rows: list[Tensor] = []
+        means: list[Tensor] = []
+        model.eval()
+        for number, batch in enumerate(evaluation_batches(self.held_out, size, padding)):
+            eps = torch.randn(len(batch.index), 1, config.model.latent_dim, generator=generator)
+            if number % world.size != world.rank:
+                continue
+            batch = batch.to(world.device)
+            noise = None if model.encoder is None else eps.to(world.device)
+            losses = model(batch.encoder_ids, batch.decoder_ids, beta=1.0, eps=noise)
+            rows.append(torch.stack([losses.reconstruction, losses.full_kl], dim=1).double().cpu())
+            if model.encoder is not None:
+                means.append(losses.mean.float().cpu())
+        model.train()
+        gathered = gather_objects((torch.cat(rows), torch.cat(means) if means else None))
+        rec, kl = torch.cat([part for part, _ in gathered]).mean(dim=0).tolist()
+        scores = {"eval_loss": rec + kl, "eval_rec": rec}
+        if model.encoder is not None:
+            units = active_units(torch.cat([part for _, part in gathered if part is not None]))
+            if units.count == 0 and world.is_main:
+                logger.warning("posterior collapse: no latent dimension is active")
+            scores |= {"eval_kl": kl, "eval_au": float(units.count)}
+        return scores
+
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        return {"best": -scores["eval_loss"]} if scores else {}
+
+    def export(self, run_dir: Path, name: str) -> None:
+        with exporting(run_dir / ("model" if name == "last" else name)) as folder:
+            self.model.save_pretrained(folder)
+            self.tokenizers.save(folder / "tokenizers")
+
+    def _next_batch(self) -> Batch:
+        batch, probability = next(self.batches), self.config.objective.mask_probability
+        return corrupt(batch, self.tokenizers, probability) if probability else batch
+
+
+TASK = loop.Task(
+    kind="language-model",
+    config=TrainConfig,
+    open=LanguageModelTraining,
+    fixed=(*FIXED, "data.format", "data.block_size", "compat"),
+    upgrade=upgrade,
+)
 
 
 def build_batches(
     config: TrainConfig, shards: list[Sentences], tokenizers: Tokenizers, world: World
 ) -> Batches:
     """Endless batches of one backward pass of this process."""
-    share = world.size * config.optimizer.accumulate
-    if config.data.batch_size % share:
-        raise ValueError(
-            f"--data.batch-size {config.data.batch_size} must be a multiple of {world.size} "
-            f"processes x --optimizer.accumulate {config.optimizer.accumulate}"
-        )
     return Batches(
         shards,
-        config.data.batch_size // share,
+        rows_per_process(config.data.batch_size, world.size, config.optimizer.accumulate),
         Padding(tokenizers.pad_id, tokenizers.encoder_pad_id),
         seed=config.seed,
         order="original" if "order" in config.compat else "shuffled",
         rank=world.rank,
         world_size=world.size,
     )
-
-
-def count_steps(config: TrainConfig, batches: Batches) -> int:
-    """Optimizer steps of the run."""
-    passes = config.epochs * batches.batches_per_epoch / config.optimizer.accumulate
-    return config.max_steps or max(1, int(passes))
 
 
 def build_schedule(options: ObjectiveOptions, steps: int) -> tuple[list[float], Objective]:
@@ -384,43 +498,6 @@ def build_schedule(options: ObjectiveOptions, steps: int) -> tuple[list[float], 
     return betas, objective
 
 
-@torch.no_grad()
-def validate(
-    config: TrainConfig, model: OptimusModel, tokenizers: Tokenizers, world: World
-) -> dict[str, float]:
-    """Scores on the validation split with one posterior sample a sentence, KL in full.
-
-    The noise has its own generator: evaluation changes nothing in the training that follows.
-    """
-    if not (config.data.folder / "valid.txt").exists():
-        return {}
-    (sentences,) = _load(config, "valid", tokenizers)
-    padding = Padding(tokenizers.pad_id, tokenizers.encoder_pad_id)
-    generator = torch.Generator().manual_seed(config.seed)
-    per_process = max(1, config.data.batch_size // config.optimizer.accumulate // world.size)
-    rows: list[Tensor] = []
-    means: list[Tensor] = []
-    model.eval()
-    for number, batch in enumerate(evaluation_batches(sentences, per_process, padding)):
-        eps = torch.randn(len(batch.index), 1, config.model.latent_dim, generator=generator)
-        if number % world.size != world.rank:
-            continue
-        batch = batch.to(world.device)
-        noise = None if model.encoder is None else eps.to(world.device)
-        losses = model(batch.encoder_ids, batch.decoder_ids, beta=1.0, eps=noise)
-        rows.append(torch.stack([losses.reconstruction, losses.full_kl], dim=1).double().cpu())
-        if model.encoder is not None:
-            means.append(losses.mean.float().cpu())
-    model.train()
-    gathered = gather_objects((torch.cat(rows), torch.cat(means) if means else None))
-    rec, kl = torch.cat([part for part, _ in gathered]).mean(dim=0).tolist()
-    scores = {"eval_loss": rec + kl, "eval_rec": rec}
-    if model.encoder is not None:
-        units = active_units(torch.cat([part for _, part in gathered if part is not None]))
-        scores |= {"eval_kl": kl, "eval_au": float(units.count)}
-    return scores
-
-
 def _load(config: TrainConfig, split: str, tokenizers: Tokenizers) -> list[Sentences]:
     options = TextOptions(max_words=config.data.block_size, format=config.data.format)
     return load_corpus(config.data.folder, split, tokenizers, options)
@@ -432,121 +509,83 @@ def _train_lines(config: TrainConfig) -> list[str]:
         raise FileNotFoundError(
             f"{path} is missing: `optimus prepare` makes corpora, --data.folder names one"
         )
-    return list(read_lines(path, config.data.format))
+    return list(read_sentences(path, config.data.format))
 
 
-def _horizon(config: TrainConfig, shards: list[Sentences], total_steps: int) -> int:
-    """Step at which the learning rate is zero."""
+def _decay_steps(config: TrainConfig, shards: list[Sentences]) -> int | None:
+    """Step at which the learning rate is zero; None is the last one."""
     if "horizon" not in config.compat:
-        return total_steps
+        return None
     return max(1, int(config.epochs * (len(shards[0]) // config.data.batch_size)))
 
 
-def _next_batch(config: TrainConfig, batches: Batches, tokenizers: Tokenizers) -> Batch:
-    batch = next(batches)
-    probability = config.objective.mask_probability
-    return corrupt(batch, tokenizers, probability) if probability else batch
-
-
-def _synchronise(network: nn.Module, last: bool) -> Any:
+def _synchronise(network: nn.Module, *, last: bool) -> AbstractContextManager[object]:
     """Gradients travel between processes in the last backward pass of a step only."""
     if last or not isinstance(network, nn.parallel.DistributedDataParallel):
         return nullcontext()
     return network.no_sync()
 
 
-def _warn_of_collapse(logs: Logs, step: int, beta: float, kl: float) -> None:
-    if beta > 0 and kl < COLLAPSED:
-        logs.text(
-            f"step {step}: the KL is {kl:.3g} nats, the posterior has collapsed onto the prior; "
-            "raise --objective.free-bits or --objective.ratio-zero"
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Score a model on a split, its checkpoints by reconstruction, or a file of generated text."""
+
+    run_dir: Path | None = None
+    """Folder of the run to score; the results are written into it."""
+    step: int | None = None
+    """Step of the checkpoint to score; by default the newest weights of the run."""
+    model: Path | None = None
+    """Folder of a model without a run."""
+    data: Path | None = None
+    """Folder of the corpus; by default that of the run."""
+    format: Literal["text", "label-text"] | None = None
+    """Format of the corpus; by default that of the run, else text."""
+    split: Literal["train", "valid", "test"] = "test"
+    """What to score."""
+    samples: int = SAMPLES
+    """Samples K of the importance-weighted likelihood."""
+    batch_size: int = 32
+    """Sentences encoded at once."""
+    max_sentences: int = 0
+    """Score only the first sentences of the split; 0 is all."""
+    block_size: int = 0
+    """Sentences with more words are left out; 0 is the run's own limit, else 510."""
+    reconstruction_study: bool = False
+    """Reconstruction error of every checkpoint of the run instead (the injection ablation)."""
+    generated: Path | None = None
+    """File of generated sentences: BLEU-n against --references and self-BLEU-n instead."""
+    references: Path | None = None
+    """File of real sentences."""
+    ngram: int = 5
+    """n of BLEU-n and self-BLEU-n."""
+    output_dir: Path | None = None
+    """Where to write the results, if not to the run or model folder."""
+    seed: int = 42
+    """Seed of the posterior samples."""
+    device: Device = "auto"
+    """Where to compute."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Arithmetic of the networks; the bound itself is always fp32."""
+
+    def __post_init__(self) -> None:
+        require(
+            self.run_dir is not None or self.model is not None or self.generated is not None,
+            "give --run-dir (a run), --model (a model's folder) or --generated (a text file)",
         )
-
-
-_CHUNK_TOKENS = {"cpu": 8192, "cuda": 65536}
-"""Decoder tokens worked on at once: enough to fill the device, few enough to stay small."""
-
-
-class ImportanceScores(NamedTuple):
-    """Everything the evaluation says about a sentence, in nats."""
-
-    log_weight: Tensor  # (B, K) log p(x|z_k) + log p(z_k) - log q(z_k|x), float64
-    log_likelihood: Tensor  # (B, K) log p(x|z_k)
-    kl: Tensor  # (B,) KL(q(z|x) || N(0, I))
-    mean: Tensor  # (B, Z)
-    logvar: Tensor  # (B, Z)
-    latent: Tensor  # (B, K, Z) the samples z_k
-
-    def log_marginal(self) -> Tensor:
-        """The importance-weighted bound of log p(x), (B,): tighter with every sample."""
-        return log_marginal(self.log_weight)
-
-
-@torch.no_grad()
-def importance_scores(
-    model: OptimusModel,
-    encoder_ids: Tensor,
-    decoder_ids: Tensor,
-    *,
-    num_samples: int = 100,
-    eps: Tensor | None = None,
-    mask_padding: bool = True,
-    chunk_tokens: int | None = None,
-) -> ImportanceScores:
-    """Score a batch with K samples of z per sentence, encoding each sentence once.
-
-    Args:
-        model: in evaluation mode.
-        encoder_ids: (B, S), right-padded.
-        decoder_ids: (B, T), right-padded; sentences of like length waste least.
-        num_samples: K; the paper has 100.
-        eps: (B, K, Z) the noise; drawn where None.
-        mask_padding: False attends to the encoder's padding as the authors' evaluation does.
-        chunk_tokens: decoder tokens per pass; by default what suits the device.
-    """
-    posterior = model.encode(encoder_ids, mask_padding)
-    latent = posterior.sample(eps, num_samples)
-    log_likelihood = -_nll(model, decoder_ids, latent, chunk_tokens)
-    return ImportanceScores(
-        importance_log_weights(log_likelihood, latent, posterior.mean, posterior.logvar),
-        log_likelihood,
-        kl_divergence(posterior.mean, posterior.logvar),
-        posterior.mean,
-        posterior.logvar,
-        latent,
-    )
-
-
-@torch.no_grad()
-def language_model_nll(model: OptimusModel, decoder_ids: Tensor) -> Tensor:
-    """-log p(x) of ``decoder_ids`` (B, T) without any latent. Returns (B,) nats."""
-    return model.decoder.nll(decoder_ids, None)
-
-
-def _nll(
-    model: OptimusModel, decoder_ids: Tensor, latent: Tensor, chunk_tokens: int | None
-) -> Tensor:
-    """-log p(x_i|z_ik), (B, K), the B * K sequences in chunks of equal size."""
-    batch, samples = latent.shape[:2]
-    tokens = chunk_tokens or _CHUNK_TOKENS.get(decoder_ids.device.type, 8192)
-    size = max(1, tokens // decoder_ids.shape[1])
-    rows = torch.arange(batch, device=decoder_ids.device).repeat_interleave(samples)
-    parts = [
-        model.decoder.nll(decoder_ids[index], z)
-        for index, z in zip(rows.split(size), latent.flatten(0, 1).split(size), strict=True)
-    ]
-    return torch.cat(parts).view(batch, samples)
-
-
-AUTHORS_KEYS = ("perplexity", "elbo", "kl", "nll", "au", "mi")  # of their eval_results.txt
-Results = dict[str, float | int | str]
+        at_least(self, samples=1, batch_size=1, ngram=1, max_sentences=0, block_size=0)
+        require(
+            self.generated is None or self.references is not None,
+            "--generated needs --references, a file of real sentences",
+        )
+        require(
+            not self.reconstruction_study or self.run_dir is not None,
+            "--reconstruction-study needs --run-dir, a run with checkpoints",
+        )
 
 
 def evaluate_command(argv: Sequence[str]) -> None:
     """Run ``optimus evaluate --run-dir runs/x --split test`` and print the results."""
-    results = evaluate(parse(EvaluateConfig, argv, "optimus evaluate"))
-    if results:
-        print(markdown_table(["metric", "value"], [(k, _shown(v)) for k, v in results.items()]))
+    print_results(evaluate(parse(EvaluateConfig, argv, "optimus evaluate")))
 
 
 def evaluate(config: EvaluateConfig) -> Results:
@@ -554,24 +593,30 @@ def evaluate(config: EvaluateConfig) -> Results:
 
     Raises:
         FileNotFoundError: a model, corpus or text file is missing.
-        ValueError: the corpus has no usable sentence.
+        ValueError: the corpus has no usable sentence, or the run is of another kind.
     """
     if config.generated is not None:
-        return _write(config, "bleu_results", score_texts(config))
+        return _write(config, "bleu_results", *score_texts(config))
     with start(config.device, seed=config.seed) as world, torch.no_grad():
-        folder = config.model or Path(config.run_dir or ".") / "model"
-        vae = SentenceVAE.from_pretrained(folder, device=str(world.device))
-        sentences = _load_split(config, vae)
+        vae = SentenceVAE.from_pretrained(
+            config.model or config.run_dir or Path(),
+            str(world.device),
+            step=config.step,
+            kinds=(TASK.kind,),
+        )
+        sentences, about = _load_split(config, vae)
         batches = [*_batches(config, vae, sentences, world)]
         if config.reconstruction_study:
             results = study_checkpoints(config, vae.model, batches, world)
-            return _write(config, "eval_rec_results", results) if world.is_main else {}
+            return _write(config, "eval_rec_results", results, about) if world.is_main else {}
         score = score_vae if vae.model.encoder is not None else score_language_model
         results = score(config, vae.model, batches, world)
     if not is_main():
         return {}
     name = "eval_results" if config.split == "test" else f"eval_results_{config.split}"
-    return _write(config, name, {"split": config.split, **results})
+    if config.step is not None:
+        name += f"_step_{config.step}"
+    return _write(config, name, {"split": config.split, **results}, about)
 
 
 def score_vae(
@@ -637,7 +682,7 @@ def score_language_model(
     for batch in batches:
         batch = batch.to(world.device)
         with _autocast(config, world):
-            nll = language_model_nll(model, batch.decoder_ids)
+            nll = model.decoder.nll(batch.decoder_ids, None)
         rows.append((batch.index.cpu(), nll.cpu(), batch.decoder_lengths.cpu(), batch.words.cpu()))
     nll, tokens, words = _gather(rows)
     with_ends = baseline_perplexity(nll, tokens)
@@ -659,14 +704,15 @@ def study_checkpoints(
     config: EvaluateConfig, model: OptimusModel, batches: list[Batch], world: World
 ) -> Results:
     """Reconstruction error of every checkpoint: nats per sentence and per token, one sample."""
-    folders = sorted(Path(config.run_dir or ".", "checkpoints").glob("[0-9]*"))
-    if not folders:
+    assert config.run_dir is not None
+    steps = finished_steps(config.run_dir)
+    if not steps:
         raise FileNotFoundError(
             f"{config.run_dir} has no checkpoints; train with a larger --keep to study several"
         )
     results: Results = {}
-    for folder in folders:
-        model.load_state_dict(load_untrusted(folder / "model.pt"))
+    for step in steps:
+        model.load_state_dict(read_part(config.run_dir, "model", step)[0])
         rows = []
         for batch in batches:
             batch = batch.to(world.device)
@@ -677,36 +723,57 @@ def study_checkpoints(
                 (batch.index.cpu(), losses.reconstruction.cpu(), batch.decoder_lengths.cpu())
             )
         report = reconstruction_report(*_gather(rows))
-        results[f"rec_s_{int(folder.name)}"] = report.per_sentence
-        results[f"rec_w_{int(folder.name)}"] = report.per_token
+        results[f"rec_s_{step}"] = report.per_sentence
+        results[f"rec_w_{step}"] = report.per_token
     return results
 
 
-def score_texts(config: EvaluateConfig) -> Results:
+def score_texts(config: EvaluateConfig) -> tuple[Results, Provenance]:
     """BLEU-n of generated lines against all real ones, and self-BLEU-n among the generated."""
-    generated, real = (_read_lines(path) for path in (config.generated, config.references))
-    if config.max_sentences:
-        generated = generated[: config.max_sentences]
+    generated, real = (
+        _read_texts(path, option)
+        for path, option in ((config.generated, "generated"), (config.references, "references"))
+    )
+    kept = generated[: config.max_sentences or None]
     n = config.ngram
-    return {
-        "sentences": len(generated),
+    results: Results = {
+        "sentences": len(kept),
         "references": len(real),
-        f"bleu_{n}": bleu(real, generated, n),
-        f"self_bleu_{n}": self_bleu(generated, n),
+        f"bleu_{n}": bleu(real, kept, n),
+        f"self_bleu_{n}": self_bleu(kept, n),
     }
+    left_out = len(generated) - len(kept)
+    about = Provenance("text", str(config.references), len(kept), left_out, trial=left_out > 0)
+    return results, about
 
 
-def _load_split(config: EvaluateConfig, vae: SentenceVAE) -> Sentences:
+def _load_split(config: EvaluateConfig, vae: SentenceVAE) -> tuple[Sentences, Provenance]:
+    """The sentences to score, and what the scores will be of."""
     folder, form, block_size = config.data, config.format, config.block_size
-    if config.run_dir is not None and (config.run_dir / "config.json").exists():
-        data = read_config(TrainConfig, config.run_dir).data
+    if config.run_dir is not None:
+        data = open_run(config.run_dir, TASK.kind).config.data
         folder, form = folder or data.folder, form or data.format
         block_size = block_size or data.block_size
     if folder is None:
         raise ValueError("--data is missing: the folder of a corpus with test.txt")
     options = TextOptions(max_words=block_size or 510, format=form or "text")
     (sentences,) = load_corpus(folder, config.split, vae.tokenizers, options)
-    return sentences
+    counts, items = sentences.counts, len(sentences)
+    if config.max_sentences:
+        items = min(items, config.max_sentences)
+    with_latent = vae.model.encoder is not None and not config.reconstruction_study
+    about = Provenance(
+        kind=TASK.kind,
+        data=f"{folder}, {config.split}",
+        items=items,
+        left_out=counts.read - counts.empty - items,
+        trial=items < len(sentences) or (with_latent and config.samples < SAMPLES),
+        step=step_of(config.run_dir, config.step),
+        seed=config.seed,
+        precision=config.precision,
+        settings={"samples": config.samples if with_latent else 1, "max_words": options.max_words},
+    )
+    return sentences, about
 
 
 def _batches(
@@ -756,28 +823,21 @@ def _autocast(config: EvaluateConfig, world: World) -> AbstractContextManager[ob
     )
 
 
-def _read_lines(path: Path | None) -> list[str]:
+def _read_texts(path: Path | None, option: str) -> list[str]:
     if path is None or not path.is_file():
-        raise FileNotFoundError(f"no text file {path}")
-    lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-    lines = [line for line in lines if line]
+        raise FileNotFoundError(f"--{option} {path} is no text file")
+    lines = [line.strip() for line in read_texts(path) if line.strip()]
     if not lines:
         raise ValueError(f"{path} holds no sentence")
     return lines
 
 
-def _write(config: EvaluateConfig, name: str, results: Results) -> Results:
+def _write(config: EvaluateConfig, name: str, results: Results, about: Provenance) -> Results:
     """Write NAME.json and, as the authors do, NAME.txt with one `key = value` a line."""
     fallback = config.generated.parent if config.generated is not None else config.model
     folder = config.output_dir or config.run_dir or fallback or Path()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{name}.json", json.dumps(results, indent=2) + "\n")
+    path = write_results(folder, name, results, about)
     keys = [key for key in AUTHORS_KEYS if key in results] or list(results)
     lines = [f"{key} = {results[key]}\n" for key in sorted(keys)]
-    write_atomically(folder / f"{name}.txt", "".join(lines))
-    logger.info("results are in %s", folder / f"{name}.json")
+    write_atomically(path.with_suffix(".txt"), "".join(lines))
     return results
-
-
-def _shown(value: float | int | str) -> str:
-    return f"{value:.4f}" if isinstance(value, float) else str(value)

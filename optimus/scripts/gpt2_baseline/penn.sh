@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 1, PTB, GPT-2 fine-tuned without a latent. Paper: PPL 24.23 (low confidence).
+# Table 1, PTB, GPT-2 fine-tuned without a latent. Paper: PPL 24.23.
 # Estimate: one 24 GB GPU, about 1 hour; starts from weights/gpt2 (see docs/data.md).
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 1, Yelp, GPT-2 fine-tuned without a latent. Paper: PPL 23.40 (low confidence).
+# Table 1, Yelp, GPT-2 fine-tuned without a latent. Paper: PPL 23.40.
 # Estimate: four 24 GB GPUs, about 2 hours; starts from weights/gpt2 (see docs/data.md).
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Label-conditional generation, Yelp, as the released code trains it: reconstruction alone, label 0
+# Table 6, Yelp, as the released code trains it: reconstruction alone, label 0
 # a constant zero. No counterpart in the paper.
 # Estimate: one 24 GB GPU, about 4 hours; starts from runs/pretrain/wikipedia_32/model.
 set -euo pipefail

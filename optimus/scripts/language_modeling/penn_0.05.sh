@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 1, PTB, lambda 0.05. Paper: PPL 23.58 (verified confidence).
+# Table 1, PTB, lambda 0.05. Paper: PPL 23.58.
 # Also: MI 3.78, AU 32, -ELBO 91.31, KL 4.88, Rec 86.43. PPL is per GPT-2 token with BOS and EOS.
 # Estimate: one 24 GB GPU, about 1 hour; starts from runs/pretrain/wikipedia_32/model.
 set -euo pipefail

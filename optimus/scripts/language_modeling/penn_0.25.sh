@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 1, PTB, lambda 0.25. Paper: PPL 24.34 (low confidence).
+# Table 1, PTB, lambda 0.25. Paper: PPL 24.34.
 # Also: AU 32. PPL is per GPT-2 token with BOS and EOS.
 # Estimate: one 24 GB GPU, about 1 hour; starts from runs/pretrain/wikipedia_32/model.
 set -euo pipefail

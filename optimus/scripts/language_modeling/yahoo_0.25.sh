@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 1, Yahoo, lambda 0.25. Paper: PPL 22.63 (low confidence).
+# Table 1, Yahoo, lambda 0.25. Paper: PPL 22.63.
 # Also: AU 32. PPL is per GPT-2 token with BOS and EOS.
 # Estimate: four 24 GB GPUs, about 2 hours; starts from runs/pretrain/wikipedia_32/model.
 set -euo pipefail

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 1, Yelp, lambda 0.50. Paper: PPL 22.79 (medium confidence).
+# Table 1, Yelp, lambda 0.50. Paper: PPL 22.79.
 # Also: AU 32. PPL is per GPT-2 token with BOS and EOS.
 # Estimate: four 24 GB GPUs, about 2 hours; starts from runs/pretrain/wikipedia_32/model.
 set -euo pipefail

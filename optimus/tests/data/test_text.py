@@ -1,12 +1,9 @@
-""""""
-
-from __future__ import annotations
-
 import json
 
 import numpy as np
 import pytest
 import torch
+from factories import write_authors_json
 
 from optimus.data.text import (
     SHARD,
@@ -19,7 +16,6 @@ from optimus.data.text import (
     corrupt_tokens,
     cut_into_batches,
     evaluation_batches,
-    filter_lengths,
     join_sentences,
     load_authors_json,
     load_corpus,
@@ -28,9 +24,9 @@ from optimus.data.text import (
     read_authors_json,
     save_sentences,
     tokenize,
-    write_authors_json,
 )
 from optimus.data.tokenizers import load_tokenizers, train_tokenizers
+from optimus.runtime.checkpoint import CheckpointMismatch
 
 LINES = ["the dog barks .", "a cat sleeps in the garden .", "the dogs see a cat ."]
 
@@ -121,7 +117,7 @@ def test_labels_are_cut_off(tokenizers, tmp_path):
 
 def test_the_wrong_format_is_said(tokenizers, tmp_path):
     plain = write(tmp_path / "plain.txt", "the dog\n")
-    with pytest.raises(ValueError, match=r"line 1 .* no tab"):
+    with pytest.raises(ValueError, match="line 1: there is no tab"):
         load_sentences(plain, tokenizers, TextOptions(format="label-text"))
     labelled = write(tmp_path / "labelled.txt", "1\tthe dog\n" * 20)
     with pytest.raises(ValueError, match="label-text"):
@@ -232,15 +228,6 @@ def test_shards_of_other_vocabularies_are_refused(tokenizers, tmp_path):
     write_authors_json(tmp_path / "a.json", part)
     with pytest.raises(ValueError, match="other vocabularies"):
         load_corpus(tmp_path, "train", tokenizers)
-
-
-def test_filtering_keeps_short_sentences(tokenizers):
-    sentences = tokenize(MANY, tokenizers, TextOptions())
-    longest = np.maximum(sentences.encoder_lengths, sentences.decoder_lengths)
-    limit = int(np.median(longest))
-    kept = filter_lengths(sentences, limit)
-    assert len(kept) == int((longest <= limit).sum())
-    assert kept.counts.too_many_tokens == len(sentences) - len(kept)
 
 
 PADDING = Padding(decoder=99, encoder=0)
@@ -387,10 +374,16 @@ def test_two_processes_share_the_batch_of_one():
 
 def test_a_position_in_another_corpus_is_refused():
     state = Batches(make(64), 8, PADDING).state_dict()
-    with pytest.raises(ValueError, match="another corpus, batch size"):
+    with pytest.raises(CheckpointMismatch, match=r"64 sentences .* order or seed is another"):
         Batches(make(64, seed=1), 8, PADDING).load_state_dict(state)
-    with pytest.raises(ValueError, match="another corpus, batch size"):
+    with pytest.raises(
+        CheckpointMismatch, match="in batches of 4: it was trained on 64 in batches"
+    ):
         Batches(make(64), 4, PADDING).load_state_dict(state)
+    old = {key: state[key] for key in ("position", "fingerprint")}  # as version 0.1 wrote it
+    Batches(make(64), 8, PADDING).load_state_dict(old)
+    with pytest.raises(CheckpointMismatch, match="has not seen these 63 sentences"):
+        Batches(make(63), 8, PADDING).load_state_dict(old)
 
 
 @pytest.mark.parametrize("size", [0, 65])

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from optimus.runtime.archive import extract
+from optimus.runtime.download import extract
 
 
 def make_zip(path, members):

@@ -12,17 +12,17 @@ from factories import tiny_vae
 from hostile import Bomb, written
 
 from optimus.api import SentenceVAE
-from optimus.config import EvaluateConfig, ModelOptions
+from optimus.config import ModelOptions
 from optimus.data.text import open_sentences, read_authors_json
 from optimus.data.toy import toy_sentences
 from optimus.page.plots import PlotConfig, plot
-from optimus.released.checkpoints import read_authors_checkpoint
-from optimus.released.pickles import load_untrusted
+from optimus.released.checkpoints import ALLOWED, read_authors_checkpoint
 from optimus.runtime.checkpoint import Checkpoint, Progress
 from optimus.runtime.files import digest
+from optimus.runtime.weight_files import read_weight_file
 from optimus.tasks.classifier import Judge
-from optimus.tasks.initialize import build_model
-from optimus.tasks.language_model import evaluate
+from optimus.tasks.language_model import EvaluateConfig, evaluate
+from optimus.tasks.training import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 
@@ -43,14 +43,14 @@ def test_the_canary_would_appear_if_a_file_were_run(tmp_path):
 def test_a_file_of_weights_is_refused_by_name(tmp_path, canary, kind, suffix):
     path = written(kind, canary, tmp_path / f"weights{suffix}")
     with pytest.raises(ValueError, match=path.name):
-        load_untrusted(path)
+        read_weight_file(path, ALLOWED)
 
 
 def test_a_namespace_cannot_smuggle_in_a_call(tmp_path, canary):
     arguments = argparse.Namespace(device=torch.device("cpu"), inner=Bomb(canary))
     torch.save(arguments, tmp_path / "args.bin", _use_new_zipfile_serialization=False)
     with pytest.raises(ValueError, match=r"refused.*system"):
-        load_untrusted(tmp_path / "args.bin")
+        read_weight_file(tmp_path / "args.bin", ALLOWED)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -66,7 +66,7 @@ def test_a_training_command_refuses_it_in_one_sentence(job, tmp_path, canary):
     words = [*job.command(tmp_path / "run", 2, 2), "--model.init", str(tmp_path / "authors")]
     outcome = job.run([*words, "--model.vocabulary", str(tmp_path / "vocabulary")])
     assert outcome.codes == [2]
-    assert "training.bin was refused, nothing in it was run" in outcome.sentence
+    assert "training.bin is refused" in outcome.sentence
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,8 +85,12 @@ def test_a_checkpoint_of_a_run_is_refused_even_with_a_right_digest(tmp_path, can
 def test_the_study_of_reconstruction_study_refuses_one(job, tmp_path, canary):
     run = tmp_path / "run"
     assert job.run(job.command(run, 2, 2)).codes == [0]
-    written("zip", canary, run / "checkpoints" / "00000002" / "model.pt")
-    with pytest.raises(ValueError, match=r"model\.pt was refused"):
+    folder = run / "checkpoints" / "00000002"
+    written("zip", canary, folder / "model.pt")
+    digests = json.loads((folder / "digest.json").read_text())
+    digests["model"] = digest(folder / "model.pt")
+    (folder / "digest.json").write_text(json.dumps(digests))
+    with pytest.raises(ValueError, match=r"model\.pt is refused"):
         evaluate(EvaluateConfig(run_dir=run, reconstruction_study=True, samples=2, device="cpu"))
 
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from nltk.translate.bleu_score import SmoothingFunction, sentence_bleu
 
-from optimus.metrics.text import authors_bleu, bleu, distinct, self_bleu, words_of
+from optimus.metrics.text import bleu, distinct, self_bleu, words_of
 
 TOLERANCE = 1e-9  # sums of logarithms in another order
 
@@ -33,7 +33,8 @@ def test_the_authors_scores_are_reproduced(golden_kind):
             ours = bleu(real, fake, int(match[1]))
         elif match := re.fullmatch(r"bleu(\d+)", key):
             num_real, num_fake = map(int, re.findall(r"num_\w+?_sentences=(\d+)", out["notes"]))
-            ours = authors_bleu(real, fake, int(match[1]), num_real=num_real, num_fake=num_fake)
+            # their references are the first lines, but they score two generated lines more
+            ours = bleu(real[:num_real], fake[: num_fake + 2], int(match[1]))
         elif match := re.fullmatch(r"self_bleu(\d+)(?:_first(\d+))?", key):
             ours = self_bleu(fake[: int(match[2] or len(fake))], int(match[1]))
         else:

@@ -9,8 +9,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 from optimus.models.classifier import SentenceClassifier, classification_loss
-from optimus.released.checkpoints import ENCODER_FIELDS
-from optimus.released.pickles import load_tensors
+from optimus.released.checkpoints import ENCODER_FIELDS, load_tensors
 
 
 def recorded_bert(folder):

@@ -1,7 +1,3 @@
-""""""
-
-from __future__ import annotations
-
 import json
 
 import numpy as np
@@ -15,7 +11,7 @@ from transformers import BertModel, GPT2LMHeadModel
 from transformers.utils import logging
 
 from optimus.models.encoder import Posterior
-from optimus.models.vae import OptimusConfig, OptimusModel, load_added, read_settings, save_with_vae
+from optimus.models.vae import ExtendedVae, OptimusConfig, OptimusModel
 from optimus.objectives import Objective, sentence_lengths, total_loss
 from optimus.released.checkpoints import assemble, authors_name, import_checkpoint
 
@@ -298,29 +294,32 @@ def test_an_overlong_sentence_is_named():
         model.encode(torch.ones(1, 41, dtype=torch.long))
 
 
-class Added(nn.Module):
-    def __init__(self, width: int = 3) -> None:
-        super().__init__()
-        self.vae, self.layer = tiny_model(), nn.Linear(width, width)
+class Added(ExtendedVae):
+    NAME, SETTINGS = "task", ("width",)
+
+    def __init__(self, vae: OptimusModel, width: int = 3) -> None:
+        super().__init__(vae)
+        self.width, self.layer = width, nn.Linear(width, width)
 
 
 def test_added_layers_and_settings_return(tmp_path):
-    module = Added()
-    save_with_vae(module, tmp_path, "task", number=3)
-    again = Added()
-    load_added(again, tmp_path, "task")
+    module = Added(tiny_model(), 4)
+    module.save_pretrained(tmp_path)
+    again = Added.from_pretrained(tmp_path)
+    assert again.width == 4
     assert torch.equal(again.layer.weight, module.layer.weight)
-    assert read_settings(tmp_path, "task") == {"number": 3}
 
 
 def test_tensors_that_do_not_fit_are_named(tmp_path):
-    module = Added()
-    save_with_vae(module, tmp_path, "task")
-    module.other = nn.Linear(1, 1)
-    with pytest.raises(ValueError, match=r"missing \['other\.bias'"):
-        load_added(module, tmp_path, "task")
-    with pytest.raises(FileNotFoundError, match="holds no other model"):
-        read_settings(tmp_path, "other")
+    module = Added(tiny_model())
+    del module.layer.bias
+    module.layer.register_parameter("bias", None)
+    module.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=r"missing \['layer\.bias'"):
+        Added.from_pretrained(tmp_path)
+    (tmp_path / "task.json").unlink()
+    with pytest.raises(FileNotFoundError, match="holds no task model"):
+        Added.from_pretrained(tmp_path)
 
 
 def test_saving_and_loading_draw_no_bars_and_leave_them_to_others(tmp_path, capfd):

@@ -1,7 +1,3 @@
-""""""
-
-from __future__ import annotations
-
 import pytest
 
 from optimus.page.demo import DemoConfig, demo

@@ -1,7 +1,3 @@
-""""""
-
-from __future__ import annotations
-
 import pytest
 import torch
 from factories import tiny_model, tiny_vae
@@ -9,6 +5,8 @@ from factories import tiny_model, tiny_vae
 from optimus.api import SentenceVAE
 from optimus.data.toy import read_factors, toy_sentences
 from optimus.page.explorer import Explorer, find_directions, load_explorer
+from optimus.runtime.run_folder import config_text
+from optimus.tasks.language_model import DataOptions, TrainConfig
 
 LINES = toy_sentences(40)
 DOG = LINES[0]
@@ -117,8 +115,11 @@ def test_a_language_model_has_no_latents_to_explore(explorer):
 
 @pytest.fixture
 def run(tmp_path, explorer):
-    explorer.vae.save_pretrained(tmp_path / "run" / "model")
-    return tmp_path / "run"
+    folder = tmp_path / "run"
+    explorer.vae.save_pretrained(folder / "model")
+    data = DataOptions(tmp_path / "nowhere")
+    (folder / "config.json").write_text(config_text("language-model", TrainConfig(data=data)))
+    return folder
 
 
 def test_a_run_is_explored_with_its_held_out_sentences(run):
@@ -129,7 +130,6 @@ def test_a_run_is_explored_with_its_held_out_sentences(run):
     made = load_explorer(run)
     assert (made.sentences, made.source) == (LINES[:9], str(corpus / "test.txt"))
     assert set(made.groups) >= {"tense", "number"}
-    (run / "config.json").write_text('{"data": {"folder": "/nowhere"}}')
     assert load_explorer(run, count=4 + 1).sentences == LINES[:5]
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from factories import close, recorded_checkpoint, tiny_batch, tiny_model
@@ -13,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from optimus.data.text import read_authors_json
 from optimus.models.vae import OptimusModel
 from optimus.released.checkpoints import (
+    ALLOWED,
     ConvertConfig,
     assemble,
     authors_name,
@@ -20,11 +23,12 @@ from optimus.released.checkpoints import (
     export_authors_checkpoint,
     import_checkpoint,
     load_authors_checkpoint,
+    load_tensors,
     main,
     our_name,
     read_authors_checkpoint,
 )
-from optimus.released.pickles import load_untrusted
+from optimus.runtime.weight_files import read_weight_file
 
 LINEAR_EMB = "decoder.transformer.linear_emb.weight"
 
@@ -329,7 +333,7 @@ def test_every_recorded_torch_file_is_read_without_running_it(golden_kind):
     files = sorted(golden_kind("checkpoints").rglob("*.bin"))
     assert files
     for path in files:
-        assert load_untrusted(path) is not None
+        assert read_weight_file(path, ALLOWED) is not None
 
 
 @pytest.mark.golden
@@ -348,3 +352,38 @@ def test_folders_of_any_depth_load_whole(layers, tmp_path):
     assert (report.missing, report.unexpected) == ((), ())
     for name, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[name], value), name
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_what_the_authors_save_is_read(zipped, tmp_path):
+    content = {
+        "iter": 3,
+        "beta": np.float64(0.5),
+        "args": argparse.Namespace(device=torch.device("cpu"), name="x"),
+        "model_state_dict": {"weight": torch.arange(6.0).view(2, 3)},
+    }
+    torch.save(content, tmp_path / "training.bin", _use_new_zipfile_serialization=zipped)
+    found = read_weight_file(tmp_path / "training.bin", ALLOWED)
+    assert (found["iter"], float(found["beta"]), found["args"].name) == (3, 0.5, "x")
+    assert torch.equal(
+        load_tensors(tmp_path / "training.bin")["weight"], content["model_state_dict"]["weight"]
+    )
+
+
+def test_safetensors_are_read_too(tmp_path):
+    save_file({"a": torch.ones(2)}, tmp_path / "a.safetensors")
+    assert torch.equal(load_tensors(tmp_path / "a.safetensors")["a"], torch.ones(2))
+
+
+def test_broken_files_are_named(tmp_path):
+    torch.save({"a": torch.ones(1000)}, tmp_path / "whole.bin")
+    data = (tmp_path / "whole.bin").read_bytes()
+    for name, content in (("cut.bin", data[:-500]), ("empty.bin", b""), ("x.safetensors", b"{}")):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ValueError, match=name):
+            read_weight_file(tmp_path / name, ALLOWED)
+    torch.save({"a": 1}, tmp_path / "none.bin")
+    with pytest.raises(ValueError, match="no tensors by name"):
+        load_tensors(tmp_path / "none.bin")
+    with pytest.raises(FileNotFoundError, match=r"gone\.bin"):
+        read_weight_file(tmp_path / "gone.bin", ALLOWED)

@@ -1,7 +1,3 @@
-""""""
-
-from __future__ import annotations
-
 import json
 import os
 import subprocess
@@ -64,7 +60,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(smoke, tmp_path):
     halves = replace(smoke, run_dir=tmp_path / "halves")
     with pytest.MonkeyPatch.context() as patch:
         # leave after the checkpoint of step 2, as a signal would
-        patch.setattr("optimus.tasks.dialog.StopSignal.requested", lambda self, step: step == 2)
+        patch.setattr("optimus.runtime.signals.StopSignal.requested", lambda self, step: step == 2)
         with pytest.raises(Exception, match="step 2"):
             train(halves)
     assert_identical(whole, train(halves))
@@ -79,7 +75,9 @@ def test_a_run_can_be_evaluated_and_reloaded_whole(smoke, corpus):
     )
     results = evaluate(config)
     assert (results["contexts"], results["responses"]) == (4, 12)
-    assert json.loads((smoke.run_dir / "eval_results.json").read_text()) == results
+    written = json.loads((smoke.run_dir / "eval_results.trial.json").read_text())
+    assert written.pop("provenance")["trial"]
+    assert written == results
     turns = read_generated(smoke.run_dir / "eval_text_generation_results.txt")
     assert [len(turn.responses) for turn in turns] == [3] * 4
     dumped = np.load(smoke.run_dir / "latents.npz")
@@ -118,7 +116,7 @@ def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, capsys):
     assert "optimus prepare dailydialog" in message
     (tmp_path / "train.txt").write_text("a __eou__ b\tc\n")
     message = fails(capsys, "train-dialog", "smoke", *run, "--data.folder", str(tmp_path))
-    assert "context without the separator [SEP]" in message
+    assert "has no separator [SEP]" in message
     message = fails(
         capsys, "train-dialog", "smoke", *run, "--data.folder", str(corpus),
         "--fusion.frozen-layers", "9",
@@ -218,7 +216,7 @@ def test_other_separators_count_as_one(tokenizers, tmp_path):
 def test_lines_without_two_sides_are_named(tokenizers, tmp_path):
     path = tmp_path / "train.txt"
     path.write_text("a\tb\n\nhello\n")
-    with pytest.raises(ValueError, match=r"line 3 .* `context TAB response`"):
+    with pytest.raises(ValueError, match=r"line 3: it is not `context TAB response`"):
         list(read_turns(path))
     path.write_text("\n")
     with pytest.raises(ValueError, match="no dialog turn"):

@@ -1,7 +1,3 @@
-""""""
-
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -10,8 +6,8 @@ import pytest
 import torch
 
 from optimus.__main__ import main
-from optimus.config import DecodingOptions
 from optimus.data.toy import VALUES, labeled_sentences, read_factors
+from optimus.decoding import Sampling
 from optimus.models.label_control import LabelControl
 from optimus.runtime.logs import read_metrics
 from optimus.tasks.label_control import (
@@ -62,9 +58,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(smoke, tmp_path):
     whole = train(smoke)
     halves = replace(smoke, run_dir=tmp_path / "halves")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "optimus.tasks.label_control.StopSignal.requested", lambda self, step: step == 2
-        )
+        patch.setattr("optimus.runtime.signals.StopSignal.requested", lambda self, step: step == 2)
         with pytest.raises(Exception, match="step 2"):
             train(halves)
     assert_identical(whole, train(halves))
@@ -102,7 +96,9 @@ def test_a_run_is_evaluated_and_its_texts_are_written(smoke):
     assert results["sentences"] == 6
     expected = (results["transfer_accuracy"] * results["transfer_bleu"]) ** 0.5
     assert results["g_score"] == pytest.approx(expected)
-    assert json.loads((smoke.run_dir / "eval_results.json").read_text()) == results
+    written = json.loads((smoke.run_dir / "eval_results.trial.json").read_text())
+    assert written.pop("provenance")["trial"]
+    assert written == results
     for name, columns in {"reconstruction": 3, "attribute_transfer": 3}.items():
         lines = (smoke.run_dir / f"{name}.txt").read_text().splitlines()
         assert [len(line.split("\t")) for line in lines] == [columns] * 6
@@ -140,7 +136,7 @@ def test_toy_sentences_change_the_asked_factor_and_keep_all_else(factor, lost, t
     train(config)
     controller = Controller.load(config.run_dir, torch.device("cpu"))
     options = EvaluateControlConfig(
-        run_dir=config.run_dir, decoding=DecodingOptions("greedy"), max_sentences=0, device="cpu"
+        run_dir=config.run_dir, decoding=Sampling("greedy"), max_sentences=0, device="cpu"
     )
     outputs = transfer_test(options, controller, config.data.test, 30)
     found = [read_factors(text) for text in outputs.transferred]

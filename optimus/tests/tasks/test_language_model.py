@@ -1,7 +1,3 @@
-""""""
-
-from __future__ import annotations
-
 import json
 import math
 import multiprocessing
@@ -22,7 +18,7 @@ from torch.distributions import Normal
 
 from optimus.__main__ import main
 from optimus.api import SentenceVAE
-from optimus.config import EvaluateConfig, ModelOptions, ObjectiveOptions, TrainConfig
+from optimus.config import ModelOptions
 from optimus.data.tokenizers import load_tokenizers
 from optimus.data.toy import toy_sentences, write_toy
 from optimus.models.vae import OptimusModel
@@ -33,12 +29,14 @@ from optimus.runtime.logs import read_metrics
 from optimus.tasks.language_model import (
     AUTHORS_KEYS,
     PRESETS,
+    EvaluateConfig,
+    ObjectiveOptions,
+    TrainConfig,
     build_batches,
     build_schedule,
     evaluate,
     evaluate_command,
     importance_scores,
-    language_model_nll,
     train,
 )
 
@@ -174,9 +172,7 @@ def test_a_signal_saves_and_the_same_command_finishes(smoke, tmp_path, monkeypat
     train(smoke)
     stopped = replace(smoke, run_dir=tmp_path / "stopped", save_every=100)
     with monkeypatch.context() as patch:
-        patch.setattr(
-            "optimus.tasks.language_model.StopSignal.requested", lambda self, step: step == 4
-        )
+        patch.setattr("optimus.runtime.signals.StopSignal.requested", lambda self, step: step == 4)
         with pytest.raises(Stopped, match="after step 4"):
             train(stopped)
     train(stopped)
@@ -312,6 +308,7 @@ def run(tmp_path_factory):
         run_dir=folder / "run",
         data=replace(config.data, folder=write_toy(folder / "toy", sizes=(120, 20, 20))),
         save_every=2,
+        eval_every=0,
         keep=3,
         device="cpu",
     )
@@ -327,8 +324,12 @@ def test_the_results_hold_every_metric_and_are_written_for_people_and_programs(r
     results = scores(run)
     assert results["sentences"] == 20
     assert set(AUTHORS_KEYS) < results.keys()
-    assert json.loads((run.run_dir / "eval_results.json").read_text()) == results
-    text = (run.run_dir / "eval_results.txt").read_text().splitlines()
+    written = json.loads((run.run_dir / "eval_results.trial.json").read_text())
+    about = written.pop("provenance")
+    assert written == results
+    assert (about["kind"], about["items"], about["left_out"]) == ("language-model", 20, 0)
+    assert (about["step"], about["trial"], about["settings"]["samples"]) == (6, True, 8)
+    text = (run.run_dir / "eval_results.trial.txt").read_text().splitlines()
     assert [line.split(" = ")[0] for line in text] == sorted(AUTHORS_KEYS)
 
 
@@ -359,9 +360,18 @@ def test_only_the_first_sentences_are_scored_on_request(run):
     assert scores(run, max_sentences=7, batch_size=3)["sentences"] == 7
 
 
+def test_a_trial_leaves_a_whole_evaluation_alone(run):
+    whole = evaluate(EvaluateConfig(run_dir=run.run_dir, device="cpu"))
+    scores(run, max_sentences=3)
+    written = json.loads((run.run_dir / "eval_results.json").read_text())
+    assert written.pop("provenance")["trial"] is False
+    assert written == whole
+    assert (run.run_dir / "eval_results.trial.json").exists()
+
+
 def test_another_split_has_a_file_of_its_own(run):
     assert scores(run, split="valid")["split"] == "valid"
-    assert (run.run_dir / "eval_results_valid.json").exists()
+    assert (run.run_dir / "eval_results_valid.trial.json").exists()
 
 
 def test_a_model_without_a_run_is_scored_on_a_named_corpus(run, tmp_path):
@@ -369,7 +379,7 @@ def test_a_model_without_a_run_is_scored_on_a_named_corpus(run, tmp_path):
         model=run.run_dir / "model", data=run.data.folder, samples=2, output_dir=tmp_path
     )
     assert evaluate(config)["sentences"] == 20
-    assert (tmp_path / "eval_results.json").exists()
+    assert (tmp_path / "eval_results.trial.json").exists()
 
 
 def test_the_reconstruction_study_scores_every_checkpoint(run):
@@ -415,7 +425,10 @@ def test_generated_text_is_scored_by_bleu(tmp_path, capsys):
         (["--run-dir", "nowhere"], "no model folder"),
         (["--model", "MODEL"], "--data is missing"),
         (["--model", "MODEL", "--data", "nowhere"], "nowhere has no test.txt"),
-        (["--generated", "nowhere", "--references", "nowhere"], "no text file nowhere"),
+        (
+            ["--generated", "nowhere", "--references", "nowhere"],
+            "--generated nowhere is no text file",
+        ),
     ],
 )
 def test_bad_input_is_one_sentence(run, words, expected, capsys):
@@ -497,7 +510,7 @@ def test_the_language_model_baseline_is_the_authors(golden_kind):
     folder = golden_kind("vae_trained", "gpt2_baseline.json")
     recorded = json.loads((folder / "gpt2_baseline.json").read_text())
     model = recorded_model(folder)
-    found = [language_model_nll(model, ids).item() for _, _, ids in recorded_sentences(folder)]
+    found = [model.decoder.nll(ids, None).item() for _, _, ids in recorded_sentences(folder)]
     close(found, recorded["loss_per_sentence"])
 
 

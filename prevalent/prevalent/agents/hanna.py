@@ -14,13 +14,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..data.features import DeviceFeatures
-from ..environments.hanna import AssistanceEnvironment, AssistanceObservation, Message, SearchTask
+from ..environments.hanna import HannaEnvironment, HannaObservation, Message, ObjectTask
 from ..models.hanna import (
     SLOTS,
     START_DECISION,
     AskNetwork,
-    AssistanceConfig,
     DicEncoder,
+    HannaConfig,
     NavigationNetwork,
     Sight,
     WordEncoder,
@@ -30,6 +30,7 @@ from ..models.hanna import (
 from ..models.prevalent import PrevalentModel
 from ..optimizer import OptimizerConfig, Updater
 from ..runtime.distributed import reduce_mean
+from ..runtime.options import at_least
 from ..runtime.precision import Precision
 from ..simulator.geometry import IntArray
 from .rollout import sample
@@ -38,7 +39,7 @@ AskPolicy = Literal["learned", "never", "every", "random"]
 
 
 @dataclass(frozen=True)
-class SearchConfig:
+class HannaRolloutConfig:
     """How an episode is walked, when help is asked for, and what is taught."""
 
     train_length: int = 20
@@ -64,29 +65,26 @@ class SearchConfig:
     """On a route, hide ANNA's words: only the view of its end is known."""
 
     def __post_init__(self) -> None:
-        for name in ("train_length", "eval_length", "ask_every"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--search.{option} must be at least 1, got {getattr(self, name)}")
+        at_least(
+            self, "rollout", train_length=1, eval_length=1, ask_every=1, curiosity=0, start_radius=0
+        )
         if not 0 <= self.ask_probability <= 1:
             raise ValueError(
-                f"--search.ask-probability must be in [0, 1], got {self.ask_probability}"
+                f"--rollout.ask-probability must be in [0, 1], got {self.ask_probability}"
             )
-        if self.curiosity < 0 or self.start_radius < 0:
-            raise ValueError("--search.curiosity and --search.start-radius must not be negative")
 
 
 REASON_THRESHOLD = 0.5  # probability from which on a reason is reported
 
 
-class SearchLosses(NamedTuple):
+class HannaLosses(NamedTuple):
     """Sums over the steps of an episode of means over agents, in nats."""
 
     navigation: Tensor
     asking: Tensor
 
 
-class AssistanceAgent:
+class HannaAgent:
     """Navigation and asking networks with their optimizers.
 
     Args:
@@ -104,8 +102,8 @@ class AssistanceAgent:
 
     def __init__(
         self,
-        config: AssistanceConfig,
-        environment: AssistanceEnvironment,
+        config: HannaConfig,
+        environment: HannaEnvironment,
         features: DeviceFeatures,
         encode: Callable[[str], NDArray[np.int64]],
         *,
@@ -113,10 +111,10 @@ class AssistanceAgent:
         max_length: int,
         bert: PrevalentModel | None = None,
         optimizer: OptimizerConfig | None = None,
-        search: SearchConfig | None = None,
+        search: HannaRolloutConfig | None = None,
         precision: Precision = "fp32",
     ) -> None:
-        self.config, self.search = config, search or SearchConfig()
+        self.config, self.search = config, search or HannaRolloutConfig()
         self.environment, self.features, self.encode = environment, features, encode
         if config.angle_size != features.angle_size:
             raise ValueError(
@@ -142,7 +140,7 @@ class AssistanceAgent:
         ask = self.modules["ask_module"] if self.search.ask == "learned" else None
         return Policy(self.modules["nav_module"], ask)  # type: ignore[arg-type]
 
-    def train(self, mode: bool = True) -> AssistanceAgent:
+    def train(self, mode: bool = True) -> HannaAgent:
         """Put both networks in train or eval mode."""
         for module in self.modules.values():
             module.train(mode)
@@ -153,8 +151,8 @@ class AssistanceAgent:
         return self.updater.parts()
 
     def rollout(
-        self, tasks: Sequence[SearchTask], helper: str, feedback: Feedback, **options: Any
-    ) -> SearchRollout:
+        self, tasks: Sequence[ObjectTask], helper: str, feedback: Feedback, **options: Any
+    ) -> HannaRollout:
         """Walk ``tasks``; options as in `assistance_rollout.rollout`."""
         with self.updater.precision.autocast():
             return rollout(
@@ -169,14 +167,14 @@ class AssistanceAgent:
                 **options,
             )
 
-    def learn(self, tasks: Sequence[SearchTask], helper: str, **options: Any) -> dict[str, Tensor]:
+    def learn(self, tasks: Sequence[ObjectTask], helper: str, **options: Any) -> dict[str, Tensor]:
         """Sample walks and add the gradients of both losses.
 
         Returns:
             Detached scalars: loss, navigation and asking (nats per episode), requests (per agent).
         """
         walked = self.rollout(tasks, helper, "sample", **options)
-        losses = search_losses(walked, self.search, reasons=self.config.reasons)
+        losses = hanna_losses(walked, self.search, reasons=self.config.reasons)
         loss = losses.navigation + losses.asking
         self.updater.backward(loss)
         asked = np.sum([step.asked & ~step.seen.ended for step in walked.steps]) / len(tasks)
@@ -193,7 +191,7 @@ class AssistanceAgent:
 
     @torch.inference_mode()
     def act(
-        self, batches: Iterable[Sequence[SearchTask]], helper: str, feedback: Feedback = "argmax"
+        self, batches: Iterable[Sequence[ObjectTask]], helper: str, feedback: Feedback = "argmax"
     ) -> list[dict[str, Any]]:
         """Walk ``batches`` in eval mode; one record in the authors' form for each task."""
         was_training = self.modules["nav_module"].training
@@ -207,7 +205,7 @@ class AssistanceAgent:
 
 
 def build_hanna_encoder(
-    config: AssistanceConfig, vocab_size: int, max_length: int, bert: PrevalentModel | None
+    config: HannaConfig, vocab_size: int, max_length: int, bert: PrevalentModel | None
 ) -> nn.Module:
     """The text encoder that ``config`` names, with weights of its own."""
     if config.encoder == "words":
@@ -219,9 +217,9 @@ def build_hanna_encoder(
     return DicEncoder(config, copy, max_length)
 
 
-def search_losses(
-    walked: SearchRollout, config: SearchConfig, *, reasons: bool = True
-) -> SearchLosses:
+def hanna_losses(
+    walked: HannaRollout, config: HannaRolloutConfig, *, reasons: bool = True
+) -> HannaLosses:
     """Losses of a sampled roll-out (Eqs. 3 to 6 of HANNA).
 
     A step costs the mean over the agents with a target: cross entropy of the action less
@@ -255,7 +253,7 @@ def search_losses(
         (torch.stack(part) / counts[i, : len(part)]).sum() if part else zero
         for i, part in enumerate(sums)
     ]
-    return SearchLosses(*totals)
+    return HannaLosses(*totals)
 
 
 def _navigation_sum(
@@ -274,7 +272,7 @@ def _navigation_sum(
 
 
 def records(
-    walked: SearchRollout, environment: AssistanceEnvironment, tasks: Sequence[SearchTask]
+    walked: HannaRollout, environment: HannaEnvironment, tasks: Sequence[ObjectTask]
 ) -> list[dict[str, Any]]:
     """Results in the authors' form, up to the end of each episode."""
     names = environment.graphs.viewpoints
@@ -330,10 +328,10 @@ class Policy(NamedTuple):
     ask: AskNetwork | None
 
 
-class SearchStep(NamedTuple):
+class HannaStep(NamedTuple):
     """One step of B agents."""
 
-    seen: AssistanceObservation
+    seen: HannaObservation
     logits: Tensor  # (B, K) of the actions
     ask_logits: Tensor | None  # (B, 2), minus infinity where no request is possible
     reasons: Tensor | None  # (B, 3) logits
@@ -344,15 +342,15 @@ class SearchStep(NamedTuple):
     messages: list[Message | None]
 
 
-class SearchRollout(NamedTuple):
+class HannaRollout(NamedTuple):
     """Steps of a batch; items keep the order of the tasks."""
 
-    steps: list[SearchStep]
-    lesson: AskLesson | None
-    last: AssistanceObservation
+    steps: list[HannaStep]
+    lesson: RequestTargets | None
+    last: HannaObservation
 
 
-def see(features: DeviceFeatures, seen: AssistanceObservation) -> Sight:
+def see(features: DeviceFeatures, seen: HannaObservation) -> Sight:
     """Gather what B agents see."""
     scene = seen.scene
     images = features.images(scene.row)  # (B, 36, D)
@@ -370,17 +368,17 @@ def see(features: DeviceFeatures, seen: AssistanceObservation) -> Sight:
 
 def rollout(
     policy: Policy,
-    environment: AssistanceEnvironment,
+    environment: HannaEnvironment,
     features: DeviceFeatures,
     encode: Callable[[str], NDArray[np.int64]],
-    tasks: Sequence[SearchTask],
+    tasks: Sequence[ObjectTask],
     helper: str,
     *,
-    config: SearchConfig,
+    config: HannaRolloutConfig,
     feedback: Feedback,
     pick: Pick | None = None,
     draws: Sequence[ArrayLike] | None = None,
-) -> SearchRollout:
+) -> HannaRollout:
     """Walk ``tasks`` until all have ended, at most as long as ``config`` says for ``feedback``.
 
     Args:
@@ -410,12 +408,12 @@ def rollout(
         step = step._replace(wrong=mistakes.mask(seen))
         mistakes.note(seen, step.action, step.teacher)
         steps.append(step)
-        moments.append(observe_moment(step, chances, config))
+        moments.append(request_step(step, chances, config))
         seen = environment.act(step.action, step.messages)
         if seen.ended.all():
             break
-    lesson = None if policy.ask is None else teach_requests(moments, seen.distance)
-    return SearchRollout(steps, lesson, seen)
+    lesson = None if policy.ask is None else request_targets(moments, seen.distance)
+    return HannaRollout(steps, lesson, seen)
 
 
 def _pick_random(_: int, answers: Sequence[Message]) -> Message:
@@ -434,15 +432,15 @@ class _Walker:
         policy: Policy,
         features: DeviceFeatures,
         encode: Callable[[str], NDArray[np.int64]],
-        config: SearchConfig,
+        config: HannaRolloutConfig,
         draws: Iterator[ArrayLike] | None,
     ) -> None:
         self.policy, self.features, self.encode, self.config = policy, features, encode, config
         self.draws = draws
 
     def step(
-        self, seen: AssistanceObservation, feedback: Feedback
-    ) -> tuple[SearchStep, NDArray[np.float64]]:
+        self, seen: HannaObservation, feedback: Feedback
+    ) -> tuple[HannaStep, NDArray[np.float64]]:
         """What the agents do at ``seen``, and the chances (B, 37) of the relative views."""
         sight = see(self.features, seen)
         batch = len(seen.texts)
@@ -466,7 +464,7 @@ class _Walker:
         taken = torch.from_numpy(np.maximum(action, 0)).to(sight.actions.device)
         rows = torch.arange(batch, device=taken.device)
         self.last_action = sight.actions[rows, taken].detach()
-        step = SearchStep(
+        step = HannaStep(
             seen,
             logits,
             ask_logits,
@@ -479,7 +477,7 @@ class _Walker:
         )
         return step, chances.double().cpu().numpy()
 
-    def _read(self, seen: AssistanceObservation) -> None:
+    def _read(self, seen: HannaObservation) -> None:
         """Hand new instructions to the networks."""
         if not seen.begins.any():
             return
@@ -500,7 +498,7 @@ class _Walker:
 
     def _ask(
         self,
-        seen: AssistanceObservation,
+        seen: HannaObservation,
         sight: Sight,
         likeness: Tensor,
         chances: Tensor,
@@ -521,7 +519,7 @@ class _Walker:
         self.last_decision = torch.from_numpy(decision).to(logits.device)
         return decision == REQUEST, logits, reasons
 
-    def _rule(self, seen: AssistanceObservation) -> NDArray[np.bool_]:
+    def _rule(self, seen: HannaObservation) -> NDArray[np.bool_]:
         config, size = self.config, len(seen.texts)
         if config.ask == "every":
             return seen.time - self.last_asked >= config.ask_every
@@ -537,12 +535,14 @@ class _Walker:
         return sample(logits.detach().log_softmax(dim=1)).cpu().numpy()
 
 
-def observe_moment(step: SearchStep, chances: NDArray[np.float64], config: SearchConfig) -> Moment:
+def request_step(
+    step: HannaStep, chances: NDArray[np.float64], config: HannaRolloutConfig
+) -> RequestStep:
     """What the teacher of requests needs of a step; ``chances`` is (B, 37)."""
     seen = step.seen
     spread = -(chances * np.log(np.maximum(chances, 1e-300))).sum(axis=1) / np.log(SLOTS)
     likeliest = step.logits.argmax(dim=1).cpu().numpy()
-    return Moment(
+    return RequestStep(
         node=seen.scene.node,
         distance=seen.scene.distance,
         asked=step.asked,
@@ -566,7 +566,7 @@ class WrongTurns:
     def __init__(self, batch: int) -> None:
         self._taken: list[dict[tuple[int, object], set[int]]] = [{} for _ in range(batch)]
 
-    def mask(self, seen: AssistanceObservation) -> NDArray[np.bool_]:
+    def mask(self, seen: HannaObservation) -> NDArray[np.bool_]:
         """(B, K) actions that lead where a wrong action from here has led before."""
         wrong = np.zeros(seen.scene.mask.shape, dtype=bool)
         for i, taken in enumerate(self._taken):
@@ -575,7 +575,7 @@ class WrongTurns:
                 wrong[i] = np.isin(seen.scene.target[i], list(led)) & seen.scene.mask[i]
         return wrong
 
-    def note(self, seen: AssistanceObservation, action: IntArray, teacher: IntArray) -> None:
+    def note(self, seen: HannaObservation, action: IntArray, teacher: IntArray) -> None:
         """Remember ``action`` (B,) where it differs from ``teacher`` (B,); -1 teaches nothing."""
         for i in np.flatnonzero((teacher >= 0) & (action != teacher)):
             place = int(seen.scene.node[i]), seen.subgoals[i]
@@ -584,7 +584,7 @@ class WrongTurns:
 
 
 @dataclass(frozen=True)
-class Moment:
+class RequestStep:
     """One step of B agents, as far as the teacher of requests needs it."""
 
     node: IntArray  # (B,)
@@ -597,14 +597,14 @@ class Moment:
     wrong: NDArray[np.bool_]  # (B,) the likeliest action is not the teacher's
 
 
-class AskLesson(NamedTuple):
+class RequestTargets(NamedTuple):
     """Targets for T steps of B agents."""
 
     decision: IntArray  # (T, B) 1 = request help, 0 = go on, -1 = nothing to learn
     reasons: NDArray[np.float32]  # (T, B, 3) lost, uncertain and wrong, asked here already
 
 
-def teach_requests(moments: Sequence[Moment], last: NDArray[np.float64]) -> AskLesson:
+def request_targets(moments: Sequence[RequestStep], last: NDArray[np.float64]) -> RequestTargets:
     """When help should have been requested, in the light of the whole episode.
 
     Args:
@@ -633,7 +633,7 @@ def teach_requests(moments: Sequence[Moment], last: NDArray[np.float64]) -> AskL
     reasons[~able] = 0
     wanted = reasons[..., LOST] + reasons[..., UNCERTAIN_WRONG] > 0
     wanted &= reasons[..., ALREADY_ASKED] == 0
-    return AskLesson(np.where(able, wanted.astype(np.int64), IGNORE), reasons)
+    return RequestTargets(np.where(able, wanted.astype(np.int64), IGNORE), reasons)
 
 
 def lost_steps(distance: NDArray[np.float64], cuts: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -20,13 +20,13 @@ from ..environments.low_level import (
     LowLevelEnvironment,
     LowLevelObservation,
 )
-from ..environments.panorama import STOP, DialogEnvironment, PanoramicObservation
+from ..environments.panorama import STOP, NDHEnvironment, PanoramicObservation
 from ..models.decoders import (
     IGNORE_INPUT,
     START_INPUT,
-    DialogDecoder,
-    DialogSight,
     LowLevelDecoder,
+    NDHDecoder,
+    NDHSight,
     RecurrentState,
 )
 from ..models.encoders import DicEncoder, Encoder, Encoding, WordEncoder, Words
@@ -39,7 +39,7 @@ from .rollout import Batch, Feedback, sample
 
 
 @dataclass(frozen=True)
-class DialogConfig:
+class NDHConfig:
     """The vision-language agent of NDH, or with ``actions=low-level`` the Seq2Seq baseline."""
 
     encoder: Literal["dic", "lstm"] = "dic"
@@ -101,7 +101,7 @@ class DialogConfig:
 
 
 @dataclass(frozen=True)
-class DialogWalk:
+class NDHRolloutConfig:
     """How an episode is walked."""
 
     max_actions: int = 0
@@ -115,7 +115,7 @@ class DialogWalk:
 
     def __post_init__(self) -> None:
         if self.max_actions < 0:
-            raise ValueError(f"--walk.max-actions must not be negative, got {self.max_actions}")
+            raise ValueError(f"--rollout.max-actions must not be negative, got {self.max_actions}")
 
 
 class PanoramicActor:
@@ -139,8 +139,8 @@ class PanoramicActor:
     def __init__(
         self,
         encoder: Encoder,
-        decoder: DialogDecoder,
-        environment: DialogEnvironment,
+        decoder: NDHDecoder,
+        environment: NDHEnvironment,
         features: DeviceFeatures,
         *,
         view_stride: int = 2,
@@ -182,11 +182,11 @@ class PanoramicActor:
         self._previous = self._candidates[agents, index]
         return self.environment.step(np.where(action < 0, seen.count - 1, action), ended)
 
-    def _see(self, seen: PanoramicObservation) -> DialogSight:
+    def _see(self, seen: PanoramicObservation) -> NDHSight:
         images = self.features.images(seen.row)
         angles = self.features.angles[torch.from_numpy(seen.view).to(self.device)]
         stride = self.view_stride
-        return DialogSight(
+        return NDHSight(
             torch.cat([images[:, ::stride], angles[:, ::stride]], dim=-1),
             self.features.candidates(seen.row, seen.candidate_view, seen.candidate_angle, images),
             torch.from_numpy(seen.mask).to(self.device),
@@ -203,7 +203,7 @@ class PanoramicActor:
         return self._encoding
 
 
-class DialogAgent:
+class NDHAgent:
     """Encoder and decoder with their optimizers.
 
     Gradients of `imitate` add up until `update`.
@@ -222,18 +222,18 @@ class DialogAgent:
 
     def __init__(
         self,
-        config: DialogConfig,
-        environment: DialogEnvironment | LowLevelEnvironment,
+        config: NDHConfig,
+        environment: NDHEnvironment | LowLevelEnvironment,
         features: DeviceFeatures,
         *,
         max_actions: int,
         vocab_size: int | None = None,
         bert: PrevalentModel | None = None,
         optimizer: OptimizerConfig | None = None,
-        walk: DialogWalk | None = None,
+        walk: NDHRolloutConfig | None = None,
         precision: Precision = "fp32",
     ) -> None:
-        self.config, self.walk, self.max_actions = config, walk or DialogWalk(), max_actions
+        self.config, self.walk, self.max_actions = config, walk or NDHRolloutConfig(), max_actions
         self.environment, self.features = environment, features
         encoder = build_ndh_encoder(config, features, vocab_size=vocab_size, bert=bert)
         modules: dict[str, nn.Module] = {
@@ -265,7 +265,7 @@ class DialogAgent:
             reuse_text=self.walk.reuse_text,
         )
 
-    def train(self, mode: bool = True) -> DialogAgent:
+    def train(self, mode: bool = True) -> NDHAgent:
         """Put both modules in train or eval mode."""
         for module in self.modules.values():
             module.train(mode)
@@ -282,10 +282,10 @@ class DialogAgent:
         *,
         draws: ArrayLike | None = None,
         keep_steps: bool = False,
-    ) -> DialogRollout:
+    ) -> NDHRollout:
         """Walk ``batch``; see `walk_dialogs`."""
         with self.updater.precision.autocast():
-            return walk_dialogs(
+            return ndh_rollout(
                 self.actor,
                 batch,
                 feedback,
@@ -318,7 +318,7 @@ class DialogAgent:
             "actions": actions,
         }
 
-    def loss(self, recorded: DialogRollout) -> Tensor:
+    def loss(self, recorded: NDHRollout) -> Tensor:
         """Sum over steps of the mean cross entropy of agents that are taught, nats.
 
         The means divide by the mean number of such agents over processes, so that N processes equal
@@ -352,7 +352,7 @@ class DialogAgent:
 
 
 def build_ndh_encoder(
-    config: DialogConfig,
+    config: NDHConfig,
     features: DeviceFeatures,
     *,
     vocab_size: int | None = None,
@@ -393,8 +393,8 @@ def build_ndh_encoder(
 
 
 def build_ndh_decoder(
-    config: DialogConfig, features: DeviceFeatures, context_size: int
-) -> DialogDecoder | LowLevelDecoder:
+    config: NDHConfig, features: DeviceFeatures, context_size: int
+) -> NDHDecoder | LowLevelDecoder:
     """The decoder for ``features`` and a text context of ``context_size``."""
     if config.actions == "low-level":
         return LowLevelDecoder(
@@ -404,7 +404,7 @@ def build_ndh_decoder(
             action_size=config.action_size,
             dropout=config.dropout,
         )
-    return DialogDecoder(
+    return NDHDecoder(
         config.hidden_size,
         features.width,
         context_size,
@@ -450,7 +450,7 @@ class Actor(Protocol):
         """
 
 
-class DialogRollout(NamedTuple):
+class NDHRollout(NamedTuple):
     """What was recorded in T steps of B agents; items keep the order of the batch."""
 
     losses: Tensor  # (T,) cross entropy against the teacher, summed over taught agents, nats
@@ -460,7 +460,7 @@ class DialogRollout(NamedTuple):
     steps: list[Scored]  # only with ``keep_steps``
 
 
-def walk_dialogs(
+def ndh_rollout(
     actor: Actor,
     batch: Batch,
     feedback: Feedback | Sequence[Feedback],
@@ -469,7 +469,7 @@ def walk_dialogs(
     move_after_stop: bool = False,
     draws: ArrayLike | None = None,
     keep_steps: bool = False,
-) -> DialogRollout:
+) -> NDHRollout:
     """Walk ``batch`` until all agents have stopped, at most ``max_actions`` actions.
 
     Args:
@@ -508,7 +508,7 @@ def walk_dialogs(
         seen = actor.act(seen, action, ended)
         if ended.all():
             break
-    return DialogRollout(torch.stack(losses), np.array(taught), np.stack(actions), ended, steps)
+    return NDHRollout(torch.stack(losses), np.array(taught), np.stack(actions), ended, steps)
 
 
 def _choose(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +22,7 @@ from ..environments.navigation import NavigationEnvironment, Observation, Task
 from ..models.decoders import AttentionDecoder, DecoderState, DecoderStep, Sight
 from ..models.encoders import Encoder, Encoding, Words
 from ..objectives import IGNORE, Normalize, imitation_loss, shaped_rewards
+from ..runtime.checkpoint import CheckpointMismatch
 from ..runtime.distributed import World
 
 
@@ -559,6 +561,15 @@ def _same_path(instructions: Sequence[Instruction]) -> list[list[int]]:
     return [groups[one.path_id, one.scan, one.path] for one in instructions]
 
 
+class Drawable(Protocol):
+    """What batches are drawn from."""
+
+    @property
+    def instructions(self) -> Sequence[Task]: ...
+
+    def batch(self, index: Sequence[int]) -> Any: ...
+
+
 class EpisodeBatches:
     """Endless batches in the authors' order; N processes share out batches of N times the size.
 
@@ -568,24 +579,31 @@ class EpisodeBatches:
         world: this process among its peers.
     """
 
-    def __init__(self, episodes: Episodes, batch_size: int, world: World) -> None:
+    def __init__(self, episodes: Drawable, batch_size: int, world: World) -> None:
         self.episodes, self.world = episodes, world
-        self.order = BatchOrder(len(episodes), batch_size * world.size)
+        self.order = BatchOrder(len(episodes.instructions), batch_size * world.size)
+        names = "\n".join(one.id for one in episodes.instructions)
+        self.digest = hashlib.sha256(names.encode()).hexdigest()[:16]
 
     def __iter__(self) -> EpisodeBatches:
         return self
 
-    def __next__(self) -> Batch:
+    def __next__(self) -> Any:
         return self.episodes.batch(next(self.order)[self.world.rank :: self.world.size])
 
     def state_dict(self) -> dict[str, Any]:
-        return self.order.state_dict()
+        return {**self.order.state_dict(), "episodes": self.digest}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        if len(state["order"]) != len(self.episodes):
-            raise ValueError(
-                f"the checkpoint goes through {len(state['order'])} episodes, the data now has "
-                f"{len(self.episodes)}; give the same --train, --aug and --words, or a new "
-                "--run-dir"
+        count, now = len(state["order"]), len(self.episodes.instructions)
+        if count != now:
+            raise CheckpointMismatch(
+                f"the checkpoint goes through {count} episodes, the data now has {now}; give the "
+                "same --data-dir, --train, --aug and --words, or a new --run-dir"
+            )
+        if state.get("episodes", self.digest) != self.digest:
+            raise CheckpointMismatch(
+                f"the checkpoint goes through {count} other episodes than the data now has; give "
+                "the same --data-dir and --train, or a new --run-dir"
             )
         self.order.load_state_dict(state)

@@ -41,7 +41,7 @@ SEEN_HELP, UNSEEN_HELP = "_env_seen_anna", "_env_unseen_anna"  # ends of the aut
 
 
 @dataclass(frozen=True)
-class AssistanceTask:
+class HannaTask:
     """Find an object: from ``start`` to any of ``goals``."""
 
     id: str
@@ -98,7 +98,7 @@ def resolve_split(name: str) -> tuple[str, str]:
     return name, HELPERS[name]
 
 
-def read_tasks(data_dir: Path, split: str) -> list[AssistanceTask]:
+def read_tasks(data_dir: Path, split: str) -> list[HannaTask]:
     """Tasks of a split, one for each of its texts.
 
     Raises:
@@ -109,7 +109,7 @@ def read_tasks(data_dir: Path, split: str) -> list[AssistanceTask]:
     return list(expand_tasks(read_json_list(path, CURE), path))
 
 
-def expand_tasks(items: Iterable[dict[str, Any]], origin: str | Path) -> Iterable[AssistanceTask]:
+def expand_tasks(items: Iterable[dict[str, Any]], origin: str | Path) -> Iterable[HannaTask]:
     """One task for each text of each item; ``ValueError`` names the first bad item."""
     for number, item in enumerate(items):
         check_record(item, TASK_FIELDS, f"{origin}: item {number}")
@@ -117,7 +117,7 @@ def expand_tasks(items: Iterable[dict[str, Any]], origin: str | Path) -> Iterabl
         if not paths or not all(paths):
             raise ValueError(f"{origin}: item {number} has no path to a goal")
         for j, text in enumerate(item["instructions"]):
-            yield AssistanceTask(
+            yield HannaTask(
                 id=f"{item['path_id']}_{j}",
                 scan=item["scan"],
                 start=paths[0][0],
@@ -128,7 +128,7 @@ def expand_tasks(items: Iterable[dict[str, Any]], origin: str | Path) -> Iterabl
             )
 
 
-def references(tasks: Iterable[AssistanceTask]) -> list[Reference]:
+def references(tasks: Iterable[HannaTask]) -> list[Reference]:
     """What results are scored against."""
     return [Reference(one.id, one.scan, one.start, {"paths": one.paths}) for one in tasks]
 

@@ -1,8 +1,9 @@
-"""Part of agents.validation."""
+"""Results of agents: what they answer, how they are read, checked, scored and submitted."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
@@ -10,12 +11,12 @@ from typing import Any, Literal, NamedTuple
 
 from ..metrics.navigation import (
     PathType,
-    mean_assistance_scores,
-    mean_dialog_scores,
+    mean_hanna_scores,
+    mean_ndh_scores,
     mean_request_scores,
     mean_scores,
-    score_assistance,
-    score_dialog,
+    score_hanna,
+    score_ndh,
     score_path,
 )
 from ..runtime.files import write_atomically
@@ -32,6 +33,7 @@ TASK_FIELDS: dict[str, dict[str, Any]] = {
     "ndh": {"inst_idx": NAME, "scan": str, "start_pano": dict},
     "hanna": {"path_id": NAME, "scan": str, "paths": [[str]], "instructions": [str]},
 }
+MOST_RADIANS = 1000.0  # of a heading that was ever added up by turning
 PATH_FIELDS: dict[str, str] = {"r2r": "trajectory", "ndh": "trajectory", "hanna": "agent_pose"}
 
 
@@ -41,9 +43,8 @@ class Reference(NamedTuple):
     id: str
     scan: str
     start: str
-    item: Mapping[
-        str, Any
-    ]  # the record of the official file; R2R: with ``path`` of the instruction
+    item: Mapping[str, Any]
+    """The record of the official file; R2R: with ``path`` of the instruction."""
 
 
 def read_references(data_dir: Path, task: Task, split: str) -> list[Reference]:
@@ -78,15 +79,25 @@ def read_results(path: Path, task: Task) -> dict[str, dict[str, Any]]:
         fields = {ID_FIELDS[task]: NAME, PATH_FIELDS[task]: [list]}
         check_record(record, fields, f"{path}: record {number}")
         steps = record[PATH_FIELDS[task]]
-        if not steps or not all(len(step) == 3 and isinstance(step[0], str) for step in steps):
+        wrong = next((step for step in steps if not _is_pose(step)), None)
+        if not steps or wrong is not None:
             raise ValueError(
-                f"{path}: record {number} must list [viewpoint, heading, elevation] steps"
+                f"{path}: record {number} must list [viewpoint, heading, elevation] steps, with "
+                f"angles in radians; it has {wrong or 'none'}"
             )
         name = str(record[ID_FIELDS[task]])
         if name in results:
             raise ValueError(f"{path}: instruction {name!r} occurs twice")
         results[name] = record
     return results
+
+
+def _is_pose(step: Sequence[Any]) -> bool:
+    numbers = [
+        one for one in step[1:] if isinstance(one, int | float) and not isinstance(one, bool)
+    ]
+    right = len(step) == 3 and isinstance(step[0], str) and len(numbers) == 2
+    return right and all(math.isfinite(one) and abs(one) < MOST_RADIANS for one in numbers)
 
 
 def check_results(
@@ -162,7 +173,7 @@ def score_results(
 ) -> dict[str, float]:
     """Mean scores of checked results under the task's metric names.
 
-    Raises ``ValueError`` where a dialog of NDH has no goals (test split).
+    Raises ``ValueError`` where goals are hidden (test splits of R2R and NDH).
     """
     views = {scan: graphs.by_name(scan) for scan in {reference.scan for reference in references}}
     present = [reference for reference in references if reference.id in results]
@@ -171,6 +182,11 @@ def score_results(
         return [step[0] for step in results[reference.id][PATH_FIELDS[task]]]
 
     if task == "r2r":
+        if present and all(len(one.item["path"]) == 1 for one in present):
+            raise ValueError(
+                f"instruction {present[0].id} has no goal to score against (a test split); write "
+                "the leaderboard's file with `prevalent submit`"
+            )
         return mean_scores(
             score_path(walk(one), one.item["path"], views[one.scan].distance) for one in present
         )
@@ -179,14 +195,13 @@ def score_results(
         if hidden is not None:
             raise ValueError(
                 f"dialog {hidden} has no goals to score against (a test split); write the "
-                "leaderboard's file with `prevalent submit --task ndh`"
+                "leaderboard's file with `prevalent submit`"
             )
-        return mean_dialog_scores(
-            score_dialog(walk(one), one.item, views[one.scan].distance, path_type)
-            for one in present
+        return mean_ndh_scores(
+            score_ndh(walk(one), one.item, views[one.scan].distance, path_type) for one in present
         )
-    scores = mean_assistance_scores(
-        score_assistance(
+    scores = mean_hanna_scores(
+        score_hanna(
             results[one.id], [path[-1] for path in one.item["paths"]], views[one.scan].distance
         )
         for one in present

@@ -330,3 +330,8 @@ class DialogWordTokenizer:
         encoded = np.full(self.max_length, PAD, dtype=np.int64)
         encoded[: len(ids)] = ids
         return encoded
+
+
+def open_words(path: Path, max_length: int) -> WordTokenizer:
+    """The tokenizer with the word vocabulary at ``path``."""
+    return WordTokenizer(read_vocabulary(path), max_length)

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..models.prevalent import IGNORE
+from ..runtime.checkpoint import CheckpointMismatch
 from ..runtime.files import flushed
 from ..simulator.geometry import (
     NUM_HEADINGS,
@@ -519,9 +520,15 @@ class TripletBatches:
         return np.concatenate(parts)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"position": self.position}
+        return {"position": self.position, "triplets": len(self.table)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        count = len(self.table)
+        if state.get("triplets", count) != count:
+            raise CheckpointMismatch(
+                f"the checkpoint goes through {state['triplets']} triplets, the data now has "
+                f"{count}; give the same --data-dir and --train, or a new --run-dir"
+            )
         self.position = int(state["position"])
 
 

@@ -24,7 +24,7 @@ OWN_SLOT = NUM_VIEWS
 """Place of the stop action among the 37 relative views."""
 
 
-class SearchTask(Task, Protocol):
+class ObjectTask(Task, Protocol):
     """A task with several goals and a text."""
 
     @property
@@ -34,7 +34,7 @@ class SearchTask(Task, Protocol):
 
 
 @dataclass(frozen=True)
-class AssistanceObservation:
+class HannaObservation:
     """What B agents see and know. K is the largest number of actions; action 0 is to stop."""
 
     scene: PanoramicObservation  # its teacher leads to the nearest present target, 0 at it
@@ -56,7 +56,7 @@ class AssistanceObservation:
         return self.scene.distance
 
 
-class AssistanceEnvironment(PanoramicEnvironment):
+class HannaEnvironment(PanoramicEnvironment):
     """B agents that search, ask, follow routes and stop.
 
     Args:
@@ -78,7 +78,7 @@ class AssistanceEnvironment(PanoramicEnvironment):
         self.goals: list[tuple[int, ...]] = []
         self.targets: list[tuple[int, ...]] = []
 
-    def search(self, tasks: Sequence[SearchTask], helper: str) -> AssistanceObservation:
+    def search(self, tasks: Sequence[ObjectTask], helper: str) -> HannaObservation:
         """Start one agent per task; ``helper`` is the split of the routes that ANNA tells."""
         self.begin(tasks)
         self.helper, size = helper, len(tasks)
@@ -95,7 +95,7 @@ class AssistanceEnvironment(PanoramicEnvironment):
         self._begins = np.ones(size, dtype=bool)
         return self.look()
 
-    def act(self, action: ArrayLike, messages: Sequence[Message | None]) -> AssistanceObservation:
+    def act(self, action: ArrayLike, messages: Sequence[Message | None]) -> HannaObservation:
         """Carry out actions (B,) of the agents, for those with a message what it says.
 
         Agents that have ended go on moving where their action says so, as in the authors' code;
@@ -147,7 +147,7 @@ class AssistanceEnvironment(PanoramicEnvironment):
         """What ANNA would tell agent ``i`` here."""
         return self.anna.answers(self.helper, int(self.node[i]), self.goals[i])
 
-    def look(self) -> AssistanceObservation:
+    def look(self) -> HannaObservation:
         """What the agents see and know now."""
         self.set_goals(self._nearest_targets())
         scene = self.observe()
@@ -158,7 +158,7 @@ class AssistanceEnvironment(PanoramicEnvironment):
         )
         slot[:, 0] = OWN_SLOT
         known = self._goal_node >= 0
-        return AssistanceObservation(
+        return HannaObservation(
             scene=scene,
             slot=slot,
             goal_row=np.where(known, self._rows[np.maximum(self._goal_node, 0)], -1),

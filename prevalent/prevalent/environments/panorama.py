@@ -250,7 +250,7 @@ def hanna_action_space(graphs: Graphs, scans: Iterable[str]) -> dict[str, list[d
 STOP = 0
 
 
-class DialogEnvironment(PanoramicEnvironment):
+class NDHEnvironment(PanoramicEnvironment):
     """`PanoramicEnvironment` that keeps one pose a move of every agent that has not ended.
 
     An episode begins at the first viewpoint of its path, level; its teacher leads to the last one

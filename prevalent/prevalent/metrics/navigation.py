@@ -150,7 +150,7 @@ PathType = Literal["planner_path", "player_path", "trusted_path"]
 
 
 @dataclass(frozen=True)
-class DialogScores:
+class NDHScores:
     """Scores of one trajectory; lengths and errors in meters."""
 
     length: float
@@ -184,12 +184,12 @@ def reference_path(item: Mapping[str, Sequence[str]], path_type: PathType) -> li
     return list(item[trusted_path(item) if path_type == "trusted_path" else path_type])
 
 
-def score_dialog(
+def score_ndh(
     viewpoints: Sequence[str],
     item: Mapping[str, Sequence[str]],
     distance: Distance,
     path_type: PathType = "trusted_path",
-) -> DialogScores:
+) -> NDHScores:
     """Score a trajectory of the NDH item ``item`` (keys of the official files).
 
     Raises:
@@ -203,7 +203,7 @@ def score_dialog(
     plan_end = item["planner_path"][-1]
     before = min(distance(viewpoints[0], end) for end in ends)
     after = min(distance(viewpoints[-1], end) for end in ends)
-    return DialogScores(
+    return NDHScores(
         length=trajectory_length(viewpoints, distance),
         nav_error=distance(viewpoints[-1], path[-1]),
         oracle_error=min(distance(v, path[-1]) for v in viewpoints),
@@ -213,7 +213,7 @@ def score_dialog(
     )
 
 
-def mean_dialog_scores(scores: Iterable[DialogScores]) -> dict[str, float]:
+def mean_ndh_scores(scores: Iterable[NDHScores]) -> dict[str, float]:
     """Means under the names of the CVDN code; ``dist_to_end_reduction`` is goal progress in meters.
 
     ``sc_dr`` counts the progress of successful trajectories only, over all trajectories.
@@ -241,7 +241,7 @@ HANNA_SUCCESS_RADIUS = 2.0  # meters, inclusive
 
 
 @dataclass(frozen=True)
-class AssistanceScores:
+class HannaScores:
     """Scores of one episode; lengths and errors in meters."""
 
     error: float
@@ -262,9 +262,7 @@ class AssistanceScores:
         return self.oracle_error <= HANNA_SUCCESS_RADIUS
 
 
-def score_assistance(
-    result: Mapping[str, Any], goals: Sequence[str], distance: Distance
-) -> AssistanceScores:
+def score_hanna(result: Mapping[str, Any], goals: Sequence[str], distance: Distance) -> HannaScores:
     """Score one HANNA result.
 
     Args:
@@ -281,7 +279,7 @@ def score_assistance(
     closest = int(approach.argmin()) % len(viewpoints)  # of equal ones the first goal, then visit
     closest = viewpoints.index(viewpoints[closest])
     asks = list(result.get("agent_ask", ()))
-    return AssistanceScores(
+    return HannaScores(
         error=min(final),
         oracle_error=float(approach.min()),
         steps=len(viewpoints) - 1,
@@ -312,8 +310,8 @@ def _subtask_errors(
         yield distance(viewpoints[-1], targets[-1][0])
 
 
-def mean_assistance_scores(
-    scores: Iterable[AssistanceScores], *, oracle_spl_by_success: bool = True
+def mean_hanna_scores(
+    scores: Iterable[HannaScores], *, oracle_spl_by_success: bool = True
 ) -> dict[str, float]:
     """Means under HANNA's names; ``target_success_rate`` is -1 where nobody asked.
 

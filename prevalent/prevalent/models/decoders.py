@@ -398,7 +398,7 @@ class SpeakerDecoder(nn.Module):
         return self.projection(self.drop(recalled)).float(), WordState(hidden, cell)
 
 
-class DialogSight(NamedTuple):
+class NDHSight(NamedTuple):
     """What B agents see at one step; F = D + A."""
 
     views: Tensor  # (B, V, F)
@@ -411,7 +411,7 @@ class RecurrentState(NamedTuple):
     cell: Tensor  # (B, H)
 
 
-class DialogStep(NamedTuple):
+class NDHStep(NamedTuple):
     state: RecurrentState
     logits: Tensor  # (B, K), minus infinity outside the mask
     words: Tensor  # (B, T) attention over the text
@@ -456,7 +456,7 @@ def product_scores(query: Tensor, projection: nn.Linear, memory: Tensor) -> Tens
     return (target.unsqueeze(1) @ memory.transpose(1, 2)).squeeze(1) + offset
 
 
-class DialogDecoder(nn.Module):
+class NDHDecoder(nn.Module):
     """One step of the agent: look around, recall the text, score the actions.
 
     Args:
@@ -489,12 +489,12 @@ class DialogDecoder(nn.Module):
 
     def forward(
         self,
-        sight: DialogSight,
+        sight: NDHSight,
         previous: Tensor,
         state: RecurrentState,
         context: Tensor,
         padding: Tensor,
-    ) -> DialogStep:
+    ) -> NDHStep:
         """Score the actions.
 
         Args:
@@ -511,7 +511,7 @@ class DialogDecoder(nn.Module):
         logits = self.decoder2action(recalled, sight.candidates)
         logits = logits.float().masked_fill(~sight.mask, -torch.inf)
         after = RecurrentState(recalled if self.recur_on_text else hidden, cell)
-        return DialogStep(after, logits, words)
+        return NDHStep(after, logits, words)
 
 
 NUM_ACTIONS = 6
@@ -554,7 +554,7 @@ class LowLevelDecoder(nn.Module):
         state: RecurrentState,
         context: Tensor,
         padding: Tensor,
-    ) -> DialogStep:
+    ) -> NDHStep:
         """Logits (B, 6) for what is seen in ``view`` (B, D).
 
         Args:
@@ -567,6 +567,4 @@ class LowLevelDecoder(nn.Module):
         inputs = self.drop(torch.cat([self.embedding(previous), view], dim=1))
         hidden, cell = self.lstm(inputs, tuple(state))
         recalled, words = self.attention_layer(self.drop(hidden), context, padding)
-        return DialogStep(
-            RecurrentState(hidden, cell), self.decoder2action(recalled).float(), words
-        )
+        return NDHStep(RecurrentState(hidden, cell), self.decoder2action(recalled).float(), words)

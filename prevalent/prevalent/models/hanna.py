@@ -18,7 +18,7 @@ Reset = Literal["batch", "own", "never"]
 
 
 @dataclass(frozen=True)
-class AssistanceConfig:
+class HannaConfig:
     """The two networks of the agent that can ask (Nguyen & Daumé III, EMNLP 2019, Sec. 5)."""
 
     encoder: Literal["words", "dic"] = "words"
@@ -87,7 +87,7 @@ class WordEncoder(nn.Module):
 
     sees_padding = False
 
-    def __init__(self, config: AssistanceConfig, vocab_size: int, max_length: int) -> None:
+    def __init__(self, config: HannaConfig, vocab_size: int, max_length: int) -> None:
         super().__init__()
         width = config.hidden_size
         self.embedding = nn.Embedding(vocab_size, width, padding_idx=0)
@@ -116,7 +116,7 @@ class DicEncoder(nn.Module):
 
     sees_padding = True
 
-    def __init__(self, config: AssistanceConfig, bert: PrevalentModel, max_length: int) -> None:
+    def __init__(self, config: HannaConfig, bert: PrevalentModel, max_length: int) -> None:
         super().__init__()
         width = config.hidden_size
         self.bert, self.trained = bert, config.update_language
@@ -152,7 +152,7 @@ class SearchNetwork(nn.Module):
 
     def __init__(
         self,
-        config: AssistanceConfig,
+        config: HannaConfig,
         encoder: nn.Module,
         image_width: int,
         action_size: int,
@@ -268,7 +268,7 @@ class ActionScores(nn.Module):
 class NavigationNetwork(SearchNetwork):
     """Chooses among the neighbors of a place or stops."""
 
-    def __init__(self, config: AssistanceConfig, encoder: nn.Module, image_width: int) -> None:
+    def __init__(self, config: HannaConfig, encoder: nn.Module, image_width: int) -> None:
         action_size = image_width + config.angle_size
         super().__init__(
             config, encoder, image_width, action_size, (SLOTS * REPEATS, SLOTS * REPEATS)
@@ -292,7 +292,7 @@ class NavigationNetwork(SearchNetwork):
 class AskNetwork(SearchNetwork):
     """Decides whether to request help."""
 
-    def __init__(self, config: AssistanceConfig, encoder: nn.Module, image_width: int) -> None:
+    def __init__(self, config: HannaConfig, encoder: nn.Module, image_width: int) -> None:
         extra = (SLOTS * REPEATS, 2 * SLOTS * REPEATS)
         super().__init__(config, encoder, image_width, config.ask_size, extra)
         # As in the authors' code, what stands for no decision is not learned.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 from collections.abc import Sequence
 from dataclasses import replace
@@ -21,6 +20,8 @@ from ..data.instructions import Instruction, read_instructions
 from ..environments.navigation import Task
 from ..metrics.navigation import PathScores, score_path
 from ..models.encoders import Words
+from ..released.snapshots import kind_of_agent
+from ..runs import open_run
 from ..runtime.rundir import read_config
 from ..simulator.geometry import VIEW_HEADINGS, nearest_view
 from ..simulator.graph import Candidates, Graphs, candidates_of, load_graphs
@@ -57,7 +58,7 @@ class Explorer:
         folder: Path,
         data_dir: Path | None = None,
         *,
-        snapshot: str = "best_val_unseen",
+        snapshot: str | None = None,
         device: str = "auto",
     ) -> None:
         self.folder, self.snapshot, self.device = folder, snapshot, device
@@ -85,7 +86,7 @@ class Explorer:
 
     def _open(self, agent: str, split: str) -> TrainedAgent:
         return open_agent(
-            self.runs[agent],
+            open_run(self.runs[agent], "r2r"),
             split,
             snapshot=self.snapshot,
             data_dir=self.data_dir,
@@ -122,7 +123,7 @@ class Explorer:
                     [task], opened.tokenizer, "the instruction", num_texts=texts, alone=True
                 )
                 walked = trace(opened.follower, episodes.batch([0]), opened.tokenizer)[0]
-                graphs = opened.world.graphs
+                graphs = opened.data.graphs
             elif agent in SIMPLE_AGENTS:
                 graphs = self._graphs(split)
                 walked = trace_simple(cast(SimpleAgent, agent), graphs, task, seed)
@@ -165,12 +166,10 @@ def find_runs(folder: Path) -> dict[str, Path]:
 
 def _follows(run: Path) -> bool:
     """Whether a folder is a run with a follower's snapshot."""
-    if not (run / "config.json").is_file():
-        return False
-    kinds = (
-        json.loads(path.read_text()).get("kind") for path in run.glob("snapshots/*/config.json")
+    found = list(run.glob("snapshots/*/config.json"))
+    return (run / "config.json").is_file() and any(
+        kind_of_agent(one.parent) == "r2r" for one in found
     )
-    return "follower" in kinds
 
 
 def find_splits(data_dir: Path) -> list[str]:

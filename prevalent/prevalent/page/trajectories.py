@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..metrics.navigation import SUCCESS_RADIUS
+from ..runs import open_run
 from ..runtime.command import parse
 from ..runtime.files import write_atomically
 from ..simulator.graph import Graphs
@@ -35,8 +36,10 @@ class TrajectoriesConfig:
     """Number of episodes, from the start of the split."""
     ids: tuple[str, ...] = ()
     """Instructions to show instead, for example 4332_0."""
-    snapshot: str = "best_val_unseen"
-    """Which agent of the run."""
+    snapshot: str | None = None
+    """Which agent of the run: best_val_unseen if not given, or last where there is none yet."""
+    step: int | None = None
+    """The agent of this checkpoint instead."""
     data_dir: Path | None = None
     """Data folder in place of the run's own."""
     output: Path | None = None
@@ -61,9 +64,10 @@ def show_trajectories(config: TrajectoriesConfig) -> Path:
     Raises ``ValueError`` where an instruction that was asked for is not in the split.
     """
     agent = open_agent(
-        config.run_dir,
+        open_run(config.run_dir, "r2r"),
         config.split,
         snapshot=config.snapshot,
+        step=config.step,
         data_dir=config.data_dir,
         device=config.device,
     )
@@ -76,8 +80,8 @@ def show_trajectories(config: TrajectoriesConfig) -> Path:
     folder = config.output or config.run_dir / f"trajectories_{Path(config.split).stem}"
     folder.mkdir(parents=True, exist_ok=True)
     for one in traces:
-        save_trace(folder / f"{one.task.id}.png", agent.world.graphs, one)
-    body = "\n".join(describe_trace(agent.world.graphs, one) for one in traces)
+        save_trace(folder / f"{one.task.id}.png", agent.data.graphs, one)
+    body = "\n".join(describe_trace(agent.data.graphs, one) for one in traces)
     title = f"{config.run_dir.name}, {config.split}"
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>"
     page += f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>\n{body}\n"

@@ -18,6 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..data.records import read_json
+from ..runtime.checkpoint import read_part
 from ..runtime.files import write_atomically
 from .checkpoints import compare, read_weights
 
@@ -187,9 +188,12 @@ def write_snapshot(
 
 
 def save_agent(
-    folder: str | Path, modules: Mapping[str, nn.Module], config: Mapping[str, Any]
+    folder: str | Path,
+    modules: Mapping[str, nn.Module],
+    config: Mapping[str, Any],
+    vocabulary: bytes | None = None,
 ) -> None:
-    """Write ``model.safetensors`` (tensors named ``MODULE.TENSOR``) and ``config.json``."""
+    """Write ``model.safetensors`` (tensors named ``MODULE.TENSOR``), ``config.json``, the words."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     state = {
@@ -201,6 +205,46 @@ def save_agent(
     save_file(state, partial)
     partial.replace(folder / "model.safetensors")
     write_atomically(folder / "config.json", json.dumps(dict(config), indent=2, default=str) + "\n")
+    if vocabulary is not None:
+        write_atomically(folder / "vocab.txt", vocabulary)
+
+
+class Snapshot(NamedTuple):
+    """An agent of ours on disk, or its description with the weights of a checkpoint."""
+
+    folder: Path  # model.safetensors, vocab.txt
+    content: dict[str, Any]  # of its config.json
+    run_dir: Path
+    checkpoint: int | None  # its step, if it is to be taken in place of the folder's weights
+
+    @property
+    def step(self) -> int | None:
+        return self.checkpoint or self.content.get("step")
+
+    @property
+    def vocabulary(self) -> Path:
+        return self.folder / "vocab.txt"
+
+    def load(self, modules: Mapping[str, nn.Module]) -> None:
+        """Load the weights; raises as `load_snapshot` does."""
+        if self.checkpoint is None:
+            load_agent(self.folder, modules)
+            return
+        for name, module in modules.items():
+            state, _ = read_part(self.run_dir, name, self.checkpoint)
+            check_fit(name, module, state, self.run_dir)
+            module.load_state_dict(state)
+
+
+def open_snapshot(
+    path: Path, kind: str, snapshot: str | None = None, step: int | None = None
+) -> Snapshot:
+    """The agent of ``kind`` that ``path`` means (see `find_agent`).
+
+    Raises ``FileNotFoundError`` or ``ValueError`` where there is none, or another kind of agent.
+    """
+    folder = find_agent(path, snapshot if step is None else "last")
+    return Snapshot(folder, read_agent_config(folder, kind), path, step)
 
 
 def load_agent(folder: str | Path, modules: Mapping[str, nn.Module]) -> None:
@@ -217,8 +261,34 @@ def load_agent(folder: str | Path, modules: Mapping[str, nn.Module]) -> None:
         module.load_state_dict(part)
 
 
-def find_agent(path: Path, snapshot: str = "best_val_unseen") -> Path:
+def load_weights(
+    path: Path,
+    kind: str,
+    modules: Mapping[str, nn.Module],
+    optimizers: Mapping[str, torch.optim.Optimizer] | None = None,
+) -> None:
+    """Load a run, a snapshot or the authors' snapshot file into ``modules``.
+
+    Only the authors' file holds states for ``optimizers``. Raises as `load_snapshot` does.
+    """
+    path = find_agent(path)
+    if path.is_file():
+        load_snapshot(path, modules, optimizers)
+    else:
+        read_agent_config(path, kind)
+        load_agent(path, modules)
+
+
+BEST = "best_val_unseen"
+OLD_KINDS = {"follower": "r2r", "dialog agent": "ndh", "assistance agent": "hanna"}
+"""Kinds of agents as version 0.1 called them."""
+
+
+def find_agent(path: Path, snapshot: str | None = None) -> Path:
     """The agent that ``path`` means: a file of the authors' code, a snapshot, or a run's snapshot.
+
+    Without ``snapshot`` it is the one that was best in unseen houses, and where there was no
+    evaluation yet the last one.
 
     Raises ``FileNotFoundError`` naming the snapshots that there are.
     """
@@ -228,23 +298,36 @@ def find_agent(path: Path, snapshot: str = "best_val_unseen") -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(
             f"{path} holds no agent: it is no file, has no model.safetensors and no snapshots/; "
-            "give the --run-dir of a finished `prevalent train-r2r` or `prevalent train-speaker`"
+            "give the --run-dir of `prevalent train-r2r`, `train-speaker`, `train-ndh` or "
+            "`train-hanna` that has saved a step"
         )
-    if not (folder / snapshot / "model.safetensors").is_file():
-        known = ", ".join(sorted(one.name for one in folder.iterdir() if one.is_dir())) or "none"
-        raise FileNotFoundError(f"{path} has no snapshot {snapshot!r}; it has {known}")
+    known = sorted(one.name for one in folder.iterdir() if (one / "model.safetensors").is_file())
+    if snapshot is None:
+        snapshot = BEST if BEST in known else "last"
+        if snapshot != BEST:
+            logger.warning("%s has no snapshot %s yet: taking %s", path, BEST, snapshot)
+    if snapshot not in known:
+        raise FileNotFoundError(
+            f"{path} has no snapshot {snapshot!r}; it has {', '.join(known) or 'none'}"
+        )
     return folder / snapshot
+
+
+def kind_of_agent(folder: Path) -> str:
+    """The kind that stands in the ``config.json`` of a snapshot folder."""
+    path = folder / "config.json"
+    if not path.is_file():
+        raise FileNotFoundError(f"{folder} has no config.json beside its weights")
+    kind = str(read_json(path, "train or convert it again").get("kind"))
+    return OLD_KINDS.get(kind, kind)
 
 
 def read_agent_config(folder: Path, kind: str) -> dict[str, Any]:
     """``config.json`` of a snapshot folder; ``ValueError`` where it is another kind of agent."""
-    path = folder / "config.json"
-    if not path.is_file():
-        raise FileNotFoundError(f"{folder} has no config.json beside its weights")
-    content = read_json(path, "train or convert it again")
-    if content.get("kind") != kind:
-        raise ValueError(f"{folder} holds no {kind} (its kind is {content.get('kind')!r})")
-    return content
+    found = kind_of_agent(folder)
+    if found != kind:
+        raise ValueError(f"{folder} holds an agent of kind {found!r}; one of {kind!r} is needed")
+    return read_json(folder / "config.json", "train or convert it again")
 
 
 def as_options(kind: type[Options], plain: Mapping[str, Any]) -> Options:

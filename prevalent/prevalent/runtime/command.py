@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any, NoReturn, TypeVar
 
-from .option_help import HELP, show_help
+from .options import HELP, show_help
 
 Config = TypeVar("Config")
 DRY_RUN = "--dry-run"

@@ -1,8 +1,14 @@
-"""Checks of options, said in the words of the command line."""
+"""Options of a command: checks said in the words of the command line, and their ``--help``.
+
+``--help`` shows one group at a time where all of them are too many to read.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from collections.abc import Sequence
+from typing import Any, cast
 
 
 def require(condition: bool, message: str) -> None:
@@ -36,3 +42,66 @@ def positive(config: object, section: str = "", /, *names: str) -> None:
 def option(name: str, section: str = "") -> str:
     """The field ``name`` as it is written on the command line."""
     return f"--{section}{'.' if section else ''}{name.replace('_', '-')}"
+
+
+HELP = ("-h", "--help")
+EVERYTHING = "all"
+READABLE = 35
+"""A command with no more options shows them all at once."""
+
+
+def show_help(prog: str, config: Any, argv: Sequence[str]) -> None:
+    """Print what ``--help``, ``--help GROUP`` or ``--help all`` asks for, and exit, if it is there.
+
+    Args:
+        prog: the command, with its preset where it takes one.
+        config: its defaults, a dataclass in which groups of options are dataclasses too, if known.
+        argv: the words behind ``prog``.
+
+    Raises:
+        ValueError: there is no such group.
+    """
+    places = [i for i, word in enumerate(argv) if word in HELP]
+    if not places or config is None or _count(config) <= READABLE:
+        return
+    topic = "".join(argv[places[0] + 1 : places[0] + 2])
+    topic = "" if topic.startswith("-") else topic
+    values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
+    groups = [name for name, value in values.items() if dataclasses.is_dataclass(value)]
+    hidden = {
+        "": set(groups),
+        EVERYTHING: set(),
+        **{group: set(values) - {group} for group in groups},
+    }
+    if topic not in hidden:
+        raise ValueError(f"--help {topic}: choose one of {', '.join(groups)}, {EVERYTHING}")
+    _print(prog, config, values, hidden[topic], "" if topic else _footer(groups))
+
+
+def _count(config: Any) -> int:
+    """The options of a command, those in groups included."""
+    values = [getattr(config, field.name) for field in dataclasses.fields(config)]
+    return sum(_count(value) if dataclasses.is_dataclass(value) else 1 for value in values)
+
+
+def _footer(groups: Sequence[str]) -> str:
+    return (
+        f"\n\nFurther options are in the groups {', '.join(groups)}: --help GROUP shows one of "
+        f"them, --help {EVERYTHING} everything."
+    )
+
+
+def _print(prog: str, config: Any, values: dict[str, Any], hidden: set[str], footer: str) -> None:
+    import tyro
+
+    kind, suppress = type(config), cast(Any, tyro.conf.Suppress)
+    fields: list[Any] = [
+        (name, suppress[type(values[name])], dataclasses.field(default=values[name]))
+        for name in values
+        if name in hidden
+    ]
+    shown: Any = dataclasses.make_dataclass(
+        kind.__name__, fields, bases=(kind,), frozen=True,
+        namespace={"__doc__": (kind.__doc__ or "") + footer},
+    )  # fmt: skip
+    tyro.cli(shown, default=shown(**values), prog=prog, args=["--help"])

@@ -1,10 +1,12 @@
-"""Options of ``prevalent train-hanna``; the presets are in `assistance_presets`."""
+"""HANNA: agents that look for objects and ask for help (Sec. 4.3), ``prevalent train-hanna``.
+
+The paper trains with batches of 32, otherwise as the base agent (Nguyen & Daumé III, EMNLP 2019).
+"""
 
 from __future__ import annotations
 
-import random
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
@@ -12,45 +14,59 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from ..agents.hanna import AssistanceAgent, SearchConfig
+from .. import loop
+from ..agents.hanna import HannaAgent, HannaRolloutConfig
+from ..agents.rollout import EpisodeBatches
 from ..config import TINY_MODEL, TOY_MODEL, ModelConfig
-from ..curves import Means, draw_scores
-from ..data.features import DeviceFeatures
 from ..data.hanna import (
-    AssistanceTask,
+    HannaTask,
     SpaceTokenizer,
     read_routes,
     read_tasks,
     references,
     resolve_split,
 )
-from ..data.instructions import SHUFFLE_SEED, BatchOrder
 from ..data.results import Results, score_results
 from ..data.tokenizers import WordPieceTokenizer, read_vocabulary
-from ..environments.hanna import Anna, AssistanceEnvironment
+from ..environments.hanna import Anna, HannaEnvironment
 from ..environments.navigation import Episode, check_tasks
-from ..models.hanna import AssistanceConfig
+from ..models.hanna import HannaConfig
 from ..models.prevalent import PrevalentModel
+from ..old_runs import upgrade
 from ..optimizer import OptimizerConfig
-from ..released.checkpoints import load_model, read_weights
+from ..released.checkpoints import read_weights
 from ..released.snapshots import (
     as_options,
     check_fit,
     find_agent,
     load_agent,
+    open_snapshot,
     read_agent_config,
-    save_agent,
 )
-from ..runtime.checkpoint import Checkpoint, Progress
 from ..runtime.command import parse_preset
-from ..runtime.distributed import World, barrier, choose_device, gather_objects, start
-from ..runtime.files import write_atomically
-from ..runtime.logs import Logs
-from ..runtime.precision import check_finite, check_weights
-from ..runtime.rundir import open_run, read_config
-from ..runtime.signals import StopSignal
+from ..runtime.distributed import World, choose_device
+from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs
-from .navigation import AgentRun, open_place, settle
+from .navigation import (
+    FIXED,
+    AgentRun,
+    AgentTraining,
+    TaskData,
+    Walks,
+    bert_of_snapshot,
+    describe_bert,
+    find_vocabulary,
+    gather_results,
+    in_toy_world,
+    open_bert,
+    open_scenes,
+    place_toy_world,
+    renamed_options,
+    shuffled,
+)
+
+KIND = "hanna"
+HannaTokenizer = SpaceTokenizer | WordPieceTokenizer
 
 
 @dataclass(frozen=True)
@@ -85,9 +101,9 @@ class HannaRun(AgentRun):
         default_factory=lambda: OptimizerConfig("adam", lr=1e-4, weight_decay=5e-4)
     )
     """No gradient is clipped, whatever ``max_norm`` says."""
-    model: AssistanceConfig = field(default_factory=AssistanceConfig)
+    model: HannaConfig = field(default_factory=HannaConfig)
     bert: ModelConfig = field(default_factory=ModelConfig)
-    search: SearchConfig = field(default_factory=SearchConfig)
+    rollout: HannaRolloutConfig = field(default_factory=HannaRolloutConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -105,7 +121,7 @@ PREVALENT = replace(
     ANNA,
     run_dir=RUNS / "prevalent",
     pretrained=Path("runs/pretrain/base/model"),
-    model=AssistanceConfig(encoder="dic"),
+    model=HannaConfig(encoder="dic"),
 )
 TOY = HannaRun(
     run_dir=RUNS / "toy",
@@ -117,19 +133,19 @@ TOY = HannaRun(
     eval_every=100,
     save_every=100,
     optimizer=OptimizerConfig("adam", lr=1e-3),
-    model=AssistanceConfig(
+    model=HannaConfig(
         hidden_size=64, num_heads=4, dropout=0.1, ask_size=16, angle_size=32, reset="own"
     ),
     bert=replace(TOY_MODEL, num_language_layers=1, num_cross_layers=1),
-    search=SearchConfig(train_length=12, eval_length=20),
+    rollout=HannaRolloutConfig(train_length=12, eval_length=20),
 )
-TINY_AGENT = AssistanceConfig(
+TINY_AGENT = HannaConfig(
     encoder="dic", hidden_size=8, num_heads=2, dropout=0.1, ask_size=4, angle_size=4
 )
 
 
-def _searching(name: str, **changes) -> HannaRun:
-    return replace(ANNA, run_dir=RUNS / name, search=replace(ANNA.search, **changes))
+def _walking(name: str, **changes) -> HannaRun:
+    return replace(ANNA, run_dir=RUNS / name, rollout=replace(ANNA.rollout, **changes))
 
 
 def _built(name: str, **changes) -> HannaRun:
@@ -141,11 +157,11 @@ HANNA_PRESETS: dict[str, tuple[str, HannaRun]] = {
     "prevalent": ("Table 4, PREVALENT: its text layers, frozen, in both networks", PREVALENT),
     "no-assistance": (
         "Table 4, no assistance: never asks",
-        _searching("no-assistance", ask="never"),
+        _walking("no-assistance", ask="never"),
     ),
     "perfect-interpretation": (
         "Table 4, perfect assistance interpretation: follows routes without an error",
-        _searching("perfect-interpretation", perfect_interpretation=True),
+        _walking("perfect-interpretation", perfect_interpretation=True),
     ),
     "prevalent-mlm-only": (
         "ablation: encoder pre-trained without action prediction",
@@ -155,11 +171,11 @@ HANNA_PRESETS: dict[str, tuple[str, HannaRun]] = {
             pretrained=Path("runs/pretrain/mlm-only/model"),
         ),
     ),
-    "ask-every-5": ("HANNA: asks every five steps", _searching("ask-every-5", ask="every")),
-    "random-ask": ("HANNA: asks at a fifth of the steps", _searching("random-ask", ask="random")),
+    "ask-every-5": ("HANNA: asks every five steps", _walking("ask-every-5", ask="every")),
+    "random-ask": ("HANNA: asks at a fifth of the steps", _walking("random-ask", ask="random")),
     "vision-only": (
         "HANNA: sees where a route ends but not its words",
-        _searching("vision-only", vision_only=True),
+        _walking("vision-only", vision_only=True),
     ),
     "no-reason": ("HANNA: decides to ask without reasons", _built("no-reason", reasons=False)),
     "no-sim-attend": (
@@ -169,7 +185,7 @@ HANNA_PRESETS: dict[str, tuple[str, HannaRun]] = {
     "no-reset-inter": ("HANNA: never forgets a subtask", _built("no-reset-inter", reset="never")),
     "no-curious": (
         "HANNA: imitation without curiosity",
-        _searching("no-curious", curiosity=0.0),
+        _walking("no-curious", curiosity=0.0),
     ),
     "hanna-toy": ("toy houses made by code, a few minutes on a CPU", TOY),
     "hanna-smoke": (
@@ -186,86 +202,100 @@ HANNA_PRESETS: dict[str, tuple[str, HannaRun]] = {
             save_every=2,
             model=TINY_AGENT,
             bert=TINY_MODEL,
-            search=SearchConfig(train_length=4, eval_length=4),
+            rollout=HannaRolloutConfig(train_length=4, eval_length=4),
         ),
     ),
 }
 
 
-TRAIN_EVALUATION_BATCHES = 20
-LOSSES = ("loss", "navigation", "asking", "requests")
-
-
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent train-hanna prevalent --batch-size 16``."""
-    train_hanna(parse_preset(HANNA_PRESETS, argv, "prevalent train-hanna"))
+    words = renamed_options(argv, {"--search.": "--rollout."})
+    train_hanna(parse_preset(HANNA_PRESETS, words, "prevalent train-hanna"))
 
 
-def train_hanna(config: HannaRun) -> AssistanceAgent:
+def train_hanna(config: HannaRun) -> HannaAgent:
     """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
 
-    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` in ``run_dir``.
-
-    Raises:
-        FloatingPointError: a loss is not finite; the earlier checkpoints are kept.
-        Stopped: a signal asked to stop; a checkpoint of this step was written.
+    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` there; errors are those of
+    ``loop.train``.
     """
-    with (
-        start(config.device, seed=config.seed, deterministic=config.deterministic) as world,
-        open_run(config.run_dir, config) as run_dir,
-        StopSignal() as stop,
-    ):
-        total_steps = config.max_steps
-        config = settle(config, run_dir, world)
-        data = open_assistance_world(config, (*config.train, *config.held_out), world.device)
-        vocabulary = find_assistance_vocabulary(config)
-        tokenizer = open_assistance_tokenizer(config, vocabulary)
-        held_out = open_held_out(config, data)
-        agent = build_assistance_agent(config, data, tokenizer)
-        helper = helper_of(config.train)
-        batches = open_batches(config, data, world)
-        progress, means = Progress(), Means(world.device, LOSSES)
-        parts = {**agent.parts(), "order": batches}
-        checkpoint = Checkpoint(run_dir, **parts, progress=progress, means=means)
-        checkpoint.load_latest()
+    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
-        with Logs(run_dir, total_steps, progress.step) as logs:
-            if progress.step == 0:
-                logs.text(summarize(config, data, tokenizer, held_out))
-            while progress.step < total_steps:
-                losses = agent.learn(next(batches), helper)
-                agent.update()
-                means.add(losses)
-                progress.step += 1
-                logs.advance(progress.step)
 
-                stopping = stop.requested(progress.step)
-                ended = progress.step == total_steps
-                evaluating = ended or progress.step % config.eval_every == 0
-                saving = stopping or ended or progress.step % config.save_every == 0
-                if ended or progress.step % config.log_every == 0:
-                    scalars = means.take()
-                    check_finite(progress.step, **scalars)
-                    logs.log(progress.step, **scalars)
-                if evaluating or saving:
-                    check_finite(progress.step, loss=losses["loss"])
-                    check_weights(progress.step, checkpoint.parts)
-                if evaluating:
-                    scores = evaluate_splits(agent, held_out, data, config.batch_size, world)
-                    if scores:
-                        logs.log(progress.step, **scores)
-                    names = ["last", *update_best(progress, scores, held_out)]
-                    for name in names if world.is_main else ():
-                        folder = run_dir / "snapshots" / name
-                        save_assistance_agent(folder, agent, config, vocabulary)
-                if saving:
-                    checkpoint.save(progress.step)
-                if stopping and not ended:
-                    stop.leave(progress.step)
-            if world.is_main:
-                logs.text(draw_scores(run_dir, "success_rate", "spl"))
-            barrier()
-    return agent
+class Searches(NamedTuple):
+    """Tasks that batches are drawn from."""
+
+    instructions: Sequence[HannaTask]
+
+    def batch(self, index: Sequence[int]) -> list[HannaTask]:
+        return [self.instructions[i] for i in index]
+
+
+class HannaTraining(AgentTraining):
+    """An agent, the tasks it learns from, and the splits it is evaluated on."""
+
+    losses = ("loss", "navigation", "asking", "requests")
+
+    def __init__(self, config: HannaRun, world: World, folder: RunFolder) -> None:
+        here = place_toy_world(config, folder, world)
+        self.helper = helper_of(here.train)
+        self.data = open_tasks(here, (*here.train, *here.held_out), world.device)
+        vocabulary = find_vocabulary(here, words=here.model.encoder == "words")
+        tokenizer = open_tokenizer(here, vocabulary)
+        self.held_out = self.data.held_out(here)
+        agent = build_agent(here, self.data, tokenizer)
+        tasks = shuffled(self.data.items(here.train))
+        self.batches = EpisodeBatches(Searches(tasks), here.batch_size, world)
+        super().__init__(
+            config,
+            world,
+            agent,
+            {"order": self.batches},
+            vocabulary=vocabulary,
+            summary=f"{len(tasks)} tasks, {len(tokenizer)} words, "
+            f"{self.data.describe(here, self.held_out)}",
+        )
+
+    def learn(self) -> dict[str, Tensor]:
+        losses = self.agent.learn(next(self.batches), self.helper)
+        self.agent.update()
+        return losses
+
+    def evaluate(self) -> dict[str, float]:
+        scores = {}
+        for name, tasks in self.held_out.items():
+            results = walk_split(self.agent, tasks, name, self.config.batch_size, self.world)
+            for metric, value in score_walks(results, tasks, self.data.graphs).items():
+                scores[f"{name}/{metric}"] = value
+        return scores
+
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """SPL of all tasks together and of each split."""
+        goals = {f"best_{name}": scores[f"{name}/spl"] for name in self.held_out if scores}
+        if len(goals) < 2:
+            return goals
+        sizes = {name: len(tasks) for name, tasks in self.held_out.items()}
+        weighted = [scores[f"{name}/spl"] * size for name, size in sizes.items()]
+        return {"best_combined": sum(weighted) / sum(sizes.values()), **goals}
+
+    def snapshot(self) -> dict[str, Any]:
+        return {
+            "kind": KIND,
+            "model": asdict(self.agent.config),
+            "bert": describe_bert(self.agent.modules["nav_module"].encoder),
+            "rollout": asdict(self.agent.search),
+            "max_length": self.config.max_length,
+        }
+
+
+TASK = loop.Task(
+    kind=KIND,
+    config=HannaRun,
+    open=HannaTraining,
+    fixed=(*FIXED, "wordpieces", "model", "bert"),
+    upgrade=upgrade,
+)
 
 
 def helper_of(splits: Sequence[str]) -> str:
@@ -279,176 +309,73 @@ def helper_of(splits: Sequence[str]) -> str:
     return helpers.pop()
 
 
-def open_batches(config: HannaRun, data: AssistanceWorld, world: World) -> TaskBatches:
-    """Endless batches of the training splits, shuffled once as the authors do."""
-    tasks = data.tasks(config.train)
-    random.Random(SHUFFLE_SEED).shuffle(tasks)
-    return TaskBatches(tasks, config.batch_size, world)
-
-
-def open_held_out(config: HannaRun, data: AssistanceWorld) -> dict[str, Sequence[AssistanceTask]]:
-    """The splits to evaluate; of those that are also trained on, 20 batches."""
-    most = TRAIN_EVALUATION_BATCHES * config.batch_size
-    return {
-        name: data.splits[name][:most] if name in config.train else data.splits[name]
-        for name in config.held_out
-    }
-
-
-def evaluate_splits(
-    agent: AssistanceAgent,
-    held_out: Mapping[str, Sequence[AssistanceTask]],
-    data: AssistanceWorld,
-    batch_size: int,
-    world: World,
-) -> dict[str, float]:
-    """``SPLIT/METRIC`` of greedy walks, the same on every rank."""
-    scores = {}
-    for name, tasks in held_out.items():
-        results = search_tasks(agent, tasks, name, batch_size, world)
-        for metric, value in score_searches(results, tasks, data.graphs).items():
-            scores[f"{name}/{metric}"] = value
-    return scores
-
-
-def update_best(
-    progress: Progress,
-    scores: Mapping[str, float],
-    held_out: Mapping[str, Sequence[AssistanceTask]],
-) -> list[str]:
-    """Names of the snapshots that ``scores`` beat: by SPL, of a split and of all tasks together."""
-    marks = {f"best_{name}": scores[f"{name}/spl"] for name in held_out if scores}
-    if len(marks) > 1:
-        total = sum(len(tasks) for tasks in held_out.values())
-        weighted = [scores[f"{name}/spl"] * len(tasks) for name, tasks in held_out.items()]
-        marks["best_combined"] = sum(weighted) / total
-    beaten = [name for name, value in marks.items() if value > getattr(progress, name, -1.0)]
-    for name in beaten:
-        setattr(progress, name, marks[name])
-    return beaten
-
-
-def summarize(
-    config: HannaRun,
-    data: AssistanceWorld,
-    tokenizer: AssistanceTokenizer,
-    held_out: Mapping[str, Sequence[AssistanceTask]],
-) -> str:
-    """What the run learns from, in one line."""
-    sizes = ", ".join(f"{name} {len(tasks)}" for name, tasks in held_out.items())
-    seen = "random stand-ins" if config.features is None else str(Path(config.features).name)
-    return (
-        f"{len(data.tasks(config.train))} tasks, {len(data.graphs.scans)} scans, "
-        f"{len(tokenizer)} words; features: {seen}, {data.features.image_width} wide; evaluated on "
-        f"{sizes}"
-    )
-
-
-KIND = "assistance agent"
-AssistanceTokenizer = SpaceTokenizer | WordPieceTokenizer
-
-
-@dataclass(frozen=True)
-class AssistanceWorld:
-    """Scans, what is seen in them, ANNA, and the tasks of every split."""
-
-    graphs: Graphs
-    features: DeviceFeatures
-    environment: AssistanceEnvironment
-    splits: Mapping[str, Sequence[AssistanceTask]]
-
-    def tasks(self, names: Iterable[str]) -> list[AssistanceTask]:
-        """Those of several splits, one after the other."""
-        return [one for name in names for one in self.splits[name]]
-
-
-def open_assistance_world(
+def open_tasks(
     config: HannaRun, splits: Iterable[str], device: torch.device
-) -> AssistanceWorld:
+) -> TaskData[HannaTask]:
     """Read ``splits``, their scans, routes and features.
 
     Raises ``FileNotFoundError`` or ``ValueError`` naming the file or viewpoint that is missing.
     """
     read = {name: read_tasks(config.data_dir, name) for name in dict.fromkeys(splits)}
-    graphs, features, rows = open_place(config, read, config.model.angle_size, device)
+    graphs, features, rows = open_scenes(config, read, config.model.angle_size, device)
     paths = ((one, path) for tasks in read.values() for one in tasks for path in one.paths)
     check_tasks(graphs, (Episode(one.scan, path, id=one.id) for one, path in paths))
-    anna = Anna(graphs, read_routes(config.data_dir, graphs.scans), config.search.start_radius)
-    return AssistanceWorld(graphs, features, AssistanceEnvironment(graphs, anna, rows), read)
+    routes = read_routes(config.data_dir, graphs.scans)
+    anna = Anna(graphs, routes, config.rollout.start_radius)
+    return TaskData(graphs, features, HannaEnvironment(graphs, anna, rows), read)
 
 
-def find_assistance_vocabulary(config: HannaRun) -> Path:
-    """The file of the agent's vocabulary."""
-    if config.model.encoder == "words":
-        return config.data_dir / config.words
-    own = None if config.pretrained is None else config.pretrained / "vocab.txt"
-    return own if own is not None and own.is_file() else config.data_dir / config.wordpieces
-
-
-def open_assistance_tokenizer(config: HannaRun, vocabulary: Path) -> AssistanceTokenizer:
+def open_tokenizer(config: HannaRun, vocabulary: Path) -> HannaTokenizer:
     """The tokenizer that suits the encoder."""
     if config.model.encoder == "dic":
         return WordPieceTokenizer(vocabulary, config.max_length)
     return SpaceTokenizer(read_vocabulary(vocabulary), config.max_length)
 
 
-def build_assistance_agent(
-    config: HannaRun, world: AssistanceWorld, tokenizer: AssistanceTokenizer
-) -> AssistanceAgent:
+def build_agent(
+    config: HannaRun, data: TaskData[HannaTask], tokenizer: HannaTokenizer
+) -> HannaAgent:
     """An agent with the same weights on every rank, from scratch or from ``start_from``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         bert = None
         if config.model.encoder == "dic":
-            bert = open_assistance_bert(config, len(tokenizer))
-        agent = AssistanceAgent(
-            config.model,
-            world.environment,
-            world.features,
-            tokenizer.encode,
-            vocab_size=len(tokenizer),
-            max_length=config.max_length,
-            bert=bert,
-            optimizer=config.optimizer,
-            search=config.search,
-            precision=config.precision,
-        )
+            bert = open_bert(config, len(tokenizer), width=None, max_length=config.max_length)
+        agent = make_agent(config, data, tokenizer, bert)
     if config.start_from is not None:
-        load_assistance_weights(config.start_from, agent.modules)
+        load_weights(config.start_from, agent.modules)
     return agent.train()
 
 
-def open_assistance_bert(config: HannaRun, num_words: int) -> PrevalentModel:
-    """The pre-trained encoder, or one of the ``--bert`` sizes with random weights.
+def make_agent(
+    config: HannaRun,
+    data: TaskData[HannaTask],
+    tokenizer: HannaTokenizer,
+    bert: PrevalentModel | None,
+) -> HannaAgent:
+    """The agent that ``config`` describes."""
+    return HannaAgent(
+        config.model,
+        data.environment,
+        data.features,
+        tokenizer.encode,
+        vocab_size=len(tokenizer),
+        max_length=config.max_length,
+        bert=bert,
+        optimizer=config.optimizer,
+        search=config.rollout,
+        precision=config.precision,
+    )
 
-    Raises ``ValueError`` where it knows another vocabulary or shorter texts.
-    """
-    if config.pretrained is None:
-        return PrevalentModel(replace(config.bert, vocab_size=num_words))
-    bert = load_model(config.pretrained).bert
-    if bert.config.vocab_size != num_words:
-        raise ValueError(
-            f"--pretrained {config.pretrained} knows {bert.config.vocab_size} word pieces, the "
-            f"vocabulary {find_assistance_vocabulary(config)} has {num_words}; give the vocabulary "
-            "it was trained with as --wordpieces"
-        )
-    if bert.config.max_positions < config.max_length:
-        raise ValueError(
-            f"--max-length {config.max_length} exceeds the {bert.config.max_positions} positions "
-            f"of --pretrained {config.pretrained}; lower it"
-        )
-    return bert
 
-
-def load_assistance_weights(
-    path: Path, modules: Mapping[str, nn.Module], snapshot: str = "best_val_unseen"
-) -> None:
+def load_weights(path: Path, modules: Mapping[str, nn.Module]) -> None:
     """Load an agent into ``modules``: a run, a snapshot, or a ``.ckpt`` of the authors' code.
 
     Raises ``ValueError`` where a tensor does not fit.
     """
-    path = find_agent(path, snapshot)
+    path = find_agent(path)
     if path.is_dir():
+        read_agent_config(path, KIND)
         load_agent(path, modules)
         return
     with torch.serialization.safe_globals([Namespace]):  # their options: names and plain values
@@ -472,117 +399,53 @@ def load_assistance_weights(
         module.load_state_dict(states[name])
 
 
-def save_assistance_agent(
-    folder: Path, agent: AssistanceAgent, config: HannaRun, vocabulary: Path
-) -> None:
-    """Write weights, sizes and vocabulary, all that `load_assistance_agent` needs but the data."""
-    bert = getattr(agent.modules["nav_module"].encoder, "bert", None)
-    content = {
-        "kind": KIND,
-        "model": asdict(agent.config),
-        "bert": None if bert is None else asdict(bert.config),
-        "search": asdict(agent.search),
-        "max_length": config.max_length,
-    }
-    save_agent(folder, agent.modules, content)
-    write_atomically(folder / "vocab.txt", vocabulary.read_bytes())
-
-
-def load_assistance_agent(
-    folder: Path, config: HannaRun, splits: Sequence[str], device: torch.device
-) -> tuple[AssistanceAgent, AssistanceWorld]:
-    """The agent of a snapshot folder in eval mode, and its world.
-
-    Args:
-        folder: written by `save_assistance_agent`.
-        config: of its run; data and features are read from where it says.
-        splits: to open.
-        device: to run on.
-    """
-    content = read_agent_config(folder, KIND)
-    model = as_options(AssistanceConfig, content["model"])  # type: ignore[type-var]
-    search = as_options(SearchConfig, content["search"])  # type: ignore[type-var]
-    config = replace(
-        config, model=model, search=search, pretrained=None, max_length=content["max_length"]
-    )
-    world = open_assistance_world(config, splits, device)
-    tokenizer = open_assistance_tokenizer(config, folder / "vocab.txt")
-    bert = None
-    if content["bert"] is not None:
-        bert = PrevalentModel(as_options(ModelConfig, content["bert"]))
-    agent = AssistanceAgent(
-        model,
-        world.environment,
-        world.features,
-        tokenizer.encode,
-        vocab_size=len(tokenizer),
-        max_length=config.max_length,
-        bert=bert,
-        search=search,
-        precision=config.precision,
-    )
-    load_agent(folder, agent.modules)
-    return agent.train(False), world
-
-
-class TrainedAssistance(NamedTuple):
-    agent: AssistanceAgent
-    world: AssistanceWorld
-    tasks: Sequence[AssistanceTask]
+class TrainedAgent(NamedTuple):
+    agent: HannaAgent
+    data: TaskData[HannaTask]
+    tasks: Sequence[HannaTask]
     config: HannaRun
+    step: int | None  # that the agent was saved at
 
 
-class TaskBatches:
-    """Endless batches of tasks; N processes share out batches of N times the size."""
-
-    def __init__(self, tasks: Sequence[AssistanceTask], batch_size: int, world: World) -> None:
-        self.tasks, self.world = tasks, world
-        self.order = BatchOrder(len(tasks), batch_size * world.size)
-
-    def __iter__(self) -> Iterator[list[AssistanceTask]]:
-        return self
-
-    def __next__(self) -> list[AssistanceTask]:
-        return [self.tasks[i] for i in next(self.order)[self.world.rank :: self.world.size]]
-
-    def state_dict(self) -> dict[str, Any]:
-        return self.order.state_dict()
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        if len(state["order"]) != len(self.tasks):
-            raise ValueError(
-                f"the checkpoint goes through {len(state['order'])} tasks, the data now has "
-                f"{len(self.tasks)}; give the same --train, or a new --run-dir"
-            )
-        self.order.load_state_dict(state)
-
-
-def open_assistance_agent(
-    run_dir: Path,
+def open_agent(
+    run: Run,
     split: str,
     *,
-    snapshot: str = "best_val_unseen",
+    snapshot: str | None = None,
+    step: int | None = None,
     data_dir: Path | None = None,
     device: str = "auto",
-) -> TrainedAssistance:
-    """The agent of a run's snapshot and the tasks of ``split``.
-
-    ``data_dir`` takes the place of the run's own data folder.
-
-    Raises ``FileNotFoundError`` or ``ValueError`` where the run, the snapshot or data is missing.
-    """
-    config, chosen = read_config(HannaRun, run_dir), choose_device(device)
-    folder = find_agent(run_dir, snapshot)
-    config = settle(config, run_dir, World(0, 1, chosen))
+) -> TrainedAgent:
+    """The agent of a run in eval mode and the tasks of ``split``, as `tasks.r2r.open_agent`."""
+    saved, config = open_snapshot(run.folder, KIND, snapshot, step), run.config
+    content = saved.content
+    rollout = content.get("rollout", content.get("search", {}))  # ``search`` in version 0.1
+    config = replace(
+        in_toy_world(config, run.folder / "world"),
+        model=as_options(HannaConfig, content["model"]),
+        rollout=as_options(HannaRolloutConfig, rollout),
+        pretrained=None,
+        max_length=content["max_length"],
+    )
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
-    agent, world = load_assistance_agent(folder, config, [split], chosen)
-    return TrainedAssistance(agent, world, world.splits[split], config)
+    data = open_tasks(config, [split], choose_device(device))
+    tokenizer = open_tokenizer(config, saved.vocabulary)
+    agent = make_agent(config, data, tokenizer, bert_of_snapshot(content))
+    saved.load(agent.modules)
+    return TrainedAgent(agent.train(False), data, data.splits[split], config, saved.step)
 
 
-def search_tasks(
-    agent: AssistanceAgent,
-    tasks: Sequence[AssistanceTask],
+def walk_agent(trained: TrainedAgent, split: str, batch_size: int) -> Walks:
+    """Walk the agent's tasks of ``split``."""
+    agent, data, tasks, config, step = trained
+    results = walk_split(agent, tasks, split, batch_size)
+    return Walks(results, references(tasks), data.graphs, config.data_dir, step=step)
+
+
+def walk_split(
+    agent: HannaAgent,
+    tasks: Sequence[HannaTask],
     split: str,
     batch_size: int,
     world: World | None = None,
@@ -591,13 +454,9 @@ def search_tasks(
     mine = list(tasks) if world is None else list(tasks[world.rank :: world.size])
     batches = [mine[i : i + batch_size] for i in range(0, len(mine), batch_size)]
     records = agent.act(batches, resolve_split(split)[1])
-    gathered = [record for part in gather_objects(records) for record in part]
-    by_id = {record["instr_id"]: record for record in gathered}
-    return {one.id: by_id[one.id] for one in tasks}
+    return gather_results(records, (one.id for one in tasks))
 
 
-def score_searches(
-    results: Results, tasks: Sequence[AssistanceTask], graphs: Graphs
-) -> dict[str, float]:
-    """Mean scores under the metric names of HANNA."""
+def score_walks(results: Results, tasks: Sequence[HannaTask], graphs: Graphs) -> dict[str, float]:
+    """Mean scores of ``results`` under the metric names of HANNA."""
     return score_results(results, references(tasks), graphs, "hanna")

@@ -1,25 +1,46 @@
-"""Options of the commands that train Room-to-Room agents; their presets are in `agent_presets`."""
+"""What the tasks of agents share: options, data, the pre-trained encoder, a run, its snapshots."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import logging
+import random
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ..config import Precision, default_data_dir
+from ..agents.rollout import EpisodeBatches
+from ..config import ModelConfig, Precision, default_data_dir
+from ..curves import draw_scores
 from ..data.features import DeviceFeatures, open_store
-from ..data.instructions import Instruction, read_instructions
-from ..data.tokenizers import WordTokenizer, read_vocabulary
+from ..data.instructions import SHUFFLE_SEED, Instruction, read_instructions
+from ..data.results import Reference, Results
 from ..data.toy import make_toy_world
 from ..environments.navigation import NavigationEnvironment, Task, check_tasks
+from ..loop import Intervals, RunProgress, Training
+from ..models.prevalent import PrevalentModel
 from ..optimizer import OptimizerConfig
-from ..released.snapshots import find_agent, load_agent, load_snapshot
-from ..runtime.distributed import World
+from ..released.checkpoints import load_model
+from ..released.snapshots import as_options, save_agent
+from ..runtime.distributed import World, gather_objects
+from ..runtime.logs import Logs
+from ..runtime.means import RunningMeans
+from ..runtime.options import at_least
+from ..runtime.precision import check_weights
+from ..runtime.run_folder import RunFolder
 from ..simulator.graph import Graphs, load_graphs
+
+logger = logging.getLogger(__name__)
+TRAIN_EVALUATION_BATCHES = 20
+"""Batches that are evaluated of a split that is trained on too."""
+FIXED = (
+    *("world", "toy_houses", "features", "standin_dim", "angle_layout", "words", "max_length"),
+    *("train", "precision", "seed", "optimizer.kind"),
+)
+"""Options that a run keeps from its first checkpoint on."""
 
 
 @dataclass(frozen=True)
@@ -74,66 +95,77 @@ class AgentRun:
     """Steps between two evaluations; the last step is always evaluated."""
     save_every: int = 500
     """Steps between two checkpoints."""
+    keep: int = 2
+    """Newest checkpoints that stay."""
+    patience: int = 0
+    """End after so many evaluations without a better one in unseen houses; 0: never."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "max_steps", "log_every", "eval_every", "save_every"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1, got {getattr(self, name)}")
-        if self.max_length < self.shortest_text:
-            raise ValueError(
-                f"--max-length must be at least {self.shortest_text}, got {self.max_length}"
-            )
+        at_least(self, batch_size=1, max_steps=1, log_every=1, eval_every=1, save_every=1)
+        at_least(self, keep=1, patience=0, toy_houses=1, standin_dim=1)
+        at_least(self, max_length=self.shortest_text)
         if not self.train:
             raise ValueError("--train needs at least one split, for example train")
 
 
 Config = TypeVar("Config", bound=AgentRun)
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
-class AgentWorld:
-    """Scans, what is seen in them, and the instructions of every split."""
+class TaskData(Generic[Item]):
+    """Scans, what is seen in them, where agents walk, and the items of every split."""
 
     graphs: Graphs
     features: DeviceFeatures
-    environment: NavigationEnvironment
-    splits: Mapping[str, Sequence[Instruction]]
+    environment: Any
+    splits: Mapping[str, Sequence[Item]]
 
-    def instructions(self, names: Iterable[str]) -> list[Instruction]:
+    def items(self, names: Iterable[str]) -> list[Item]:
         """Those of several splits, one after the other."""
         return [one for name in names for one in self.splits[name]]
 
+    def held_out(self, config: AgentRun) -> dict[str, Sequence[Item]]:
+        """The splits to evaluate; of those that are also trained on, 20 batches."""
+        most = TRAIN_EVALUATION_BATCHES * config.batch_size
+        return {
+            name: self.splits[name][:most] if name in config.train else self.splits[name]
+            for name in config.held_out
+        }
 
-def settle(config: Config, run_dir: Path, world: World) -> Config:
-    """``config`` with the toy world made and its paths filled in; itself for real data."""
+    def describe(self, config: AgentRun, held_out: Mapping[str, Sized]) -> str:
+        """Scans, features and evaluated splits, for the first line of a log."""
+        sizes = ", ".join(f"{name} {len(items)}" for name, items in held_out.items())
+        seen = "random stand-ins" if config.features is None else str(Path(config.features).name)
+        return (
+            f"{len(self.graphs.scans)} scans; features: {seen}, {self.features.image_width} wide; "
+            f"evaluated on {sizes}"
+        )
+
+
+def place_toy_world(config: Config, folder: RunFolder, world: World) -> Config:
+    """``config`` with a toy world made in the run's folder; itself for real data."""
     if config.world != "toy":
         return config
-    folder = run_dir / "world"
-    features = make_toy_world(folder, config.toy_houses, world)
-    changes: dict[str, Any] = {"data_dir": folder, "features": features, "world": "matterport"}
+    place = folder.place("world")
+    make_toy_world(place, config.toy_houses, world)
+    return in_toy_world(config, place)
+
+
+def in_toy_world(config: Config, place: Path) -> Config:
+    """``config`` with its paths in the toy world at ``place``; itself for real data."""
+    if config.world != "toy":
+        return config
+    if not (place / "wordpiece.txt").is_file():
+        raise FileNotFoundError(f"{place} is gone, the toy world of this run; train it anew")
+    changes: dict[str, Any] = {"data_dir": place, "features": Path("features.npy")}
     if hasattr(config, "wordpieces"):  # a speaker has words alone
         changes["wordpieces"] = Path("wordpiece.txt")
     return replace(config, **changes)
 
 
-def open_world(config: AgentRun, splits: Iterable[str], device: torch.device) -> AgentWorld:
-    """Read ``splits``, their scans and features.
-
-    Raises ``FileNotFoundError`` or ``ValueError`` naming the file or viewpoint that is missing.
-    """
-    read = {
-        name: read_instructions(config.data_dir, [name], shuffle_seed=None)
-        for name in dict.fromkeys(splits)
-    }
-    size = getattr(config, "model" if hasattr(config, "model") else "speaker").angle_size
-    place = open_place(config, read, size, device)
-    environment = NavigationEnvironment(place.graphs, place.rows)
-    return AgentWorld(place.graphs, place.features, environment, read)
-
-
-class Place(NamedTuple):
+class Scenes(NamedTuple):
     """Scans and what is seen in them."""
 
     graphs: Graphs
@@ -141,9 +173,9 @@ class Place(NamedTuple):
     rows: Mapping[str, int]  # of each ``scan_viewpoint`` in the features
 
 
-def open_place(
+def open_scenes(
     config: AgentRun, splits: Mapping[str, Sequence[Task]], angle_size: int, device: torch.device
-) -> Place:
+) -> Scenes:
     """The scans of all tasks of ``splits``, checked to hold every walk and to have features.
 
     Raises ``FileNotFoundError`` or ``ValueError`` naming the split, task, file or viewpoint.
@@ -156,23 +188,202 @@ def open_place(
     check_tasks(graphs, (one for tasks in splits.values() for one in tasks))
     store = open_store(config.data_dir, config.features, graphs, scans, config.standin_dim)
     features = DeviceFeatures(store, device, angle_size=angle_size, layout=config.angle_layout)
-    return Place(graphs, features, store.rows)
+    return Scenes(graphs, features, store.rows)
 
 
-def open_words(path: Path, max_length: int) -> WordTokenizer:
-    """The word vocabulary at ``path``."""
-    return WordTokenizer(read_vocabulary(path), max_length)
+def open_instructions(
+    config: AgentRun, splits: Iterable[str], angle_size: int, device: torch.device
+) -> TaskData[Instruction]:
+    """Room-to-Room: ``splits``, their scans and features.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` naming the file or viewpoint that is missing.
+    """
+    read = {
+        name: read_instructions(config.data_dir, [name], shuffle_seed=None)
+        for name in dict.fromkeys(splits)
+    }
+    graphs, features, rows = open_scenes(config, read, angle_size, device)
+    return TaskData(graphs, features, NavigationEnvironment(graphs, rows), read)
 
 
-def load_weights(
-    path: Path,
-    modules: Mapping[str, nn.Module],
-    optimizers: Mapping[str, torch.optim.Optimizer] | None = None,
-    snapshot: str = "best_val_unseen",
-) -> None:
-    """Load an agent of any form into ``modules``; raises as `load_snapshot` does."""
-    path = find_agent(path, snapshot)
-    if path.is_file():
-        load_snapshot(path, modules, optimizers)
-    else:
-        load_agent(path, modules)
+def shuffled(items: Iterable[Item]) -> list[Item]:
+    """``items`` in the order of training, shuffled once as the authors do."""
+    order = list(items)
+    random.Random(SHUFFLE_SEED).shuffle(order)
+    return order
+
+
+def find_vocabulary(config: Any, *, words: bool) -> Path:
+    """The file of an agent's words, or of its word pieces: the pre-trained encoder's own first."""
+    if words:
+        return config.data_dir / config.words
+    own = None if config.pretrained is None else config.pretrained / "vocab.txt"
+    return own if own is not None and own.is_file() else config.data_dir / config.wordpieces
+
+
+def open_bert(
+    config: Any, num_words: int, *, width: int | None, max_length: int, added: int = 0
+) -> PrevalentModel:
+    """The pre-trained encoder, or one of the ``--bert`` sizes with random weights.
+
+    Args:
+        config: of the run.
+        num_words: word pieces of the agent's vocabulary.
+        width: of what the encoder sees; None for its own.
+        max_length: longest text of the agent.
+        added: how many of ``num_words`` may be new to the pre-trained encoder.
+
+    Raises ``ValueError`` where it knows another vocabulary or shorter texts.
+    """
+    if config.pretrained is None:
+        sizes = replace(config.bert, vocab_size=num_words)
+        return PrevalentModel(sizes if width is None else replace(sizes, image_dim=width))
+    bert = load_model(config.pretrained).bert
+    known = bert.config
+    if num_words - known.vocab_size not in (0, added):
+        raise ValueError(
+            f"--pretrained {config.pretrained} knows {known.vocab_size} word pieces, the "
+            f"vocabulary {find_vocabulary(config, words=False)} has {num_words - added}; give the "
+            "vocabulary it was trained with as --wordpieces"
+        )
+    if known.max_positions < max_length:
+        raise ValueError(
+            f"--max-length {max_length} exceeds the {known.max_positions} positions of "
+            f"--pretrained {config.pretrained}; lower it"
+        )
+    return extend_vocabulary(bert, num_words) if added else bert
+
+
+WORDS = "embeddings.word_embeddings.weight"
+
+
+def extend_vocabulary(bert: PrevalentModel, num_words: int) -> PrevalentModel:
+    """A copy of ``bert`` with ``num_words`` word embeddings; the new rows are random."""
+    wider = PrevalentModel(replace(bert.config, vocab_size=num_words))
+    state = dict(bert.state_dict())
+    known = state.pop(WORDS)
+    wider.load_state_dict(state, strict=False)
+    with torch.no_grad():
+        wider.embeddings.word_embeddings.weight[: len(known)] = known
+    return wider
+
+
+def bert_of_snapshot(content: Mapping[str, Any]) -> PrevalentModel | None:
+    """The transformer that a snapshot describes, its weights still to be loaded."""
+    if content["bert"] is None:
+        return None
+    return PrevalentModel(as_options(ModelConfig, content["bert"]))
+
+
+def describe_bert(encoder: nn.Module) -> dict[str, Any] | None:
+    """The sizes of an encoder's transformer, for a snapshot."""
+    bert = getattr(encoder, "bert", None)
+    return None if bert is None else asdict(bert.config)
+
+
+class AgentTraining(Training):
+    """A run of an agent that has an optimizer for each of its modules.
+
+    A task takes the step (`learn`), describes its snapshots and, if it can, evaluates.
+
+    Args:
+        config: options of the run.
+        world: this process.
+        agent: with ``modules`` and ``parts()``.
+        orders: the batches that are learned from, by their names in a checkpoint.
+        vocabulary: the file of the agent's words.
+        summary: what is learned from, in one line.
+    """
+
+    losses: ClassVar[Sequence[str]] = ("loss",)
+    panels: ClassVar[Sequence[str]] = ("success_rate", "spl")
+    means_part: ClassVar[str] = "means"
+
+    def __init__(
+        self,
+        config: Any,
+        world: World,
+        agent: Any,
+        orders: Mapping[str, EpisodeBatches],
+        *,
+        vocabulary: Path,
+        summary: str,
+    ) -> None:
+        self.config, self.world, self.agent = config, world, agent
+        self.progress, self.means = RunProgress(), RunningMeans(self.losses, world.device)
+        self.total_steps = config.max_steps
+        self.intervals = Intervals(config.log_every, config.save_every, config.eval_every)
+        self.parts = {**agent.parts(), **orders, self.means_part: self.means}
+        self.vocabulary, self.summary = vocabulary.read_bytes(), summary
+
+    def learn(self) -> dict[str, Tensor]:
+        """Take one optimizer step; returns its losses."""
+        raise NotImplementedError
+
+    def snapshot(self) -> dict[str, Any]:
+        """Kind and sizes, all that loading an agent needs beside weights, words and data."""
+        raise NotImplementedError
+
+    def begin(self, run_dir: Path, logs: Logs) -> None:
+        logs.text(self.summary)
+
+    def step(self) -> None:
+        self.means.add(self.learn())
+        self.progress.step += 1
+
+    def check(self) -> None:
+        self.means.check(self.progress.step)
+        check_weights(self.progress.step, self.agent.modules)
+
+    def scalars(self) -> Mapping[str, float | Tensor | None]:
+        return self.means.take()
+
+    def export(self, run_dir: Path, name: str) -> None:
+        content = {**self.snapshot(), "step": self.progress.step}
+        folder = run_dir / "snapshots" / name
+        save_agent(folder, self.agent.modules, content, self.vocabulary)
+
+    def finish(self, run_dir: Path, logs: Logs) -> None:
+        if self.world.is_main:
+            logs.text(draw_scores(run_dir, "loss", *self.panels))
+
+
+def unseen_first(goals: Mapping[str, float]) -> dict[str, float]:
+    """``goals`` with ``best_val_unseen``, which decides on ``--patience``, in front."""
+    return dict(sorted(goals.items(), key=lambda item: item[0] != "best_val_unseen"))
+
+
+def gather_results(
+    records: Sequence[dict[str, Any]], ids: Iterable[str], field: str = "instr_id"
+) -> Results:
+    """The records of all processes by id, in the order of ``ids``."""
+    gathered = [record for part in gather_objects(list(records)) for record in part]
+    by_id = {str(record[field]): record for record in gathered}
+    return {one: by_id[one] for one in ids}
+
+
+class Walks(NamedTuple):
+    """What a trained agent walked of a split, with all that its scores need."""
+
+    results: Results
+    references: Sequence[Reference]
+    graphs: Graphs
+    data_dir: Path
+    left_out: int = 0  # items of the split that the agent cannot read
+    step: int | None = None  # of the agent
+    chosen_by: str = ""  # the mixture of scores that chose the paths of a search
+
+
+def renamed_options(argv: Sequence[str], names: Mapping[str, str]) -> list[str]:
+    """``argv`` with the old beginnings of options (keys) replaced by the new; says so."""
+    words = []
+    for word in argv:
+        old = next((one for one in names if word.startswith(one)), None)
+        if old is not None:
+            new = names[old] + word.removeprefix(old)
+            logger.warning(
+                "%s is called %s now; the old name goes with the next version", word, new
+            )
+            word = new
+        words.append(word)
+    return words

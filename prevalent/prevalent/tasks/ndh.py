@@ -1,24 +1,25 @@
-"""Options of ``prevalent train-ndh``; the presets are in `dialog_presets`."""
+"""Navigation from Dialog History: agents that follow a dialog (Sec. 4.2), ``prevalent train-ndh``.
+
+The paper trains with batches of 15 dialogs of at most 300 word pieces; learning rate, decay and the
+share of drawn steps are those of the authors' instructions and code.
+"""
 
 from __future__ import annotations
 
 import math
-import random
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..agents.ndh import DialogAgent, DialogConfig, DialogWalk
-from ..agents.rollout import Batch, EpisodeBatches, Episodes, Feedback
+from .. import loop
+from ..agents.ndh import NDHAgent, NDHConfig, NDHRolloutConfig
+from ..agents.rollout import EpisodeBatches, Episodes, Feedback
 from ..config import TINY_MODEL, TOY_MODEL, ModelConfig
-from ..curves import Means, draw_scores
-from ..data.features import DeviceFeatures
-from ..data.instructions import SHUFFLE_SEED
 from ..data.ndh import (
     Dialog,
     DialogTokenizer,
@@ -31,29 +32,46 @@ from ..data.ndh import (
 from ..data.results import Results, score_results
 from ..data.tokenizers import DIALOG_LENGTHS, History
 from ..environments.low_level import LowLevelEnvironment
-from ..environments.panorama import DialogEnvironment
+from ..environments.panorama import NDHEnvironment
 from ..metrics.navigation import PathType
 from ..models.prevalent import PrevalentModel
+from ..old_runs import upgrade
 from ..optimizer import OptimizerConfig
-from ..released.checkpoints import load_model, read_weights
+from ..released.checkpoints import read_weights
 from ..released.snapshots import (
     as_options,
     check_fit,
     find_agent,
     load_agent,
+    open_snapshot,
     read_agent_config,
-    save_agent,
 )
-from ..runtime.checkpoint import Checkpoint, Progress
 from ..runtime.command import parse_preset
-from ..runtime.distributed import World, barrier, choose_device, gather_objects, start
-from ..runtime.files import write_atomically
-from ..runtime.logs import Logs
-from ..runtime.precision import check_finite, check_weights
-from ..runtime.rundir import open_run, read_config
-from ..runtime.signals import StopSignal
+from ..runtime.distributed import World, choose_device
+from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs
-from .navigation import AgentRun, open_place, settle
+from .navigation import (
+    FIXED,
+    AgentRun,
+    AgentTraining,
+    TaskData,
+    Walks,
+    bert_of_snapshot,
+    describe_bert,
+    find_vocabulary,
+    gather_results,
+    in_toy_world,
+    open_bert,
+    open_scenes,
+    place_toy_world,
+    renamed_options,
+    shuffled,
+    unseen_first,
+)
+
+KIND = "ndh"
+GOAL_PROGRESS = "dist_to_end_reduction"
+NUM_TAGS = 3  # word pieces that a pre-trained encoder does not know
 
 PLAN_ACTIONS, WALK_ACTIONS, LOW_LEVEL_WALK_ACTIONS = 20, 40, 80
 """Most actions of an episode along the oracle's plan, along longer paths, and along these where
@@ -64,7 +82,7 @@ LOW_LEVEL_LENGTHS = {**DIALOG_LENGTHS, "nav_q_oracle_ans": 120, "all": 720}
 """Longest texts of the Seq2Seq baseline; `DIALOG_LENGTHS` has those of PREVALENT."""
 
 
-DialogFeedback = Literal["mixed", "teacher", "argmax", "sample"]
+Teaching = Literal["mixed", "teacher", "argmax", "sample"]
 
 
 @dataclass(frozen=True)
@@ -95,7 +113,7 @@ class NDHRun(AgentRun):
     pretrained: Path | None = None
     """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
     None starts one of the ``--bert`` sizes from random weights."""
-    feedback: DialogFeedback = "mixed"
+    feedback: Teaching = "mixed"
     """Whose actions are walked while training, always told the teacher's: the ``teacher``'s, the
     best (``argmax``), drawn ones (``sample``), or at each step the first or the last (``mixed``)"""
     sample_ratio: float = 0.2
@@ -109,9 +127,9 @@ class NDHRun(AgentRun):
             "adamax", lr=5e-5, weight_decay=5e-4, max_norm=math.inf
         )
     )
-    model: DialogConfig = field(default_factory=DialogConfig)
+    model: NDHConfig = field(default_factory=NDHConfig)
     bert: ModelConfig = field(default_factory=ModelConfig)
-    walk: DialogWalk = field(default_factory=DialogWalk)
+    rollout: NDHRolloutConfig = field(default_factory=NDHRolloutConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -129,8 +147,8 @@ class NDHRun(AgentRun):
     @property
     def max_actions(self) -> int:
         """Most actions of an episode."""
-        if self.walk.max_actions:
-            return self.walk.max_actions
+        if self.rollout.max_actions:
+            return self.rollout.max_actions
         if self.path_type == "planner_path":
             return PLAN_ACTIONS
         low_level = self.model.actions == "low-level"
@@ -156,7 +174,7 @@ SEQ2SEQ = NDHRun(
     feedback="sample",
     batch_size=100,
     optimizer=OptimizerConfig("adam", lr=1e-4, weight_decay=5e-4, max_norm=math.inf),
-    model=DialogConfig(
+    model=NDHConfig(
         encoder="lstm",
         actions="low-level",
         hidden_size=512,
@@ -164,7 +182,7 @@ SEQ2SEQ = NDHRun(
         dropout=0.5,
     ),
 )
-SMALL_AGENT = DialogConfig(
+SMALL_AGENT = NDHConfig(
     hidden_size=128,
     attention_size=64,
     top_lstm=False,
@@ -173,7 +191,7 @@ SMALL_AGENT = DialogConfig(
     update_language=True,
     update_cross=True,
 )
-TOY_AGENT = DialogConfig(
+TOY_AGENT = NDHConfig(
     hidden_size=64,
     encoder_size=64,
     attention_size=64,
@@ -184,7 +202,7 @@ TOY_AGENT = DialogConfig(
     update_language=True,
     update_cross=True,
 )
-TINY_AGENT = DialogConfig(
+TINY_AGENT = NDHConfig(
     hidden_size=8, encoder_size=6, word_size=6, attention_size=8, angle_size=4, update_cross=True
 )
 
@@ -219,7 +237,7 @@ NDH_PRESETS: dict[str, tuple[str, NDHRun]] = {
             MIXED,
             run_dir=RUNS / "prevalent-without-pretraining",
             pretrained=None,
-            model=DialogConfig(update_language=True, update_cross=True),
+            model=NDHConfig(update_language=True, update_cross=True),
         ),
     ),
     "ndh-small": (
@@ -237,7 +255,7 @@ NDH_PRESETS: dict[str, tuple[str, NDHRun]] = {
             eval_every=400,
             save_every=200,
             optimizer=OptimizerConfig("adam", lr=1e-3),
-            walk=DialogWalk(max_actions=10, reuse_text=True),
+            rollout=NDHRolloutConfig(max_actions=10, reuse_text=True),
             model=SMALL_AGENT,
             bert=replace(TOY_MODEL, num_language_layers=1, num_cross_layers=1),
         ),
@@ -255,7 +273,7 @@ NDH_PRESETS: dict[str, tuple[str, NDHRun]] = {
             eval_every=100,
             save_every=50,
             optimizer=OptimizerConfig("adam", lr=1e-3),
-            walk=DialogWalk(max_actions=8, reuse_text=True),
+            rollout=NDHRolloutConfig(max_actions=8, reuse_text=True),
             model=TOY_AGENT,
             bert=replace(TOY_MODEL, num_language_layers=1, num_cross_layers=1),
         ),
@@ -273,7 +291,7 @@ NDH_PRESETS: dict[str, tuple[str, NDHRun]] = {
             eval_every=4,
             save_every=2,
             optimizer=OptimizerConfig("adam"),
-            walk=DialogWalk(max_actions=4),
+            rollout=NDHRolloutConfig(max_actions=4),
             model=TINY_AGENT,
             bert=replace(TINY_MODEL, max_positions=300),
         ),
@@ -281,114 +299,142 @@ NDH_PRESETS: dict[str, tuple[str, NDHRun]] = {
 }
 
 
-TRAIN_EVALUATION_BATCHES = 20
-LOSSES = ("loss", "action_loss", "actions", "encoder_norm", "decoder_norm")
-GOAL_PROGRESS = "dist_to_end_reduction"
-
-
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent train-ndh prevalent-mixed --batch-size 32``."""
-    train_ndh(parse_preset(NDH_PRESETS, argv, "prevalent train-ndh"))
+    words = renamed_options(argv, {"--walk.": "--rollout."})
+    train_ndh(parse_preset(NDH_PRESETS, words, "prevalent train-ndh"))
 
 
-def train_ndh(config: NDHRun) -> DialogAgent:
+def train_ndh(config: NDHRun) -> NDHAgent:
     """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
 
-    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` in ``run_dir``.
-
-    Raises:
-        FloatingPointError: a loss is not finite; the earlier checkpoints are kept.
-        Stopped: a signal asked to stop; a checkpoint of this step was written.
+    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` there; errors are those of
+    ``loop.train``.
     """
-    with (
-        start(config.device, seed=config.seed, deterministic=config.deterministic) as world,
-        open_run(config.run_dir, config) as run_dir,
-        StopSignal() as stop,
-    ):
-        total_steps = config.max_steps
-        config = settle(config, run_dir, world)
-        data = open_dialog_world(config, (*config.train, *config.held_out), world.device)
-        vocabulary = find_dialog_vocabulary(config)
-        tokenizer = open_dialog_tokenizer(config, vocabulary)
-        held_out = open_held_out(config, data, tokenizer)
-        agent = build_dialog_agent(config, data, tokenizer)
-        batches = open_batches(config, data, tokenizer, world)
-        progress, means = Progress(), Means(world.device, LOSSES)
-        parts = {**agent.parts(), "order": batches}
-        checkpoint = Checkpoint(run_dir, **parts, progress=progress, means=means)
-        checkpoint.load_latest()
+    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
-        with Logs(run_dir, total_steps, progress.step) as logs:
-            if progress.step == 0:
-                logs.text(summarize(config, data, tokenizer, held_out))
-            while progress.step < total_steps:
-                losses = train_step(agent, next(batches), config, progress.step)
-                means.add(losses)
-                progress.step += 1
-                logs.advance(progress.step)
 
-                stopping = stop.requested(progress.step)
-                ended = progress.step == total_steps
-                evaluating = ended or progress.step % config.eval_every == 0
-                saving = stopping or ended or progress.step % config.save_every == 0
-                if ended or progress.step % config.log_every == 0:
-                    scalars = means.take()
-                    check_finite(progress.step, **scalars)
-                    logs.log(progress.step, **scalars)
-                if evaluating or saving:
-                    check_finite(progress.step, loss=losses["loss"])
-                    check_weights(progress.step, checkpoint.parts)
-                if evaluating:
-                    scores = evaluate_splits(agent, held_out, data, config, world)
-                    if scores:
-                        logs.log(progress.step, **scores)
-                    names = ["last", *update_best(progress, scores)]
-                    for name in names if world.is_main else ():
-                        save_dialog_agent(run_dir / "snapshots" / name, agent, config, vocabulary)
-                if saving:
-                    checkpoint.save(progress.step)
-                if stopping and not ended:
-                    stop.leave(progress.step)
-            if world.is_main:
-                logs.text(draw_scores(run_dir, GOAL_PROGRESS, "success_rate"))
-            barrier()
-    return agent
+@dataclass(frozen=True)
+class DialogEpisodes(Episodes):
+    """Dialogs of a split with their encoded texts."""
+
+    instructions: Sequence[Dialog]  # type: ignore[assignment]
+
+
+class NDHTraining(AgentTraining):
+    """An agent, the dialogs it learns from, and the splits it is evaluated on."""
+
+    losses = ("loss", "action_loss", "actions", "encoder_norm", "decoder_norm")
+    panels = (GOAL_PROGRESS, "success_rate")
+
+    def __init__(self, config: NDHRun, world: World, folder: RunFolder) -> None:
+        here = place_toy_world(config, folder, world)
+        self.data = open_dialogs(here, (*here.train, *here.held_out), world.device)
+        vocabulary = find_vocabulary(here, words=here.model.encoder == "lstm")
+        tokenizer = open_tokenizer(here, vocabulary)
+        self.held_out = {
+            name: encode(here, dialogs, tokenizer)
+            for name, dialogs in self.data.held_out(here).items()
+        }
+        agent = build_agent(here, self.data, tokenizer)
+        self.batches = open_batches(here, self.data, tokenizer, world)
+        summary = (
+            f"{len(self.data.items(here.train))} dialogs, {len(tokenizer)} words; reads "
+            f"{here.history}, learns the {here.path_type}; "
+            f"{self.data.describe(here, self.data.held_out(here))}"
+        )
+        orders = {"order": self.batches}
+        super().__init__(config, world, agent, orders, vocabulary=vocabulary, summary=summary)
+
+    def learn(self) -> dict[str, Tensor]:
+        feedback = feedback_of(self.config, self.agent.max_actions, self.progress.step)
+        return {**self.agent.imitate(next(self.batches), feedback), **self.agent.update()}
+
+    def evaluate(self) -> dict[str, float]:
+        config, scores = self.config, {}
+        for name, episodes in self.held_out.items():
+            results = walk_split(self.agent, episodes, config.batch_size, self.world)
+            found = score_walks(results, episodes, self.data.graphs, config.path_type)
+            for metric, value in found.items():
+                scores[f"{name.partition('@')[0]}/{metric.replace(' ', '_')}"] = value
+        return scores
+
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """``best_SPLIT`` by success, as for Room-to-Room, ``best_SPLIT_progress`` by progress."""
+        goals = {}
+        for name, value in scores.items():
+            split, _, metric = name.rpartition("/")
+            if metric in ("success_rate", GOAL_PROGRESS):
+                ending = "" if metric == "success_rate" else "_progress"
+                goals[f"best_{split.split('/')[-1]}{ending}"] = value
+        return unseen_first(goals)
+
+    def snapshot(self) -> dict[str, Any]:
+        config, agent = self.config, self.agent
+        return {
+            "kind": KIND,
+            "model": asdict(agent.config),
+            "bert": describe_bert(agent.modules["encoder"]),
+            "rollout": asdict(agent.walk),
+            "history": config.history,
+            "max_length": config.text_length,
+            "path_type": config.path_type,
+        }
+
+
+TASK = loop.Task(
+    kind=KIND,
+    config=NDHRun,
+    open=NDHTraining,
+    fixed=(*FIXED, "wordpieces", "path_type", "history", "tags", "keep_first", "model", "bert"),
+    upgrade=upgrade,
+)
+
+
+def open_dialogs(config: NDHRun, splits: Iterable[str], device: torch.device) -> TaskData[Dialog]:
+    """Read ``splits``, their scans and features.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` naming the file or viewpoint that is missing.
+    """
+    read = {
+        name: read_dialogs(config.data_dir, name, config.path_type)
+        for name in dict.fromkeys(splits)
+    }
+    graphs, features, rows = open_scenes(config, read, config.model.angle_size, device)
+    low_level = config.model.actions == "low-level"
+    environment = (LowLevelEnvironment if low_level else NDHEnvironment)(graphs, rows)
+    return TaskData(graphs, features, environment, read)
+
+
+def open_tokenizer(config: NDHRun, vocabulary: Path) -> DialogTokenizer:
+    """The tokenizer that suits the encoder."""
+    if config.model.encoder == "lstm":
+        return open_dialog_words(vocabulary, config.text_length)
+    return open_dialog_pieces(
+        vocabulary, config.text_length, tags=config.tags, keep_first=config.keep_first
+    )
+
+
+def encode(config: NDHRun, dialogs: Sequence[Dialog], tokenizer: DialogTokenizer) -> DialogEpisodes:
+    """``dialogs`` with what the agent reads of them."""
+    return DialogEpisodes(dialogs, encode_dialogs(dialogs, tokenizer, config.history))
 
 
 def open_batches(
-    config: NDHRun, data: DialogWorld, tokenizer: DialogTokenizer, world: World
+    config: NDHRun, data: TaskData[Dialog], tokenizer: DialogTokenizer, world: World
 ) -> EpisodeBatches:
-    """Endless batches of the training splits, shuffled once as the authors do.
+    """Endless batches of the training splits.
 
     Raises ``ValueError`` where a dialog has no path to learn.
     """
-    dialogs = data.dialogs(config.train)
+    dialogs = data.items(config.train)
     if not all(one.has_paths for one in dialogs):
         raise ValueError(
             f"--train {' '.join(config.train)} holds dialogs without paths (a test split); there "
             "is nothing to learn from them"
         )
-    random.Random(SHUFFLE_SEED).shuffle(dialogs)
-    return EpisodeBatches(open_dialogs(config, dialogs, tokenizer), config.batch_size, world)
-
-
-def open_held_out(
-    config: NDHRun, data: DialogWorld, tokenizer: DialogTokenizer
-) -> dict[str, DialogEpisodes]:
-    """The splits to evaluate; of those that are also trained on, 20 batches."""
-    held_out = {}
-    for name in config.held_out:
-        dialogs = data.splits[name]
-        if name in config.train:
-            dialogs = dialogs[: TRAIN_EVALUATION_BATCHES * config.batch_size]
-        held_out[name] = open_dialogs(config, dialogs, tokenizer)
-    return held_out
-
-
-def train_step(agent: DialogAgent, batch: Batch, config: NDHRun, step: int) -> dict[str, Tensor]:
-    """One optimizer step on one batch (see ``--feedback``)."""
-    losses = agent.imitate(batch, feedback_of(config, agent.max_actions, step))
-    return {**losses, **agent.update()}
+    episodes = encode(config, shuffled(dialogs), tokenizer)
+    return EpisodeBatches(episodes, config.batch_size, world)
 
 
 def feedback_of(config: NDHRun, max_actions: int, step: int) -> Feedback | list[Feedback]:
@@ -402,182 +448,41 @@ def feedback_of(config: NDHRun, max_actions: int, step: int) -> Feedback | list[
     return ["sample" if one else "teacher" for one in drawn]
 
 
-def evaluate_splits(
-    agent: DialogAgent,
-    held_out: Mapping[str, DialogEpisodes],
-    data: DialogWorld,
-    config: NDHRun,
-    world: World,
-) -> dict[str, float]:
-    """``SPLIT/METRIC`` of greedy walks, the same on every rank."""
-    scores = {}
-    for name, episodes in held_out.items():
-        results = walk_dialog_split(agent, episodes, config.batch_size, world)
-        found = score_dialog_walks(results, episodes, data.graphs, config.path_type)
-        for metric, value in found.items():
-            scores[f"{name.partition('@')[0]}/{metric.replace(' ', '_')}"] = value
-    return scores
-
-
-def update_best(progress: Progress, scores: Mapping[str, float]) -> list[str]:
-    """Names of the snapshots that ``scores`` beat.
-
-    ``best_SPLIT`` by success, as for Room-to-Room, and ``best_SPLIT_progress`` by goal progress.
-    """
-    marks = {}
-    for name, value in scores.items():
-        split, _, metric = name.rpartition("/")
-        if metric in ("success_rate", GOAL_PROGRESS):
-            ending = "" if metric == "success_rate" else "_progress"
-            marks[f"best_{split.split('/')[-1]}{ending}"] = value
-    beaten = [name for name, value in marks.items() if value > getattr(progress, name, -np.inf)]
-    for name in beaten:
-        setattr(progress, name, marks[name])
-    return beaten
-
-
-def summarize(
-    config: NDHRun,
-    data: DialogWorld,
-    tokenizer: DialogTokenizer,
-    held_out: Mapping[str, DialogEpisodes],
-) -> str:
-    """What the run learns from, in one line."""
-    train = len(data.dialogs(config.train))
-    sizes = ", ".join(f"{name} {len(episodes)}" for name, episodes in held_out.items())
-    seen = "random stand-ins" if config.features is None else str(Path(config.features).name)
-    return (
-        f"{train} dialogs, {len(data.graphs.scans)} scans, {len(tokenizer)} words; reads "
-        f"{config.history}, learns the {config.path_type}; features: {seen}, "
-        f"{data.features.image_width} wide; evaluated on {sizes}"
-    )
-
-
-WORDS = "embeddings.word_embeddings.weight"
-KIND = "dialog agent"
-
-
-@dataclass(frozen=True)
-class DialogEpisodes(Episodes):
-    """Dialogs of a split with their encoded texts."""
-
-    instructions: Sequence[Dialog]  # type: ignore[assignment]
-
-
-@dataclass(frozen=True)
-class DialogWorld:
-    """Scans, what is seen in them, and the dialogs of every split."""
-
-    graphs: Graphs
-    features: DeviceFeatures
-    environment: DialogEnvironment | LowLevelEnvironment
-    splits: Mapping[str, Sequence[Dialog]]
-
-    def dialogs(self, names: Iterable[str]) -> list[Dialog]:
-        """Those of several splits, one after the other."""
-        return [one for name in names for one in self.splits[name]]
-
-
-def open_dialog_world(config: NDHRun, splits: Iterable[str], device: torch.device) -> DialogWorld:
-    """Read ``splits``, their scans and features.
-
-    Raises ``FileNotFoundError`` or ``ValueError`` naming the file or viewpoint that is missing.
-    """
-    read = {
-        name: read_dialogs(config.data_dir, name, config.path_type)
-        for name in dict.fromkeys(splits)
-    }
-    place = open_place(config, read, config.model.angle_size, device)
-    kind = LowLevelEnvironment if config.model.actions == "low-level" else DialogEnvironment
-    return DialogWorld(place.graphs, place.features, kind(place.graphs, place.rows), read)
-
-
-def find_dialog_vocabulary(config: NDHRun) -> Path:
-    """The file of the agent's vocabulary."""
-    if config.model.encoder == "lstm":
-        return config.data_dir / config.words
-    own = None if config.pretrained is None else config.pretrained / "vocab.txt"
-    return own if own is not None and own.is_file() else config.data_dir / config.wordpieces
-
-
-def open_dialog_tokenizer(config: NDHRun, vocabulary: Path) -> DialogTokenizer:
-    """The tokenizer that suits the encoder."""
-    if config.model.encoder == "lstm":
-        return open_dialog_words(vocabulary, config.text_length)
-    return open_dialog_pieces(
-        vocabulary, config.text_length, tags=config.tags, keep_first=config.keep_first
-    )
-
-
-def open_dialogs(
-    config: NDHRun, dialogs: Sequence[Dialog], tokenizer: DialogTokenizer
-) -> DialogEpisodes:
-    """``dialogs`` with what the agent reads of them."""
-    return DialogEpisodes(dialogs, encode_dialogs(dialogs, tokenizer, config.history))
-
-
-def build_dialog_agent(
-    config: NDHRun, world: DialogWorld, tokenizer: DialogTokenizer
-) -> DialogAgent:
+def build_agent(config: NDHRun, data: TaskData[Dialog], tokenizer: DialogTokenizer) -> NDHAgent:
     """An agent with the same weights on every rank, from scratch or from ``start_from``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         bert = None
         if config.model.encoder == "dic":
-            bert = open_dialog_bert(config, world.features.width, len(tokenizer))
-        agent = DialogAgent(
-            config.model,
-            world.environment,
-            world.features,
-            max_actions=config.max_actions,
-            vocab_size=len(tokenizer),
-            bert=bert,
-            optimizer=config.optimizer,
-            walk=config.walk,
-            precision=config.precision,
-        )
+            size = {"width": data.features.width, "max_length": config.text_length}
+            bert = open_bert(config, len(tokenizer), **size, added=NUM_TAGS)
+        agent = make_agent(config, data, tokenizer, bert)
     if config.start_from is not None:
-        load_dialog_weights(config.start_from, agent.modules)
+        load_weights(config.start_from, agent.modules)
     return agent.train()
 
 
-def open_dialog_bert(config: NDHRun, width: int, num_words: int) -> PrevalentModel:
-    """The pre-trained encoder with new rows for the tags, or one with random weights.
-
-    Raises ``ValueError`` where it knows another vocabulary or shorter texts.
-    """
-    if config.pretrained is None:
-        return PrevalentModel(replace(config.bert, vocab_size=num_words, image_dim=width))
-    bert = load_model(config.pretrained).bert
-    added = num_words - bert.config.vocab_size
-    if added not in (0, 3):
-        raise ValueError(
-            f"--pretrained {config.pretrained} knows {bert.config.vocab_size} word pieces, the "
-            f"vocabulary {find_dialog_vocabulary(config)} has {num_words - 3}; give the vocabulary "
-            "it was trained with as --wordpieces"
-        )
-    if bert.config.max_positions < config.text_length:
-        raise ValueError(
-            f"--max-length {config.text_length} exceeds the {bert.config.max_positions} positions "
-            f"of --pretrained {config.pretrained}; lower it"
-        )
-    return extend_vocabulary(bert, num_words)
+def make_agent(
+    config: NDHRun,
+    data: TaskData[Dialog],
+    tokenizer: DialogTokenizer,
+    bert: PrevalentModel | None,
+) -> NDHAgent:
+    """The agent that ``config`` describes."""
+    return NDHAgent(
+        config.model,
+        data.environment,
+        data.features,
+        max_actions=config.max_actions,
+        vocab_size=len(tokenizer),
+        bert=bert,
+        optimizer=config.optimizer,
+        walk=config.rollout,
+        precision=config.precision,
+    )
 
 
-def extend_vocabulary(bert: PrevalentModel, num_words: int) -> PrevalentModel:
-    """A copy of ``bert`` with ``num_words`` word embeddings; the new rows are random."""
-    wider = PrevalentModel(replace(bert.config, vocab_size=num_words))
-    state = dict(bert.state_dict())
-    known = state.pop(WORDS)
-    wider.load_state_dict(state, strict=False)
-    with torch.no_grad():
-        wider.embeddings.word_embeddings.weight[: len(known)] = known
-    return wider
-
-
-def load_dialog_weights(
-    path: Path, modules: Mapping[str, nn.Module], snapshot: str = "best_val_unseen"
-) -> None:
+def load_weights(path: Path, modules: Mapping[str, nn.Module]) -> None:
     """Load an agent into ``modules``: a run, a snapshot, or the authors' file of an encoder.
 
     The authors save encoder and decoder as ``NAME_enc_iter_N`` and ``NAME_dec_iter_N``; either may
@@ -587,8 +492,9 @@ def load_dialog_weights(
         FileNotFoundError: the other of the two files is missing.
         ValueError: a tensor does not fit.
     """
-    path = find_agent(path, snapshot)
+    path = find_agent(path)
     if path.is_dir():
+        read_agent_config(path, KIND)
         load_agent(path, modules)
         return
     for name, module in modules.items():
@@ -608,98 +514,62 @@ def file_of(path: Path, name: str) -> Path:
     return part
 
 
-def save_dialog_agent(folder: Path, agent: DialogAgent, config: NDHRun, vocabulary: Path) -> None:
-    """Write weights, sizes and vocabulary, all that `load_dialog_agent` needs beside the data."""
-    bert = getattr(agent.modules["encoder"], "bert", None)
-    content = {
-        "kind": KIND,
-        "model": asdict(agent.config),
-        "bert": None if bert is None else asdict(bert.config),
-        "walk": asdict(agent.walk),
-        "history": config.history,
-        "max_length": config.text_length,
-        "path_type": config.path_type,
-    }
-    save_agent(folder, agent.modules, content)
-    write_atomically(folder / "vocab.txt", vocabulary.read_bytes())
-
-
-def load_dialog_agent(
-    folder: Path, config: NDHRun, splits: Sequence[str], device: torch.device
-) -> tuple[DialogAgent, DialogWorld, DialogTokenizer]:
-    """The agent of a snapshot folder in eval mode, its world and its tokenizer.
-
-    Args:
-        folder: written by `save_dialog_agent`.
-        config: of its run; data and features are read from where it says.
-        splits: to open.
-        device: to run on.
-    """
-    content = read_agent_config(folder, KIND)
-    model = as_options(DialogConfig, content["model"])  # type: ignore[type-var]
-    config = replace(config, model=model, pretrained=None, max_length=content["max_length"])
-    world = open_dialog_world(config, splits, device)
-    tokenizer = open_dialog_tokenizer(config, folder / "vocab.txt")
-    bert = None
-    if content["bert"] is not None:
-        bert = PrevalentModel(as_options(ModelConfig, content["bert"]))
-    agent = DialogAgent(
-        model,
-        world.environment,
-        world.features,
-        max_actions=config.max_actions,
-        vocab_size=len(tokenizer),
-        bert=bert,
-        walk=as_options(DialogWalk, content["walk"]),  # type: ignore[type-var]
-        precision=config.precision,
-    )
-    load_agent(folder, agent.modules)
-    return agent.train(False), world, tokenizer
-
-
-class TrainedDialogAgent(NamedTuple):
-    agent: DialogAgent
-    world: DialogWorld
+class TrainedAgent(NamedTuple):
+    agent: NDHAgent
+    data: TaskData[Dialog]
     episodes: DialogEpisodes
     config: NDHRun
+    step: int | None  # that the agent was saved at
 
 
-def open_dialog_agent(
-    run_dir: Path,
+def open_agent(
+    run: Run,
     split: str,
     *,
-    snapshot: str = "best_val_unseen",
+    snapshot: str | None = None,
+    step: int | None = None,
     data_dir: Path | None = None,
     device: str = "auto",
-) -> TrainedDialogAgent:
-    """The agent of a run's snapshot and the dialogs of ``split``.
-
-    ``data_dir`` takes the place of the run's own data folder.
-
-    Raises ``FileNotFoundError`` or ``ValueError`` where the run, the snapshot or data is missing.
-    """
-    config, chosen = read_config(NDHRun, run_dir), choose_device(device)
-    folder = find_agent(run_dir, snapshot)
-    config = settle(config, run_dir, World(0, 1, chosen))
+) -> TrainedAgent:
+    """The agent of a run in eval mode and the dialogs of ``split``, as `tasks.r2r.open_agent`."""
+    saved, config = open_snapshot(run.folder, KIND, snapshot, step), run.config
+    content = saved.content
+    rollout = content.get("rollout", content.get("walk", {}))  # ``walk`` in version 0.1
+    config = replace(
+        in_toy_world(config, run.folder / "world"),
+        model=as_options(NDHConfig, content["model"]),
+        rollout=as_options(NDHRolloutConfig, rollout),
+        pretrained=None,
+        max_length=content["max_length"],
+    )
     if data_dir is not None:
         config = replace(config, data_dir=data_dir)
-    agent, world, tokenizer = load_dialog_agent(folder, config, [split], chosen)
-    episodes = open_dialogs(config, world.splits[split], tokenizer)
-    return TrainedDialogAgent(agent, world, episodes, config)
+    data = open_dialogs(config, [split], choose_device(device))
+    tokenizer = open_tokenizer(config, saved.vocabulary)
+    agent = make_agent(config, data, tokenizer, bert_of_snapshot(content))
+    saved.load(agent.modules)
+    episodes = encode(config, data.splits[split], tokenizer)
+    return TrainedAgent(agent.train(False), data, episodes, config, saved.step)
 
 
-def walk_dialog_split(
-    agent: DialogAgent, episodes: DialogEpisodes, batch_size: int, world: World | None = None
+def walk_agent(trained: TrainedAgent, batch_size: int) -> Walks:
+    """Walk the agent's dialogs."""
+    agent, data, episodes, config, step = trained
+    references = [one.reference for one in episodes.instructions]
+    results = walk_split(agent, episodes, batch_size)
+    return Walks(results, references, data.graphs, config.data_dir, step=step)
+
+
+def walk_split(
+    agent: NDHAgent, episodes: DialogEpisodes, batch_size: int, world: World | None = None
 ) -> Results:
     """Results of greedy walks by id; each process walks its share and all get everything."""
     mine = episodes if world is None else episodes.part(world.rank, world.size)
     records = agent.act(mine.batches(batch_size))
-    gathered = [record for part in gather_objects(records) for record in part]
-    by_id = {str(record["inst_idx"]): record for record in gathered}
-    return {one.id: by_id[one.id] for one in episodes.instructions}
+    return gather_results(records, (one.id for one in episodes.instructions), "inst_idx")
 
 
-def score_dialog_walks(
+def score_walks(
     results: Results, episodes: DialogEpisodes, graphs: Graphs, path_type: PathType
 ) -> dict[str, float]:
     """Mean scores under the metric names of CVDN.

@@ -1,9 +1,9 @@
-"""Part of config."""
+"""Pre-training: masked words and next actions from triplets (Sec. 3), ``prevalent pretrain``."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import loop
 from ..config import (
     READING_MODEL,
     SMALL_MODEL,
@@ -22,6 +23,7 @@ from ..config import (
     Precision,
     default_data_dir,
 )
+from ..curves import draw_scores
 from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
 from ..data.instructions import read_instructions
 from ..data.tokenizers import WordCodes, WordPieceTokenizer
@@ -34,17 +36,19 @@ from ..data.triplets import (
     read_triplets,
     relative_views,
 )
+from ..loop import Intervals, RunProgress
 from ..models.prevalent import IGNORE, PretrainOutput, PrevalentForPretraining
+from ..old_runs import upgrade
 from ..optimizer import AuthorsAdamW, linear_schedule, parameter_groups
 from ..released.checkpoints import initialize_from, save_model
-from ..runtime.checkpoint import Checkpoint, Progress
 from ..runtime.command import parse_preset
-from ..runtime.distributed import World, barrier, reduce_mean, reduce_sum, start, unwrap, wrap
+from ..runtime.distributed import World, reduce_sum, unwrap, wrap
 from ..runtime.files import write_atomically
-from ..runtime.logs import Logs, read_metrics
-from ..runtime.precision import MixedPrecision, build_adamw, check_finite, check_weights
-from ..runtime.rundir import open_run
-from ..runtime.signals import StopSignal
+from ..runtime.logs import Logs
+from ..runtime.means import RunningMeans
+from ..runtime.options import at_least, positive
+from ..runtime.precision import MixedPrecision, build_adamw, check_weights
+from ..runtime.run_folder import RunFolder
 from ..simulator.geometry import NUM_VIEWS
 from ..simulator.graph import Graphs
 
@@ -115,6 +119,9 @@ class PretrainConfig:
     """``auto``, ``cpu`` or ``cuda``."""
     seed: int = 42
     """Seed of weights, order and masks."""
+    deterministic: bool = False
+    """On a GPU, only operations that give the same numbers in every run; slower. On a CPU they
+    always do."""
     log_every: int = 50
     """Steps between two records."""
     eval_every: int = 2000
@@ -123,15 +130,17 @@ class PretrainConfig:
     """Batches of every held-out source."""
     save_every: int = 2000
     """Steps between two checkpoints."""
+    keep: int = 2
+    """Newest checkpoints that stay."""
+    patience: int = 0
+    """End after so many evaluations without a lower held-out loss; 0: never."""
     model: ModelConfig = field(default_factory=ModelConfig)
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate", "epochs", "log_every", "eval_every", "save_every"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1, got {getattr(self, name)}")
-        if self.lr <= 0:
-            raise ValueError(f"--lr must be positive, got {self.lr}")
+        at_least(self, batch_size=1, accumulate=1, epochs=1, log_every=1, eval_every=1)
+        at_least(self, save_every=1, keep=1, patience=0, max_steps=0, warmup_steps=0)
+        at_least(self, eval_batches=1, toy_houses=1, standin_dim=1, max_path_steps=1)
+        positive(self, "", "lr", "max_norm")
         if self.max_length > self.model.max_positions:
             raise ValueError(
                 f"--max-length {self.max_length} exceeds --model.max-positions "
@@ -267,242 +276,105 @@ def main(argv: Sequence[str]) -> None:
 def pretrain(config: PretrainConfig) -> PrevalentForPretraining:
     """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
 
-    Leaves ``checkpoints/``, logs, ``curve.png`` and ``model/`` in ``run_dir``.
-
-    Raises:
-        FloatingPointError: the loss is not finite; the earlier checkpoints are kept.
-        Stopped: a signal asked to stop; a checkpoint of this step was written.
+    Leaves ``checkpoints/``, logs, ``curve.png``, ``model/`` and, where the held-out loss was
+    lowest, ``best/`` in ``run_dir``. Errors are those of ``loop.train``.
     """
-    with (
-        start(config.device, seed=config.seed) as world,
-        open_run(config.run_dir, config) as run_dir,
-        StopSignal() as stop,
-    ):
-        corpus = build_corpus(config, run_dir, world)
-        batches = build_batches(config, corpus, corpus.train, world)
-        total_steps = count_steps(config, batches)
-        model, optimizer = build_model(config, corpus, world)
-        amp = MixedPrecision(config.precision, world.device)
-        model, optimizer = amp.prepare(model, optimizer)
-        network: Any = wrap(model, world, find_unused_parameters=True)
-        progress, means = Progress(), Means(world.device)
-        state: dict[str, Any] = {"model": model, "optimizer": optimizer, "amp": amp}
-        state |= {"data": batches, "progress": progress, "means": means}
-        checkpoint = Checkpoint(run_dir, **state)
-        checkpoint.load_latest()
-
-        with Logs(run_dir, total_steps, progress.step) as logs:
-            if progress.step == 0:
-                logs.text(corpus.summary)
-            while progress.step < total_steps:
-                lr = config.lr * linear_schedule(progress.step, total_steps, config.warmup_steps)
-                for group in optimizer.param_groups:
-                    group["lr"] = lr
-                optimizer.zero_grad(set_to_none=True)
-                for micro in range(config.accumulate):
-                    last = micro == config.accumulate - 1
-                    waiting = nullcontext() if last or world.size == 1 else network.no_sync()
-                    with waiting, amp.autocast():
-                        output = forward(network, next(batches), config.predict_action)
-                        amp.backward(output.loss / config.accumulate, optimizer)
-                    means.add(output)
-                norm = amp.step(optimizer, model.parameters(), config.max_norm)
-                progress.step += 1
-                logs.advance(progress.step)
-
-                stopping = stop.requested(progress.step)
-                ended = progress.step == total_steps
-                saving = stopping or ended or progress.step % config.save_every == 0
-                if ended or progress.step % config.log_every == 0:
-                    scalars = means.take()
-                    check_finite(progress.step, **scalars)
-                    logs.log(progress.step, lr=lr, gradient_norm=norm, **scalars)
-                if ended or progress.step % config.eval_every == 0:
-                    logs.log(progress.step, **evaluate_held_out(config, corpus, model, world))
-                if saving:
-                    check_finite(progress.step, loss=output.loss)
-                    check_weights(progress.step, checkpoint.parts)
-                    checkpoint.save(progress.step)
-                if stopping and not ended:
-                    stop.leave(progress.step)
-            if world.is_main:
-                export(run_dir, corpus, model)
-                logs.text(draw_curve(run_dir))
-            barrier()
-    return model
+    return loop.train(TASK, config).model  # type: ignore[attr-defined]
 
 
-def build_batches(
-    config: PretrainConfig, corpus: Corpus, table: TripletTable, world: World, seed: int = 0
-) -> TripletBatches:
-    """Endless batches of ``table`` for this process."""
-    return TripletBatches(
-        table,
-        corpus.codes,
-        config.batch_size,
-        features=corpus.features,
-        feature_rows=corpus.feature_rows,
-        device=world.device,
-        seed=config.seed + seed,
-        rank=world.rank,
-        world_size=world.size,
-    )
+class PretrainTraining(loop.Training):
+    """The network with its two heads, and the triplets it learns from."""
+
+    def __init__(self, config: PretrainConfig, world: World, folder: RunFolder) -> None:
+        here = config
+        if config.world == "toy":
+            here = _in_toy_world(config, folder, world)
+        self.config, self.world = config, world
+        self.corpus = build_corpus(here, world)
+        self.batches = build_batches(config, self.corpus, self.corpus.train, world)
+        self.total_steps = count_steps(config, self.batches)
+        self.length_option = "--max-steps" if config.max_steps else "--epochs"
+        model, optimizer = build_model(config, self.corpus, world)
+        self.amp = MixedPrecision(config.precision, world.device)
+        self.model, self.optimizer = self.amp.prepare(model, optimizer)
+        self.network: Any = wrap(self.model, world, find_unused_parameters=True)
+        self.progress = RunProgress()
+        self.means = RunningMeans(("loss", "word_loss", "action_loss"), world.device)
+        self.intervals = Intervals(config.log_every, config.save_every, config.eval_every)
+        self.parts = {"model": self.model, "optimizer": self.optimizer, "amp": self.amp}
+        self.parts |= {"data": self.batches, "means": self.means}
+        self.lr, self.norm = 0.0, torch.zeros(())
+
+    def begin(self, run_dir: Path, logs: Logs) -> None:
+        logs.text(self.corpus.summary)
+
+    def step(self) -> None:
+        config, progress, amp = self.config, self.progress, self.amp
+        self.lr = config.lr * linear_schedule(progress.step, self.total_steps, config.warmup_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+        self.optimizer.zero_grad(set_to_none=True)
+        for micro in range(config.accumulate):
+            last = micro == config.accumulate - 1
+            waiting = nullcontext() if last or self.world.size == 1 else self.network.no_sync()
+            with waiting, amp.autocast():
+                output = forward(self.network, next(self.batches), config.predict_action)
+                amp.backward(output.loss / config.accumulate, self.optimizer)
+            action = output.action_loss
+            action = output.loss.new_zeros(()) if action is None else action
+            losses = {"loss": output.loss, "word_loss": output.word_loss, "action_loss": action}
+            self.means.add(losses)
+        norm = amp.step(self.optimizer, self.model.parameters(), config.max_norm)
+        assert norm is not None
+        self.norm = norm
+        progress.step += 1
+
+    def check(self) -> None:
+        self.means.check(self.progress.step)
+        check_weights(self.progress.step, {"model": self.model})
+
+    def scalars(self) -> Mapping[str, float | Tensor | None]:
+        return {"lr": self.lr, "gradient_norm": self.norm, **self.means.take()}
+
+    def evaluate(self) -> dict[str, float]:
+        return evaluate_held_out(self.config, self.corpus, self.model, self.world)
+
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """The lowest sum of the held-out losses."""
+        losses = [value for name, value in scores.items() if name.endswith("_loss")]
+        return {"best": -sum(losses)} if losses else {}
+
+    def export(self, run_dir: Path, name: str) -> None:
+        """Write the weights, with the vocabulary, into ``run_dir/model`` or ``run_dir/best``."""
+        folder = run_dir / ("model" if name == "last" else name)
+        save_model(folder, unwrap(self.model))
+        if self.corpus.vocabulary is not None:
+            write_atomically(folder / "vocab.txt", self.corpus.vocabulary)
+
+    def finish(self, run_dir: Path, logs: Logs) -> None:
+        if self.world.is_main:
+            panels = ("word_loss", "action_loss", "word_accuracy", "action_accuracy")
+            logs.text(f"{draw_scores(run_dir, *panels)} (dashed: chance)")
 
 
-def count_steps(config: PretrainConfig, batches: TripletBatches) -> int:
-    """Optimizer steps of the run."""
-    passes = config.epochs * batches.batches_per_epoch / config.accumulate
-    return config.max_steps or math.ceil(passes)
+TASK = loop.Task(
+    kind="pretraining",
+    config=PretrainConfig,
+    open=PretrainTraining,
+    fixed=(
+        *("world", "toy_houses", "features", "standin_dim", "angle_size", "vocabulary", "train"),
+        *("max_length", "max_path_steps", "accumulate", "optimizer", "precision"),
+        *("seed", "action_target", "predict_action", "use_images", "model"),
+    ),
+    upgrade=upgrade,
+)
 
 
-def build_model(
-    config: PretrainConfig, corpus: Corpus, world: World
-) -> tuple[PrevalentForPretraining, torch.optim.Optimizer]:
-    """The network with the same weights on every rank, and its optimizer."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        model = PrevalentForPretraining(corpus.fit(config.model))
-    if config.init_from is not None:
-        initialize_from(model, config.init_from)
-    model = model.to(world.device).train()
-    groups = parameter_groups(model, config.weight_decay)
-    if config.optimizer == "authors":
-        return model, AuthorsAdamW(groups, lr=config.lr)
-    return model, build_adamw(groups, kind=config.optimizer, lr=config.lr)
-
-
-def forward(network: Any, batch: TripletBatch, predict_action: bool) -> PretrainOutput:
-    """One pass of ``batch`` through the network, wrapped or not."""
-    return network(
-        batch.tokens,
-        batch.mask,
-        batch.images,
-        batch.labels,
-        batch.actions if predict_action else None,
-        positions=batch.positions,
-        word_positions=batch.word_positions,
-        word_count=batch.word_count,
-    )
-
-
-class Means:
-    """Mean losses since the last record; part of the checkpoint, so that records repeat exactly."""
-
-    NAMES = ("loss", "word_loss", "action_loss")
-
-    def __init__(self, device: torch.device) -> None:
-        self.sums = torch.zeros(len(self.NAMES) + 1, device=device)
-
-    def add(self, output: PretrainOutput) -> None:
-        """Add the losses of one backward pass (no synchronisation)."""
-        action = output.loss.new_zeros(()) if output.action_loss is None else output.action_loss
-        losses = [output.loss, output.word_loss, action, torch.ones_like(action)]
-        self.sums += torch.stack(losses).detach()
-
-    def take(self) -> dict[str, float]:
-        """The means over all ranks; starts anew."""
-        shared = reduce_mean(self.sums.clone())
-        self.sums.zero_()
-        values = (shared[:-1] / shared[-1].clamp(min=1)).tolist()
-        return dict(zip(self.NAMES, values, strict=True))
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"sums": self.sums.cpu()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.sums.copy_(state["sums"])
-
-
-def evaluate_held_out(
-    config: PretrainConfig, corpus: Corpus, model: PrevalentForPretraining, world: World
-) -> dict[str, float]:
-    """Losses (nats) and accuracies on every held-out source, each beside its chance level.
-
-    Chance is the training data's frequencies without any input: always the commonest word or
-    action for the accuracies, the frequencies as a prediction for the losses. The batches and
-    their masks are the same at every call.
-    """
-    results: dict[str, float] = {}
-    model.eval()
-    for number, (name, table) in enumerate(corpus.held_out.items()):
-        batches = build_batches(config, corpus, table, world, seed=1000 + number)
-        count = min(config.eval_batches, math.ceil(batches.batches_per_epoch))
-        sums = torch.zeros(10, dtype=torch.float64, device=world.device)
-        for _ in range(count):
-            batch = next(batches)
-            with torch.no_grad():
-                output = forward(unwrap(model), batch, True)
-            words = _score(output.word_logits, output.word_labels, corpus.word_prior)
-            actions = _score(output.action_log_probs, batch.actions, corpus.action_prior)
-            sums += torch.cat([words, actions])
-        values = reduce_sum(sums).tolist()
-        kinds = {"word": values[:5]} | ({"action": values[5:]} if config.predict_action else {})
-        for kind, (total, loss, hits, prior_loss, prior_hits) in kinds.items():
-            results |= {
-                f"{name}/{kind}_loss": loss / max(total, 1),
-                f"{name}/{kind}_accuracy": hits / max(total, 1),
-                f"{name}/{kind}_loss_chance": prior_loss / max(total, 1),
-                f"{name}/{kind}_accuracy_chance": prior_hits / max(total, 1),
-            }
-    model.train()
-    return results
-
-
-def _score(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
-    """(5,) sums over the labels: their number, loss and hits, and loss and hits of the prior."""
-    used = labels != IGNORE
-    logits, labels = logits[used], labels[used]
-    losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
-    prior = log_prior.to(labels.device)
-    return torch.stack(
-        [
-            used.sum().double(),
-            losses.double(),
-            (logits.argmax(dim=-1) == labels).sum().double(),
-            -prior[labels].sum().double(),
-            (labels == prior.argmax()).sum().double(),
-        ]
-    )
-
-
-def export(run_dir: Path, corpus: Corpus, model: PrevalentForPretraining) -> None:
-    """Write the weights for use, with the vocabulary, into ``run_dir/model``."""
-    save_model(run_dir / "model", unwrap(model))
-    if corpus.vocabulary is not None:
-        write_atomically(run_dir / "model" / "vocab.txt", corpus.vocabulary.read_bytes())
-
-
-def draw_curve(run_dir: Path) -> str:
-    """Draw losses and accuracies over steps into ``run_dir/curve.png``; returns a line for the log.
-
-    Dashed lines are the chance level.
-    """
-    try:
-        import matplotlib
-    except ImportError:
-        return "no curve.png: matplotlib is not installed (pip install 'prevalent-vln[plots]')"
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    rows = read_metrics(run_dir)
-    figure, axes = pyplot.subplots(2, 2, figsize=(10, 7), layout="constrained")
-    panels = [f"{kind}_{what}" for what in ("loss", "accuracy") for kind in ("word", "action")]
-    for axis, panel in zip(axes.flat, panels, strict=True):
-        names = sorted({name for row in rows for name in row if name.split("/")[-1] == panel})
-        for color, name in enumerate(names):
-            points = [(row["step"], row[name]) for row in rows if name in row]
-            label = name.removesuffix(f"/{panel}") if "/" in name else "train"
-            axis.plot(*zip(*points, strict=True), f"C{color}", label=label)
-            chance = [row[f"{name}_chance"] for row in rows if f"{name}_chance" in row]
-            if chance:
-                axis.axhline(chance[-1], color=f"C{color}", linestyle="--", linewidth=0.8)
-        axis.set(title=panel.replace("_", " "), xlabel="step")
-        if names:
-            axis.legend()
-    path = run_dir / "curve.png"
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    return f"curve: {path} (dashed: chance)"
+def _in_toy_world(config: PretrainConfig, folder: RunFolder, world: World) -> PretrainConfig:
+    """``config`` in a toy world made in the run's folder."""
+    place = folder.place("world")
+    features = make_toy_world(place, config.toy_houses, world)
+    return replace(config, data_dir=place, vocabulary=Path("wordpiece.txt"), features=features)
 
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -517,7 +389,7 @@ class Corpus:
     codes: WordCodes
     features: DeviceFeatures | None
     feature_rows: dict[str, int] | None
-    vocabulary: Path | None
+    vocabulary: bytes | None  # content of its file
     summary: str
     word_prior: Tensor  # (V,) log-frequency of the words of the training triplets
     action_prior: Tensor  # (A,) of their actions
@@ -528,13 +400,11 @@ class Corpus:
         return replace(model, vocab_size=self.codes.vocab_size, image_dim=width)
 
 
-def build_corpus(config: PretrainConfig, run_dir: Path, world: World) -> Corpus:
+def build_corpus(config: PretrainConfig, world: World) -> Corpus:
     """Read or collect all triplets of ``config`` and open the features they need.
 
     Raises ``FileNotFoundError`` or ``ValueError`` naming the file or viewpoint that is missing.
     """
-    if config.world == "toy":
-        config = _make_world(config, run_dir, world)
     sources = (*config.train, *config.held_out)
     vocabulary = config.data_dir / config.vocabulary
     tokenizer = None
@@ -568,7 +438,7 @@ def build_corpus(config: PretrainConfig, run_dir: Path, world: World) -> Corpus:
         codes=codes,
         features=features,
         feature_rows=None if store is None else store.rows,
-        vocabulary=vocabulary if tokenizer is not None else None,
+        vocabulary=None if tokenizer is None else vocabulary.read_bytes(),
         summary=f"{len(train)} triplets of {len(train.ids)} instructions; held out: {sizes}",
         word_prior=_word_prior(train, codes),
         action_prior=_log_frequency(np.bincount(train.action, minlength=config.model.num_actions)),
@@ -633,8 +503,106 @@ def _log_frequency(counts: np.ndarray) -> Tensor:
     return (smoothed / smoothed.sum()).log()
 
 
-def _make_world(config: PretrainConfig, run_dir: Path, world: World) -> PretrainConfig:
-    """Write the toy world once and point ``config`` at it."""
-    folder = run_dir / "world"
-    features = make_toy_world(folder, config.toy_houses, world)
-    return replace(config, data_dir=folder, vocabulary=Path("wordpiece.txt"), features=features)
+def build_batches(
+    config: PretrainConfig, corpus: Corpus, table: TripletTable, world: World, seed: int = 0
+) -> TripletBatches:
+    """Endless batches of ``table`` for this process."""
+    return TripletBatches(
+        table,
+        corpus.codes,
+        config.batch_size,
+        features=corpus.features,
+        feature_rows=corpus.feature_rows,
+        device=world.device,
+        seed=config.seed + seed,
+        rank=world.rank,
+        world_size=world.size,
+    )
+
+
+def count_steps(config: PretrainConfig, batches: TripletBatches) -> int:
+    """Optimizer steps of the run."""
+    passes = config.epochs * batches.batches_per_epoch / config.accumulate
+    return config.max_steps or math.ceil(passes)
+
+
+def build_model(
+    config: PretrainConfig, corpus: Corpus, world: World
+) -> tuple[PrevalentForPretraining, torch.optim.Optimizer]:
+    """The network with the same weights on every rank, and its optimizer."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        model = PrevalentForPretraining(corpus.fit(config.model))
+    if config.init_from is not None:
+        initialize_from(model, config.init_from)
+    model = model.to(world.device).train()
+    groups = parameter_groups(model, config.weight_decay)
+    if config.optimizer == "authors":
+        return model, AuthorsAdamW(groups, lr=config.lr)
+    return model, build_adamw(groups, kind=config.optimizer, lr=config.lr)
+
+
+def forward(network: Any, batch: TripletBatch, predict_action: bool) -> PretrainOutput:
+    """One pass of ``batch`` through the network, wrapped or not."""
+    return network(
+        batch.tokens,
+        batch.mask,
+        batch.images,
+        batch.labels,
+        batch.actions if predict_action else None,
+        positions=batch.positions,
+        word_positions=batch.word_positions,
+        word_count=batch.word_count,
+    )
+
+
+def evaluate_held_out(
+    config: PretrainConfig, corpus: Corpus, model: PrevalentForPretraining, world: World
+) -> dict[str, float]:
+    """Losses (nats) and accuracies on every held-out source, each beside its chance level.
+
+    Chance is the training data's frequencies without any input: always the commonest word or
+    action for the accuracies, the frequencies as a prediction for the losses. The batches and
+    their masks are the same at every call.
+    """
+    results: dict[str, float] = {}
+    model.eval()
+    for number, (name, table) in enumerate(corpus.held_out.items()):
+        batches = build_batches(config, corpus, table, world, seed=1000 + number)
+        count = min(config.eval_batches, math.ceil(batches.batches_per_epoch))
+        sums = torch.zeros(10, dtype=torch.float64, device=world.device)
+        for _ in range(count):
+            batch = next(batches)
+            with torch.no_grad():
+                output = forward(unwrap(model), batch, True)
+            words = _score(output.word_logits, output.word_labels, corpus.word_prior)
+            actions = _score(output.action_log_probs, batch.actions, corpus.action_prior)
+            sums += torch.cat([words, actions])
+        values = reduce_sum(sums).tolist()
+        kinds = {"word": values[:5]} | ({"action": values[5:]} if config.predict_action else {})
+        for kind, (total, loss, hits, prior_loss, prior_hits) in kinds.items():
+            results |= {
+                f"{name}/{kind}_loss": loss / max(total, 1),
+                f"{name}/{kind}_accuracy": hits / max(total, 1),
+                f"{name}/{kind}_loss_chance": prior_loss / max(total, 1),
+                f"{name}/{kind}_accuracy_chance": prior_hits / max(total, 1),
+            }
+    model.train()
+    return results
+
+
+def _score(logits: Tensor, labels: Tensor, log_prior: Tensor) -> Tensor:
+    """(5,) sums over the labels: their number, loss and hits, and loss and hits of the prior."""
+    used = labels != IGNORE
+    logits, labels = logits[used], labels[used]
+    losses = torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum")
+    prior = log_prior.to(labels.device)
+    return torch.stack(
+        [
+            used.sum().double(),
+            losses.double(),
+            (logits.argmax(dim=-1) == labels).sum().double(),
+            -prior[labels].sum().double(),
+            (labels == prior.argmax()).sum().double(),
+        ]
+    )

@@ -1,8 +1,11 @@
-"""Part of agent_options."""
+"""Room-to-Room: the agent that follows instructions (Sec. 4.1), ``prevalent train-r2r``.
+
+Rows of other papers are trained as those papers describe, within this agent (Tan et al., NAACL
+2019; Fried et al., NeurIPS 2018; Anderson et al., CVPR 2018).
+"""
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -12,33 +15,47 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from .. import loop
 from ..agents.follower import Follower, FollowerConfig, add_losses
 from ..agents.rollout import Batch, EpisodeBatches, Episodes, RolloutConfig, Tokenizer
 from ..agents.search import Mixture, choose_walks, search_split, tune_mixture
 from ..agents.speaker import Speaker, back_translate, feature_noise
 from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL, ModelConfig
-from ..curves import Means, draw_scores
-from ..data.instructions import SHUFFLE_SEED
+from ..data.instructions import Instruction
 from ..data.results import Results, score_results
-from ..data.tokenizers import WordPieceTokenizer
+from ..data.tokenizers import WordPieceTokenizer, open_words
 from ..models.prevalent import PrevalentModel
 from ..objectives import WalkReward
+from ..old_runs import upgrade
 from ..optimizer import OptimizerConfig
-from ..released.checkpoints import load_model
-from ..released.snapshots import as_options, find_agent, load_agent, read_agent_config, save_agent
-from ..runtime.checkpoint import Checkpoint, Progress
+from ..released.snapshots import as_options, load_weights, open_snapshot
 from ..runtime.command import parse_preset
-from ..runtime.distributed import World, barrier, choose_device, gather_objects, start
-from ..runtime.files import write_atomically
-from ..runtime.logs import Logs
-from ..runtime.precision import check_finite, check_weights
-from ..runtime.rundir import open_run, read_config
-from ..runtime.signals import StopSignal
-from ..simulator.graph import Graphs
-from .navigation import AgentRun, AgentWorld, load_weights, open_words, open_world, settle
+from ..runtime.distributed import World, choose_device
+from ..runtime.options import at_least
+from ..runtime.run_folder import Run, RunFolder
+from .navigation import (
+    FIXED,
+    TRAIN_EVALUATION_BATCHES,
+    AgentRun,
+    AgentTraining,
+    TaskData,
+    Walks,
+    bert_of_snapshot,
+    describe_bert,
+    find_vocabulary,
+    gather_results,
+    in_toy_world,
+    open_bert,
+    open_instructions,
+    place_toy_world,
+    shuffled,
+    unseen_first,
+)
 from .speaker import load_speaker
 
-Teaching = Literal["teacher", "student", "sample", "self-critical"]
+KIND = "r2r"
+
+Feedback = Literal["teacher", "student", "sample", "self-critical"]
 
 
 @dataclass(frozen=True)
@@ -56,7 +73,7 @@ class R2RRun(AgentRun):
     unseen houses make it pre-exploration."""
     speaker: Path | None = None
     """Speaker for back-translation: a run, a snapshot, or a file of the authors' code."""
-    feedback: Teaching = "sample"
+    feedback: Feedback = "sample"
     """``teacher``: imitation; ``student``: imitation along sampled walks; ``sample``: imitation of
     one batch and reinforcement on the next (A2C); ``self-critical``: sampled walks against the
     agent's own greedy ones."""
@@ -79,12 +96,7 @@ class R2RRun(AgentRun):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("imitation_weight", "aug_weight"):
-            if getattr(self, name) < 0:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must not be negative, got {getattr(self, name)}")
-        if self.eval_batch_size < 1:
-            raise ValueError(f"--eval-batch-size must be at least 1, got {self.eval_batch_size}")
+        at_least(self, imitation_weight=0, aug_weight=0, eval_batch_size=1)
         if self.schedule_ratio > 1:
             raise ValueError(f"--schedule-ratio must be at most 1, got {self.schedule_ratio}")
         if self.schedule_ratio >= 0 and self.feedback != "sample":
@@ -377,24 +389,6 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
 }
 
 
-Source = Callable[[], tuple[Batch, Tensor | None]]
-"""The next batch and its environment dropout (D,), if any."""
-
-TRAIN_EVALUATION_BATCHES = 20
-LOSSES = (
-    "loss",
-    "imitation",
-    "policy",
-    "critic",
-    "entropy",
-    "actions",
-    "encoder_norm",
-    "decoder_norm",
-    "reward",
-    "greedy_reward",
-)
-
-
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent train-r2r envdrop --batch-size 32``."""
     train_r2r(parse_preset(R2R_PRESETS, argv, "prevalent train-r2r"))
@@ -403,89 +397,116 @@ def main(argv: Sequence[str]) -> None:
 def train_r2r(config: R2RRun) -> Follower:
     """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
 
-    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` in ``run_dir``.
-
-    Raises:
-        FloatingPointError: a loss is not finite; the earlier checkpoints are kept.
-        Stopped: a signal asked to stop; a checkpoint of this step was written.
+    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` there; errors are those of
+    ``loop.train``.
     """
-    with (
-        start(config.device, seed=config.seed, deterministic=config.deterministic) as world,
-        open_run(config.run_dir, config) as run_dir,
-        StopSignal() as stop,
-    ):
-        total_steps = config.max_steps
-        config = settle(config, run_dir, world)
-        data = open_world(config, (*config.train, *config.aug, *config.held_out), world.device)
-        vocabulary = find_vocabulary(config)
-        tokenizer = open_tokenizer(config.model, vocabulary, config.max_length)
-        held_out = open_held_out(config, data, tokenizer)
-        follower = build_follower(config, data, tokenizer)
-        true = open_batches(config, data, tokenizer, config.train, world)
-        lessons: list[tuple[Source, float]] = [
+    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
+
+
+Source = Callable[[], tuple[Batch, Tensor | None]]
+"""The next batch and its environment dropout (D,), if any."""
+
+
+class R2RTraining(AgentTraining):
+    """A follower, the instructions it learns from, and the splits it is evaluated on."""
+
+    losses = (
+        *("loss", "imitation", "policy", "critic", "entropy", "actions", "encoder_norm"),
+        *("decoder_norm", "reward", "greedy_reward"),
+    )
+
+    def __init__(self, config: R2RRun, world: World, folder: RunFolder) -> None:
+        here = place_toy_world(config, folder, world)
+        splits = (*here.train, *here.aug, *here.held_out)
+        self.data = open_instructions(here, splits, here.model.angle_size, world.device)
+        vocabulary = find_vocabulary(here, words=here.model.encoder == "lstm")
+        tokenizer = open_tokenizer(here.model, vocabulary, here.max_length)
+        self.held_out = open_held_out(here, self.data, tokenizer)
+        follower = build_follower(here, self.data, tokenizer)
+        true = open_batches(here, self.data, tokenizer, here.train, world)
+        self.sources: list[tuple[Source, float]] = [
             (lambda: (next(true), None), config.imitation_weight)
         ]
-        parts: dict[str, Any] = {**follower.parts(), "order": true}
-        if config.aug:
-            more = open_batches(config, data, tokenizer, config.aug, world)
-            lessons.append((describe(config, data, tokenizer, more), config.aug_weight))
-            parts["aug_order"] = more
-        progress, means = Progress(), Means(world.device, LOSSES)
-        checkpoint = Checkpoint(run_dir, **parts, progress=progress, means=means)
-        checkpoint.load_latest()
+        orders, augmented = {"order": true}, ""
+        if here.aug:
+            more = open_batches(here, self.data, tokenizer, here.aug, world)
+            described = describe_augmented(here, self.data, tokenizer, more)
+            self.sources.append((described, config.aug_weight))
+            orders["aug_order"] = more
+            augmented = f", {len(self.data.items(here.aug))} augmented"
+        count = len(self.data.items(here.train))
+        summary = (
+            f"{count} instructions{augmented}, {len(tokenizer)} words, "
+            f"{self.data.describe(here, self.held_out)}"
+        )
+        super().__init__(config, world, follower, orders, vocabulary=vocabulary, summary=summary)
 
-        with Logs(run_dir, total_steps, progress.step) as logs:
-            if progress.step == 0:
-                logs.text(summarize(config, data, tokenizer, held_out))
-            while progress.step < total_steps:
-                losses = train_step(follower, lessons, config, progress.step)
-                means.add(losses)
-                progress.step += 1
-                logs.advance(progress.step)
+    def learn(self) -> dict[str, Tensor]:
+        """One optimizer step on a batch of each source, or, without ``accumulate``, in turn."""
+        step, sources = self.progress.step, self.sources
+        chosen = sources if self.config.accumulate else [sources[step % len(sources)]]
+        losses: dict[str, Tensor] = {}
+        for source, weight in chosen:
+            losses = add_losses(
+                losses, add_gradients(self.agent, source, weight, self.config, step)
+            )
+        return {**losses, **self.agent.update()}
 
-                stopping = stop.requested(progress.step)
-                ended = progress.step == total_steps
-                evaluating = ended or progress.step % config.eval_every == 0
-                saving = stopping or ended or progress.step % config.save_every == 0
-                if ended or progress.step % config.log_every == 0:
-                    scalars = means.take()
-                    check_finite(progress.step, **scalars)
-                    logs.log(progress.step, **scalars)
-                if evaluating or saving:
-                    check_finite(progress.step, loss=losses["loss"])
-                    check_weights(progress.step, checkpoint.parts)
-                if evaluating:
-                    scores = evaluate_splits(
-                        follower, held_out, data, config.eval_batch_size, world
-                    )
-                    if scores:
-                        logs.log(progress.step, **scores)
-                    names = ["last", *update_best(progress, scores)]
-                    for name in names if world.is_main else ():
-                        folder = run_dir / "snapshots" / name
-                        save_follower(folder, follower, vocabulary, config.max_length)
-                if saving:
-                    checkpoint.save(progress.step)
-                if stopping and not ended:
-                    stop.leave(progress.step)
-            if world.is_main:
-                logs.text(draw_scores(run_dir, "success_rate", "spl"))
-            barrier()
-    return follower
+    def evaluate(self) -> dict[str, float]:
+        scores = {}
+        for name, episodes in self.held_out.items():
+            results = walk_split(self.agent, episodes, self.config.eval_batch_size, self.world)
+            for metric, value in score_walks(results, episodes, self.data).items():
+                scores[f"{name.partition('@')[0]}/{metric}"] = value
+        return scores
+
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Success in each split and their sum, and SPL in unseen houses."""
+        rates = {name: value for name, value in scores.items() if name.endswith("/success_rate")}
+        goals = {f"best_{name.split('/')[-2]}": value for name, value in rates.items()}
+        if len(rates) > 1:
+            goals["best_sr_sum"] = sum(rates.values())
+        if "val_unseen/spl" in scores:
+            goals["best_spl_unseen"] = scores["val_unseen/spl"]
+        return unseen_first(goals)
+
+    def snapshot(self) -> dict[str, Any]:
+        return describe_follower(self.agent, self.config.max_length)
+
+
+TASK = loop.Task(
+    kind=KIND,
+    config=R2RRun,
+    open=R2RTraining,
+    fixed=(*FIXED, "wordpieces", "aug", "model", "bert"),
+    upgrade=upgrade,
+)
+
+
+def open_tokenizer(config: FollowerConfig, vocabulary: Path, max_length: int) -> Tokenizer:
+    """The tokenizer that suits the encoder."""
+    if config.encoder == "lstm":
+        return open_words(vocabulary, max_length)
+    separate = config.separate_sentences
+    return WordPieceTokenizer(vocabulary, max_length, separate_sentences=separate)
 
 
 def open_batches(
-    config: R2RRun, data: AgentWorld, tokenizer: Tokenizer, splits: Sequence[str], world: World
+    config: R2RRun,
+    data: TaskData[Instruction],
+    tokenizer: Tokenizer,
+    splits: Sequence[str],
+    world: World,
 ) -> EpisodeBatches:
-    """Endless batches of ``splits``, shuffled once as the authors do."""
-    instructions = data.instructions(splits)
-    random.Random(SHUFFLE_SEED).shuffle(instructions)
-    num_texts = config.model.num_texts
+    """Endless batches of ``splits``."""
+    instructions, num_texts = shuffled(data.items(splits)), config.model.num_texts
     episodes = Episodes.encode(instructions, tokenizer, " ".join(splits), num_texts=num_texts)
     return EpisodeBatches(episodes, config.batch_size, world)
 
 
-def open_held_out(config: R2RRun, data: AgentWorld, tokenizer: Tokenizer) -> dict[str, Episodes]:
+def open_held_out(
+    config: R2RRun, data: TaskData[Instruction], tokenizer: Tokenizer
+) -> dict[str, Episodes]:
     """The splits to evaluate; of those that are also trained on, 20 batches."""
     held_out = {}
     for name in config.held_out:
@@ -497,18 +518,18 @@ def open_held_out(config: R2RRun, data: AgentWorld, tokenizer: Tokenizer) -> dic
     return held_out
 
 
-def describe(
-    config: R2RRun, data: AgentWorld, tokenizer: Tokenizer, batches: EpisodeBatches
+def describe_augmented(
+    config: R2RRun, data: TaskData[Instruction], tokenizer: Tokenizer, batches: EpisodeBatches
 ) -> Source:
     """Augmented batches: with a speaker, described anew through fresh environment dropout."""
     if config.speaker is None:
         return lambda: (next(batches), None)
     words = config.data_dir / config.words
     speaker = load_speaker(config.speaker, data, words, max_length=config.max_length)
-    return lambda: retell(speaker, next(batches), tokenizer, config.model)
+    return lambda: describe_again(speaker, next(batches), tokenizer, config.model)
 
 
-def retell(
+def describe_again(
     speaker: Speaker, batch: Batch, tokenizer: Tokenizer, model: FollowerConfig
 ) -> tuple[Batch, Tensor]:
     """``batch`` with the speaker's words, and the environment dropout they were found under.
@@ -517,30 +538,17 @@ def retell(
     """
     features = speaker.features
     noise = feature_noise(features.image_width, model.feature_dropout, features.device)
-    told = back_translate(speaker, batch.tasks, tokenizer, noise)
+    described = back_translate(speaker, batch.tasks, tokenizer, noise)
     if model.num_texts > 1:
-        told = told._replace(tokens=told.tokens[:, None].repeat(model.num_texts, axis=1))
-    return told, noise
+        tokens = described.tokens[:, None].repeat(model.num_texts, axis=1)
+        described = described._replace(tokens=tokens)
+    return described, noise
 
 
-def train_step(
-    follower: Follower,
-    lessons: Sequence[tuple[Source, float]],
-    config: R2RRun,
-    step: int,
-) -> dict[str, Tensor]:
-    """One optimizer step on one batch of each lesson, or, without ``accumulate``, in turn."""
-    chosen = lessons if config.accumulate else [lessons[step % len(lessons)]]
-    losses: dict[str, Tensor] = {}
-    for source, weight in chosen:
-        losses = add_losses(losses, learn(follower, source, weight, config, step))
-    return {**losses, **follower.update()}
-
-
-def learn(
+def add_gradients(
     follower: Follower, source: Source, weight: float, config: R2RRun, step: int
 ) -> dict[str, Tensor]:
-    """Add the gradients of one lesson (see ``--feedback``)."""
+    """Add the gradients of a batch of ``source``, as ``--feedback`` says; returns the losses."""
     if config.feedback == "student":
         batch, noise = source()
         return imitate_on_own_walk(follower, batch, weight, noise)
@@ -575,163 +583,102 @@ def imitate_on_own_walk(
     return {"loss": loss.detach(), "imitation": imitation.detach()}
 
 
-def evaluate_splits(
-    follower: Follower,
-    held_out: Mapping[str, Episodes],
-    data: AgentWorld,
-    batch_size: int,
-    world: World,
-) -> dict[str, float]:
-    """``SPLIT/METRIC`` of greedy walks, the same on every rank."""
-    scores = {}
-    for name, episodes in held_out.items():
-        results = walk_split(follower, episodes, batch_size, world)
-        for metric, value in score_walks(results, episodes, data.graphs).items():
-            scores[f"{name.partition('@')[0]}/{metric}"] = value
-    return scores
-
-
-def update_best(progress: Progress, scores: Mapping[str, float]) -> list[str]:
-    """Names of the snapshots that ``scores`` beat: per split, the sum, and SPL in unseen houses."""
-    rates = {name: value for name, value in scores.items() if name.endswith("/success_rate")}
-    marks = {f"best_{name.split('/')[-2]}": value for name, value in rates.items()}
-    if len(rates) > 1:
-        marks["best_sr_sum"] = sum(rates.values())
-    if "val_unseen/spl" in scores:
-        marks["best_spl_unseen"] = scores["val_unseen/spl"]
-    beaten = [name for name, value in marks.items() if value > getattr(progress, name, -1.0)]
-    for name in beaten:
-        setattr(progress, name, marks[name])
-    return beaten
-
-
-def summarize(
-    config: R2RRun, data: AgentWorld, tokenizer: Tokenizer, held_out: Mapping[str, Episodes]
-) -> str:
-    """What the run learns from, in one line."""
-    train = len(data.instructions(config.train))
-    aug = f", {len(data.instructions(config.aug))} augmented" if config.aug else ""
-    sizes = ", ".join(f"{name} {len(episodes)}" for name, episodes in held_out.items())
-    seen = "random stand-ins" if config.features is None else str(Path(config.features).name)
-    return (
-        f"{train} instructions{aug}, {len(data.graphs.scans)} scans, {len(tokenizer)} words; "
-        f"features: {seen}, {data.features.image_width} wide; evaluated on {sizes}"
-    )
-
-
-def find_vocabulary(config: R2RRun) -> Path:
-    """The file of the follower's vocabulary."""
-    if config.model.encoder == "lstm":
-        return config.data_dir / config.words
-    own = None if config.pretrained is None else config.pretrained / "vocab.txt"
-    return own if own is not None and own.is_file() else config.data_dir / config.wordpieces
-
-
-def open_tokenizer(config: FollowerConfig, vocabulary: Path, max_length: int) -> Tokenizer:
-    """The tokenizer that suits the encoder."""
-    if config.encoder == "lstm":
-        return open_words(vocabulary, max_length)
-    separate = config.separate_sentences
-    return WordPieceTokenizer(vocabulary, max_length, separate_sentences=separate)
-
-
-def build_follower(config: R2RRun, world: AgentWorld, tokenizer: Tokenizer) -> Follower:
+def build_follower(config: R2RRun, data: TaskData[Instruction], tokenizer: Tokenizer) -> Follower:
     """A follower with the same weights on every rank, from scratch or from ``start_from``."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         bert = None
         if config.model.encoder != "lstm":
-            bert = open_bert(config, world.features.width, len(tokenizer))
-        follower = Follower(
-            config.model,
-            world.environment,
-            world.features,
-            vocab_size=len(tokenizer),
-            bert=bert,
-            optimizer=config.optimizer,
-            walk=config.rollout,
-            precision=config.precision,
-        )
+            width = data.features.width
+            bert = open_bert(config, len(tokenizer), width=width, max_length=config.max_length)
+        follower = make_follower(config, data, tokenizer, bert)
     if config.start_from is not None:
         optimizers = follower.optimizers if config.load_optimizer else None
-        load_weights(config.start_from, follower.modules, optimizers)
+        load_weights(config.start_from, KIND, follower.modules, optimizers)
     return follower.train()
 
 
-def open_bert(config: R2RRun, width: int, num_words: int) -> PrevalentModel:
-    """The pre-trained encoder, or one of the ``--bert`` sizes with random weights.
-
-    Raises ``ValueError`` where the vocabulary of ``num_words`` does not fit it.
-    """
-    if config.pretrained is None:
-        sizes = replace(config.bert, vocab_size=num_words, image_dim=width)
-        return PrevalentModel(sizes)
-    bert = load_model(config.pretrained).bert
-    if bert.config.vocab_size != num_words:
-        raise ValueError(
-            f"--pretrained {config.pretrained} knows {bert.config.vocab_size} word pieces, the "
-            f"vocabulary {find_vocabulary(config)} has {num_words}; give the vocabulary it was "
-            "trained with as --wordpieces"
-        )
-    if bert.config.max_positions < config.max_length:
-        raise ValueError(
-            f"--max-length {config.max_length} exceeds the {bert.config.max_positions} positions "
-            f"of --pretrained {config.pretrained}; lower it"
-        )
-    return bert
+def make_follower(
+    config: R2RRun,
+    data: TaskData[Instruction],
+    tokenizer: Tokenizer,
+    bert: PrevalentModel | None,
+) -> Follower:
+    """The follower that ``config`` describes."""
+    return Follower(
+        config.model,
+        data.environment,
+        data.features,
+        vocab_size=len(tokenizer),
+        bert=bert,
+        optimizer=config.optimizer,
+        walk=config.rollout,
+        precision=config.precision,
+    )
 
 
-def save_follower(folder: Path, follower: Follower, vocabulary: Path, max_length: int) -> None:
-    """Write weights, sizes and vocabulary, all that `load_follower` needs beside the data."""
-    bert = getattr(follower.modules["encoder"], "bert", None)
-    content = {
-        "kind": "follower",
+def describe_follower(follower: Follower, max_length: int) -> dict[str, Any]:
+    """What `open_agent` needs of a follower beside weights, words and data."""
+    return {
+        "kind": KIND,
         "model": asdict(follower.config),
-        "bert": None if bert is None else asdict(bert.config),
+        "bert": describe_bert(follower.modules["encoder"]),
         "rollout": asdict(follower.walk),
         "max_length": max_length,
     }
-    save_agent(folder, follower.modules, content)
-    write_atomically(folder / "vocab.txt", vocabulary.read_bytes())
-
-
-def load_follower(
-    folder: Path, config: R2RRun, splits: Sequence[str], device: torch.device
-) -> tuple[Follower, AgentWorld, Tokenizer]:
-    """The follower of a snapshot folder in eval mode, its world and its tokenizer.
-
-    Args:
-        folder: written by `save_follower`.
-        config: of its run; data and features are read from where it says.
-        splits: to open.
-        device: to run on.
-    """
-    content = read_agent_config(folder, "follower")
-    model = as_options(FollowerConfig, content["model"])
-    world = open_world(replace(config, model=model, pretrained=None), splits, device)
-    tokenizer = open_tokenizer(model, folder / "vocab.txt", content["max_length"])
-    bert = None
-    if content["bert"] is not None:
-        bert = PrevalentModel(as_options(ModelConfig, content["bert"]))
-    follower = Follower(
-        model,
-        world.environment,
-        world.features,
-        vocab_size=len(tokenizer),
-        bert=bert,
-        walk=as_options(RolloutConfig, content["rollout"]),
-        precision=config.precision,
-    )
-    load_agent(folder, follower.modules)
-    return follower.train(False), world, tokenizer
 
 
 class TrainedAgent(NamedTuple):
     follower: Follower
-    world: AgentWorld
+    data: TaskData[Instruction]
     episodes: Episodes
     tokenizer: Tokenizer
     config: R2RRun
+    left_out: int  # instructions of the split without a word
+    step: int | None  # that the follower was saved at
+
+
+def open_agent(
+    run: Run,
+    split: str,
+    *,
+    snapshot: str | None = None,
+    step: int | None = None,
+    data_dir: Path | None = None,
+    device: str = "auto",
+    alone: bool = False,
+) -> TrainedAgent:
+    """The follower of a run, in eval mode, and the episodes of ``split``.
+
+    Args:
+        run: as `runs.open_run` gives it.
+        split: to open.
+        snapshot: which agent; None is the best one in unseen houses, or the last.
+        step: the checkpoint to take instead.
+        data_dir: in place of the run's own.
+        device: to run on.
+        alone: an agent that reads several instructions of a path reads one of them only.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` where the snapshot or data is missing.
+    """
+    saved, config = open_snapshot(run.folder, KIND, snapshot, step), run.config
+    content = saved.content
+    model = as_options(FollowerConfig, content["model"])
+    rollout = as_options(RolloutConfig, content["rollout"])
+    config = replace(in_toy_world(config, run.folder / "world"), model=model, rollout=rollout)
+    if data_dir is not None:
+        config = replace(config, data_dir=data_dir)
+    data = open_instructions(config, [split], model.angle_size, choose_device(device))
+    tokenizer = open_tokenizer(model, saved.vocabulary, content["max_length"])
+    follower = make_follower(config, data, tokenizer, bert_of_snapshot(content))
+    saved.load(follower.modules)
+    name, num_texts = f"the split {split!r}", model.num_texts
+    items = data.splits[split]
+    episodes = Episodes.encode(items, tokenizer, name, num_texts=num_texts, alone=alone)
+    left_out = len(items) - len(episodes)
+    return TrainedAgent(
+        follower.train(False), data, episodes, tokenizer, config, left_out, saved.step
+    )
 
 
 class Walking(NamedTuple):
@@ -749,55 +696,25 @@ class Walking(NamedTuple):
     """Greedy walks do not return to a place."""
 
 
-def open_agent(
-    run_dir: Path,
-    split: str,
-    *,
-    snapshot: str = "best_val_unseen",
-    data_dir: Path | None = None,
-    device: str = "auto",
-    alone: bool = False,
-) -> TrainedAgent:
-    """The follower of a run's snapshot and the episodes of ``split``.
-
-    ``data_dir`` takes the place of the run's own data folder; ``alone`` has an agent that reads
-    several instructions of a path read one of them only.
-
-    Raises ``FileNotFoundError`` or ``ValueError`` where the run, the snapshot or data is missing.
-    """
-    config, chosen = read_config(R2RRun, run_dir), choose_device(device)
-    folder = find_agent(run_dir, snapshot)
-    config = settle(config, run_dir, World(0, 1, chosen))
-    if data_dir is not None:
-        config = replace(config, data_dir=data_dir)
-    follower, world, tokenizer = load_follower(folder, config, [split], chosen)
-    episodes = Episodes.encode(
-        world.splits[split],
-        tokenizer,
-        f"the split {split!r}",
-        num_texts=follower.config.num_texts,
-        alone=alone,
-    )
-    return TrainedAgent(follower, world, episodes, tokenizer, config)
-
-
-def walk_agent(agent: TrainedAgent, how: Walking) -> tuple[Results, Mixture | None]:
-    """Results by id, and the mixture of scores that chose them if a search with a speaker did."""
-    follower, world, episodes, _, config = agent
+def walk_agent(agent: TrainedAgent, how: Walking) -> Walks:
+    """Walk the agent's episodes, greedily or by search."""
+    follower, data, episodes, _, config, left_out, step = agent
+    references, rest = episodes.references(), (data.graphs, config.data_dir, left_out, step)
     if how.speaker is not None and not how.beam:
         raise ValueError("--speaker rescores the paths of a search; add --beam 20 or drop it")
     if how.tune and how.speaker is None:
         raise ValueError("--tune-alpha weighs a speaker against the follower; add --speaker RUN")
     if not how.beam:
         follower.walk = replace(follower.walk, forbid_revisits=how.forbid_revisits)
-        return walk_split(follower, episodes, how.batch_size), None
+        return Walks(walk_split(follower, episodes, how.batch_size), references, *rest)
     speaker = None
     if how.speaker is not None:
         words = config.data_dir / config.words
-        speaker = load_speaker(how.speaker, world, words, max_length=config.max_length)
+        speaker = load_speaker(how.speaker, data, words, max_length=config.max_length)
     found = search_split(follower, episodes, how.batch_size, how.beam, speaker)
-    mixture = tune_mixture(found, episodes, world.graphs) if how.tune else how.mixture
-    return choose_walks(found, mixture), mixture if speaker is not None else None
+    mixture = tune_mixture(found, episodes, data.graphs) if how.tune else how.mixture
+    chosen_by = "" if speaker is None else str(mixture)
+    return Walks(choose_walks(found, mixture), references, *rest, chosen_by)
 
 
 def walk_split(
@@ -806,11 +723,9 @@ def walk_split(
     """Results of greedy walks by id; each process walks its share and all get everything."""
     mine = episodes if world is None else episodes.part(world.rank, world.size)
     records = follower.act(mine.batches(batch_size))
-    gathered = [record for part in gather_objects(records) for record in part]
-    by_id = {record["instr_id"]: record for record in gathered}
-    return {one.id: by_id[one.id] for one in episodes.instructions}
+    return gather_results(records, (one.id for one in episodes.instructions))
 
 
-def score_walks(results: Results, episodes: Episodes, graphs: Graphs) -> dict[str, float]:
+def score_walks(results: Results, episodes: Episodes, data: TaskData) -> dict[str, float]:
     """Mean scores of ``results`` under the metric names of R2R."""
-    return score_results(results, episodes.references(), graphs, "r2r")
+    return score_results(results, episodes.references(), data.graphs, "r2r")

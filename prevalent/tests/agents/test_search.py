@@ -1,13 +1,30 @@
 """State-factored search against recorded results, and what must hold for any search."""
 
+from __future__ import annotations
+
 from itertools import pairwise
 
+import networkx as nx
 import numpy as np
 import pytest
 
-from prevalent.agents.search import choose, path_score, rescore, search
+from prevalent.agents.rollout import Episodes
+from prevalent.agents.search import (
+    KnownMap,
+    Mixture,
+    SearchPath,
+    SearchResult,
+    choose,
+    choose_walks,
+    path_score,
+    rescore,
+    search,
+    tune_mixture,
+)
+from prevalent.data.instructions import Instruction
+from tests.factories import make_graphs, random_scan
 from tests.recorded_agents import Recorded, accumulate, rollout_cases
-from tests.small_agents import make_batch, make_follower, make_speaker
+from tests.small_agents import TOKENIZER, make_batch, make_follower, make_speaker
 
 SCORE = 1e-4  # absolute, nats; after three training steps of ours
 
@@ -88,3 +105,57 @@ def test_path_scores_weigh_speaker_and_listener():
     path.listener_scores, path.speaker_scores = [-1.0, -3.0], [-2.0, -4.0, -6.0]
     assert path_score(path, 0.25) == pytest.approx(0.25 * -4 + 0.75 * -2)
     assert path_score(path, 0.5, mean_speaker=False, mean_listener=False) == pytest.approx(-8)
+
+
+def path_to(end, listener, speaker):
+    return SearchPath(
+        [("a", 0.0, 0.0), (end, 0.0, 0.0)], [0, -1], listener, [2, 2], [0, 0], [0, 0], speaker
+    )
+
+
+def test_the_mixture_with_the_most_successes_is_found():
+    graphs = make_graphs()
+    episodes = Episodes.encode(
+        [Instruction("1_0", 1, "house", ("a", "b", "c"), 0.0, "walk past")], TOKENIZER
+    )
+    wrong, right = path_to("a", [-0.1, -0.1], [-5.0]), path_to("c", [-1.0, -1.0], [-1.0])
+    found = [SearchResult("1_0", ["a"], [wrong, right])]
+    listener_alone = choose_walks(found, Mixture(alpha=0.0))
+    assert listener_alone["1_0"]["trajectory"][-1][0] == "a"
+    mixture = tune_mixture(found, episodes, graphs)
+    assert 0 < mixture.alpha <= 1
+    assert choose_walks(found, mixture)["1_0"]["trajectory"][-1][0] == "c"
+
+
+def test_a_search_without_a_path_submits_its_walk():
+    walks = choose_walks([SearchResult("1_0", ["a", "b", "a"], [])], Mixture())
+    assert [step[0] for step in walks["1_0"]["trajectory"]] == ["a", "b", "a"]
+
+
+def test_known_ways_are_shortest_through_visited_places():
+    graphs = make_graphs(one=random_scan(5, size=20))
+    known, seen = KnownMap(graphs), nx.Graph()
+    rng = np.random.default_rng(0)
+    node, visited = 0, []
+    for _ in range(15):
+        targets = graphs.neighbors[node][: graphs.degree[node]].astype(np.int64)
+        known.add(node, targets)
+        visited.append(node)
+        for target in targets:
+            seen.add_edge(node, int(target), weight=float(graphs.distance(node, target)))
+        for other in set(visited):
+            ours = [node, *known.path(node, other)]
+            allowed = seen.subgraph(set(visited))
+            wanted = nx.shortest_path(allowed, node, other, weight="weight")
+            assert (
+                nx.path_weight(seen, ours, "weight")
+                <= nx.path_weight(seen, wanted, "weight") + 1e-9
+            )
+            assert ours[-1] == other
+        node = int(rng.choice(targets))
+
+
+def test_nobody_walks_to_where_he_is():
+    known = KnownMap(make_graphs())
+    known.add(0, np.array([1, 3]))
+    assert known.path(0, 0) == []

@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from prevalent.environments.low_level import FORWARD
-from tests.recorded_dialogs import (
-    FORWARD as LOSS,
-    RecordedBaseline,
-    check_steps,
-    check_walks,
-    draws_of,
-)
-from tests.small_dialogs import make_agent, make_dialog_batch
+from tests.recorded_ndh import FORWARD as LOSS, RecordedBaseline, check_steps, check_walks, draws_of
+from tests.small_ndh import make_agent, make_dialog_batch
 
 
 @pytest.mark.golden

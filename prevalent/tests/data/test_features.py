@@ -1,25 +1,35 @@
 """The feature store and the table on the device."""
 
+from __future__ import annotations
+
+import base64
 import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from transformers import ResNetConfig, ResNetModel
 
+from prevalent.data.extraction import extract_features
 from prevalent.data.features import (
     DeviceFeatures,
     FeatureRow,
     FeatureStore,
     expand_angles,
+    map_hdf5,
     open_store,
+    read_candidate_tsv,
+    read_hdf5,
+    read_tsv,
     synthetic_features,
     write_hdf5,
     write_npy,
     write_tsv,
 )
-from prevalent.simulator.geometry import angle_features, angle_table
-from tests.factories import make_graphs, random_scan
+from prevalent.simulator.geometry import Camera, angle_features, angle_table
+from tests.factories import make_graphs, make_scan, random_scan
 
 NAMES = ["house_a", "house_b", "house_c", "house_d"]
 
@@ -168,3 +178,91 @@ def test_features_are_opened_or_made_for_the_scans_of_a_task(tmp_path):
         open_store(tmp_path, Path("some.npy"), graphs, ["two"], 9)
     with pytest.raises(FileNotFoundError, match=r"none\.npy does not exist.*--features None"):
         open_store(tmp_path, Path("none.npy"), graphs, ["one"], 9)
+
+
+def features(seed, width=4):
+    return np.random.default_rng(seed).standard_normal((36, width)).astype(np.float32)
+
+
+def written(tmp_path, count=3):
+    path = tmp_path / "f.tsv"
+    write_tsv(path, [FeatureRow(f"s_v{i}", features(i)) for i in range(count)])
+    return path
+
+
+def test_rows_come_back_in_order_and_exactly(tmp_path):
+    found = list(read_tsv(written(tmp_path)))
+    assert [row.id for row in found] == ["s_v0", "s_v1", "s_v2"]
+    for i, row in enumerate(found):
+        np.testing.assert_array_equal(row.features, features(i))
+
+
+def test_the_index_of_precomputed_candidates_is_raised_by_one(tmp_path):
+    code = base64.b64encode(np.arange(4, dtype="<f4").tobytes()).decode()
+    cells = ["s", "v", "0.5", "-0.1", "w", "14", "0", code]
+    (tmp_path / "c.tsv").write_text("\t".join(cells) + "\n")
+    (row,) = read_candidate_tsv(tmp_path / "c.tsv")
+    assert (row.next, row.view, row.slot) == ("w", 14, 1)
+    np.testing.assert_array_equal(row.features, np.arange(4))
+
+
+def test_a_contiguous_hdf5_file_is_mapped_and_others_are_read(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    array = np.stack([features(0), features(1)])
+    write_hdf5(tmp_path / "a.h5", ["s_a", "s_b"], array)
+    ids, mapped = map_hdf5(tmp_path / "a.h5")
+    assert ids == ["s_a", "s_b"]
+    np.testing.assert_array_equal(mapped, array)
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file.create_dataset("features", data=array, compression="gzip")
+        file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
+    assert map_hdf5(tmp_path / "b.h5") is None
+    assert [row.id for row in read_hdf5(tmp_path / "b.h5")] == ids
+
+
+def test_numbers_are_read_never_executed(tmp_path):
+    np.save(tmp_path / "f.npy", np.array([object()]), allow_pickle=True)
+    (tmp_path / "f.ids.json").write_text('["a"]')
+    from prevalent.data.features import FeatureStore
+
+    with pytest.raises(ValueError, match="Python objects"):
+        FeatureStore.open(tmp_path / "f.npy")
+
+
+PLACES = {"a": (0, 0, 0), "b": (0, 2, 0)}
+
+
+@pytest.fixture
+def network(tmp_path):
+    config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic")
+    ResNetModel(config).save_pretrained(tmp_path / "resnet")
+    return tmp_path / "resnet"
+
+
+def write_skybox(folder, viewpoint, colour):
+    folder.mkdir(parents=True, exist_ok=True)
+    for face in range(6):
+        image = Image.new("RGB", (16, 16), tuple(colour))
+        image.save(folder / f"{viewpoint}_skybox{face}_sami.jpg")
+
+
+def test_every_included_viewpoint_gets_36_rows(tmp_path, network):
+    graphs = make_graphs(house=make_scan(PLACES, [("a", "b")]))
+    folder = tmp_path / "sky" / "house" / "matterport_skybox_images"
+    write_skybox(folder, "a", (250, 0, 0))
+    write_skybox(folder, "b", (0, 0, 250))
+    output = tmp_path / "features" / "sky.npy"
+    extract_features(tmp_path / "sky", graphs, network, output, device="cpu", camera=Camera(32, 24))
+    store = FeatureStore.open(output)
+    assert store.array.shape == (2, 36, 8)
+    red, blue = store.view("house_a"), store.view("house_b")
+    # a room of one colour looks the same in every direction, another colour different
+    np.testing.assert_allclose(red, red[:1].repeat(36, axis=0), atol=1e-3)
+    assert np.abs(red - blue).max() > 1e-3
+
+
+def test_a_missing_image_is_named_and_nothing_is_written(tmp_path, network):
+    output = tmp_path / "sky.npy"
+    with pytest.raises((FileNotFoundError, ValueError), match="a_skybox0"):
+        extract_features(tmp_path, make_graphs(), network, output, device="cpu")
+    assert not output.exists()

@@ -1,16 +1,33 @@
 """The toy world: official formats, repeatable, and readable in houses never seen."""
 
+from __future__ import annotations
+
 import itertools
 import json
+import math
 import re
 
+import networkx as nx
 import numpy as np
 import pytest
 
 from prevalent.data.features import FeatureStore
-from prevalent.data.toy import LANDMARKS, ToyConfig, build_house, landmark_embeddings, write_toy
+from prevalent.data.toy import (
+    LANDMARKS,
+    STYLES,
+    Step,
+    ToyConfig,
+    build_house,
+    direction,
+    landmark_embeddings,
+    tell_walk,
+    view_features,
+    write_house,
+    write_toy,
+)
 from prevalent.environments.navigation import Episode, NavigationEnvironment
 from prevalent.simulator import Graphs
+from prevalent.simulator.graph import candidates_of
 
 SMALL = ToyConfig(train_houses=3, unseen_houses=2, train_paths=12, held_out_paths=8, dialogs=5)
 
@@ -154,3 +171,63 @@ def test_a_tsv_holds_the_same_features(tmp_path):
 def test_an_impossible_world_is_refused(change, message):
     with pytest.raises(ValueError, match=message):
         ToyConfig(**change)
+
+
+def test_a_house_is_connected_and_survives_its_file(tmp_path):
+    for seed in range(6):
+        house = build_house(f"toy{seed}", 4, 24, np.random.default_rng(seed))
+        write_house(tmp_path, house)
+        graphs = Graphs.load(tmp_path, scans=[house.scan], cache_dir=tmp_path / "cache")
+        assert nx.is_connected(graphs.networkx(house.scan))
+        np.testing.assert_array_equal(graphs.positions, house.data.positions)
+        assert len(graphs.connected(house.scan)) == len(house.data.viewpoints) - 1
+
+
+def test_the_view_of_a_candidate_shows_its_landmark_best():
+    house = build_house("toy", 5, 24, np.random.default_rng(1))
+    graphs = Graphs(["toy"], [house.data])
+    looks = landmark_embeddings(32, 32)
+    images = view_features(graphs, house.landmarks, looks, 0.0, np.random.default_rng(0))
+    found = candidates_of(graphs)
+    right = []
+    for node in graphs.connected("toy"):
+        for j in range(found.count[node]):
+            image = images[node, found.view[node, j]]
+            right.append((looks @ image).argmax() == house.landmarks[found.target[node, j]])
+    assert np.mean(right) > 0.9
+
+
+def test_too_few_landmarks_are_refused():
+    with pytest.raises(ValueError, match="--num-landmarks 3 is too few"):
+        build_house("toy", 5, 3, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    ("turn", "climb", "words"),
+    [
+        (0, 0, "go straight"),
+        (60, 0, "turn right"),
+        (-60, 0, "turn left"),
+        (170, 0, "turn around"),
+        (-175, 0, "turn around"),
+        (10, 1.5, "go up the stairs"),
+        (10, -1.5, "go down the stairs"),
+    ],
+)
+def test_turns_and_climbs_have_words(turn, climb, words):
+    assert direction(Step(math.radians(turn), climb, "sofa")) == words
+
+
+@pytest.mark.parametrize("style", STYLES)
+def test_a_walk_ends_at_its_last_landmark(style):
+    steps = [Step(0, 0, "lamp"), Step(1, 0, "sofa")]
+    for seed in range(20):
+        text = tell_walk(steps, style, np.random.default_rng(seed))
+        assert text[0].isupper()
+        assert text.endswith(" the sofa.")
+        assert style == "mixed" or "lamp" in text
+
+
+def test_landmarks_are_distinct_words():
+    assert len(set(LANDMARKS)) == len(LANDMARKS)
+    assert all(word.isalpha() and word.islower() for word in LANDMARKS)

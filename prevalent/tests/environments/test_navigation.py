@@ -1,5 +1,7 @@
 """The panoramic environment against EnvDrop's recorded observations."""
 
+from __future__ import annotations
+
 import gzip
 import itertools
 import json
@@ -9,10 +11,16 @@ import pytest
 import torch
 
 from prevalent.data.features import DeviceFeatures, expand_angles, synthetic_features
-from prevalent.environments.navigation import DictionaryObservations, Episode, NavigationEnvironment
+from prevalent.environments.navigation import (
+    DictionaryObservations,
+    Episode,
+    NavigationEnvironment,
+    Walk,
+    turns_between,
+)
 from prevalent.simulator import SimulatorError
 from prevalent.simulator.geometry import angle_table
-from tests.factories import make_graphs, random_scan, tasks_in
+from tests.factories import make_graphs, make_scan, random_scan, tasks_in
 
 TOLERANCE = 1e-6
 
@@ -176,3 +184,92 @@ def test_missing_features_and_viewpoints_are_named():
         environment.reset(tasks_in(graphs, 1))
     with pytest.raises(SimulatorError, match="no viewpoint 'nowhere'"):
         NavigationEnvironment(graphs).reset([Episode("one", ("nowhere",))])
+
+
+@pytest.mark.parametrize(
+    ("view", "target", "passed"),
+    [
+        (12, 12, []),
+        (12, 14, [13, 14]),
+        (14, 12, [15, 16, 17, 18, 19, 20, 21, 22, 23, 12]),
+        (12, 25, [24, 25]),
+        (0, 25, [12, 24, 25]),
+        (35, 0, [23, 11, 0]),
+    ],
+)
+def test_an_agent_tilts_first_and_then_turns_right(view, target, passed):
+    assert turns_between(view, target) == passed
+
+
+def test_logs_hold_the_start_and_every_move():
+    graphs = make_graphs()
+    walk = Walk(graphs)
+    walk.begin([Episode("house", ("a", "c"), 0.0, "x")])
+    b = graphs.nodes(["house"], ["b"])
+    walk.go(b, np.array([12]))
+    walk.go(b, np.array([12]))
+    walk.go(graphs.nodes(["house"], ["c"]), np.array([15]))
+    assert [pose[0] for pose in walk.poses()[0]] == ["a", "b", "c"]
+    micro = walk.micro_poses()[0]
+    assert [pose[0] for pose in micro] == ["a", "b", "b", "b", "b", "c"]
+    assert walk.pose(0) == ("c", pytest.approx(np.pi / 2), 0.0)
+
+
+def test_headings_snap_and_rows_are_looked_up():
+    graphs = make_graphs()
+    walk = Walk(graphs, {f"house_{name}": i + 5 for i, name in enumerate("abcd")})
+    walk.begin([Episode("house", ("b", "a"), 1.6), Episode("house", ("d",), 6.2)])
+    assert walk.view.tolist() == [15, 12]
+    assert walk.row.tolist() == [6, 8]
+    assert walk.goal.tolist() == [0, 3]
+
+
+def test_a_goal_out_of_reach_is_named():
+    graphs = make_graphs(house=make_scan(edges=[("a", "b"), ("c", "d")]), other=random_scan(1))
+    with pytest.raises(SimulatorError, match="item 'x': viewpoint 'd' cannot be reached"):
+        Walk(graphs).begin([Episode("house", ("a", "d"), id="x")])
+
+
+def test_features_of_an_isolated_viewpoint_are_not_asked_for():
+    graphs = make_graphs(house=make_scan(edges=[("a", "b"), ("b", "c")]))
+    Walk(graphs, {"house_a": 0, "house_b": 1, "house_c": 2}).begin([Episode("house", ("a", "c"))])
+    with pytest.raises(SimulatorError, match=r"lacks 1 of 3 viewpoints .* 'house_c'"):
+        Walk(graphs, {"house_a": 0, "house_b": 1}).begin([Episode("house", ("a", "c"))])
+
+
+def observed(first_visit_keys):
+    graphs = make_graphs(one=random_scan(1))
+    store = synthetic_features([graphs.long_id(n) for n in graphs.nodes_of("one")], 6)
+    environment = NavigationEnvironment(graphs, store.rows)
+    dictionaries = DictionaryObservations(
+        environment, store.array, angle_size=8, first_visit_keys=first_visit_keys
+    )
+    observation = environment.reset(tasks_in(graphs, 3))
+    return store, observation, dictionaries
+
+
+def test_candidates_lack_two_keys_at_a_repeat_visit_only_in_the_authors_way():
+    for quirk, missing in ((False, set()), (True, {"normalized_heading", "distance"})):
+        _, observation, dictionaries = observed(quirk)
+        first = dictionaries.build(observation)[0]["candidate"][0]
+        again = dictionaries.build(observation)[0]["candidate"][0]
+        assert set(first) - set(again) == missing
+        assert first["heading"] == again["heading"]
+
+
+def test_features_are_images_with_angles():
+    store, observation, dictionaries = observed(False)
+    for i, entry in enumerate(dictionaries.build(observation)):
+        assert entry["feature"].shape == (36, 14)
+        np.testing.assert_array_equal(entry["feature"][:, :6], store.array[observation.row[i]])
+        candidate = entry["candidate"][0]
+        image = store.array[observation.row[i], candidate["pointId"]]
+        np.testing.assert_array_equal(candidate["feature"][:6], image)
+        angle = observation.candidate_angle[i, 0]
+        np.testing.assert_allclose(candidate["feature"][6:10], angle, atol=1e-6)
+
+
+def test_features_can_be_left_out():
+    _, observation, dictionaries = observed(False)
+    dictionaries.table = None
+    assert "feature" not in dictionaries.build(observation)[0]

@@ -1,5 +1,7 @@
 """The panoramic action space against recorded collections, caches and HANNA's table."""
 
+from __future__ import annotations
+
 import gzip
 import json
 
@@ -8,15 +10,17 @@ import pytest
 import torch
 
 from prevalent.data.features import DeviceFeatures, synthetic_features
+from prevalent.environments.low_level import END, FORWARD, LEFT, RIGHT, UP, LowLevelEnvironment
 from prevalent.environments.navigation import Episode
 from prevalent.environments.panorama import (
+    NDHEnvironment,
     PanoramicEnvironment,
     hanna_action_space,
     read_navigable_locs,
     write_navigable_locs,
 )
 from prevalent.simulator import SimulatorError
-from tests.factories import make_graphs, random_scan, tasks_in
+from tests.factories import make_graphs, make_scan, random_scan, tasks_in
 
 TOLERANCE = 1e-6
 ENTRY = ["absViewIndex", "rel_heading", "rel_elevation"]
@@ -195,3 +199,104 @@ def test_features_of_stop_and_padding_are_zero_in_both_tables():
     torch.testing.assert_close(kept, streamed, rtol=0, atol=0)
     assert not kept[:, 0].any()
     assert not kept[~torch.from_numpy(seen.mask)].any()
+
+
+def start(count=5):
+    graphs = make_graphs(one=random_scan(1), two=random_scan(2))
+    environment = NDHEnvironment(graphs)
+    return environment, environment.reset(tasks_in(graphs, count))
+
+
+def test_following_the_teacher_arrives_and_logs_one_pose_a_move():
+    environment, seen = start()
+    ended = np.zeros(5, dtype=bool)
+    for _ in range(40):
+        ended = ended | (seen.teacher == 0)
+        seen = environment.step(seen.teacher, ended)
+        if ended.all():
+            break
+    assert (seen.distance == 0).all()
+    for walk, task in zip(environment.trajectories(), environment.tasks, strict=True):
+        assert [pose[0] for pose in walk] == list(task.path)
+
+
+def test_an_agent_that_ended_may_move_without_being_logged():
+    environment, _ = start(2)
+    environment.step(np.array([1, 1]), np.array([False, True]))
+    seen = environment.step(np.array([1, 0]), np.array([True, True]))
+    walks = environment.trajectories()
+    assert [len(walk) for walk in walks] == [2, 1]
+    assert environment.graphs.viewpoints[seen.node[0]] != walks[0][-1][0]
+
+
+def test_a_new_episode_forgets_the_last_one():
+    environment, _ = start(2)
+    environment.step(np.array([1, 1]))
+    environment.reset(environment.tasks)
+    assert [len(walk) for walk in environment.trajectories()] == [1, 1]
+
+
+def test_agents_start_level():
+    assert (start()[1].elevation == 0).all()
+
+
+def square(heading=0.0, path=("a", "b")):
+    environment = LowLevelEnvironment(make_graphs())
+    return environment, environment.reset([Episode("house", path, heading, "1")])
+
+
+def test_the_teacher_goes_to_a_viewpoint_in_view_and_ends_at_the_goal():
+    environment, seen = square()
+    assert seen.teacher.tolist() == [FORWARD]
+    seen = environment.step(np.array([FORWARD]))
+    assert seen.distance.tolist() == [0]
+    assert seen.teacher.tolist() == [END]
+    assert [pose[0] for pose in environment.trajectories()[0]] == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("heading", "action"), [(90, LEFT), (270, RIGHT), (180, RIGHT), (210, RIGHT), (150, LEFT)]
+)
+def test_the_teacher_turns_the_short_way_and_right_when_both_are_equal(heading, action):
+    assert square(np.deg2rad(heading))[1].teacher.tolist() == [action]
+
+
+def test_the_teacher_looks_back_to_the_horizon_before_it_searches():
+    environment, _ = square(np.pi)
+    seen = environment.step_raw([[0, 0, -1]])
+    assert seen.view.tolist() == [6]
+    assert seen.teacher.tolist() == [UP]
+
+
+def test_the_teacher_tilts_up_to_a_steep_viewpoint_but_no_further_than_it_can():
+    steep = make_scan({"a": (0, 0, 0), "b": (0, 1, 9)}, [("a", "b")])
+    environment = LowLevelEnvironment(make_graphs(house=steep))
+    seen = environment.reset([Episode("house", ("a", "b"), id="1")])
+    assert seen.teacher.tolist() == [UP]
+    assert environment.step(np.array([UP])).teacher.tolist() == [FORWARD]
+
+
+def test_following_the_teacher_steps_arrives():
+    graphs = make_graphs(one=random_scan(1), two=random_scan(2, size=30))
+    environment = LowLevelEnvironment(graphs)
+    seen = environment.reset(tasks_in(graphs, 12))
+    for _ in range(400):
+        if not seen.teacher_step.any():
+            break
+        seen = environment.step_raw(seen.teacher_step)
+    assert (seen.distance == 0).all()
+
+
+def test_an_agent_that_ended_is_not_logged():
+    environment, _ = square()
+    environment.step(np.array([RIGHT]))
+    environment.step(np.array([-1]))
+    environment.step(np.array([END]))
+    assert len(environment.trajectories()[0]) == 2
+
+
+def test_forward_with_nothing_ahead_is_refused():
+    environment, seen = square(np.pi)
+    assert not seen.can_move[0]
+    with pytest.raises(SimulatorError, match="out of range"):
+        environment.step(np.array([FORWARD]))

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from prevalent.runtime.archive import extract
+from prevalent.runtime.download import extract
 
 
 def make_zip(path, members):

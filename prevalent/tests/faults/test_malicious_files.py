@@ -11,21 +11,20 @@ import torch
 from hostile import Bomb, written
 
 from prevalent.config import ModelConfig
-from prevalent.convert import Untold, import_dialog_agent
+from prevalent.convert import main as convert
 from prevalent.data.features import FeatureStore
 from prevalent.data.instructions import read_paths
 from prevalent.data.results import read_results
 from prevalent.models.prevalent import PrevalentForPretraining
 from prevalent.released.checkpoints import compare, load_model, read_weights, save_model
-from prevalent.released.snapshots import find_agent, read_snapshot
+from prevalent.released.snapshots import load_weights, read_snapshot
 from prevalent.runtime.checkpoint import Checkpoint, Progress
 from prevalent.runtime.files import digest
 from prevalent.simulator.graph import load_graphs
-from prevalent.tasks.hanna import load_assistance_weights
-from prevalent.tasks.navigation import load_weights
+from prevalent.tasks.hanna import load_weights as load_hanna
 from tests.factories import random_scan, write_connectivity
 from tests.small_agents import make_follower
-from tests.small_searches import make_agent
+from tests.small_hanna import make_agent
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 KINDS = ["zip", "legacy", "pickle", "global"]
@@ -53,7 +52,7 @@ def test_an_agent_of_the_authors_with_code_is_refused_by_name(tmp_path, canary, 
     with pytest.raises(ValueError, match="best_val_unseen"):
         read_snapshot(path)
     with pytest.raises(ValueError, match="best_val_unseen"):
-        load_weights(find_agent(path), make_follower().modules)
+        load_weights(path, "r2r", make_follower().modules)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,10 +60,10 @@ def test_agents_of_dialogs_and_of_hanna_with_code_are_refused_by_name(tmp_path, 
     for part in ("enc", "dec"):
         written(kind, canary, tmp_path / f"run_{part}_iter_9")
     with pytest.raises(ValueError, match="run_enc_iter_9"):
-        import_dialog_agent(tmp_path / "run_enc_iter_9", tmp_path / "run", None, Untold())
+        convert([str(tmp_path / "run_enc_iter_9"), str(tmp_path / "run")])
     path = written(kind, canary, tmp_path / "hanna_last.ckpt")
     with pytest.raises(ValueError, match=r"hanna_last\.ckpt"):
-        load_assistance_weights(path, make_agent().modules)
+        load_hanna(path, make_agent().modules)
 
 
 def test_code_inside_the_options_of_a_checkpoint_of_hanna_is_refused(tmp_path, canary):
@@ -72,7 +71,7 @@ def test_code_inside_the_options_of_a_checkpoint_of_hanna_is_refused(tmp_path, c
     content = {"hparams": Namespace(bomb=Bomb(canary)), "model_state_dict": {}}
     torch.save(content, tmp_path / "hanna_last.ckpt")
     with pytest.raises(ValueError, match=r"hanna_last\.ckpt holds more than tensors"):
-        load_assistance_weights(tmp_path / "hanna_last.ckpt", make_agent().modules)
+        load_hanna(tmp_path / "hanna_last.ckpt", make_agent().modules)
     torch.save({"model": Namespace(lr=1.0)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="holds more than tensors"):
         read_weights(tmp_path / "pytorch_model.bin")  # nowhere else

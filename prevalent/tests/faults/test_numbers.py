@@ -12,13 +12,13 @@ from prevalent.tasks.hanna import train_hanna
 from prevalent.tasks.ndh import train_ndh
 from prevalent.tasks.r2r import train_r2r
 from prevalent.tasks.speaker import train_speaker
-from tests.toy_runs import dialog_run, follower_run, search_run, speaker_run
+from tests.toy_runs import follower_run, hanna_run, ndh_run, speaker_run
 
 AGENTS = {
     train_r2r: follower_run,
     train_speaker: speaker_run,
-    train_ndh: dialog_run,
-    train_hanna: search_run,
+    train_ndh: ndh_run,
+    train_hanna: hanna_run,
 }
 
 

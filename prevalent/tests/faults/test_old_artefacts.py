@@ -9,14 +9,13 @@ from prevalent.config import TINY_MODEL
 from prevalent.convert import main
 from prevalent.models.prevalent import PrevalentForPretraining
 from prevalent.released.checkpoints import TIED, load_model, read_weights, save_authors_folder
-from prevalent.released.snapshots import read_snapshot, write_snapshot
-from prevalent.tasks.hanna import load_assistance_weights
-from prevalent.tasks.navigation import load_weights
+from prevalent.released.snapshots import load_weights, read_snapshot, write_snapshot
+from prevalent.tasks.hanna import load_weights as load_hanna
 from tests.recorded_agents import as_tensors, number_of_heads
-from tests.recorded_dialogs import read_case
-from tests.recorded_searches import MODULES, RecordedSearches, search_cases
+from tests.recorded_hanna import MODULES, RecordedSearches, search_cases
+from tests.recorded_ndh import read_case
 from tests.small_agents import make_follower, make_speaker
-from tests.small_searches import make_agent
+from tests.small_hanna import make_agent
 
 
 def same(ours, theirs):
@@ -106,7 +105,7 @@ def test_recorded_agents_of_hanna_are_loaded_whole(golden, data_dir, real_graphs
                 for value in module.parameters():
                     torch.nn.init.zeros_(value)
             file = checkpoint_of_hanna(tmp_path / f"{recorded.name}_last.ckpt", weights)
-            load_assistance_weights(file, agent.modules)
+            load_hanna(file, agent.modules)
             ours = {
                 f"{n}.{k}": v for n in MODULES for k, v in agent.modules[n].state_dict().items()
             }
@@ -131,12 +130,12 @@ def test_a_checkpoint_of_hanna_that_does_not_fit_is_refused_whole(tmp_path):
     ):
         file = checkpoint_of_hanna(tmp_path / "a_last.ckpt", state)
         with pytest.raises(ValueError, match=sentence):
-            load_assistance_weights(file, agent.modules)
+            load_hanna(file, agent.modules)
         for name, module in agent.modules.items():
             same(module.state_dict(), before.modules[name].state_dict())
     torch.save({"weights": other}, tmp_path / "a_last.ckpt")
     with pytest.raises(ValueError, match="no model_state_dict"):
-        load_assistance_weights(tmp_path / "a_last.ckpt", agent.modules)
+        load_hanna(tmp_path / "a_last.ckpt", agent.modules)
 
 
 @pytest.mark.parametrize("container", ["legacy", "zip"])
@@ -146,6 +145,7 @@ def test_snapshots_of_either_container_and_of_several_gpus_load_whole(
 ):
     caplog.set_level("INFO")
     make = make_speaker if encoder == "speaker" else lambda: make_follower(encoder)
+    kind = "speaker" if encoder == "speaker" else "r2r"
     one, two = make(), make()
     for module in one.modules.values():
         for value in module.parameters():
@@ -155,7 +155,7 @@ def test_snapshots_of_either_container_and_of_several_gpus_load_whole(
     for part in content.values():  # as DataParallel names them
         part["state_dict"] = {f"module.{key}": value for key, value in part["state_dict"].items()}
     torch.save(content, tmp_path / "snap", _use_new_zipfile_serialization=container == "zip")
-    load_weights(tmp_path / "snap", two.modules)
+    load_weights(tmp_path / "snap", kind, two.modules)
     for name, module in one.modules.items():
         same(two.modules[name].state_dict(), module.state_dict())
         count = len(module.state_dict())

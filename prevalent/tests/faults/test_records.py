@@ -25,7 +25,7 @@ from prevalent.tasks.hanna import train_hanna
 from prevalent.tasks.ndh import train_ndh
 from prevalent.tasks.r2r import train_r2r
 from tests.factories import make_graphs, make_scan
-from tests.toy_runs import dialog_run, follower_run, search_run
+from tests.toy_runs import follower_run, hanna_run, ndh_run
 
 TEXTS = ["go left .", "tourne à gauche — 左に", "turn\u2028right", "walk \x0b on"]
 WORDS = ["go", "left", "à", "gauche", "左に", "."]
@@ -259,8 +259,8 @@ def test_a_walk_outside_its_scan_is_named():
     ("train", "make_run", "file"),
     [
         (train_r2r, follower_run, "r2r/R2R_train.json"),
-        (train_ndh, dialog_run, "ndh/train.json"),
-        (train_hanna, search_run, "hanna/hanna_train.json"),
+        (train_ndh, ndh_run, "ndh/train.json"),
+        (train_hanna, hanna_run, "hanna/hanna_train.json"),
     ],
     ids=["r2r", "ndh", "hanna"],
 )

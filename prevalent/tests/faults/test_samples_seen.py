@@ -13,7 +13,6 @@ import prevalent.tasks.r2r  # noqa: F401 (or every forked command would import t
 from prevalent.__main__ import main
 from prevalent.agents.rollout import EpisodeBatches
 from prevalent.data.triplets import TripletBatches
-from prevalent.tasks.hanna import TaskBatches
 
 COMMANDS = {
     "pretrain smoke --vocabulary wordpiece.txt --accumulate 2": 2,  # draws in a step
@@ -37,14 +36,13 @@ def recording(folder):
             return collate(self, index, *rest)
 
         TripletBatches._collate = noted_collate
-        for kind in (EpisodeBatches, TaskBatches):
 
-            def noted_next(self, following=kind.__next__):
-                batch = following(self)
-                note([str(one.id) for one in getattr(batch, "tasks", batch)])
-                return batch
+        def noted_next(self, following=EpisodeBatches.__next__):
+            batch = following(self)
+            note([str(one.id) for one in getattr(batch, "tasks", batch)])
+            return batch
 
-            kind.__next__ = noted_next
+        EpisodeBatches.__next__ = noted_next
 
     return patch
 

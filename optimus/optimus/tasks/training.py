@@ -1,0 +1,314 @@
+"""What the tasks share: vocabularies, initial weights, AdamW's schedule, checks and exports."""
+
+from __future__ import annotations
+
+import logging
+import pickle
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
+
+from ..config import ModelOptions, OptimizerOptions
+from ..data.tokenizers import Tokenizers, load_tokenizers, train_tokenizers
+from ..loop import Intervals, RunProgress, Training
+from ..models.vae import OptimusConfig, OptimusModel, without_bars
+from ..objectives import learning_rate_at
+from ..released.checkpoints import import_checkpoint, read_authors_checkpoint
+from ..runtime.distributed import World, barrier, is_main
+from ..runtime.evaluation import Provenance, write_evaluation
+from ..runtime.files import replace_folder
+from ..runtime.logs import Logs
+from ..runtime.means import RunningMeans
+from ..runtime.precision import MixedPrecision, check_finite, clear_gradients, norm_to_check
+from ..runtime.published import markdown_table
+from ..runtime.run_folder import RunFolder
+
+logger = logging.getLogger(__name__)
+Results = dict[str, float | int | str]
+MAX_NORM = 1.0  # of the gradient
+HEAD_DIM = 64  # as in BERT-base and GPT-2 small
+REFERENCE_WIDTH = 768  # of both, for which their initial N(0, 0.02) was chosen
+MEAN_OVER_NOISE = 5.0  # of the posterior from scratch, at a pooled vector of unit variance
+ENCODER_POSITIONS = 512
+DECODER_POSITIONS = 1024
+FIXED = (
+    *(f"model.{name}" for name in ("latent_dim", "inject", "init", "vocabulary")),
+    *("model.layers", "model.hidden", "optimizer.kind", "optimizer.accumulate"),
+    *("data.batch_size", "seed", "precision"),
+)
+"""Options that every task keeps from the first checkpoint on."""
+
+
+class AdamWTraining(Training):
+    """A run with AdamW, a linear warm-up and decay, and clipped gradients.
+
+    A task sets ``parts`` and takes the ``step``.
+
+    Args:
+        config: its options, with a group ``optimizer``.
+        world: this process.
+        amp: arithmetic of the forward pass.
+        optimizer: the one whose learning rate follows the schedule.
+        names: scalars that are averaged between two log lines.
+        total_steps: where the run ends.
+        decay_steps: where the learning rate is zero, if elsewhere.
+    """
+
+    def __init__(
+        self,
+        config: Any,
+        world: World,
+        amp: MixedPrecision,
+        optimizer: torch.optim.Optimizer,
+        *,
+        names: Sequence[str],
+        total_steps: int,
+        decay_steps: int | None = None,
+    ) -> None:
+        self.config, self.world, self.amp, self.optimizer = config, world, amp, optimizer
+        self.progress, self.means = RunProgress(), RunningMeans(names, world.device)
+        self.total_steps, self.decay_steps = total_steps, decay_steps or total_steps
+        evaluated = bool(config.eval_every)
+        self.intervals = Intervals(
+            config.log_every, config.save_every, config.eval_every, evaluated
+        )
+        self.lr, self.norm = 0.0, torch.zeros(())
+
+    def begin_step(self) -> None:
+        """Set the learning rate of this step and forget the gradients of the last."""
+        options: OptimizerOptions = self.config.optimizer
+        self.lr = learning_rate_at(
+            self.progress.step,
+            base=options.lr,
+            warmup_steps=options.warmup_steps,
+            total_steps=self.decay_steps,
+        )
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.lr
+        clear_gradients(self.optimizer)
+
+    def end_step(self, parameters: Iterable[Tensor]) -> None:
+        """Clip the gradients of ``parameters``, update them, and count the step."""
+        norm = self.amp.step(self.optimizer, parameters, MAX_NORM)
+        assert norm is not None
+        self.norm = norm
+        self.progress.step += 1
+
+    def check(self) -> None:
+        self.means.check(self.progress.step)
+        norm = norm_to_check(self.norm, self.config.precision)
+        check_finite(self.progress.step, gradient_norm=norm)
+
+    def scalars(self) -> Mapping[str, float | Tensor | None]:
+        return {"lr": self.lr, "gradient_norm": self.norm, **self.means.take()}
+
+    def finish(self, run_dir: Path, logs: Logs) -> None:
+        logs.text(f"the model of step {self.progress.step} is in {run_dir / 'model'}")
+
+
+@contextmanager
+def exporting(folder: Path) -> Iterator[Path]:
+    """A place for weights, which becomes ``folder`` when all is written."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    try:
+        partial.mkdir(parents=True)
+        yield partial
+        replace_folder(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def print_results(results: Results) -> None:
+    """Print scores as a table; nothing where there are none, as on ranks other than 0."""
+    if results:
+        rows = [(k, f"{v:.4f}" if isinstance(v, float) else v) for k, v in results.items()]
+        print(markdown_table(["metric", "value"], rows))
+
+
+def write_results(folder: Path, name: str, results: Results, about: Provenance) -> Path:
+    """Write ``NAME.json``, or ``NAME.trial.json``, into ``folder``; returns the file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = write_evaluation(folder / f"{name}.json", results, about)
+    logger.info("results are in %s", path)
+    return path
+
+
+def build_tokenizers(
+    options: ModelOptions, corpus: Callable[[], Iterable[str]], folder: RunFolder
+) -> Tokenizers:
+    """The pair of vocabularies of a run, which keeps them from its first checkpoint on.
+
+    They come from the folder ``options.vocabulary``, else from ``options.init``, else they are
+    learned from the lines of ``corpus()`` (on rank 0; the others read what it wrote).
+    """
+    place = folder.place("tokenizers")
+    if is_main() and not folder.has("tokenizers"):
+        if not options.vocabulary.isdigit():
+            tokenizers = load_tokenizers(options.vocabulary)
+        elif len(options.init) == 2:
+            tokenizers = load_tokenizers(*options.init)
+        elif options.init:
+            tokenizers = load_tokenizers(_find_vocabulary(options.init[0]))
+        else:
+            size = int(options.vocabulary)
+            tokenizers = train_tokenizers(corpus(), size, size)
+        tokenizers.save(place)
+    barrier()
+    return load_tokenizers(place)
+
+
+def build_model(
+    options: ModelOptions, tokenizers: Tokenizers, folder: RunFolder | None = None
+) -> OptimusModel:
+    """The model with its initial weights, in training mode, on the CPU.
+
+    Where the run in ``folder`` has weights of its own already, which its checkpoint will fill in,
+    the model is built without reading ``options.init``.
+
+    Raises:
+        FileNotFoundError: a folder of ``--model.init`` is missing.
+        ValueError: the folder's latent size or vocabulary contradicts the options.
+    """
+    if folder is not None and folder.started and folder.has("model/config.json"):
+        model = OptimusModel(OptimusConfig.from_pretrained(folder.path / "model"))
+    else:
+        model = _initial_model(options, tokenizers)
+    _check_vocabulary(model, tokenizers)
+    _set_dropout(model, options.dropout)
+    return model.train()
+
+
+def _initial_model(options: ModelOptions, tokenizers: Tokenizers) -> OptimusModel:
+    for folder in options.init:
+        if not folder.is_dir():
+            raise FileNotFoundError(
+                f"--model.init {folder} is not a folder; give a model of ours, a checkpoint of the "
+                "authors, or a BERT and a GPT-2 folder (nothing is fetched from a model hub)"
+            )
+    if len(options.init) == 2:
+        return _from_public_weights(options)
+    if options.init:
+        return _from_optimus(options)
+    return _spread(OptimusModel(scratch_config(options, tokenizers)), options.hidden)
+
+
+def scratch_config(options: ModelOptions, tokenizers: Tokenizers) -> OptimusConfig:
+    """Sizes of a model from scratch, with the vocabularies of ``tokenizers``."""
+    hidden, heads = options.hidden, options.hidden // HEAD_DIM
+    bert = BertConfig(
+        vocab_size=tokenizers.encoder_vocab_size,
+        hidden_size=hidden,
+        num_hidden_layers=options.layers,
+        num_attention_heads=heads,
+        intermediate_size=4 * hidden,
+        max_position_embeddings=ENCODER_POSITIONS,
+    )
+    gpt2 = GPT2Config(
+        vocab_size=tokenizers.decoder_vocab_size,
+        n_embd=hidden,
+        n_layer=options.layers,
+        n_head=heads,
+        n_positions=DECODER_POSITIONS,
+        bos_token_id=tokenizers.bos_id,
+        eos_token_id=tokenizers.eos_id,
+    )
+    return OptimusConfig(
+        bert=bert,
+        gpt2=gpt2,
+        latent_dim=options.latent_dim,
+        inject=options.inject,
+        encoder_pad_token_id=tokenizers.encoder_pad_id,
+        pad_token_id=tokenizers.pad_id,
+        bos_token_id=tokenizers.bos_id,
+        eos_token_id=tokenizers.eos_id,
+    )
+
+
+def _spread(model: OptimusModel, hidden: int) -> OptimusModel:
+    """Give a network from scratch the initial spread that its width asks for.
+
+    N(0, 0.02) is meant for width 768, and for connectors between trained networks. From scratch it
+    leaves the mean far below the unit noise and the decoder learns to ignore z. Here the mean
+    starts above the noise, a memory slot with unit variance, and what z adds to an embedding as
+    large as the embedding.
+    """
+    width = (REFERENCE_WIDTH / hidden) ** 0.5
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(width)
+        head = model.encoder.head if model.encoder is not None else None
+        inputs = model.config.latent_dim**-0.5
+        for connector, spread in (
+            (head, MEAN_OVER_NOISE * hidden**-0.5),
+            (model.decoder.memory, inputs),
+            (model.decoder.embedding, inputs * width * model.config.initializer_range),
+        ):
+            if connector is not None:
+                torch.nn.init.normal_(connector.weight, std=spread)
+    return model
+
+
+def _from_public_weights(options: ModelOptions) -> OptimusModel:
+    bert_folder, gpt2_folder = options.init
+    try:
+        with without_bars():
+            bert = BertModel.from_pretrained(bert_folder, local_files_only=True)
+            gpt2 = GPT2LMHeadModel.from_pretrained(gpt2_folder, local_files_only=True)
+    except (pickle.UnpicklingError, SafetensorError) as error:
+        raise ValueError(
+            f"the weights of --model.init {bert_folder} {gpt2_folder} were refused or are damaged, "
+            f"nothing in them was run: {str(error).strip().splitlines()[-1]}"
+        ) from error
+    return OptimusModel.from_parts(bert, gpt2, latent_dim=options.latent_dim, inject=options.inject)
+
+
+def _from_optimus(options: ModelOptions) -> OptimusModel:
+    folder = options.init[0]
+    if (folder / "model.safetensors").exists():
+        model = OptimusModel.from_pretrained(folder, local_files_only=True)
+    else:
+        checkpoint = read_authors_checkpoint(folder)
+        model, report = import_checkpoint(checkpoint, inject=options.inject)  # type: ignore[arg-type]
+        logger.info("%s", report.text())
+    if model.config.latent_dim != options.latent_dim and model.config.inject != "none":
+        raise ValueError(
+            f"--model.latent-dim {options.latent_dim} contradicts the weights in {folder}, which "
+            f"have {model.config.latent_dim} latent dimensions; leave one of the two out"
+        )
+    if model.config.inject != options.inject:
+        raise ValueError(
+            f"--model.inject {options.inject} contradicts the model in {folder}, which was made "
+            f"with {model.config.inject}"
+        )
+    return model
+
+
+def _check_vocabulary(model: OptimusModel, tokenizers: Tokenizers) -> None:
+    sizes = {"GPT-2": (model.config.gpt2.vocab_size, tokenizers.decoder_vocab_size)}
+    if model.encoder is not None:
+        sizes["BERT"] = (model.config.bert.vocab_size, tokenizers.encoder_vocab_size)
+    for side, (have, need) in sizes.items():
+        if have != need:
+            raise ValueError(
+                f"the {side} vocabulary has {need} tokens and the model {have}; point "
+                "--model.vocabulary at the vocabularies that the model was trained with"
+            )
+
+
+def _set_dropout(model: OptimusModel, probability: float) -> None:
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = probability
+
+
+def _find_vocabulary(folder: Path) -> Path:
+    return folder / "tokenizers" if (folder / "tokenizers").is_dir() else folder
