@@ -30,7 +30,7 @@ from prevalent.data.tokenizers import (
     split_words,
     write_vocabulary,
 )
-from prevalent.data.toy import ToyConfig, write_toy
+from prevalent.data.toy import STYLES, Style, ToyConfig, write_toy
 from prevalent.optimizer import OptimizerConfig
 from prevalent.runtime.files import write_atomically
 from prevalent.runtime.logs import read_metrics
@@ -87,8 +87,7 @@ def main() -> None:
     torch.set_num_threads(1)
     root, steps = options.run_dir, options.steps
     make_world(root / "world")
-    for config in pretraining(root):
-        pretrain(config)
+    pretrain(encoder(root))
     chosen = {}
     for arm in ARMS:
         trials = list(first_trials(arm))
@@ -106,12 +105,17 @@ def main() -> None:
 
 
 def make_world(folder: Path) -> None:
-    """Write houses, instructions and their WordPiece vocabulary once."""
+    """Write houses, instructions of one style and their WordPiece vocabulary once."""
     if (folder / "wordpiece.txt").is_file():
         return
     write_toy(folder, WORLD)
     texts = [text for item in read_paths(folder, "train") for text in item["instructions"]]
     words = build_wordpiece_vocabulary(word for text in texts for word in split_words(text))
+    for split in ("train", *SPLITS):
+        items = read_paths(folder, split)
+        for item in items:
+            item["instructions"] = [item["instructions"][STYLES.index(STYLE)]]
+        write_atomically(folder / "r2r" / f"R2R_{split}.json", json.dumps(items))
     write_vocabulary(folder / "wordpiece.txt", words)
 
 
@@ -125,18 +129,11 @@ def places(root: Path) -> dict[str, Any]:
     }
 
 
-def pretraining(root: Path) -> Iterator[PretrainConfig]:
-    """Two runs, the second from the weights of the first: the learning rate falls twice.
-
-    The first learns words and where landmarks stand, the second which of them comes next.
-    """
-    options = {**places(root), "vocabulary": Path("wordpiece.txt")}
-    first = replace(PRETRAIN_PRESETS["toy"][1], run_dir=root / "pretrain-first", **options)
-    yield first
-    weights = first.run_dir / "model"
-    yield replace(
-        first, run_dir=root / "pretrain", init_from=weights, seed=43, lr=1.5e-3, max_steps=5000
-    )
+def encoder(root: Path) -> PretrainConfig:
+    """The run that pre-trains; its action leaves the plateau of directions at about step 2,200."""
+    preset = PRETRAIN_PRESETS["toy"][1]
+    options = {**places(root), "vocabulary": Path("wordpiece.txt"), "run_dir": root / "pretrain"}
+    return replace(preset, held_out=("r2r:val_unseen",), **options)
 
 
 def first_trials(arm: str) -> Iterator[Trial]:

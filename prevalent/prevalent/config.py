@@ -98,7 +98,7 @@ READING_MODEL = replace(
     TOY_MODEL,
     num_language_layers=1,
     num_actions=37,
-    initializer_range=0.05,  # at this width 0.02 leaves attention nearly uniform for long
+    initializer_range=0.1,  # at this width 0.02 leaves attention nearly uniform for long
 )
 TINY_MODEL = ModelConfig(
     hidden_size=16, num_heads=2, intermediate_size=32, num_language_layers=1, num_cross_layers=1
