@@ -42,7 +42,8 @@ from safetensors import safe_open
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"optimus": "optimus", "fq-gan": "fqgan", "prevalent": "prevalent"}
-BOOKKEEPING = ("data", "latents", "means", "order", "progress", "random")
+BOOKKEEPING = {"aug_order", "data", "latents", "losses", "means", "order", "progress", "random"}
+BOOKKEEPING |= {"style"}
 """Parts of a checkpoint that hold no weights and no state of an optimizer."""
 WEIGHTS = {".safetensors", ".npz", ".pt", ".bin", ".pth"}
 SHORT = 40  # characters of a number or word that is recorded as it is
@@ -281,7 +282,7 @@ CASES += [
         (
             "evaluate-dialog",
             "evaluate-dialog --run-dir {dialog-smoke} --responses 2 --max-contexts 4 --latents 4 "
-            "--output-dir {out}",
+            "--decoding.strategy greedy --output-dir {out}",
         ),
         (
             "evaluate-label-control",
@@ -645,15 +646,17 @@ def use(case: Case, words: Sequence[str], place: Surroundings) -> Outcome:
 
 
 def differences(
-    before: Mapping[str, dict[str, str]], after: Mapping[str, dict[str, str]]
+    before: Mapping[str, dict[str, str]],
+    after: Mapping[str, dict[str, str]],
+    tolerance: float = 0.0,
 ) -> Iterator[Difference]:
-    """Parts that differ and how."""
+    """Parts that differ and how; scores that differ by less than ``tolerance`` are the same."""
     gone = {part: before[part] for part in before if part not in after}
     new = {part: after[part] for part in after if part not in before}
     for part in sorted(before):  # metrics, then pictures, printed, scores, state, weights
         if part in after and before[part] != after[part]:
             text = describe(before[part], after[part])
-            yield Difference(part, text, is_number(part, before[part], after[part]))
+            yield Difference(part, text, is_number(part, before[part], after[part], tolerance))
     for part, content in gone.items():
         same = next((name for name in new if values(new[name]) == values(content)), None)
         if same is None:
@@ -671,13 +674,19 @@ def is_bookkeeping(part: str) -> bool:
     return kind == "state" and name.rpartition("/")[2] in BOOKKEEPING
 
 
-def is_number(part: str, before: Mapping[str, str], after: Mapping[str, str]) -> bool:
+def is_number(
+    part: str, before: Mapping[str, str], after: Mapping[str, str], tolerance: float
+) -> bool:
     """Whether a number changed: not where names alone did, nor where scores only came along."""
     if is_bookkeeping(part) or values(before) == values(after):
         return False
     if part.partition(" ")[0] not in {"metrics", "scores", "printed"}:
         return True
-    return any(after.get(name) != value for name, value in before.items())
+    apart = [
+        None if name not in after else 0.0 if after[name] == value else distance(value, after[name])
+        for name, value in before.items()
+    ]
+    return any(number is None or number > tolerance for number in apart)
 
 
 def values(content: Mapping[str, str]) -> Counter[str]:
@@ -759,11 +768,11 @@ def machine() -> str:
     return f"{processor}, torch {torch.__version__}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def verdict(before: Outcome, after: Outcome) -> tuple[bool, list[str]]:
+def verdict(before: Outcome, after: Outcome, tolerance: float) -> tuple[bool, list[str]]:
     """Whether the numbers of a case are the same, and the lines to print."""
     if after.problem:
         return False, [f"FAILED: {after.problem}"]
-    found = list(differences(before.parts, after.parts))
+    found = list(differences(before.parts, after.parts, tolerance))
     found += [
         Difference(f"{part} (continued)", text, number)
         for part, text, number in after.continued
@@ -784,14 +793,14 @@ def main() -> int:
     )
     what.add_argument("--compare", type=Path, metavar="FILE", help="run the cases, compare")
     what.add_argument("--list", action="store_true", help="print the cases and their commands")
-    parser.add_argument("--only", nargs="+", default=["*"], metavar="PATTERN",
-                        help="cases such as 'fq-gan/*' or '*/r2r-*'")  # fmt: skip
-    parser.add_argument("--tree", type=Path, help="the checkout to run; by default this one")
-    parser.add_argument("--installed", action="store_true",
-                        help="run the installed packages instead of a checkout")  # fmt: skip
-    parser.add_argument("--python", default=sys.executable, help="interpreter of the environment")
-    parser.add_argument("--work", type=Path, help="keep the runs in this new folder")
-    parser.add_argument("--strict", action="store_true", help="exit 1 for bookkeeping too")
+    more = parser.add_argument
+    more("--only", nargs="+", default=["*"], metavar="PATTERN", help="such as 'fq-gan/*' '*/r2r-*'")
+    more("--tolerance", type=float, default=0.0, help="relative, of metrics and scores alone")
+    more("--strict", action="store_true", help="exit 1 for differences of bookkeeping too")
+    more("--tree", type=Path, help="the checkout to run; by default this one")
+    more("--installed", action="store_true", help="run the installed packages instead")
+    more("--python", default=sys.executable, help="interpreter of the environment")
+    more("--work", type=Path, help="keep the runs in this new folder")
     options = parser.parse_args()
 
     chosen = [case for case in CASES if matches(case, options.only)]
@@ -855,7 +864,7 @@ def run_all(
         if options.compare:
             same, lines = False, ["not in the record"]
             if name in record["cases"]:
-                same, lines = verdict(unpack(record, name), outcome)
+                same, lines = verdict(unpack(record, name), outcome, options.tolerance)
             good &= same and not (options.strict and len(lines) > 1)
         else:
             lines = [f"FAILED: {outcome.problem}" if outcome.problem else "recorded"]

@@ -33,15 +33,9 @@ from measure import (
 from plain_stylegan2 import plain_way
 
 from fqgan.runtime.precision import MixedPrecision
-from fqgan.stylegan2 import (
-    DiscriminatorConfig,
-    GanStep,
-    GeneratorConfig,
-    StepConfig,
-    Stylegan2Config,
-    build_discriminator,
-    build_generator,
-)
+from fqgan.stylegan2.config import DiscriminatorConfig, GeneratorConfig, StepConfig, Stylegan2Config
+from fqgan.stylegan2.legacy import build_discriminator, build_generator
+from fqgan.stylegan2.step import GanStep
 
 WAYS = ("plain", "plain depthwise", "ours", "ours channels_last")
 PARTS = ("g", "g_reg", "d", "d_reg")
@@ -78,10 +72,10 @@ def parts_of(step: GanStep, images: torch.Tensor) -> dict[str, Any]:
             torch.cuda.synchronize()
 
     return {
-        "g": lambda: run(g, lambda: step._play(0.0)),
-        "g_reg": lambda: run(g, lambda: step._stretch(0.0, 4)),
-        "d": lambda: run(d, lambda: step._judge(images, None, 0.0)),
-        "d_reg": lambda: run(d, lambda: step._flatten(images, None, 0.0, 16)),
+        "g": lambda: run(g, lambda: step._generator_loss(0.0)),
+        "g_reg": lambda: run(g, lambda: step._path_length_loss(0.0, 4)),
+        "d": lambda: run(d, lambda: step._discriminator_loss(images, None, 0.0)),
+        "d_reg": lambda: run(d, lambda: step._gradient_penalties(images, None, 0.0, 16)),
     }
 
 

@@ -30,16 +30,15 @@ from measure import (
 )
 from plain import PlainStep, build_plain
 
-from fqgan.biggan import (
+from fqgan.biggan.config import (
     BigganConfig,
     DiscriminatorConfig,
-    GanStep,
     GeneratorConfig,
     QuantizerConfig,
     StepConfig,
-    build_discriminator,
-    build_generator,
 )
+from fqgan.biggan.networks import build_discriminator, build_generator
+from fqgan.biggan.step import GanStep
 
 CODES = (0, 64, 1024)  # 0: no quantization
 WAYS = ("plain", "ours", "ours contiguous")

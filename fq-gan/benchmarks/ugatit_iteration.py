@@ -31,15 +31,15 @@ from measure import (
 from plain_ugatit import PlainStep, build_plain_networks
 
 from fqgan.runtime.precision import MixedPrecision
-from fqgan.ugatit import (
+from fqgan.ugatit.config import (
     DiscriminatorConfig,
     GeneratorConfig,
     ScheduleConfig,
     StepConfig,
     UgatitConfig,
-    UgatitStep,
-    build_networks,
 )
+from fqgan.ugatit.networks import build_networks
+from fqgan.ugatit.step import UgatitStep
 
 WAYS = ("plain", "plain, graph kept", "ours", "ours channels_last")
 WARM = 2

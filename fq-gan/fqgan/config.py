@@ -1,4 +1,4 @@
-"""The presets of all model families, and which function trains each."""
+"""The presets of all families, and which command answers for each kind of run."""
 
 from __future__ import annotations
 
@@ -9,14 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import plots
-from .biggan import config as biggan
 from .runs import kind_of, train
 from .runtime.command import parse_preset
 from .runtime.run_folder import CONFIG
-from .stylegan2 import config as stylegan2
-from .ugatit import config as ugatit
 
-PRESETS: dict[str, tuple[str, Any]] = {**biggan.PRESETS, **stylegan2.PRESETS, **ugatit.PRESETS}
+Presets = dict[str, tuple[str, Any]]  # name -> explanation, options
 
 
 class Verbs(NamedTuple):
@@ -75,14 +72,25 @@ def call(target: str, argv: Sequence[str]) -> None:
 
 def train_main(argv: Sequence[str]) -> None:
     """Run ``fqgan train biggan-c10 --quantizer.codebook-size 256``, then draw the curves."""
-    config = parse_preset(nearest(argv), argv, "fqgan train")
+    config = parse_preset(presets_for(argv), argv, "fqgan train")
     train(config)
     plots.try_plot(config.folder)
 
 
-def nearest(argv: Sequence[str]) -> dict[str, tuple[str, Any]]:
-    """The named preset alone, where there is one: its options are parsed many times faster."""
-    if argv and argv[0] in PRESETS:
-        # One more preset keeps the name on the command line a choice.
-        return {name: PRESETS[name] for name in dict.fromkeys([argv[0], "smoke", "demo"])}
-    return PRESETS
+def presets_for(argv: Sequence[str]) -> Presets:
+    """The named preset alone, where there is one: other families need not be imported."""
+    word = argv[0] if argv else ""
+    first = word.split("-")[0]
+    own = presets_of(first if first in VERBS else "biggan")
+    return {word: own[word]} if word in own else all_presets()
+
+
+def presets_of(kind: str) -> Presets:
+    """The presets of one family."""
+    presets: Presets = importlib.import_module(f"fqgan.{kind}.config").PRESETS
+    return presets
+
+
+def all_presets() -> Presets:
+    """The presets of all families."""
+    return {name: preset for kind in VERBS for name, preset in presets_of(kind).items()}

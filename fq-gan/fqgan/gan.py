@@ -1,4 +1,4 @@
-"""Exponential moving average of a network: the copy that is sampled from."""
+"""What all families train with: the average of G, its noise and labels, gradients over ranks."""
 
 from __future__ import annotations
 

@@ -121,7 +121,9 @@ def draw(axes: Any, rows: list[dict[str, float]], curves: dict[str, str], title:
         (line,) = axes.plot(steps, values, linewidth=0.5, alpha=0.3)
         axes.plot(steps, running_mean(values), label=label, color=line.get_color(), linewidth=1.2)
     # Runs whose unit of progress is the image have their iterations in a column of its own.
-    axes.set(xlabel="images" if any("iteration" in row for row in rows) else "iteration", title=title)
+    axes.set(
+        xlabel="images" if any("iteration" in row for row in rows) else "iteration", title=title
+    )
     axes.grid(alpha=0.3)
     if len(curves) > 1:
         axes.legend(fontsize=8)

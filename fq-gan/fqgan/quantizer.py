@@ -6,31 +6,26 @@
     logits = top(hidden)
     loss = adversarial_loss(logits) + quantization_loss.mean()  # in D's steps and in G's
 
-The file needs PyTorch only.
+The rule stands here; the products behind it, in pieces that fit a cache, in `quantizer_kernels`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
 import torch.distributed as dist
-import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from .runtime.options import at_least
+from .quantizer_kernels import CommitmentLoss, Matches, find_nearest, residual
+from .runtime.options import at_least, require
+from .runtime.precision import ieee_fp32
 
 Numerics = Literal["biggan", "tf"]
 ForwardMode = Literal["commit_only", "straight_through"]
 Statistics = Literal["all", "rank0", "local"]
-
-# Elements of the score matrix that exist at one time: on a CPU what its caches hold and its matrix
-# product needs to be efficient, on an accelerator enough to fill it.
-CPU_CHUNK, DEVICE_CHUNK = 2**21, 2**25
-CPU_ROWS = 1024  # vectors at one time, so that their pieces stay in the cache with few codes too
 
 
 class Quantized(NamedTuple):
@@ -40,34 +35,6 @@ class Quantized(NamedTuple):
     loss: Tensor  # (B,) commitment term, weighted
     codebook_perplexity: Tensor  # () 1 = one code in use, codebook_size = all used alike
     code_index: Tensor  # (B, H, W) nearest code of every position
-
-
-class _Matches(NamedTuple):
-    nearest: Tensor  # (R,) index of the nearest code
-    squared: Tensor  # (R,) squared distance to it
-    uses: Tensor  # (K,) vectors per code, as floats
-    sums: Tensor | None  # (K, C) sum of the vectors of each code
-
-
-class _CommitmentLoss(torch.autograd.Function):
-    """Mean over (C, H, W) of (x - sg(code))^2.
-
-    It is made of products that exist already; its gradient looks the codes up and is exact.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, features: Tensor, squared: Tensor, index: Tensor, codes: Tensor
-    ) -> Tensor:
-        ctx.save_for_backward(features, index, codes)
-        return squared.view(len(features), -1).sum(dim=1) / features[0].numel()
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        features, index, codes = ctx.saved_tensors
-        factor = grad * (2.0 / features[0].numel())
-        return _residual(features, codes, index, factor), None, None, None
 
 
 class FeatureQuantizer(nn.Module):
@@ -117,12 +84,23 @@ class FeatureQuantizer(nn.Module):
         revive_below: float = 0.0,
     ) -> None:
         super().__init__()
-        if channels < 1 or codebook_size < 1:
-            raise ValueError(
-                f"a codebook needs channels and codes, got {channels}, {codebook_size}"
-            )
-        if not 0.0 <= decay < 1.0:
-            raise ValueError(f"the decay of the codebook must be in [0, 1), got {decay}")
+        for name, value, known in (
+            ("numerics", numerics, Numerics),
+            ("forward_mode", forward_mode, ForwardMode),
+            ("statistics", statistics, Statistics),
+        ):
+            choices = get_args(known)
+            require(value in choices, f"{name} must be one of {choices}, got {value!r}")
+        sizes = channels >= 1 and codebook_size >= 1
+        require(sizes, f"a codebook needs channels and codes, got {channels}, {codebook_size}")
+        require(0.0 <= decay < 1.0, f"the decay of the codebook must be in [0, 1), got {decay}")
+        require(eps > 0.0, f"eps, which counts are smoothed with, must be positive, got {eps}")
+        for name, number in (
+            ("commitment_weight", commitment_weight),
+            ("warmup_calls", warmup_calls),
+            ("revive_below", revive_below),
+        ):
+            require(number >= 0, f"{name} must not be negative, got {number}")  # NaN is not either
         self.channels, self.codebook_size = channels, codebook_size
         self.commitment_weight, self.decay, self.eps = commitment_weight, decay, eps
         self.numerics, self.forward_mode, self.statistics = numerics, forward_mode, statistics
@@ -173,54 +151,23 @@ class FeatureQuantizer(nn.Module):
                 f"the quantizer has {self.channels} channels in dimension 1, "
                 f"features of shape {tuple(features.shape)} do not"
             )
-        with torch.autocast(features.device.type, enabled=False):
+        with torch.autocast(features.device.type, enabled=False), ieee_fp32():
             exact = features.float()
             codes = self.codes.clone()  # the update moves the dictionary before backward
-            found = self._match(exact.detach())
+            found = find_nearest(exact.detach(), self.codes, with_sums=self.training)
             index = found.nearest.view(features.shape[0], *features.shape[2:])
-            loss = _CommitmentLoss.apply(exact, found.squared, index, codes)
+            loss = CommitmentLoss.apply(exact, found.squared, index, codes)
             loss = self.commitment_weight * loss
             passed = features
             if self.forward_mode == "straight_through":
-                offset = _residual(exact.detach(), codes, index, self._gate(exact))
+                offset = residual(exact.detach(), codes, index, self._gate(exact))
                 passed = (exact - offset).to(features.dtype)
             counts = self._update(exact, found) if self.training else found.uses
             self._summarize(counts)
         return Quantized(passed, loss, self.last_perplexity, index)
 
     @torch.no_grad()
-    def _match(self, features: Tensor) -> _Matches:
-        """Nearest code of every vector, in chunks: no matrix of all vectors by all codes exists."""
-        codes, device = self.codes, features.device
-        half_norms = codes.square().sum(dim=1).mul_(0.5)
-        number = features.numel() // self.channels
-        step = min(_rows(device, max(codes.shape)), number)
-        scores = codes.new_empty(step, self.codebook_size)
-        index = torch.empty(number, dtype=torch.long, device=device)
-        squared = codes.new_empty(number)
-        sums = torch.zeros_like(codes) if self.training else None
-        start = 0
-        for vectors in _vectors(features, step):
-            part = slice(start, start + len(vectors))
-            start = part.stop
-            picked, some = index[part], scores[: len(vectors)]
-            torch.addmm(half_norms, vectors, codes.t(), alpha=-1, out=some)  # |e|^2 / 2 - x e
-            picked.copy_(_first_smallest(some))
-            least = some.gather(1, picked.unsqueeze(1)).squeeze(1)
-            torch.linalg.vector_norm(vectors, dim=1, out=squared[part])
-            squared[part].square_().add_(least, alpha=2)
-            if sums is not None:
-                sums.index_add_(0, picked, vectors)
-        return _Matches(index, squared.clamp_(min=0.0), self._count(index), sums)
-
-    def _count(self, index: Tensor) -> Tensor:
-        if index.device.type == "cpu":
-            return torch.bincount(index, minlength=self.codebook_size).float()
-        counts = torch.zeros(self.codebook_size, device=index.device)  # bincount would synchronize
-        return counts.index_add_(0, index, torch.ones((), device=index.device).expand(len(index)))
-
-    @torch.no_grad()
-    def _update(self, features: Tensor, found: _Matches) -> Tensor:
+    def _update(self, features: Tensor, found: Matches) -> Tensor:
         """Move averages and codes by one call; returns the counts over all ranks (K,)."""
         assert found.sums is not None
         counts, sums = self._over_ranks(found.uses, found.sums)
@@ -294,74 +241,6 @@ class FeatureQuantizer(nn.Module):
             f"commitment_weight={self.commitment_weight}, decay={self.decay}, "
             f"numerics={self.numerics}, forward_mode={self.forward_mode}"
         )
-
-
-def _rows(device: torch.device, width: int) -> int:
-    """How many vectors to treat at one time where one of them takes ``width`` numbers."""
-    if device.type == "cpu":
-        return min(max(1, CPU_CHUNK // width), CPU_ROWS)
-    return max(1, DEVICE_CHUNK // width)
-
-
-def _residual(features: Tensor, codes: Tensor, index: Tensor, factor: Tensor) -> Tensor:
-    """``factor * (features - codes[index])``, in the memory order of ``features`` (B, C, ...).
-
-    Args:
-        features: (B, C, ...).
-        codes: (K, C).
-        index: (B, ...).
-        factor: (B,).
-    """
-    out = torch.empty_like(features)
-    channels, positions = features.shape[1], index[0].numel()
-    number = max(1, _rows(features.device, channels) // positions)
-    factor = factor.view(-1, *[1] * (features.ndim - 1))
-    # Where the positions of a channel lie side by side, numbers are picked channel by channel.
-    by_channel = features.is_contiguous() and 2 * codes.numel() <= features.numel()
-    table = codes.t().contiguous() if by_channel else codes
-    parts = (part.split(number) for part in (features, out, index, factor))
-    for some, place, picked, own in zip(*parts, strict=True):
-        if by_channel:
-            where = picked.reshape(len(some), 1, -1).expand(-1, channels, -1)
-            rows = place.view(len(some), channels, -1)
-            torch.gather(table.expand(len(some), -1, -1), 2, where, out=rows)
-        else:
-            place.copy_(F.embedding(picked, table).movedim(-1, 1))
-        torch.sub(some, place, out=place).mul_(own)
-    return out
-
-
-def _vectors(features: Tensor, step: int) -> Iterator[Tensor]:
-    """The C-vectors of (B, C, ...) in order, as contiguous (up to ``step``, C) pieces.
-
-    Pieces are views where ``features`` is channels_last, else small copies that stay in the cache.
-    """
-    rows = features.flatten(2).mT if features.ndim > 2 else features.unsqueeze(1)  # (B, P, C)
-    positions = rows.shape[1]
-    if rows.is_contiguous():
-        yield from rows.flatten(0, 1).split(step)
-    elif positions < step:
-        for some in rows.split(step // positions):
-            yield some.flatten(0, 1)
-    else:
-        for one in rows:
-            for some in one.split(step):
-                yield some.contiguous()
-
-
-def _first_smallest(scores: Tensor) -> Tensor:
-    """Index (R,) of the smallest score (R, K) of each row, the first one where several are equal.
-
-    On a CPU ``argmin`` is not vectorized and ``amin`` is: find the best block, then look inside.
-    """
-    rows, number = scores.shape
-    block = 64 if number >= 1024 else 32
-    if scores.device.type != "cpu" or number % block or number < 4 * block:
-        return scores.argmin(dim=1)
-    blocks = scores.view(rows, number // block, block)
-    best = blocks.amin(dim=2).argmin(dim=1)
-    inside = blocks[torch.arange(rows), best].argmin(dim=1)
-    return best.mul_(block).add_(inside)
 
 
 def _distributed() -> bool:

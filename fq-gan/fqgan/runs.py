@@ -341,7 +341,7 @@ def load_ready(network: Network, path: Path, device: torch.device | str) -> Netw
     return network.to(device).eval()
 
 
-def load_judge(
+def load_network(
     folder: str | Path,
     settings: type[Settings],
     build: Callable[[Settings], Network],

@@ -1,10 +1,11 @@
-"""From a source of generated images to FID, KID, IS, precision and recall against a data set."""
+"""From generated images to FID, KID, IS, precision and recall against a data set, and its cache."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import logging
+import os
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from .data.batches import once
+from .data.batches import one_pass
 from .data.datasets import DataConfig, build_images
 from .data.images import Images, fingerprint, normalize
 from .metrics.distances import inception_score, read_moments
@@ -172,6 +173,12 @@ def open_scorer(options: ScoringOptions, data: DataConfig, device: torch.device)
     return Scorer(options, None if options.moments else build_images(data), device)
 
 
+def print_evaluation(result: Any) -> None:
+    """Print what an evaluation found, on rank 0; its group of processes may be gone by now."""
+    if os.environ.get("RANK", "0") == "0":
+        print(json.dumps(result, indent=2))
+
+
 def record_evaluation(
     folder: str | Path,
     row: Mapping[str, Any],
@@ -214,7 +221,7 @@ def data_statistics(
     batch_size: int = 64,
     device: torch.device | str = "cpu",
 ) -> Statistics:
-    """Statistics of ``num_images`` of ``images`` (see `some`; 0: all), from the cache if possible.
+    """Statistics of a `fixed_choice` of ``num_images`` (0: all), from the cache if possible.
 
     The cache (default `default_cache_dir`) is keyed by the content of the data, the number, the
     weights and the resizer. Several processes may fill it at once; every file in it is whole.
@@ -226,7 +233,9 @@ def data_statistics(
             return read_statistics(path)
         except ValueError as error:
             logger.warning("%s: making it again", error)
-    batches = (batch.images for batch in once(images, batch_size, device=device, limit=num_images))
+    batches = (
+        batch.images for batch in one_pass(images, batch_size, device=device, limit=num_images)
+    )
     total = min(num_images, len(images)) or len(images)
     found = collect(extractor, batches, total, keep_logits=False)
     if distributed.is_main():

@@ -8,6 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from .runtime.precision import ieee_fp32
+
 
 def as_matrix(weight: Tensor) -> Tensor:
     """``weight`` as (outputs, rest) without a copy, also where it is stored channels_last.
@@ -42,7 +44,7 @@ class SpectralNorm(nn.Module):
 
     def normalized_weight(self) -> Tensor:
         """``weight`` over its largest singular value; the gradient flows through both."""
-        with torch.autocast(self.weight.device.type, enabled=False):
+        with torch.autocast(self.weight.device.type, enabled=False), ieee_fp32():
             matrix = as_matrix(self.weight)
             u, v = self._iterate(matrix.detach())
             sigma = (matrix @ v) @ u

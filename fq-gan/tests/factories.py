@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from fqgan.biggan import (
+from fqgan.biggan.config import (
     BigganConfig,
     DiscriminatorConfig,
     GeneratorConfig,

@@ -10,17 +10,16 @@ from factories import Recorded
 from torch import Tensor, nn
 
 from fqgan.released.stylegan2 import from_tf
-from fqgan.stylegan2 import (
+from fqgan.stylegan2.config import (
     DiscriminatorConfig,
-    Generator,
     GeneratorConfig,
     MappingConfig,
     QuantizerConfig,
     StepConfig,
     Stylegan2Config,
-    build_discriminator,
-    build_generator,
 )
+from fqgan.stylegan2.legacy import build_discriminator, build_generator
+from fqgan.stylegan2.networks import Generator
 
 
 def tiny_config(layers: Sequence[int] = (3,), **changes: Any) -> Stylegan2Config:

@@ -1,16 +1,16 @@
 import pytest
 
 from fqgan.biggan.config import SMOKE
-from fqgan.config import PRESETS
-from fqgan.page.demo import DemoConfig, main
+from fqgan.config import presets_of
+from fqgan.page.demo import DemoConfig, main as demo_main
 from fqgan.runtime.logs import read_metrics
 from fqgan.stylegan2.config import SMOKE as STYLEGAN2_SMOKE
 from fqgan.ugatit.config import SMOKE as UGATIT_SMOKE
 
 
 def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(PRESETS, "demo", ("in miniature", SMOKE))
-    main(["--run-dir", str(tmp_path), "--max-steps", "2"])
+    monkeypatch.setitem(presets_of("biggan"), "demo", ("in miniature", SMOKE))
+    demo_main(["--run-dir", str(tmp_path), "--max-steps", "2"])
     sheet, curves, scores = capsys.readouterr().out.splitlines()
     assert "fixed_000002.png" in sheet
     assert (tmp_path / "samples" / "fixed_000002.png").exists()
@@ -20,8 +20,8 @@ def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeyp
 
 
 def test_the_demo_of_ugatit_ends_with_two_sheets_and_two_scores(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(PRESETS, "ugatit-demo", ("in miniature", UGATIT_SMOKE))
-    main(["--family", "ugatit", "--run-dir", str(tmp_path), "--max-steps", "2", "--baseline"])
+    monkeypatch.setitem(presets_of("ugatit"), "ugatit-demo", ("in miniature", UGATIT_SMOKE))
+    demo_main(["--family", "ugatit", "--run-dir", str(tmp_path), "--max-steps", "2", "--baseline"])
     sheets, curves, there, back = capsys.readouterr().out.splitlines()
     for way, line in (("filled2inked", there), ("inked2filled", back)):
         assert str(tmp_path / "samples" / f"{way}_000002.png") in sheets
@@ -32,8 +32,10 @@ def test_the_demo_of_ugatit_ends_with_two_sheets_and_two_scores(tmp_path, capsys
 
 
 def test_the_demo_of_stylegan2_counts_images(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(PRESETS, "stylegan2-demo", ("in miniature", STYLEGAN2_SMOKE))
-    main(["--family", "stylegan2", "--run-dir", str(tmp_path), "--max-steps", "8"])
+    monkeypatch.setitem(
+        presets_of("stylegan2"), "stylegan2-demo", ("in miniature", STYLEGAN2_SMOKE)
+    )
+    demo_main(["--family", "stylegan2", "--run-dir", str(tmp_path), "--max-steps", "8"])
     sheet, curves, scores = capsys.readouterr().out.splitlines()
     assert str(tmp_path / "samples" / "fixed_00000008.png") in sheet
     assert "curves" in curves

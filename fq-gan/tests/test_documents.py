@@ -16,7 +16,9 @@ from documents import (
 )
 
 from fqgan.__main__ import VERBS, main
-from fqgan.config import PRESETS
+from fqgan.config import all_presets
+
+PRESETS = all_presets()
 
 SMOKE = {"biggan": "smoke", "ugatit": "ugatit-smoke", "stylegan2": "stylegan2-smoke"}
 BLOCKS, INLINE = commands("fqgan")

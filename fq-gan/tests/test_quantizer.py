@@ -8,8 +8,8 @@ import pytest
 import torch
 from factories import Recorded, relative_error, run_ranks
 
-from fqgan import quantizer as quantizer_module
-from fqgan.quantizer import FeatureQuantizer, quantizer_statistics
+from fqgan import quantizer_kernels as quantizer_module
+from fqgan.quantizer import FeatureQuantizer, QuantizerOptions, quantizer_statistics
 
 TOLERANCE = 1e-5  # relative to the largest entry; fp32 sums in another order
 CODE_TOLERANCE = 1e-4  # codes divide by smoothed counts as small as 1e-5
@@ -319,3 +319,28 @@ def test_two_processes_share_a_dictionary_as_they_are_told(tmp_path):
         assert torch.equal(first["embed"], second["embed"]) == (statistics != "local")
         if statistics == "all":
             torch.testing.assert_close(first["perplexity"], out.codebook_perplexity)
+
+
+def test_a_quantizer_is_built_as_the_options_say():
+    options = QuantizerOptions(
+        layers=(1,), commitment_weight=0.5, decay=0.7, forward="straight_through", warmup_calls=3
+    )
+    built = options.build(6, 16, "tf")
+    assert (built.channels, built.codebook_size, built.numerics) == (6, 16, "tf")
+    assert (built.commitment_weight, built.decay, built.warmup_calls) == (0.5, 0.7, 3)
+    assert built.forward_mode == "straight_through"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"codebook_size": -1}, "--quantizer.codebook-size must not be negative"),
+        ({"revive_below": -1.0}, "--quantizer.revive-below must not be negative"),
+        ({"decay": 1.0}, r"--quantizer.decay must be in \[0, 1\)"),
+        ({"layers": (1, 1)}, "--quantizer.layers must be different"),
+        ({"layers": (-1,)}, "--quantizer.layers must be different"),
+    ],
+)
+def test_options_out_of_range_are_named(changes, message):
+    with pytest.raises(ValueError, match=message):
+        QuantizerOptions(**changes)

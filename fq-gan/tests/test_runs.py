@@ -70,7 +70,7 @@ def refused(words: list[str], capsys) -> str:
 
 
 def words_of(config) -> list[str]:
-    preset = verbs.PRESETS[SMOKE[config.kind]][1]
+    preset = verbs.presets_of(config.kind)[SMOKE[config.kind]][1]
     return [SMOKE[config.kind], *differences(preset, config)]
 
 

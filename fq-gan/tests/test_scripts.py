@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 
 from fqgan.__main__ import main
-from fqgan.config import PRESETS
+from fqgan.config import all_presets
 from fqgan.runtime.published import read_published
+
+PRESETS = all_presets()
 
 ROOT = Path(__file__).parents[1]
 SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))

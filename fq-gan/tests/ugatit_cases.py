@@ -9,18 +9,17 @@ from factories import Recorded
 from torch import Tensor
 
 from fqgan.released.ugatit import NETWORKS, states_of
-from fqgan.ugatit import (
+from fqgan.ugatit.config import (
     DiscriminatorConfig,
     GeneratorConfig,
     QuantizerConfig,
     StepConfig,
     UgatitConfig,
-    UgatitNetworks,
-    build_networks,
 )
+from fqgan.ugatit.networks import UgatitNetworks, build_networks
 
 
-def tiny_ugatit(**changes: Any) -> UgatitConfig:
+def tiny_networks(**changes: Any) -> UgatitConfig:
     """Networks for 32 pixels of the smallest width, quantized in one layer."""
     options: dict[str, Any] = {
         "image_size": 32,

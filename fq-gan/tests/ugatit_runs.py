@@ -9,14 +9,15 @@ from typing import Any
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fqgan.ugatit import UgatitConfig, build_networks
 from fqgan.ugatit.config import (
     SMOKE,
     DiscriminatorConfig,
     GeneratorConfig,
     QuantizerConfig,
+    UgatitConfig,
     UgatitTrain,
 )
+from fqgan.ugatit.networks import build_networks
 from fqgan.ugatit.translation import save_weights
 
 TINY = replace(SMOKE, device="cpu", evaluate_every=0, sample_every=0)

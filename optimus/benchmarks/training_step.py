@@ -10,8 +10,8 @@ from plain import training_loss
 from torch.nn.utils import clip_grad_norm_
 
 from optimus.objectives import Objective
-from optimus.optimizer import OriginalAdamW, parameter_groups
 from optimus.runtime.precision import build_adamw
+from optimus.tasks.training import OriginalAdamW, parameter_groups
 
 ENCODER_IDS, DECODER_IDS = random_ids(16, 64)
 OBJECTIVE = Objective(free_bits=0.5, length_weighted=True)

@@ -13,6 +13,7 @@ from .data.tokenizers import Tokenizers, load_tokenizers
 from .decoding import Sampling, analogy, generate, interpolate
 from .models.vae import OptimusModel
 from .runs import SENTENCE_VAES, find_weights
+from .runtime.distributed import choose_device
 
 Result = TypeVar("Result")
 
@@ -34,7 +35,7 @@ class SentenceVAE:
             ("decoder", tokenizers.decoder_vocab_size, config.gpt2.vocab_size),
             ("encoder", tokenizers.encoder_vocab_size, config.bert.vocab_size),
         ):
-            if given > wanted:
+            if given != wanted and (side == "decoder" or model.encoder is not None):
                 raise ValueError(
                     f"the {side}'s tokenizer has {given} tokens and the model {wanted}: they are "
                     "not of one model"
@@ -54,7 +55,7 @@ class SentenceVAE:
 
         Args:
             folder: of the run or the weights.
-            device: where the model computes.
+            device: where the model computes; ``auto`` is CUDA where there is one.
             step: of a run, the checkpoint to take; None is the newest.
             kinds: what kinds of run will do.
         """
@@ -72,7 +73,7 @@ class SentenceVAE:
         if state is not None:
             inner = {key.removeprefix("vae."): value for key, value in state.items()}
             model.load_state_dict({key: inner[key] for key in model.state_dict()})
-        torch.nn.Module.to(model, torch.device(device))
+        torch.nn.Module.to(model, choose_device(device))
         return cls(model, load_tokenizers(vocabularies))
 
     def save_pretrained(self, folder: str | Path) -> None:
@@ -81,8 +82,9 @@ class SentenceVAE:
         self.tokenizers.save(Path(folder) / "tokenizers")
 
     @torch.no_grad()
-    def encode(self, texts: Sequence[str], batch_size: int = 64) -> Tensor:
-        """The posterior means (N, Z) of ``texts``, on the CPU."""
+    def encode(self, texts: str | Sequence[str], batch_size: int = 64) -> Tensor:
+        """The posterior means (N, Z) of ``texts``, on the CPU; a string is one sentence."""
+        texts = [texts] if isinstance(texts, str) else texts
 
         def encode_batch(rows: list[list[int]]) -> list[Tensor]:
             width = max(map(len, rows))
@@ -102,12 +104,20 @@ class SentenceVAE:
         batch_size: int = 64,
         generator: torch.Generator | None = None,
     ) -> list[str]:
-        """One sentence for each row of ``latents`` (N, Z)."""
+        """One sentence for each row of ``latents`` (N, Z); a vector (Z,) is one row."""
+        latents = torch.as_tensor(latents, dtype=torch.float32)
+        latents = latents[None] if latents.ndim == 1 else latents
+        width = self.model.config.latent_dim
+        if latents.ndim != 2 or latents.shape[1] != width or not latents.isfinite().all():
+            raise ValueError(
+                f"latents must be finite numbers of the shape (N, {width}), got the shape "
+                f"{tuple(latents.shape)} or a number that is not finite"
+            )
         ids = generate(self.model, latents, sampling, batch_size=batch_size, generator=generator)
         return self.tokenizers.decode_batch(ids)
 
     def reconstruct(
-        self, texts: Sequence[str], sampling: Sampling | None = None, *, batch_size: int = 64
+        self, texts: str | Sequence[str], sampling: Sampling | None = None, *, batch_size: int = 64
     ) -> list[str]:
         """``texts`` through the latent and back."""
         return self.decode(self.encode(texts, batch_size), sampling, batch_size=batch_size)
@@ -167,11 +177,12 @@ class SentenceVAE:
         self,
         source: str,
         target: str,
-        queries: Sequence[str],
+        queries: str | Sequence[str],
         degree: float = 1.0,
         sampling: Sampling | None = None,
     ) -> list[str]:
         """What is to each of ``queries`` as ``target`` is to ``source``."""
+        queries = [queries] if isinstance(queries, str) else queries
         first, last, *rest = self.encode([source, target, *queries])
         return self.decode(analogy(first, last, torch.stack(rest), degree), sampling)
 

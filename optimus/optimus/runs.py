@@ -109,7 +109,7 @@ def step_of(run_dir: Path | None, step: int | None = None) -> int | None:
 
 def _require_kind(folder: str | Path, kind: str, wanted: tuple[str, ...]) -> None:
     if kind not in wanted:
-        used = f", which {KINDS[kind].commands} use" if kind in KINDS else ""
+        used = f" (for {KINDS[kind].commands})" if kind in KINDS else ""
         raise ValueError(
             f"{folder} is of kind {kind!r}{used}; this command takes {' or '.join(wanted)}"
         )

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from factories import close, recorded_model, tiny_model
+from factories import close, recorded_model, tiny_model, tiny_vae
 
 from optimus.api import SentenceVAE
 from optimus.data.tokenizers import load_tokenizers
@@ -100,3 +100,23 @@ def test_a_language_model_is_sampled_without_latents(golden_kind):
     assert len(set(drawn)) > 1
     with pytest.raises(ValueError, match="has no encoder"):
         language_model.encode(["a dog"])
+
+
+def test_a_string_is_one_sentence_and_a_vector_one_row():
+    vae = tiny_vae(["the dog barks .", "a cat sleeps ."] * 4)
+    latent = vae.encode("the dog barks .")
+    assert latent.shape == (1, 6)
+    torch.testing.assert_close(latent, vae.encode(["the dog barks ."]))
+    assert vae.decode(latent[0]) == vae.decode(latent.numpy()) == vae.reconstruct("the dog barks .")
+    assert len(vae.analogy("the dog", "a cat", "the dog barks .")) == 1
+    for wrong in (torch.zeros(2, 5), latent * torch.nan):
+        with pytest.raises(ValueError, match=r"must be finite numbers of the shape \(N, 6\)"):
+            vae.decode(wrong)
+
+
+def test_the_package_gives_the_class():
+    import optimus
+
+    assert optimus.SentenceVAE is SentenceVAE
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = optimus.Nothing

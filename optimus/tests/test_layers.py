@@ -11,7 +11,7 @@ LAYERS = [
     {"objectives", "metrics", "runs", "old_runs"},
     {"models"},
     {"config", "data"},
-    {"optimizer", "decoding", "released.checkpoints"},
+    {"decoding", "released.checkpoints"},
     {"api", "loop"},
     {"tasks"},
     {"generate", "page", "released.commands", "report"},  # further commands

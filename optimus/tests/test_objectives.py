@@ -17,8 +17,8 @@ from optimus.objectives import (
     learning_rate_at,
     total_loss,
 )
-from optimus.optimizer import OriginalAdamW, parameter_groups
 from optimus.released.checkpoints import authors_name
+from optimus.tasks.training import OriginalAdamW, parameter_groups
 
 SCHEDULE = 1e-9
 """Tolerance of recorded schedules."""

@@ -113,6 +113,20 @@ def test_a_run_says_its_kind_and_gives_its_options_back(runs, kind):
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
+def test_a_stopped_run_ends_like_an_uninterrupted_one(runs, corpora, kind, tmp_path, capsys):
+    place = tmp_path / kind
+    with pytest.MonkeyPatch.context() as patch:
+        stop = "optimus.runtime.signals.StopSignal.requested"
+        patch.setattr(stop, lambda self, step: step == 2)
+        assert "after step 2" in ends(capsys, words(kind, corpora, place), 3)
+    ends(capsys, words(kind, corpora, place), 0)
+    compared = [p for name in ("*.safetensors", "metrics.jsonl") for p in place.rglob(name)]
+    assert len(compared) >= 2
+    for path in compared:
+        assert path.read_bytes() == (runs / kind / path.relative_to(place)).read_bytes(), path
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
 @pytest.mark.parametrize("other", COMMANDS)
 def test_a_run_of_another_kind_is_not_trained_further(runs, corpora, kind, other, capsys):
     if kind != other:
@@ -244,7 +258,7 @@ def test_a_command_names_the_kinds_that_it_takes(runs, corpora, verb, kind, caps
 def test_weights_of_another_kind_are_refused_without_their_run(runs, capsys):
     weights = runs / "label-control" / "model"
     sentence = refused(capsys, ["generate", "sample", "--model", weights], runs)
-    assert "is of kind 'label-control', which evaluate-label-control use" in sentence
+    assert "is of kind 'label-control' (for evaluate-label-control)" in sentence
     judged = ["evaluate-label-control", "--run-dir", runs / "label-control"]
     sentence = refused(capsys, [*judged, "--classifier", runs / "dialog"], runs / "dialog")
     assert "is of kind 'dialog'" in sentence

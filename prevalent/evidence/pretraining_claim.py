@@ -3,7 +3,7 @@
     python evidence/pretraining_claim.py --run-dir runs/claim              # pre-train, then agents
     python evidence/pretraining_claim.py --run-dir runs/claim --sizes 50   # agents of one size
 
-One encoder is pre-trained on 11,520 instructions of 240 houses, told by templates as the paper's
+One encoder is pre-trained on 3,840 instructions of 240 houses, told by templates as the paper's
 are told by a speaker. Agents then see 20, 50, 100 or 400 of those paths and learn by imitation and
 reinforcement with the encoders of `ARMS`; each seed draws paths of its own. Learning rate and, for
 random encoders, the spread of the initial weights are chosen for each arm on val_seen, with seed 0
@@ -37,10 +37,20 @@ from prevalent.runtime.logs import read_metrics
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, PretrainConfig, pretrain
 from prevalent.tasks.r2r import R2R_PRESETS, train_r2r
 
-WORLD = ToyConfig(train_houses=240, unseen_houses=24, train_paths=16, held_out_paths=8, dialogs=4)
+WORLD = ToyConfig(
+    train_houses=240,
+    unseen_houses=24,
+    train_paths=16,
+    held_out_paths=8,
+    dialogs=4,
+    min_steps=3,
+    max_steps=4,
+    num_landmarks=16,
+)
+STYLE: Style = "landmarks"  # where turns are told too, pre-training learns turns long before sights
 SIZES, SEEDS = (50, 100, 20, 400), (0, 1, 2)
 TRIAL_SIZE = 50  # annotated paths with which the learning rate of an arm is chosen
-RATES, SPREADS = (1e-3, 3e-3), (0.02, 0.05)
+RATES, SPREADS = (1e-3, 3e-3), (0.02, 0.1)
 SPLITS = ("val_seen", "val_unseen")
 
 

@@ -1,8 +1,4 @@
-"""Configuration of every command, and the presets: one per row of the paper or of its ablations.
-
-Hao et al., "Towards Learning a Generic Agent for Vision-and-Language Navigation via Pre-training",
-CVPR 2020.
-"""
+"""The model's sizes and what all commands share: data folder, arithmetic, checks of options."""
 
 from __future__ import annotations
 
@@ -10,6 +6,8 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
+
+from .runtime.options import at_least
 
 Precision = Literal["fp32", "bf16", "fp16", "apex-O1", "apex-O2"]
 
@@ -57,6 +55,7 @@ class ModelConfig:
     """False stops the gradient at the output of the cross-modal layers."""
 
     def __post_init__(self) -> None:
+        at_least(self, "model", num_heads=1, num_language_layers=0, num_cross_layers=0)
         if self.hidden_size % self.num_heads:
             raise ValueError(
                 f"--model.hidden-size {self.hidden_size} must be a multiple of --model.num-heads "
@@ -67,9 +66,6 @@ class ModelConfig:
                 raise ValueError(
                     f"--model.{name.replace('_', '-')} must be in [0, 1), got {getattr(self, name)}"
                 )
-        for name in ("num_language_layers", "num_cross_layers"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"--model.{name.replace('_', '-')} must not be negative")
 
 
 SMALL_MODEL = ModelConfig(
@@ -81,8 +77,6 @@ SMALL_MODEL = ModelConfig(
     dropout=0.0,
     attention_dropout=0.0,
 )
-
-
 TOY_MODEL = ModelConfig(
     hidden_size=64,
     num_heads=4,
@@ -100,6 +94,8 @@ READING_MODEL = replace(
     num_actions=37,
     initializer_range=0.1,  # at this width 0.02 leaves attention nearly uniform for long
 )
+
+
 TINY_MODEL = ModelConfig(
     hidden_size=16, num_heads=2, intermediate_size=32, num_language_layers=1, num_cross_layers=1
 )

@@ -30,7 +30,6 @@ from .models.prevalent import PrevalentForPretraining, PrevalentModel
 from .old_runs import upgrade
 from .optimizer import OPTIMIZERS, OptimizerConfig
 from .released.checkpoints import (
-    compare,
     find_weights,
     list_tensors,
     normalize_names,
@@ -55,6 +54,7 @@ from .released.snapshots import (
 from .runtime.command import parse
 from .runtime.files import write_atomically
 from .runtime.run_folder import CONFIG, config_text, read_plain
+from .runtime.weight_files import compare_tensors
 from .tasks.navigation import WORDS
 from .tasks.ndh import NDHRun, file_of
 from .tasks.r2r import R2RRun
@@ -162,16 +162,13 @@ def convert(config: ConvertConfig) -> PrevalentForPretraining:
     model = PrevalentForPretraining(
         to_model_config(read_json(config_path, "fetch or convert it again"), config_path)
     )
-    report = compare(model, state)
+    report = compare_tensors(model, state)
     if not config.quiet:
         print(list_tensors({name: state[name] for name in report.matched}))
     for title in ("missing", "unexpected", "wrong_shape"):
         for line in getattr(report, title):
             print(f"  {title}: {line}")
-    print(
-        f"{len(report.matched)} tensors fit, {len(report.missing)} missing, "
-        f"{len(report.unexpected)} unexpected, {len(report.wrong_shape)} of another shape"
-    )
+    print(report.summary())
     restore(model, state, weights)
     (save_model if config.to == "ours" else save_authors_folder)(config.destination, model)
     vocabulary = config.source / "vocab.txt"

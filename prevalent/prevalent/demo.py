@@ -1,9 +1,9 @@
-"""``prevalent demo``: agents that learn to follow instructions in toy houses, from scratch.
+"""``prevalent demo``: agents learn to follow instructions in houses they have never seen.
 
 ``--serve`` shows a page on which its agents, or those of another run, walk step by step.
 
 Houses, features and instructions are made by code. Agents learn by imitation and reinforcement and
-walk houses they have never seen, beside one that walks at random and one that knows the way. With
+walk unseen houses, beside one that walks at random and one that knows the way. With
 ``--pretrain-steps`` an encoder is pre-trained first, and agents with it are compared too.
 """
 
@@ -14,9 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -26,23 +26,20 @@ from .data.hanna import read_tasks, references
 from .data.instructions import read_instructions
 from .data.ndh import read_dialogs
 from .data.results import Reference, score_results
-from .data.tokenizers import build_wordpiece_vocabulary, split_words, write_vocabulary
-from .data.toy import ToyConfig, make_toy_world, write_toy
+from .data.toy import ToyConfig, make_toy_world, toy_size
 from .page.app import serve
 from .page.explorer import Explorer
 from .runtime.command import parse
-from .runtime.distributed import World
 from .runtime.files import write_atomically
 from .runtime.logs import read_metrics
+from .runtime.options import at_least
 from .simulator.graph import load_graphs
 
 SPLIT = "val_unseen"
 SIMPLE: dict[str, SimpleAgent] = {"random": "random", "knows the way": "shortest"}
 SCRATCH, WITH_ENCODER = "from scratch", "pre-trained"
-
 FINDING = (
-    "A few hundred steps of pre-training do not help such agents; what does, and what it takes, is "
-    "in docs/experiments.md (Pre-training in toy houses)."
+    "What pre-training adds, and what it takes: docs/experiments.md, Pre-training in toy houses."
 )
 
 
@@ -52,7 +49,7 @@ class DemoTask(NamedTuple):
     verb: str  # its training command, which has a preset "demo"
     metric: str  # of its records
     title: str
-    lesson: str  # what a step of training is
+    step: str  # what a step of training is
     factor: float  # from the metric to the unit
     unit: str
     difference: str  # the unit of a difference
@@ -72,23 +69,37 @@ TASKS = {
 
 
 @dataclass(frozen=True)
-class DemoConfig:
-    """Train agents in toy houses, and compare them in unseen ones."""
+class Comparison:
+    """What both demos have in common."""
 
     run_dir: Path = Path("runs/demo")
     """Folder of everything that the demo makes; the same command continues there."""
-    task: Literal["r2r", "ndh"] = "r2r"
-    """Agents follow instructions, or (``ndh``) the oracle's answer in a dialog."""
     smallest: bool = False
     """A few steps in two houses: does everything run (half a minute)."""
     seeds: int = 3
     """Agents of each kind."""
-    pretrain_steps: int = 0
-    """Also compare agents with an encoder that was pre-trained for so many steps."""
-    agent_steps: int = 150
+    pretrain_steps: int = 500
+    """Optimizer steps of pre-training."""
+    agent_steps: int = 50
     """Optimizer steps of each agent."""
     houses: int = 24
     """Training houses; a quarter as many are unseen."""
+
+    def __post_init__(self) -> None:
+        at_least(self, seeds=1, pretrain_steps=0, agent_steps=1, houses=1)
+
+
+@dataclass(frozen=True)
+class DemoConfig(Comparison):
+    """Train agents in toy houses and compare them in unseen ones."""
+
+    pretrain_steps: int = 0
+    """Optimizer steps of pre-training, for agents that begin with its encoder; 0: none."""
+    agent_steps: int = 150
+    """Optimizer steps of each agent."""
+
+    task: Literal["r2r", "ndh"] = "r2r"
+    """Agents follow instructions, or (``ndh``) the oracle's answer in a dialog."""
     serve: bool = False
     """Show a page to watch agents walk instead: of --run-dir, a demo or a run."""
     data_dir: Path | None = None
@@ -101,14 +112,9 @@ class DemoConfig:
     """With --serve: the port; 0 takes the first free one from 7860 on."""
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not 0 <= self.port < 65536:
             raise ValueError(f"--port must be in [0, 65535], got {self.port}")
-        for name in ("seeds", "agent_steps", "houses"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1, got {getattr(self, name)}")
-        if self.pretrain_steps < 0:
-            raise ValueError(f"--pretrain-steps must not be negative, got {self.pretrain_steps}")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -128,35 +134,23 @@ def demo(config: DemoConfig) -> dict[str, list[float]]:
     """
     torch.set_num_threads(1)
     began = time.monotonic()
-    if config.smallest:
-        config = DemoConfig(
-            config.run_dir, config.task, True, seeds=1, pretrain_steps=4, agent_steps=2, houses=1
-        )
+    config = shortened(config)
     task, world = TASKS[config.task], config.run_dir / "world"
-    make_world(world, config)
-    data = ["--world", "matterport", "--data-dir", str(world), "--features", "features.npy"]
-    data += ["--device", "cpu"]
     encoders: dict[str, list[str]] = {SCRATCH: []}
+    make_world(world, config)
     if config.pretrain_steps:
-        pretrained, steps = config.run_dir / "pretrain", str(config.pretrain_steps)
-        _run(
-            *("pretrain", "demo", "--run-dir", str(pretrained), *data),
-            *("--vocabulary", "wordpiece.txt"),
-            *("--max-steps", steps, "--eval-every", steps, "--save-every", steps),
-            *("--angle-size", "32", "--model.num-language-layers", "1"),
-            *("--model.num-cross-layers", "1"),
-        )
+        _, pretrained = pretrain_in_toy_world(config)
         encoders[WITH_ENCODER] = ["--pretrained", str(pretrained / "model")]
+    data, steps = data_options(world), str(config.agent_steps)
     scores: dict[str, list[float]] = {name: [] for name in (*SIMPLE, *encoders)}
     prefix = "" if config.task == "r2r" else f"{config.task}-"
-    steps = str(config.agent_steps)
     for seed in range(config.seeds):
         for name, kind in SIMPLE.items():
             scores[name].append(score_simple(kind, world, seed, config.task))
-        for name, options in encoders.items():
+        for name, start in encoders.items():
             agent = config.run_dir / f"{prefix}{name.replace(' ', '-')}-{seed}"
             _run(
-                *(task.verb, "demo", "--run-dir", str(agent), *data, *options, "--wordpieces"),
+                *(task.verb, "demo", "--run-dir", str(agent), *data, *start, "--wordpieces"),
                 *("wordpiece.txt", "--held-out", SPLIT, "--seed", str(seed), "--max-steps", steps),
                 *("--eval-every", steps, "--save-every", steps),
             )
@@ -170,20 +164,44 @@ def demo(config: DemoConfig) -> dict[str, list[float]]:
     return scores
 
 
-def make_world(folder: Path, config: DemoConfig) -> None:
+Demo = TypeVar("Demo", bound=Comparison)
+
+
+def shortened(config: Demo) -> Demo:
+    """``config``, with ``--smallest`` of a few steps."""
+    if not config.smallest:
+        return config
+    return replace(config, seeds=1, pretrain_steps=4, agent_steps=2, houses=1)
+
+
+def pretrain_in_toy_world(config: Comparison) -> tuple[Path, Path]:
+    """The folders of the toy world, made once, and of the run that was pre-trained in it."""
+    world, pretrained = config.run_dir / "world", config.run_dir / "pretrain"
+    make_world(world, config)
+    steps = str(config.pretrain_steps)
+    _run(
+        *("pretrain", "demo", "--run-dir", str(pretrained), *data_options(world)),
+        *("--vocabulary", "wordpiece.txt", "--angle-size", "32"),
+        *("--max-steps", steps, "--eval-every", steps, "--save-every", steps),
+        *("--model.num-language-layers", "1", "--model.num-cross-layers", "1"),
+    )
+    return world, pretrained
+
+
+def data_options(world: Path) -> list[str]:
+    """The options that have a command read a toy world."""
+    options = ["--world", "matterport", "--data-dir", str(world), "--features", "features.npy"]
+    return [*options, "--device", "cpu"]
+
+
+def make_world(folder: Path, config: Comparison) -> None:
     """Write the toy world and its WordPiece vocabulary once."""
-    vocabulary = folder / "wordpiece.txt"
-    if vocabulary.is_file():
-        return
-    size = ToyConfig(train_houses=config.houses, unseen_houses=max(1, config.houses // 4))
+    size = toy_size(config.houses)
     if config.smallest:
         size = ToyConfig(
             train_houses=1, unseen_houses=1, train_paths=8, held_out_paths=4, dialogs=2
         )
-    write_toy(folder, size)
-    texts = [one.text for one in read_instructions(folder, ["train"])]
-    words = build_wordpiece_vocabulary(word for text in texts for word in split_words(text))
-    write_vocabulary(vocabulary, words)
+    make_toy_world(folder, size, shuffled=isinstance(config, DemoConfig))
 
 
 def score_simple(agent: SimpleAgent, world: Path, seed: int, task: str = "r2r") -> float:
@@ -209,12 +227,10 @@ def _score_simple_in_dialogs(agent: SimpleAgent, world: Path, seed: int) -> floa
 def describe(scores: Mapping[str, Sequence[float]], config: DemoConfig) -> str:
     """The comparison as Markdown, with a verdict that the numbers decide."""
     task = TASKS[config.task]
-    before = (
-        f" after {config.pretrain_steps} steps of pre-training" if config.pretrain_steps else ""
-    )
+    before = f" after {config.pretrain_steps} of pre-training" if WITH_ENCODER in scores else ""
     lines = [
         f"{task.title} in unseen toy houses, {config.seeds} seeds, {config.agent_steps} steps of "
-        f"{task.lesson} each{before}",
+        f"{task.step} each{before}",
         "",
         "| agent | mean | least | greatest |",
         "|---|---|---|---|",
@@ -224,21 +240,9 @@ def describe(scores: Mapping[str, Sequence[float]], config: DemoConfig) -> str:
         shown = (f"{task.factor * value:.{task.digits}f} {task.unit}" for value in cells)
         lines.append(f"| {name} | " + " | ".join(shown) + " |")
     if WITH_ENCODER in scores:
-        verdict = compare(scores[SCRATCH], scores[WITH_ENCODER], task)
-    else:
-        verdict = FINDING
-    return "\n".join([*lines, "", verdict, ""])
-
-
-def compare(scratch: Sequence[float], pretrained: Sequence[float], task: DemoTask) -> str:
-    """Whether the pre-trained agents are better, in one sentence."""
-    gain = task.factor * (np.mean(pretrained) - np.mean(scratch))
-    amount = f"{gain:+.{task.digits}f} {task.difference}"
-    if gain <= 0:
-        return f"Pre-training does not help here ({amount})."
-    if min(pretrained) > max(scratch):
-        return f"Pre-training helps: {amount}, every seed above every seed without it."
-    return f"Pre-training is ahead by {amount[1:]}, within the spread of the seeds."
+        unit = (task.factor, task.difference, task.digits)
+        lines += ["", judge("Pre-training", scores[WITH_ENCODER], scores[SCRATCH], *unit)]
+    return "\n".join([*lines, "", FINDING, ""])
 
 
 def _draw(agent: Path) -> None:
@@ -268,27 +272,17 @@ Scores = dict[str, list[dict[str, float]]]
 
 
 @dataclass(frozen=True)
-class HannaDemoConfig:
+class HannaDemoConfig(Comparison):
     """Train agents that ask and that do not, compare them in unseen houses."""
 
     run_dir: Path = Path("runs/demo-hanna")
     """Folder of everything that the demo makes; the same command continues there."""
-    smallest: bool = False
-    """A few steps in two houses: does everything run."""
-    seeds: int = 3
-    """Agents of each kind."""
-    pretrain_steps: int = 500
-    """Optimizer steps of pre-training."""
     agent_steps: int = 200
     """Optimizer steps of each agent."""
-    houses: int = 24
-    """Training houses; a quarter as many are unseen."""
 
     def __post_init__(self) -> None:
-        for name in ("seeds", "pretrain_steps", "agent_steps", "houses"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--{option} must be at least 1, got {getattr(self, name)}")
+        super().__post_init__()
+        at_least(self, pretrain_steps=1)
 
 
 def main_hanna(argv: Sequence[str]) -> None:
@@ -303,21 +297,9 @@ def demo_hanna(config: HannaDemoConfig) -> Scores:
     """
     torch.set_num_threads(1)
     began = time.monotonic()
-    if config.smallest:
-        config = HannaDemoConfig(
-            config.run_dir, smallest=True, seeds=1, pretrain_steps=4, agent_steps=2, houses=1
-        )
-    world = config.run_dir / "world"
-    make_toy_world(world, config.houses, World(0, 1, torch.device("cpu")))
-    data = ["--world", "matterport", "--data-dir", str(world), "--features", "features.npy"]
-    data += ["--device", "cpu"]
-    pretrained, steps = config.run_dir / "pretrain", str(config.pretrain_steps)
-    _run_preset(
-        *("pretrain", "demo", "--run-dir", str(pretrained), *data, "--vocabulary", "wordpiece.txt"),
-        *("--max-steps", steps, "--eval-every", steps, "--save-every", steps),
-        *("--angle-size", "32", "--model.num-language-layers", "1"),
-        *("--model.num-cross-layers", "1"),
-    )
+    config = shortened(config)
+    world, pretrained = pretrain_in_toy_world(config)
+    data = data_options(world)
     scores: Scores = {"random": [], **{name: [] for name in ROWS_OF_HANNA}}
     steps = str(config.agent_steps)
     for seed in range(config.seeds):
@@ -325,7 +307,7 @@ def demo_hanna(config: HannaDemoConfig) -> Scores:
         for row, options in ROWS_OF_HANNA.items():
             agent = config.run_dir / f"{row.replace(',', '').replace(' ', '-')}-{seed}"
             start = ["--pretrained", str(pretrained / "model")] if row == PRETRAINED else []
-            _run_preset(
+            _run(
                 *("train-hanna", "hanna-toy", "--run-dir", str(agent), *data, *options, *start),
                 *("--wordpieces", "wordpiece.txt", "--held-out", SPLIT, "--seed", str(seed)),
                 *("--max-steps", steps, "--eval-every", steps, "--save-every", steps),
@@ -381,16 +363,19 @@ def describe_searches(
     )
 
 
-def judge(name: str, ours: Sequence[float], others: Sequence[float]) -> str:
-    """Whether success rates ``ours`` are above ``others``, in one sentence."""
-    gain = 100 * float(np.mean(ours) - np.mean(others))
+def judge(
+    name: str,
+    ours: Sequence[float],
+    others: Sequence[float],
+    factor: float = 100.0,
+    unit: str = "points",
+    digits: int = 1,
+) -> str:
+    """Whether scores ``ours`` are above ``others``, in one sentence."""
+    gain = factor * float(np.mean(ours) - np.mean(others))
+    amount = f"{gain:+.{digits}f} {unit}"
     if gain <= 0:
-        return f"{name} does not help here ({gain:+.1f} points)."
+        return f"{name} does not help here ({amount})."
     if min(ours) > max(others):
-        return f"{name} helps: {gain:+.1f} points, every seed above every seed without it."
-    return f"{name} is ahead by {gain:.1f} points, within the spread of the seeds."
-
-
-def _run_preset(*words: str) -> None:
-    print("$ prevalent " + " ".join(words), flush=True)
-    subprocess.run([sys.executable, "-m", "prevalent", *words], check=True)
+        return f"{name} helps: {amount}, every seed above every seed without it."
+    return f"{name} is ahead by {amount[1:]}, within the spread of the seeds."

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import numpy as np
 
@@ -43,14 +43,13 @@ PATH_TYPE_SCORES = ("success_rate", "oracle success_rate", "spl", "nav_error")
 
 
 @dataclass(frozen=True)
-class EvaluateConfig:
-    """Score a result file, or walk a split with the agent of a run and score that."""
+class WalkConfig:
+    """What is walked, by which agent and how: `evaluate` and `submit` have this in common."""
 
     results: Path | None = None
     """JSON list of results, as the task's leaderboard takes it."""
     run_dir: Path | None = None
-    """Run of `prevalent train-r2r`, `train-ndh` or `train-hanna`, whose agent shall walk; leaves
-    ``results_SPLIT.json`` there."""
+    """Run of `prevalent train-r2r`, `train-ndh` or `train-hanna`, whose agent shall walk."""
     split: str = "val_unseen"
     """Split that the results answer or the agent walks."""
     task: Task | None = None
@@ -58,6 +57,39 @@ class EvaluateConfig:
     its own."""
     data_dir: Path | None = None
     """Folder with connectivity/ and r2r/, ndh/ or hanna/ (default: the run's, $PREVALENT_DATA)."""
+
+    snapshot: str | None = None
+    """Which agent of the run: best_val_unseen if not given, or last where there is none yet."""
+    step: int | None = None
+    """The agent of this checkpoint instead."""
+    beam: int = 0
+    """Paths that a state-factored search collects before one is chosen; 0 walks greedily."""
+    speaker: Path | None = None
+    """Speaker that rescores those paths: a run, a snapshot, or a file of the authors' code."""
+    alpha: float = 0.5
+    """Share of the speaker's score."""
+    batch_size: int = 100
+    """Episodes that walk together."""
+    device: str = "auto"
+    """``auto``, ``cpu`` or ``cuda``."""
+
+    def __post_init__(self) -> None:
+        if (self.results is None) == (self.run_dir is None):
+            raise ValueError("give either --results FILE or --run-dir RUN")
+        if self.results is not None and self.step is not None:
+            raise ValueError("--step is a checkpoint of a run; drop it, or give --run-dir RUN")
+        at_least(self, beam=0, batch_size=1)
+        if not 0 <= self.alpha <= 1:
+            raise ValueError(f"--alpha must be in [0, 1], got {self.alpha}")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(WalkConfig):
+    """Score a result file, or walk a split with the agent of a run and score that.
+
+    A run gets ``results_SPLIT.json`` and ``evaluation_SPLIT.json``.
+    """
+
     path_type: PathType | None = None
     """NDH: whose path is right (planner = Oracle, player = Navigator, trusted = Mixed); if not
     given, the one that the run has learned, and ``trusted_path`` for a file."""
@@ -69,77 +101,27 @@ class EvaluateConfig:
     """Row of the published tables to stand beside in the report."""
     output: Path | None = None
     """Also write the scores to this JSON file (of a run: always, ``evaluation_SPLIT.json``)."""
-
-    snapshot: str | None = None
-    """Which agent of the run: best_val_unseen if not given, or last where there is none yet."""
-    step: int | None = None
-    """The agent of this checkpoint instead."""
-    beam: int = 0
-    """Paths that a state-factored search collects before one is chosen; 0 walks greedily."""
-    speaker: Path | None = None
-    """Speaker that rescores those paths: a run, a snapshot, or a file of the authors' code."""
-    alpha: float = 0.5
-    """Share of the speaker's score."""
     tune_alpha: bool = False
     """Try 101 shares and four ways of averaging and keep the one with the most successes."""
     one_text: bool = False
     """An agent that reads several instructions of a path reads one of them only."""
-    batch_size: int = 100
-    """Episodes that walk together."""
-    device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda``."""
-
-    def __post_init__(self) -> None:
-        check_walking(self)
 
 
 @dataclass(frozen=True)
-class SubmitConfig:
+class SubmitConfig(WalkConfig):
     """Check that every instruction has one possible trajectory, then write the file."""
 
-    results: Path | None = None
-    """JSON list of results."""
-    run_dir: Path | None = None
-    """Run of `prevalent train-r2r` or `train-ndh`, whose agent shall walk the split."""
     split: str = "test"
     """Split that the leaderboard asks for."""
-    task: Literal["r2r", "ndh"] | None = None
-    """Leaderboard of a file, Room-to-Room's if not given. A run knows its own."""
-    data_dir: Path | None = None
-    """Folder with connectivity/ and r2r/ or ndh/ (default: the run's, or $PREVALENT_DATA)."""
     output: Path | None = None
     """Where to write; ``submit_SPLIT.json`` beside the results or in the run if not given."""
-
-    snapshot: str | None = None
-    """Which agent of the run: best_val_unseen if not given, or last where there is none yet."""
-    step: int | None = None
-    """The agent of this checkpoint instead."""
     forbid_revisits: bool = True
     """Greedy walks of Room-to-Room do not return to a place, as the authors' submissions."""
-    beam: int = 0
-    """Paths that a state-factored search collects before one is chosen; 0 walks greedily."""
-    speaker: Path | None = None
-    """Speaker that rescores those paths: a run, a snapshot, or a file of the authors' code."""
-    alpha: float = 0.5
-    """Share of the speaker's score."""
-    batch_size: int = 100
-    """Episodes that walk together."""
-    device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda``."""
 
     def __post_init__(self) -> None:
-        check_walking(self)
-
-
-def check_walking(config: EvaluateConfig | SubmitConfig) -> None:
-    """Raise ``ValueError`` where the options contradict each other."""
-    if (config.results is None) == (config.run_dir is None):
-        raise ValueError("give either --results FILE or --run-dir RUN")
-    if config.results is not None and config.step is not None:
-        raise ValueError("--step is a checkpoint of a run; drop it, or give --run-dir RUN")
-    at_least(config, beam=0, batch_size=1)
-    if not 0 <= config.alpha <= 1:
-        raise ValueError(f"--alpha must be in [0, 1], got {config.alpha}")
+        super().__post_init__()
+        if self.task == "hanna":
+            raise ValueError("--task hanna has no leaderboard; give r2r or ndh")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -213,7 +195,7 @@ def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
     return scores
 
 
-def walk(config: EvaluateConfig | SubmitConfig, run: Run) -> Walks:
+def walk(config: WalkConfig, run: Run) -> Walks:
     """Walk ``split`` with the agent of ``run``, which decides on the task."""
     options: dict[str, Any] = {"snapshot": config.snapshot, "step": config.step}
     options |= {"data_dir": config.data_dir, "device": config.device}
@@ -228,6 +210,7 @@ def walk(config: EvaluateConfig | SubmitConfig, run: Run) -> Walks:
     if isinstance(config, SubmitConfig):
         how = how._replace(forbid_revisits=config.forbid_revisits)
         return r2r.walk_agent(r2r.open_agent(run, config.split, **options), how)
+    assert isinstance(config, EvaluateConfig)
     follower = r2r.open_agent(run, config.split, **options, alone=config.one_text)
     return r2r.walk_agent(follower, how._replace(tune=config.tune_alpha))
 
@@ -314,8 +297,7 @@ class BaselineConfig:
     """Number of seeds; the scores are printed as mean [least, greatest]."""
 
     def __post_init__(self) -> None:
-        if self.seeds < 1:
-            raise ValueError(f"--seeds must be at least 1, got {self.seeds}")
+        at_least(self, seeds=1)
 
 
 class ObjectSearch(NamedTuple):

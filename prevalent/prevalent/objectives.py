@@ -1,4 +1,7 @@
-"""Part of agent_config."""
+"""Losses of the Room-to-Room agents: imitation, and advantage actor-critic with shaped rewards.
+
+Everything here is a function of recorded tensors; T steps, B agents.
+"""
 
 from __future__ import annotations
 

@@ -1,17 +1,19 @@
-"""Part of agent_config."""
+"""Gradient steps: the authors' AdamW of pre-training, and agents with an optimizer a module."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
 
 from .runtime.distributed import reduce_mean, world_size
-from .runtime.precision import MixedPrecision, Precision
+from .runtime.options import at_least, positive
+from .runtime.precision import MixedPrecision, Precision, clear_gradients, has_gradients
 
 
 @dataclass(frozen=True)
@@ -28,8 +30,8 @@ class OptimizerConfig:
     """Gradient norms of encoder and decoder are clipped to this; the critic's is not."""
 
     def __post_init__(self) -> None:
-        if self.lr <= 0:
-            raise ValueError(f"--optimizer.lr must be positive, got {self.lr}")
+        positive(self, "optimizer", "lr")
+        at_least(self, "optimizer", weight_decay=0)
         if self.max_norm <= 0:
             raise ValueError(f"--optimizer.max-norm must be positive, got {self.max_norm}")
 
@@ -147,7 +149,12 @@ class Updater:
         """
         self._average()
         scaler, amp, norms = self.precision.scaler, self.precision.amp, {}
-        for name, optimizer in self.optimizers.items():
+        used = {
+            name: optimizer
+            for name, optimizer in self.optimizers.items()
+            if amp is not None or has_gradients(optimizer)
+        }
+        for name, optimizer in used.items():
             if amp is None:
                 scaler.unscale_(optimizer)
             if name in self.clipped:
@@ -155,16 +162,17 @@ class Updater:
                     self.modules[name].parameters() if amp is None else amp.master_params(optimizer)
                 )
                 norms[name] = nn.utils.clip_grad_norm_(parameters, self.config.max_norm)
-        for optimizer in self.optimizers.values():
+        for optimizer in used.values():
             scaler.step(optimizer)
-        scaler.update()
+        if used:
+            scaler.update()
         self.clear()
         return norms
 
     def clear(self) -> None:
         """Forget the gradients."""
         for optimizer in self.optimizers.values():
-            optimizer.zero_grad(set_to_none=True)
+            clear_gradients(optimizer)
 
     def set_lr(self, lr: float) -> None:
         """Change the learning rate of every optimizer."""
@@ -195,3 +203,54 @@ class Updater:
         parts = flat.split([gradient.numel() for gradient in gradients])
         for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
+
+
+class Agent:
+    """Named modules that learn together, each with its own optimizer; agents derive from it.
+
+    Gradients of several losses add up until `update`.
+
+    Args:
+        modules: by name; moved to ``device``.
+        optimizer: settings of every optimizer.
+        clipped: names of the modules whose gradient norm is clipped.
+        precision: of the forward passes.
+        device: where the agent runs.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        optimizer: OptimizerConfig,
+        clipped: Sequence[str],
+        precision: Precision,
+        device: torch.device,
+    ) -> None:
+        for module in modules.values():
+            module.to(device)
+        self.updater = Updater(modules, optimizer, clipped, precision, device)
+        self.modules, self.optimizers = self.updater.modules, self.updater.optimizers
+
+    def train(self, mode: bool = True) -> Self:
+        """Put all modules in train or eval mode."""
+        for module in self.modules.values():
+            module.train(mode)
+        return self
+
+    @contextmanager
+    def in_eval_mode(self) -> Iterator[None]:
+        """Eval mode inside, what it was before behind it."""
+        was_training = next(iter(self.modules.values())).training
+        self.train(False)
+        try:
+            yield
+        finally:
+            self.train(was_training)
+
+    def parts(self) -> dict[str, Any]:
+        """Named parts for a checkpoint."""
+        return self.updater.parts()
+
+    def update(self) -> dict[str, Tensor]:
+        """Step all optimizers; returns gradient norms before clipping."""
+        return {f"{name}_norm": norm for name, norm in self.updater.step().items()}

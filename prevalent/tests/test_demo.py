@@ -57,6 +57,8 @@ def test_agents_that_do_not_learn_are_scored_on_both_tasks(toy_world):
 def test_an_impossible_size_is_refused():
     with pytest.raises(ValueError, match="--seeds must be at least 1, got 0"):
         DemoConfig(seeds=0)
+    with pytest.raises(ValueError, match="--pretrain-steps must be at least 1, got 0"):
+        HannaDemoConfig(pretrain_steps=0)
 
 
 @pytest.mark.slow

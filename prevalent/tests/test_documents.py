@@ -1,5 +1,7 @@
 """What the documents say exists: commands with their options, scripts and linked files."""
 
+import re
+
 import pytest
 
 from prevalent.__main__ import VERBS, main
@@ -58,3 +60,17 @@ def test_every_dependency_is_given_a_reason():
 def test_help_imports_nothing_heavy():
     text = help_without_imports("prevalent")
     assert [verb for verb in VERBS if verb not in text] == []
+
+
+PYTHON = [
+    (path.name, block)
+    for path in DOCUMENTS
+    for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+]
+
+
+@pytest.mark.parametrize(("name", "block"), PYTHON, ids=lambda value: value.partition("\n")[0])
+def test_python_in_a_document_runs(toy_world, tmp_path, monkeypatch, name, block):
+    (tmp_path / "data").symlink_to(toy_world)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, name, "exec"), {"__name__": "document"})

@@ -1,22 +1,20 @@
-"""``fqgan sample``: sheets, interpolations, image files, npz files and truncation curves."""
+"""``fqgan sample`` and ``fqgan evaluate`` of BigGAN: sheets, files, truncation curves, scores."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from ..data.datasets import DataConfig, data_name
 from ..data.images import to_bytes
-from ..gan import Latents
-from ..pictures import save_image
-from ..runs import WeightOptions, run_of
+from ..pictures import save_image, write_npz
+from ..runs import Source, WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.options import at_least, positive
@@ -25,6 +23,7 @@ from ..scoring import (
     ScoringOptions,
     open_extractor,
     open_scorer,
+    print_evaluation,
     record_evaluation,
     score_samples,
 )
@@ -32,21 +31,71 @@ from .config import SampleStatistics
 from .sampling import (
     Sampler,
     Weights,
+    build_sampler,
     class_sheet,
     interpolation_sheets,
     load_weights,
     random_sheet,
 )
 
+Drawing = TypeVar("Drawing", bound="DrawOptions")
+
 
 @dataclass(frozen=True)
-class SampleConfig(WeightOptions):
+class DrawOptions(WeightOptions):
+    """From what images are drawn, and how. A run brings its own settings."""
+
+    use_average: bool = True
+    """Draw from the moving average of G; False draws from G itself."""
+    sample_statistics: SampleStatistics = "running"
+    """Norm statistics of samples: of training, of their own batch, or newly collected ones."""
+    standing_batches: int = 16
+    """Batches behind "standing" statistics."""
+    z_std: float = 1.0
+    """Standard deviation of the noise (the authors' z_var); smaller is truer and duller."""
+    seed: int = 0
+    """Of noise and labels."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    data: DataConfig = field(default_factory=DataConfig)
+    scoring: ScoringOptions = field(default_factory=ScoringOptions)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        positive(self, "", "z_std")
+
+    def open_weights(self, source: Source, device: torch.device) -> Weights:
+        """The weights at ``source``."""
+        average = self.use_average
+        return load_weights(source.folder, use_average=average, step=source.step, device=device)
+
+    def sampler(self, weights: Weights, batch_size: int, z_std: float = 0.0) -> Sampler:
+        """A sampler with its own stream from ``seed``; ``z_std`` of the options where it is 0."""
+        return build_sampler(
+            weights.generator, seed=self.seed, std=z_std or self.z_std,
+            statistics=self.sample_statistics, standing_batches=self.standing_batches,
+            batch_size=batch_size,
+        )  # fmt: skip
+
+
+def of_run(options: type[Drawing], argv: Sequence[str]) -> Drawing:
+    """``options`` with the settings of the run that ``argv`` names as defaults."""
+    if (found := run_of(argv, "biggan")) is None:
+        return options()
+    run = found.config
+    more = {"batch_size": run.step.batch_size} if hasattr(options, "batch_size") else {}
+    return options(
+        sample_statistics=run.sample_statistics, standing_batches=run.standing_batches,
+        data=run.data, scoring=run.scoring, **more,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class SampleConfig(DrawOptions):
     """Draw images from a run or from a folder of weights. A run brings its own settings."""
 
     out: str = ""
     """Where images go; empty: samples/ in the folder of the run or of the weights."""
-    use_average: bool = True
-    """Draw from the moving average of G; False draws from G itself."""
     sheets: bool = False
     """Sheets with one row a class."""
     random_sheet: bool = False
@@ -65,26 +114,13 @@ class SampleConfig(WeightOptions):
     """Images in a row of --sheets."""
     classes_per_sheet: int = 20
     """Rows of one sheet."""
-    z_std: float = 1.0
-    """Standard deviation of the noise (the authors' z_var); smaller is truer and duller."""
-    sample_statistics: SampleStatistics = "running"
-    """Norm statistics of samples: of training, of their own batch, or newly collected ones."""
-    standing_batches: int = 16
-    """Batches behind "standing" statistics."""
     batch_size: int = 64
     """Images in one pass."""
-    seed: int = 0
-    """Of noise and labels."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    data: DataConfig = field(default_factory=DataConfig)
-    scoring: ScoringOptions = field(default_factory=ScoringOptions)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, columns=1, classes_per_sheet=1, batch_size=1)
         at_least(self, interpolations=0, npz=0, each=0)
-        positive(self, "", "z_std")
         if self.truncation_curve:
             first, step, last = self.truncation_curve
             if first <= 0 or step <= 0 or last < first:
@@ -96,16 +132,7 @@ class SampleConfig(WeightOptions):
 
 def sample_main(argv: Sequence[str]) -> None:
     """Run ``fqgan sample --run-dir runs/demo --sheets``."""
-    default = SampleConfig()
-    if found := run_of(argv, "biggan"):
-        run = found.config
-        default = SampleConfig(
-            sample_statistics=run.sample_statistics,
-            standing_batches=run.standing_batches,
-            batch_size=run.step.batch_size,
-            data=run.data,
-            scoring=run.scoring,
-        )
+    default = of_run(SampleConfig, argv)
     for path in sample(parse(SampleConfig, argv, "fqgan sample", default=default)):
         print(path)
 
@@ -123,11 +150,9 @@ def sample(config: SampleConfig) -> list[Path]:
         config.truncation_curve,
     )
     with distributed.start(config.device, seed=config.seed) as world:
-        weights = load_weights(
-            source.folder, use_average=config.use_average, step=source.step, device=world.device
-        )
+        weights = config.open_weights(source, world.device)
         out.mkdir(parents=True, exist_ok=True)
-        sampler = build_sampler(config, weights, world.device, config.z_std)
+        sampler = config.sampler(weights, config.batch_size)
         labels = choose_classes(config, weights)
         written: list[Path] = []
         if config.sheets or not any(asked):
@@ -140,32 +165,14 @@ def sample(config: SampleConfig) -> list[Path]:
         for number in range(config.interpolations if any(asked) else 1):
             written += interpolation_sheets(sampler, out, number=number)
         if config.npz:
-            written.append(write_npz(sampler, out / "samples.npz", config.npz, config.batch_size))
+            written.append(
+                write_npz(sampler.draw, out / "samples.npz", config.npz, config.batch_size)
+            )
         if config.each:
             written += write_each(sampler, out, labels, class_names(weights), config.each)
         if config.truncation_curve:
             written.append(write_truncation_curve(config, weights, out, world.device))
     return written
-
-
-def build_sampler(
-    config: SampleConfig, weights: Weights, device: torch.device, z_std: float
-) -> Sampler:
-    """A sampler with its own stream from ``config.seed``."""
-    latents = Latents(
-        weights.generator.latent_dim,
-        weights.config.num_classes,
-        seed=config.seed,
-        std=z_std,
-        device=device,
-    )
-    return Sampler(
-        weights.generator,
-        latents,
-        statistics=config.sample_statistics,
-        standing_batches=config.standing_batches,
-        batch_size=config.batch_size,
-    )
 
 
 def class_names(weights: Weights) -> list[str]:
@@ -186,18 +193,6 @@ def choose_classes(config: SampleConfig, weights: Weights) -> list[int]:
                 "give names or numbers"
             )
     return [known[name] for name in config.classes] or list(range(len(names)))
-
-
-def write_npz(sampler: Sampler, path: Path, count: int, batch_size: int) -> Path:
-    """``x`` (N, 3, R, R), uint8, and ``y`` (N,): what the scoring of files reads."""
-    pixels, labels = [], []
-    for first in range(0, count, batch_size):
-        images, drawn = sampler.draw(min(batch_size, count - first))
-        # Deviation: levels are rounded; the authors cut them off, half a level darker on average.
-        pixels.append(to_bytes(images.cpu()).numpy())
-        labels.append(drawn.cpu().numpy())
-    np.savez(path, x=np.concatenate(pixels), y=np.concatenate(labels))
-    return path
 
 
 def write_each(
@@ -224,54 +219,29 @@ def write_truncation_curve(
     path = out / "truncation.jsonl"
     rows = []
     for z_std in np.arange(first, last + step / 2, step):
-        scores = scorer(build_sampler(config, weights, device, float(z_std)))
+        scores = scorer(config.sampler(weights, config.batch_size, float(z_std)))
         rows.append({"z_std": round(float(z_std), 6), **scores})
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
 @dataclass(frozen=True)
-class EvaluateConfig(WeightOptions):
+class EvaluateConfig(DrawOptions):
     """Score one of: a run, a folder of weights, a samples.npz. A run brings its own settings."""
 
     samples: str = ""
     """File of samples, from `fqgan sample --npz`; gives the Inception score and pool moments."""
-    use_average: bool = True
-    """Score the moving average of G; False scores G itself."""
-    sample_statistics: SampleStatistics = "running"
-    """Norm statistics of samples: of training, of their own batch, or newly collected ones."""
-    standing_batches: int = 16
-    """Batches behind "standing" statistics."""
-    z_std: float = 1.0
-    """Standard deviation of the noise."""
-    seed: int = 0
-    """Of noise and labels."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    data: DataConfig = field(default_factory=DataConfig)
-    scoring: ScoringOptions = field(default_factory=ScoringOptions)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.samples and (self.run_dir or self.weights):
             raise ValueError("give only one of --run-dir, --weights and --samples")
-        positive(self, "", "z_std")
 
 
 def evaluate_main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir runs/demo``."""
-    default = EvaluateConfig()
-    if found := run_of(argv, "biggan"):
-        run = found.config
-        default = EvaluateConfig(
-            sample_statistics=run.sample_statistics,
-            standing_batches=run.standing_batches,
-            data=run.data,
-            scoring=run.scoring,
-        )
-    result = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
-    if os.environ.get("RANK", "0") == "0":  # the group of processes is gone by now
-        print(json.dumps(result, indent=2))
+    default = of_run(EvaluateConfig, argv)
+    print_evaluation(evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default)))
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -303,24 +273,9 @@ def evaluate_weights(config: EvaluateConfig, device: torch.device) -> dict[str, 
     """Score the generator of a run or of a folder of weights against the data set."""
     scoring = config.scoring
     source = config.source("biggan")
-    weights = load_weights(
-        source.folder, use_average=config.use_average, step=source.step, device=device
-    )
+    weights = config.open_weights(source, device)
     scorer = open_scorer(scoring, config.data, device)
-    latents = Latents(
-        weights.generator.latent_dim,
-        weights.config.num_classes,
-        seed=config.seed,
-        std=config.z_std,
-        device=device,
-    )
-    sampler = Sampler(
-        weights.generator,
-        latents,
-        statistics=config.sample_statistics,
-        standing_batches=config.standing_batches,
-        batch_size=scoring.batch_size,
-    )
+    sampler = config.sampler(weights, scoring.batch_size)
     row = {
         **scorer(sampler),
         "weights": str(source.folder),

@@ -1,4 +1,4 @@
-"""Settings of FQ-BigGAN's networks and of one training iteration."""
+"""All options of FQ-BigGAN, the names of its runs, and a preset for each row of the paper."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ Norm = Literal["bn", "mybn", "sync-bn", "in", "gn", "none"]
 Init = Literal["ortho", "N02", "glorot", "none"]
 
 RESOLUTIONS = (32, 64, 128, 256, 512)
+NUM_BLOCKS = {32: 4, 64: 5, 128: 6, 256: 7}  # of the discriminator; biggan-deep has one less
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,13 @@ class BigganConfig:
         if self.resolution not in RESOLUTIONS:
             raise ValueError(f"--resolution must be one of {RESOLUTIONS}, got {self.resolution}")
         at_least(self, num_classes=1)
+        last = NUM_BLOCKS.get(self.resolution, 8) - 1 - (self.architecture == "biggan-deep")
+        wrong = [layer for layer in self.quantizer.layers if layer > last]
+        if wrong:
+            raise ValueError(
+                f"--quantizer.layers has {wrong[0]}, but at resolution {self.resolution} "
+                f"the blocks are 0 to {last}"
+            )
 
 
 @dataclass(frozen=True)

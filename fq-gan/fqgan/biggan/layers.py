@@ -1,4 +1,4 @@
-"""Normalization layers of BigGAN's generator, conditional and plain, in every style."""
+"""Layers of BigGAN: conditional norms in every style, blocks, attention, first weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""BigGAN's generator, 32 to 512 pixels."""
+"""The networks of BigGAN and BigGAN-deep (Brock et al., ICLR 2019), D with feature quantization."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ STAGES = {
 }
 
 
-class Judged(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What D says about a batch."""
 
     logits: Tensor  # (B,) high for real
@@ -148,7 +148,7 @@ class ProjectionDiscriminator(nn.Module):
         self.linear = layers.linear(channels, 1)
         self.embed = layers.embedding(num_classes, channels)
 
-    def judge(self, hidden: Tensor, labels: Tensor) -> Judged:
+    def judge(self, hidden: Tensor, labels: Tensor) -> DiscriminatorOutput:
         """Run all stages on ``hidden`` (B, C, H, W) and score it against ``labels`` (B,)."""
         losses, perplexity = [], None
         for stage in stages(self.blocks):
@@ -163,8 +163,8 @@ class ProjectionDiscriminator(nn.Module):
             pooled = F.relu(hidden.float()).sum(dim=(2, 3))
             logits = self.linear(pooled).squeeze(1) + (self.embed(labels) * pooled).sum(dim=1)
         if perplexity is None:
-            return Judged(logits, torch.zeros_like(logits), logits.new_ones(()))
-        return Judged(logits, torch.stack(losses).sum(dim=0), perplexity)
+            return DiscriminatorOutput(logits, torch.zeros_like(logits), logits.new_ones(()))
+        return DiscriminatorOutput(logits, torch.stack(losses).sum(dim=0), perplexity)
 
 
 class Discriminator(ProjectionDiscriminator):
@@ -175,7 +175,6 @@ class Discriminator(ProjectionDiscriminator):
         own, layers = config.discriminator, discriminator_layers(config)
         table = discriminator_stages(config)
         widths = [own.channels * factor for factor in table.widths]
-        check_layers(config, len(widths))
         self.blocks = nn.ModuleList()
         for number, (inputs, outputs) in enumerate(zip([3, *widths], widths, strict=False)):
             block = DiscriminatorBlock(
@@ -188,7 +187,7 @@ class Discriminator(ProjectionDiscriminator):
         self.add_head(widths[-1], config.num_classes, layers)
         initialize(self, config.init)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Judged:
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         """Score ``images`` (B, 3, R, R) in [-1, 1] as members of classes ``labels`` (B,)."""
         return self.judge(images, labels)
 
@@ -212,16 +211,6 @@ def extend_stage(
         stage.append(config.quantizer.build(channels, config.quantizer.codebook_size))
     if size in config.discriminator.attention:
         stage.append(SelfAttention(channels, layers))
-
-
-def check_layers(config: BigganConfig, number: int) -> None:
-    """Say which blocks of a discriminator with ``number`` of them can be quantized."""
-    wrong = [layer for layer in config.quantizer.layers if layer >= number]
-    if wrong:
-        raise ValueError(
-            f"--quantizer.layers has {wrong[0]}, but at resolution {config.resolution} "
-            f"the blocks are 0 to {number - 1}"
-        )
 
 
 RATIO = 4  # of the widths outside and inside of a block
@@ -361,7 +350,6 @@ class DeepDiscriminator(ProjectionDiscriminator):
             )
         factors, halvings, sizes = DEEP_STAGES[config.resolution]
         widths = [own.channels * factor for factor in factors]
-        check_layers(config, len(widths) - 1)
         self.input_conv = layers.conv(3, widths[0], 3)
         self.blocks = nn.ModuleList()
         for number, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
@@ -379,7 +367,7 @@ class DeepDiscriminator(ProjectionDiscriminator):
         self.add_head(widths[-1], config.num_classes, layers)
         initialize(self, config.init)
 
-    def forward(self, images: Tensor, labels: Tensor) -> Judged:
+    def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         """Score ``images`` (B, 3, R, R) in [-1, 1] as members of classes ``labels`` (B,)."""
         return self.judge(self.input_conv(images), labels)
 

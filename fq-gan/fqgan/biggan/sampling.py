@@ -1,4 +1,4 @@
-"""A folder of weights for use: ``config.json`` and safetensors, no code inside."""
+"""From a folder of weights to images: reading, fine-tuning, sampling, sheets."""
 
 from __future__ import annotations
 
@@ -6,17 +6,17 @@ import copy
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from ..gan import Latents
-from ..pictures import midpoints, save_sheet
+from ..pictures import midpoints, save_sheet, square_columns
 from ..runs import (
     first_weights,
     load_generator,
-    load_judge,
+    load_network,
     read_folder,
     read_tensors,
     weights_folder,
@@ -72,8 +72,8 @@ def load_weights(
 def load_discriminator(
     folder: str | Path, *, device: torch.device | str = "cpu"
 ) -> Discriminator | DeepDiscriminator:
-    """The discriminator with its dictionaries, in eval mode; see `load_judge`."""
-    return load_judge(folder, BigganConfig, build_discriminator, device=device)
+    """The discriminator with its dictionaries, in eval mode; see `load_network`."""
+    return load_network(folder, BigganConfig, build_discriminator, device=device)
 
 
 def start_from(
@@ -162,6 +162,22 @@ class Sampler:
         return self.images(z, chosen)
 
 
+def build_sampler(
+    generator: Generator | DeepGenerator,
+    *,
+    seed: int,
+    std: float = 1.0,
+    shared: bool = True,
+    **options: Any,
+) -> Sampler:
+    """A sampler with a stream of its own; ``std``, ``shared`` as in `Latents`, else `Sampler`."""
+    latents = Latents(
+        generator.latent_dim, generator.num_classes, seed=seed, std=std, shared=shared,
+        device=next(generator.parameters()).device,
+    )  # fmt: skip
+    return Sampler(generator, latents, **options)
+
+
 def class_sheet(
     sampler: Sampler, path: Path, labels: Sequence[int] | None = None, columns: int = 10
 ) -> Path:
@@ -173,7 +189,7 @@ def class_sheet(
 
 def random_sheet(sampler: Sampler, path: Path, count: int = 64) -> Path:
     """``count`` images of random classes, about square."""
-    return save_sheet(sampler(count), path, columns=max(1, round(count**0.5)))
+    return save_sheet(sampler(count), path, columns=square_columns(count))
 
 
 def interpolation_sheets(

@@ -20,7 +20,13 @@ from ..runtime.distributed import reduce_mean, world_size
 from ..runtime.precision import MixedPrecision
 from ..spectral_norm import as_matrix
 from .config import StepConfig
-from .networks import DeepDiscriminator, DeepGenerator, Discriminator, Generator, Judged
+from .networks import (
+    DeepDiscriminator,
+    DeepGenerator,
+    Discriminator,
+    DiscriminatorOutput,
+    Generator,
+)
 
 Draw = Callable[[int], tuple[Tensor, Tensor]]
 
@@ -118,7 +124,7 @@ class GanStep:
         for _ in range(config.num_d_steps):
             self.discriminator_optimizer.zero_grad(set_to_none=True)
             for _ in range(config.num_d_accumulations):
-                judged = self._discriminator_backward(*next(batches))
+                judged = self._discriminator_loss(*next(batches))
             self._update(
                 self.discriminator.parameters(), self.discriminator_optimizer,
                 config.discriminator_ortho,
@@ -127,7 +133,7 @@ class GanStep:
         require_grad(self.generator, True)
         self.generator_optimizer.zero_grad(set_to_none=True)
         for _ in range(config.num_g_accumulations):
-            played = self._generator_backward()
+            generator_losses = self._generator_loss()
         regularized = [p for n, p in self.generator.named_parameters() if n != "shared.weight"]
         self._update(
             self.generator.parameters(), self.generator_optimizer, config.generator_ortho,
@@ -135,9 +141,9 @@ class GanStep:
         )  # fmt: skip
         _average_norm_statistics(self.generator)
         self.average.update(self.generator, step)
-        return StepLosses(*reduce_mean(torch.stack([*played, *judged])).unbind())
+        return StepLosses(*reduce_mean(torch.stack([*generator_losses, *judged])).unbind())
 
-    def _discriminator_backward(self, images: Tensor, labels: Tensor) -> list[Tensor]:
+    def _discriminator_loss(self, images: Tensor, labels: Tensor) -> list[Tensor]:
         config = self.config
         z, fake_labels = self.draw(config.fake_batch_size)
         z, fake_labels = z[: len(images)], fake_labels[: len(images)]
@@ -154,7 +160,7 @@ class GanStep:
 
     def _judge(
         self, generated: Tensor, fake_labels: Tensor, images: Tensor, labels: Tensor
-    ) -> tuple[Judged, Judged, Tensor]:
+    ) -> tuple[DiscriminatorOutput, DiscriminatorOutput, Tensor]:
         """D on both halves: in one pass, or (``split_d``) in two, generated images first."""
         if self.config.split_d:
             fake = self.discriminator(generated, fake_labels)
@@ -164,10 +170,10 @@ class GanStep:
         judged = self.discriminator(both, torch.cat([fake_labels, labels]))
         perplexity = judged.codebook_perplexity
         parts = zip(judged.logits.chunk(2), judged.quantization_loss.chunk(2), strict=True)
-        fake, real = (Judged(*part, perplexity) for part in parts)
+        fake, real = (DiscriminatorOutput(*part, perplexity) for part in parts)
         return fake, real, perplexity
 
-    def _generator_backward(self) -> list[Tensor]:
+    def _generator_loss(self) -> list[Tensor]:
         config = self.config
         z, labels = self.draw(config.fake_batch_size)
         with self.precision.autocast():

@@ -26,7 +26,7 @@ from ..runtime.run_folder import RunFolder
 from ..scoring import Scorer
 from .config import BigganTrain, share_step
 from .networks import DeepGenerator, Generator, build_discriminator, build_generator
-from .sampling import Sampler, class_sheet, start_from
+from .sampling import Sampler, build_sampler, class_sheet, start_from
 from .step import GanStep, StepLosses
 
 AnyGenerator: TypeAlias = Generator | DeepGenerator
@@ -146,20 +146,12 @@ class BigganTraining(Training):
 
     def sampler(self, seed: int, *, shared: bool) -> Sampler:
         """A sampler with a stream of its own: sampling does not disturb training."""
-        latents = Latents(
-            self.generator.latent_dim,
-            self.generator.num_classes,
-            seed=seed,
-            device=next(self.generator.parameters()).device,
-            shared=shared,
-        )
-        return Sampler(
-            self.chosen,
-            latents,
+        return build_sampler(
+            self.chosen, seed=seed, shared=shared,
             statistics=self.config.sample_statistics,
             standing_batches=self.config.standing_batches,
             batch_size=self.config.step.batch_size,
-        )
+        )  # fmt: skip
 
     def write_fixed_sheet(self, run_dir: Path) -> None:
         """``samples/fixed_STEP.png``: the same noise and classes at every step."""

@@ -1,4 +1,4 @@
-"""Endless training batches: uint8 until they are on the device, read ahead by a thread."""
+"""Endless training batches: order, reading ahead, augmentation; uint8 until on the device."""
 
 from __future__ import annotations
 
@@ -190,17 +190,17 @@ def windows(pixels: Tensor, shift: Tensor, size: int) -> Tensor:
     return pixels[batch, channel, rows, columns]
 
 
-def once(
+def one_pass(
     images: Images, batch_size: int, *, device: torch.device | str = "cpu", limit: int = 0
 ) -> Iterator[Batch]:
-    """One pass in order over this rank's share of `some` of the images (0: all)."""
-    order = some(len(images), limit)
+    """One pass in order over this rank's share of `fixed_choice` of the images (0: all)."""
+    order = fixed_choice(len(images), limit)
     for index in order[distributed.rank() :: distributed.world_size()].split(batch_size):
         pixels = images.read(index).to(device)
         yield Batch(normalize(pixels), images.labels[index].to(device))
 
 
-def some(total: int, limit: int) -> Tensor:
+def fixed_choice(total: int, limit: int) -> Tensor:
     """A fixed random choice of ``limit`` out of ``total`` places, ascending; 0 takes all.
 
     The first ones would not do: many data sets are sorted by class.

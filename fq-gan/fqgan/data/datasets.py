@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 
 from ..runtime.options import at_least
-from .batches import Batches, some
+from .batches import Batches, fixed_choice
 from .folders import read_celeba, read_folder, read_lsun, read_photographs, read_zip
 from .hdf5 import read_hdf5
 from .images import ArrayImages, Images, Subset, in_memory
@@ -103,7 +103,7 @@ def build_images(config: DataConfig, *, seed: int = 0) -> Images:
             f"{config.resolution}; change the option or prepare the data again"
         )
     if 0 < config.limit < len(images):
-        images = Subset(images, some(len(images), config.limit))
+        images = Subset(images, fixed_choice(len(images), config.limit))
     return in_memory(images) if config.in_memory else images
 
 

@@ -1,4 +1,4 @@
-"""Image files sorted into one folder per class, on disk or in a zip archive."""
+"""Readers of image files: class folders, zips, photographs without classes, CelebA, LSUN."""
 
 from __future__ import annotations
 

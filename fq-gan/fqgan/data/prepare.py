@@ -28,7 +28,7 @@ from ..runtime.distributed import choose_device
 from ..runtime.download import download, extract, verify
 from ..runtime.files import write_atomically
 from ..scoring import statistics_path
-from .batches import once
+from .batches import one_pass
 from .datasets import DataConfig, build_images, data_name
 from .folders import read_folder
 from .hdf5 import read_hdf5, write_hdf5
@@ -233,7 +233,7 @@ def prepare_moments(options: MomentsOptions) -> None:
         device=device,
     )
     images = build_images(options.data)
-    passes = once(images, options.batch_size, device=device, limit=options.num_images)
+    passes = one_pass(images, options.batch_size, device=device, limit=options.num_images)
     total = min(options.num_images, len(images)) or len(images)
     found = collect(extractor, (batch.images for batch in passes), total)
     path = statistics_path(images, extractor, options.num_images, cache_dir)

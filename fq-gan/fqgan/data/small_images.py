@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100 from the official "python version" archives (Krizhevsky, 2009)."""
+"""Readers of CIFAR, MNIST and SVHN as their authors publish them."""
 
 from __future__ import annotations
 
@@ -168,19 +168,19 @@ class SourceFile(NamedTuple):
     mirrors: tuple[str, ...] = ()
 
 
-def _mnist(name: str, md5: str) -> SourceFile:
-    # The authors' own host refuses downloads; these two hold the same bytes.
-    mirror = f"https://storage.googleapis.com/cvdf-datasets/mnist/{name}"
-    return SourceFile(f"https://ossci-datasets.s3.amazonaws.com/mnist/{name}", md5, (mirror,))
-
-
+# The authors' own host of MNIST refuses downloads; these two hold the same bytes.
+_MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
+_MIRROR = "https://storage.googleapis.com/cvdf-datasets/mnist/"
+_MNIST_FILES = {
+    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
+    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
+    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
+    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
+}
 _SVHN = "http://ufldl.stanford.edu/housenumbers/"
 FILES: dict[str, tuple[SourceFile, ...]] = {
-    "mnist": (
-        _mnist("train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-        _mnist("train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432"),
-        _mnist("t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3"),
-        _mnist("t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c"),
+    "mnist": tuple(
+        SourceFile(_MNIST + name, md5, (_MIRROR + name,)) for name, md5 in _MNIST_FILES.items()
     ),
     "svhn": (
         SourceFile(_SVHN + "train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),

@@ -1,8 +1,4 @@
-"""The multi-resolution TFRecords of StyleGAN: one file per resolution, labels beside them.
-
-A folder ``NAME/`` holds ``NAME-r02.tfrecords`` (4 x 4 pixels), ``-r03`` (8 x 8), ... up to the full
-resolution, and ``NAME-rxx.labels``, a float32 array (N, L) in numpy's format.
-"""
+"""TFRecords of images in several sizes, read and written without TensorFlow."""
 
 from __future__ import annotations
 

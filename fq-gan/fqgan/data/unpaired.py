@@ -1,4 +1,4 @@
-"""Two domains without pairs: trainA, trainB, testA, testB, as U-GAT-IT reads them."""
+"""Two domains of images for translation: options, reading, batches, preparation."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ..metrics.networks import resize_like_tf1
 from ..runtime.download import download, extract
 from ..runtime.options import at_least
-from .batches import Batches, some
+from .batches import Batches, fixed_choice
 from .images import EncodedImages, Images, Subset, in_memory, is_image_name
 from .toy import toy_domain
 
@@ -197,7 +197,7 @@ def _open(config: UnpairedConfig, split: Split, domain: str) -> Images:
         fit=FITS[config.resize, split],
     )
     if 0 < config.limit < len(images):
-        images = Subset(images, some(len(images), config.limit))
+        images = Subset(images, fixed_choice(len(images), config.limit))
     return in_memory(images) if config.in_memory else images
 
 

@@ -1,4 +1,4 @@
-"""Mean and covariance of features, accumulated in float64 and merged across ranks."""
+"""From features to numbers: moments, FID, KID, Inception score, precision and recall."""
 
 from __future__ import annotations
 

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..runtime.download import download, verify
+from ..runtime.precision import ieee_fp32
 from .networks import (
     MEAN,
     STD,
@@ -87,7 +88,7 @@ class FeatureExtractor(nn.Module, ABC):
 
     def forward(self, images: Tensor) -> Features:
         """Features of float ``images`` (B, 3, H, W) in [-1, 1]; fp32 under any autocast."""
-        with torch.no_grad(), torch.autocast(images.device.type, enabled=False):
+        with torch.no_grad(), torch.autocast(images.device.type, enabled=False), ieee_fp32():
             return self.extract(images.float())
 
     @abstractmethod

@@ -1,4 +1,4 @@
-"""Perceptual path length: how evenly images change along a path (Karras et al., CVPR 2019)."""
+"""Measures of a latent space: path lengths by LPIPS, linear separability."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..released.loading import load_torch_file
 from ..runtime import distributed
+from ..runtime.precision import ieee_fp32
+from ..runtime.weight_files import read_weight_file
 from .networks import (
     MEAN,
     SHA256,
@@ -181,7 +182,7 @@ class LPIPS(nn.Module):
 
     def features(self, images: Tensor) -> list[Tensor]:
         """Per stage (B, C, H', W') of ``images`` (B, 3, H, W) in [-1, 1], of length 1 along C."""
-        with torch.autocast(images.device.type, enabled=False):
+        with torch.autocast(images.device.type, enabled=False), ieee_fp32():
             normalized = ((images.float() + 1) / 2 - self.mean) / self.std
             return [
                 x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
@@ -214,7 +215,7 @@ def load_lpips(vgg: str | Path = "", heads: str | Path = "") -> LPIPS:
     """
     network, heads = load_vgg16(vgg, dense=False), heads or cached_file(HEADS_URL)
     expect_torch_file(heads, HEADS_URL)
-    state = load_torch_file(heads)
+    state = read_weight_file(heads)
     try:
         weights = [state[f"lin{i}.model.1.weight"] for i in range(len(STAGES))]
     except (KeyError, TypeError):

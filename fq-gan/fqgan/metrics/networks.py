@@ -1,8 +1,4 @@
-"""Inception v3 in the two forms that GAN scores use, with the state-dict names of their weights.
-
-"fid" is the network of the TensorFlow graph of 2015-12-05 (Szegedy et al., CVPR 2016; Heusel et
-al., NeurIPS 2017) as ported to PyTorch; "torchvision" is the one that BigGAN-PyTorch scores with.
-"""
+"""The networks that scores look through: Inception-v3, VGG-16, and TensorFlow 1's resizing."""
 
 from __future__ import annotations
 
@@ -14,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..released.loading import load_torch_file
+from ..runtime.weight_files import read_weight_file
 
 Variant = Literal["fid", "torchvision"]
 Pool = Literal["average", "average-inside", "max", "max-stride"]
@@ -331,7 +327,7 @@ def load_vgg16(path: str | Path = "", *, dense: bool = True) -> VGG16:
     """
     path = path or cached_file(URL)
     expect_torch_file(path, URL)
-    state = load_torch_file(path)
+    state = read_weight_file(path)
     if not isinstance(state, dict):
         raise ValueError(f"{path} holds no weights of VGG-16; fetch {URL}")
     kept = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .. import plots
-from ..config import PRESETS
+from ..config import presets_of
 from ..runs import train
 from ..runtime.command import parse
 from ..runtime.distributed import choose_device
@@ -82,7 +82,7 @@ def show(config: DemoConfig) -> None:
 
 def demo(config: DemoConfig) -> list[str]:
     """Train, draw, and return the lines that say what is where."""
-    _, preset = PRESETS[DEMOS[config.family]]
+    _, preset = presets_of(config.family)[DEMOS[config.family]]
     run = replace(preset, run_dir=config.folder)
     run = shorten(run, SMALLEST[config.family] if config.smallest else config.max_steps)
     if config.baseline:

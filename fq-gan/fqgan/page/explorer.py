@@ -6,6 +6,7 @@ is a ``ValueError`` of one sentence.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -18,14 +19,14 @@ from torch import Tensor, nn
 
 from ..biggan import sampling as biggan
 from ..biggan.config import BigganTrain, SampleStatistics
-from ..biggan.sampling import Sampler, Weights as BigganWeights
-from ..data.batches import some
+from ..biggan.sampling import Weights as BigganWeights, build_sampler
+from ..data.batches import fixed_choice
 from ..data.datasets import build_images
 from ..data.images import Images, normalize
 from ..data.unpaired import build_domains, list_images
-from ..gan import Latents
 from ..pictures import check_picture, enlarged, midpoints, read_square, tiled
 from ..runs import kind_of, open_run
+from ..runtime.run_folder import describe_unfinished
 from ..stylegan2 import sampling as stylegan2
 from ..stylegan2.config import Stylegan2Train
 from ..stylegan2.networks import truncate_styles
@@ -34,6 +35,7 @@ from ..ugatit import translation as ugatit
 from ..ugatit.translation import Direction, Translator, heat_colours
 from .codebook import Codebook, draw_codes
 
+logger = logging.getLogger(__name__)
 MOST_TILES, MOST_SEED = 160, 2**31 - 1
 TRUNCATIONS = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
 
@@ -71,12 +73,12 @@ class Explorer:
         chosen = classes or gallery.class_names[:10]
         columns = max(1, min(int(columns), MOST_TILES // len(chosen)))
         first = seed_of(seed)
-        places = [
-            Place(first + column, self._label(name)) for name in chosen for column in range(columns)
+        draws = [
+            Draw(first + column, self._label(name)) for name in chosen for column in range(columns)
         ]
-        return tiled(gallery.images(places, truncation), columns)
+        return tiled(gallery.images(draws, truncation), columns)
 
-    def way(
+    def interpolation(
         self,
         start: tuple[str, float | None],
         end: tuple[str, float | None],
@@ -85,21 +87,21 @@ class Explorer:
     ) -> Image.Image:
         """Three rows from ``start`` (class, seed) to ``end``: noise and class, noise, class."""
         gallery, steps = self._gallery, max(2, min(int(steps), 16))
-        first, last = (Place(seed_of(seed), self._label(name)) for name, seed in (start, end))
+        first, last = (Draw(seed_of(seed), self._label(name)) for name, seed in (start, end))
         ways = [(first, last)]
         if first.label != last.label and first.seed != last.seed:
             ways += [
                 (first, last._replace(label=first.label)),
                 (first, last._replace(seed=first.seed)),
             ]
-        rows = [gallery.between(one, other, steps, truncation) for one, other in ways]
+        rows = [gallery.interpolate(one, other, steps, truncation) for one, other in ways]
         return tiled(torch.cat(rows), steps)
 
     def truncations(self, name: str, seed: float | None, rows: int) -> Image.Image:
         """A row a seed, a column for each of ``TRUNCATIONS``."""
         rows, label, first = max(1, min(int(rows), 10)), self._label(name), seed_of(seed)
-        places = [Place(first + row, label) for row in range(rows)]
-        drawn = [self._gallery.images(places, truncation) for truncation in TRUNCATIONS]
+        draws = [Draw(first + row, label) for row in range(rows)]
+        drawn = [self._gallery.images(draws, truncation) for truncation in TRUNCATIONS]
         return tiled(torch.stack(drawn, dim=1).flatten(0, 1), len(TRUNCATIONS))
 
     def translate(self, upload: str | None, number: float, direction: str) -> Translation:
@@ -251,6 +253,8 @@ def load_explorer(
             "run or of `fqgan convert`"
         )
     run = folder if weights != folder else None
+    if unfinished := describe_unfinished(folder):
+        logger.warning("%s", unfinished)
     return LOADERS[kind_of(weights)](weights, run, str(pictures), torch.device(device))
 
 
@@ -317,7 +321,7 @@ def _load_ugatit(folder: Path, run: Path | None, pictures: str, device: torch.de
             samples = samples._replace(source=str(error))
     books: dict[str, Codebook] = {}
     try:
-        judges = ugatit.load_judges(folder, device=device)
+        judges = ugatit.load_discriminators(folder, device=device)
     except FileNotFoundError:
         return Explorer("U-GAT-IT", samples, books, size, translator=translator)
     for name, network in zip(names, judges, strict=True):
@@ -354,13 +358,13 @@ def _samples_of(
         except (FileNotFoundError, ValueError) as error:
             why = str(error)
     labels = len(gallery.class_names)
-    places = [Place(seed, seed % labels) for seed in range(min(count, 64))]
-    drawn = gallery.images(places, gallery.usual_truncation)
+    draws = [Draw(seed, seed % labels) for seed in range(min(count, 64))]
+    drawn = gallery.images(draws, gallery.usual_truncation)
     return Samples({"images": drawn}, f"images drawn by the generator ({why})")
 
 
 def _read_some(images: Images, count: int) -> Tensor:
-    return normalize(images.read(some(len(images), count)))
+    return normalize(images.read(fixed_choice(len(images), count)))
 
 
 def _read_folder(folder: str, resolution: int) -> Tensor:
@@ -388,7 +392,7 @@ def seed_of(seed: float | None) -> int:
     return int(seed)
 
 
-class Place(NamedTuple):
+class Draw(NamedTuple):
     """What a picture is drawn from."""
 
     seed: int
@@ -403,11 +407,11 @@ class Gallery(Protocol):
     truncation: str  # what the number means
     usual_truncation: float
 
-    def images(self, places: Sequence[Place], truncation: float) -> Tensor:
+    def images(self, draws: Sequence[Draw], truncation: float) -> Tensor:
         """One image a place: (N, 3, R, R) in [-1, 1]."""
         ...
 
-    def between(self, first: Place, last: Place, steps: int, truncation: float) -> Tensor:
+    def interpolate(self, first: Draw, last: Draw, steps: int, truncation: float) -> Tensor:
         """The way from one place to another, ends included: (steps, 3, R, R) in [-1, 1].
 
         Raises:
@@ -440,18 +444,17 @@ class BigganGallery:
         self.class_names = weights.class_names or numbers
         self.resolution = weights.config.resolution
         self.device = next(generator.parameters()).device
-        latents = Latents(generator.latent_dim, weights.config.num_classes, device=self.device)
-        self.sampler = Sampler(
-            generator, latents, statistics=statistics, standing_batches=standing_batches
+        self.sampler = build_sampler(
+            generator, seed=0, statistics=statistics, standing_batches=standing_batches
         )
 
-    def images(self, places: Sequence[Place], truncation: float) -> Tensor:
+    def images(self, draws: Sequence[Draw], truncation: float) -> Tensor:
         """See `Gallery.images`."""
-        labels = torch.tensor([place.label for place in places], device=self.device)
-        return self.sampler.images(self._noise(places) * truncation, labels).cpu()
+        labels = torch.tensor([draw.label for draw in draws], device=self.device)
+        return self.sampler.images(self._noise(draws) * truncation, labels).cpu()
 
-    def between(self, first: Place, last: Place, steps: int, truncation: float) -> Tensor:
-        """See `Gallery.between`; both the noise and the class vectors move on straight lines."""
+    def interpolate(self, first: Draw, last: Draw, steps: int, truncation: float) -> Tensor:
+        """See `Gallery.interpolate`; noise and class vectors both move on straight lines."""
         ends = self._noise([first, last]) * truncation
         z = midpoints(ends[:1], ends[1:], steps - 2)[0]
         labels = torch.tensor([first.label, last.label], device=self.device)
@@ -467,8 +470,8 @@ class BigganGallery:
         classes = midpoints(vectors[:1], vectors[1:], steps - 2)[0]
         return self.sampler.images(z, classes).cpu()
 
-    def _noise(self, places: Sequence[Place]) -> Tensor:
-        return seeded_noise(places, self.sampler.generator.latent_dim).to(self.device)
+    def _noise(self, draws: Sequence[Draw]) -> Tensor:
+        return seeded_noise(draws, self.sampler.generator.latent_dim).to(self.device)
 
 
 class Stylegan2Gallery:
@@ -489,19 +492,19 @@ class Stylegan2Gallery:
         self.resolution = self.generator.resolution
         self.device = next(self.generator.parameters()).device
 
-    def images(self, places: Sequence[Place], truncation: float) -> Tensor:
+    def images(self, draws: Sequence[Draw], truncation: float) -> Tensor:
         """See `Gallery.images`; the network's own noise is used."""
-        return self._draw(self._styles(places, truncation))
+        return self._draw(self._styles(draws, truncation))
 
-    def between(self, first: Place, last: Place, steps: int, truncation: float) -> Tensor:
-        """See `Gallery.between`."""
+    def interpolate(self, first: Draw, last: Draw, steps: int, truncation: float) -> Tensor:
+        """See `Gallery.interpolate`."""
         ends = self._styles([first, last], truncation)
         return self._draw(midpoints(ends[:1], ends[1:], steps - 2)[0])
 
     @torch.no_grad()
-    def _styles(self, places: Sequence[Place], truncation: float) -> Tensor:
-        noise = seeded_noise(places, self.generator.latent_dim).to(self.device)
-        labels = torch.tensor([place.label for place in places], device=self.device)
+    def _styles(self, draws: Sequence[Draw], truncation: float) -> Tensor:
+        noise = seeded_noise(draws, self.generator.latent_dim).to(self.device)
+        labels = torch.tensor([draw.label for draw in draws], device=self.device)
         styles = self.generator.styles(noise, labels_for(labels, self.generator.label_size))
         return truncate_styles(styles, self.generator.style_average, truncation)
 
@@ -514,7 +517,7 @@ class Stylegan2Gallery:
         return torch.cat(parts).clamp(-1, 1)
 
 
-def seeded_noise(places: Sequence[Place], size: int) -> Tensor:
+def seeded_noise(draws: Sequence[Draw], size: int) -> Tensor:
     """Standard normal noise (N, size), a row from each seed alone."""
-    rows = [torch.randn(size, generator=torch.Generator().manual_seed(p.seed)) for p in places]
+    rows = [torch.randn(size, generator=torch.Generator().manual_seed(one.seed)) for one in draws]
     return torch.stack(rows)

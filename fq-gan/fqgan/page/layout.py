@@ -39,7 +39,11 @@ def build_page(explorer: Explorer, gradio: Any) -> Any:
     """The page with one tab for each thing to do with these weights."""
     tabs: dict[str, Callable[[Any, Explorer], None]] = {}
     if explorer.gallery is not None:
-        tabs |= {"Classes": _classes_tab, "Interpolation": _way_tab, "Truncation": _truncation_tab}
+        tabs |= {
+            "Classes": _classes_tab,
+            "Interpolation": _interpolation_tab,
+            "Truncation": _truncation_tab,
+        }
     if explorer.translator is not None:
         tabs["Translation"] = _translation_tab
     tabs["Codebook"] = _codebook_tab if explorer.codebooks else _no_codebook_tab
@@ -67,7 +71,7 @@ def _classes_tab(gr: Any, explorer: Explorer) -> None:
     run.click(told(gr, explorer.sheet), [classes, columns, seed, truncation], sheet)
 
 
-def _way_tab(gr: Any, explorer: Explorer) -> None:
+def _interpolation_tab(gr: Any, explorer: Explorer) -> None:
     assert explorer.gallery is not None
     names = explorer.gallery.class_names
     gr.Markdown("Rows: noise and class change, only the noise, only the class.")
@@ -83,7 +87,7 @@ def _way_tab(gr: Any, explorer: Explorer) -> None:
     row = _picture(gr, "way-row")
 
     def go(first: str, one: float, last: str, other: float, steps: int, truncation: float) -> Any:
-        return explorer.way((first, one), (last, other), steps, truncation)
+        return explorer.interpolation((first, one), (last, other), steps, truncation)
 
     run.click(told(gr, go), [first, first_seed, last, last_seed, steps, truncation], row)
 

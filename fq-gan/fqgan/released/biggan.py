@@ -1,4 +1,4 @@
-"""The authors' command-line flags, as they stand in their checkpoints, in our settings."""
+"""BigGAN of others: flags and .pth files of BigGAN-PyTorch and FQ-BigGAN, TF Hub variables."""
 
 from __future__ import annotations
 

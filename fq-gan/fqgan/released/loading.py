@@ -1,4 +1,4 @@
-"""Reading weights that others published: what became of every tensor."""
+"""Files of others, read without running what is in them, and a report of every tensor."""
 
 from __future__ import annotations
 

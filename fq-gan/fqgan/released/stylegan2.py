@@ -1,8 +1,4 @@
-"""Network pickles of StyleGAN, StyleGAN2 and FQ-StyleGAN, read without running what is in them.
-
-A pickle holds the source text of its networks, which is ignored: the networks are built here, from
-their function's name and its arguments.
-"""
+"""Network pickles of StyleGAN, StyleGAN2 and FQ-StyleGAN: arguments, names, weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""TensorFlow checkpoints of FQ-U-GAT-IT and of U-GAT-IT, read by name without TensorFlow."""
+"""TensorFlow checkpoints of U-GAT-IT and FQ-U-GAT-IT, and the names of their variables."""
 
 from __future__ import annotations
 

@@ -1,20 +1,17 @@
-"""``fqgan sample`` of StyleGAN2: images by seed, mixed styles, truncation sheets, npz files."""
+"""``fqgan sample`` and ``fqgan evaluate`` of StyleGAN2: images by seed, mixed styles, metrics."""
 
 from __future__ import annotations
 
 import itertools
-import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from ..data.batches import once
+from ..data.batches import one_pass
 from ..data.datasets import DataConfig, build_images, data_name
 from ..data.images import Images, to_bytes
 from ..metrics.distances import precision_recall
@@ -28,14 +25,14 @@ from ..metrics.latent_space import (
     separability,
 )
 from ..metrics.statistics import collect
-from ..pictures import save_image, save_sheet
+from ..pictures import save_image, save_sheet, square_columns, write_npz
 from ..released.loading import require_complete
 from ..released.stylegan2 import Snapshot, load_snapshot
 from ..runs import WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.options import at_least
-from ..scoring import PUBLISHED_IMAGES, Scorer, ScoringOptions, record_evaluation
+from ..scoring import PUBLISHED_IMAGES, Scorer, ScoringOptions, print_evaluation, record_evaluation
 from .networks import Generator
 from .projection import at_most_256
 from .sampling import (
@@ -138,9 +135,11 @@ def sample(config: SampleConfig) -> list[Path]:
             )  # fmt: skip
         sampler = build_sampler(config, weights)
         if sheet:
-            written.append(save_sheet(sampler(sheet), out / "sheet.png", max(1, round(sheet**0.5))))
+            written.append(save_sheet(sampler(sheet), out / "sheet.png", square_columns(sheet)))
         if config.npz:
-            written.append(write_npz(sampler, out / "samples.npz", config.npz))
+            written.append(
+                write_npz(sampler.draw, out / "samples.npz", config.npz, config.batch_size)
+            )
     return written
 
 
@@ -201,17 +200,6 @@ def write_mixtures(
     return written
 
 
-def write_npz(sampler: Sampler, path: Path, count: int) -> Path:
-    """``x`` (N, 3, R, R), uint8, and ``y`` (N,): what the scoring of files reads."""
-    pixels, labels = [], []
-    for first in range(0, count, sampler.batch_size):
-        images, drawn = sampler.draw(min(sampler.batch_size, count - first))
-        pixels.append(to_bytes(images.cpu()).numpy())
-        labels.append(drawn.cpu().numpy())
-    np.savez(path, x=np.concatenate(pixels), y=np.concatenate(labels))
-    return path
-
-
 Metric = Literal[
     "fid50k", "is50k", "pr50k3", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend", "ppl2_wend", "ls"
 ]  # fmt: skip
@@ -263,9 +251,7 @@ def evaluate_main(argv: Sequence[str]) -> None:
     if found := run_of(argv, "stylegan2"):
         run = found.config
         default = EvaluateConfig(data=run.data, scoring=run.scoring)
-    result = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
-    if os.environ.get("RANK", "0") == "0":  # the group of processes is gone by now
-        print(json.dumps(result, indent=2))
+    print_evaluation(evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default)))
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -340,7 +326,7 @@ def manifold_scores(
     real, fake = (
         collect(extractor, batches, number, max_features=number, keep_logits=False).features
         for batches, number in (
-            ((b.images for b in once(images, batch_size, device=device, limit=total)), total),
+            ((b.images for b in one_pass(images, batch_size, device=device, limit=total)), total),
             ((sampler(batch_size) for _ in itertools.count()), count),
         )
     )

@@ -1,4 +1,4 @@
-"""Settings of the networks of StyleGAN2 and of its first version, and of one training iteration."""
+"""All options of FQ-StyleGAN2, its schedule, the configurations a to f, and the presets."""
 
 from __future__ import annotations
 

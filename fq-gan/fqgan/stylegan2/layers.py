@@ -1,9 +1,4 @@
-"""Resampling, convolution with resampling, modulation and activations of StyleGAN2.
-
-Karras et al., CVPR 2020. Everything is plain PyTorch and can be differentiated twice. Filters run
-as one depthwise convolution, which was the fastest of six ways on a CPU; modulated convolutions
-scale their inputs and outputs instead of making weights per sample.
-"""
+"""Layers of StyleGAN2: filters, modulated convolutions, equalized learning rates."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Networks from their settings."""
+"""Networks that grow, those of StyleGAN (2019) among them, and which ones a configuration has."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from .networks import (
     Discriminator,
     DiscriminatorBlock,
     DiscriminatorHead,
+    DiscriminatorOutput,
     Generator,
-    Judged,
     MappingNetwork,
     Noise,
     NoiseInputs,
@@ -190,7 +190,7 @@ class GrowingDiscriminator(nn.Module):
         *,
         lod: float = 0.0,
         quantize: bool = True,
-    ) -> Judged:
+    ) -> DiscriminatorOutput:
         """Score ``images`` in [-1, 1] at ``lod``; ``quantize`` has no effect, for nothing is."""
         x = shrink_features(images, lod, self._from_rgb, lambda n, x: self.blocks[str(2**n)](x))
         with torch.autocast(x.device.type, enabled=False):
@@ -200,12 +200,12 @@ class GrowingDiscriminator(nn.Module):
         return self.get_submodule(f"from_rgb_lod{self.levels - level}")(images)
 
 
-def judge(scores: Tensor, labels: Tensor | None, label_size: int) -> Judged:
+def judge(scores: Tensor, labels: Tensor | None, label_size: int) -> DiscriminatorOutput:
     """Scores (B, 1 or S) as those of the ``labels``; nothing is quantized."""
     if label_size:
         scores = scores * label_vectors(labels, label_size)
     logits = scores.sum(dim=1)
-    return Judged(logits, torch.zeros_like(logits), logits.new_ones(()))
+    return DiscriminatorOutput(logits, torch.zeros_like(logits), logits.new_ones(()))
 
 
 class HeConv2d(nn.Module):
@@ -424,7 +424,7 @@ class StyleGan1Discriminator(nn.Module):
         *,
         lod: float = 0.0,
         quantize: bool = True,
-    ) -> Judged:
+    ) -> DiscriminatorOutput:
         """Score ``images`` in [-1, 1] at ``lod``; ``quantize`` has no effect, for nothing is."""
         x = shrink_features(images, lod, self._from_rgb, lambda n, x: self.blocks[str(2**n)](x))
         with torch.autocast(x.device.type, enabled=False):  # scores in fp32

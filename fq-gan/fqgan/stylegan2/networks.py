@@ -1,4 +1,4 @@
-"""From latents to styles: the mapping network, style mixing, truncation (Karras et al., 2019)."""
+"""The networks of StyleGAN2 (Karras et al., CVPR 2020), D with feature quantization."""
 
 from __future__ import annotations
 
@@ -342,7 +342,7 @@ class Generator(nn.Module):
         return mix_styles(style, second[0], cutoff, self.num_layers)
 
 
-class Judged(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What D says about a batch."""
 
     logits: Tensor  # (B,) high for real
@@ -439,7 +439,7 @@ class Discriminator(nn.Module):
         *,
         lod: float = 0.0,
         quantize: bool = True,
-    ) -> Judged:
+    ) -> DiscriminatorOutput:
         """Score ``images`` (B, C, R, R) in [-1, 1].
 
         Args:
@@ -474,7 +474,7 @@ class Discriminator(nn.Module):
             else:
                 logits = logits.squeeze(1)
         loss = torch.stack(losses).sum(dim=0) if losses else torch.zeros_like(logits)
-        return Judged(logits, loss, perplexity)
+        return DiscriminatorOutput(logits, loss, perplexity)
 
     @staticmethod
     def _with_image(x: Tensor | None, images: Tensor, block: nn.Module) -> Tensor:

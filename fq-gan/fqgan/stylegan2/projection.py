@@ -1,4 +1,4 @@
-"""From an image to the style and noise that make it (Karras et al., CVPR 2020, Sec. 5)."""
+"""Projection of images into styles and noise (Sec. 5 of StyleGAN2), and ``fqgan project``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.batches import some
+from ..data.batches import fixed_choice
 from ..data.datasets import DataConfig, build_images
 from ..data.images import normalize, to_bytes
 from ..metrics.features import FeatureExtractor, build_extractor
@@ -283,7 +283,7 @@ def targets(config: ProjectConfig, generator: Generator) -> Iterator[tuple[str, 
                 f"--data.resolution {images.resolution}: this generator makes images of "
                 f"{generator.resolution} pixels"
             )
-        pixels = normalize(images.read(some(len(images), config.num_images)))
+        pixels = normalize(images.read(fixed_choice(len(images), config.num_images)))
         for number, image in enumerate(pixels):
             yield f"image{number:04d}-", image
 

@@ -1,4 +1,4 @@
-"""A folder of weights for use: ``config.json`` and safetensors, no code inside."""
+"""From a folder of weights to images: reading, fine-tuning, sampling by seed, mixing styles."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..runs import (
     first_weights,
     load_generator,
     load_into,
-    load_judge,
+    load_network,
     read_folder,
     weights_folder,
 )
@@ -67,8 +67,8 @@ def load_weights(
 
 
 def load_discriminator(folder: str | Path, *, device: torch.device | str = "cpu") -> nn.Module:
-    """The discriminator with its dictionaries, in eval mode; see `load_judge`."""
-    return load_judge(folder, Stylegan2Config, build_discriminator, device=device)
+    """The discriminator with its dictionaries, in eval mode; see `load_network`."""
+    return load_network(folder, Stylegan2Config, build_discriminator, device=device)
 
 
 def start_from(folder: str | Path, generator: nn.Module, discriminator: nn.Module) -> None:

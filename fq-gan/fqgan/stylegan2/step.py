@@ -6,7 +6,7 @@ Regularizers run every few iterations in updates of their own ("lazy", Sec. 3.1)
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -15,12 +15,13 @@ from torch import Tensor, nn
 
 from ..gan import ModelAverage, average_in_place, require_grad, send_from_first_rank
 from ..runtime.distributed import reduce_mean, world_size
-from ..runtime.precision import MixedPrecision
+from ..runtime.precision import MixedPrecision, ieee_fp32
 from .config import StepConfig
-from .networks import Generator, Judged
+from .networks import DiscriminatorOutput, Generator
 
 Labels = Tensor | None
 Draw = Callable[[int], tuple[Tensor, Labels]]
+Batch = tuple[Tensor, Labels]
 
 
 class StepLosses(NamedTuple):
@@ -140,31 +141,39 @@ class GanStep:
         self.skipped.zero_()
         require_grad(self.discriminator, False)
         require_grad(self.generator, True)
-        rounds = range(self.num_accumulations)
-        played = self._update(
-            self.generator, self.generator_optimizer, (self._play(lod) for _ in rounds)
-        )
+        generator_losses = self._generator_step(lod)
         if _due(self.generator_every, step):
-            self._update(
-                self.generator, self.generator_optimizer,
-                (self._stretch(lod, self.generator_every) for _ in rounds),
-            )  # fmt: skip
+            self._path_length_step(lod)
         self._average(expected * world_size(), step)
         require_grad(self.discriminator, True)
         require_grad(self.generator, False)
         batches = list(self._batches(images, labels))
-        judged = self._update(
-            self.discriminator, self.discriminator_optimizer,
-            (self._judge(*batch, lod) for batch in batches),
-        )  # fmt: skip
+        discriminator_losses = self._discriminator_step(batches, lod)
         if _due(self.discriminator_every, step):
-            self._update(
-                self.discriminator, self.discriminator_optimizer,
-                (self._flatten(*batch, lod, self.discriminator_every) for batch in batches),
-            )  # fmt: skip
-        means = [*played, *judged, self.last_r1, self.last_path_length]
+            self._r1_step(batches, lod)
+        means = [*generator_losses, *discriminator_losses, self.last_r1, self.last_path_length]
         shared = reduce_mean(torch.stack(means)).unbind()
         return StepLosses._make([*shared, self.skipped.clone()])
+
+    def _generator_step(self, lod: float) -> list[Tensor]:
+        losses = (self._generator_loss(lod) for _ in range(self.num_accumulations))
+        return self._update(self.generator, self.generator_optimizer, losses)
+
+    def _path_length_step(self, lod: float) -> None:
+        every = self.generator_every
+        losses = (self._path_length_loss(lod, every) for _ in range(self.num_accumulations))
+        with ieee_fp32():
+            self._update(self.generator, self.generator_optimizer, losses)
+
+    def _discriminator_step(self, batches: Sequence[Batch], lod: float) -> list[Tensor]:
+        losses = (self._discriminator_loss(*batch, lod) for batch in batches)
+        return self._update(self.discriminator, self.discriminator_optimizer, losses)
+
+    def _r1_step(self, batches: Sequence[Batch], lod: float) -> None:
+        every = self.discriminator_every
+        losses = (self._gradient_penalties(*batch, lod, every) for batch in batches)
+        with ieee_fp32():
+            self._update(self.discriminator, self.discriminator_optimizer, losses)
 
     def _update(
         self,
@@ -199,7 +208,7 @@ class GanStep:
         self.precision.step(optimizer)
         return values
 
-    def _play(self, lod: float) -> tuple[Tensor, list[Tensor]]:
+    def _generator_loss(self, lod: float) -> tuple[Tensor, list[Tensor]]:
         """G's loss on one batch, with its parts."""
         latents, labels = self.draw(self.batch_size)
         with self.precision.autocast():
@@ -210,15 +219,15 @@ class GanStep:
             quantization = judged.quantization_loss.mean()
         total = loss + quantization
         if self.config.path_length_weight > 0 and not self.generator_every:
-            total = total + self._stretch(lod, 1)[0]
+            total = total + self._path_length_loss(lod, 1)[0]
         return total, [loss.detach(), quantization.detach()]
 
     @torch.enable_grad()
-    def _stretch(self, lod: float, factor: int) -> tuple[Tensor, list[Tensor]]:
+    def _path_length_loss(self, lod: float, factor: int) -> tuple[Tensor, list[Tensor]]:
         """Path length regularization on a smaller batch (Sec. 3.2), in fp32."""
         config = self.config
         latents, labels = self.draw(max(self.batch_size // config.path_length_shrink, 1))
-        with torch.autocast(self.device.type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False), ieee_fp32():
             styles = self.generator.training_styles(latents, labels, lod=lod)
             # One leaf for all layers of a sample, so that gradients are per layer.
             styles = styles.contiguous()
@@ -233,7 +242,9 @@ class GanStep:
         self.last_path_length = length
         return penalty * (config.path_length_weight * factor), []
 
-    def _judge(self, real: Tensor, labels: Labels, lod: float) -> tuple[Tensor, list[Tensor]]:
+    def _discriminator_loss(
+        self, real: Tensor, labels: Labels, lod: float
+    ) -> tuple[Tensor, list[Tensor]]:
         """D's loss on one batch, with its parts; real images before generated ones."""
         config = self.config
         latents, fake_labels = self.draw(len(real))
@@ -241,8 +252,8 @@ class GanStep:
             with torch.no_grad():
                 styles = self.generator.training_styles(latents, fake_labels, lod=lod)
                 fake = self.generator.synthesis(styles, "random", lod)
-            seen: Judged = self.discriminator(real, labels, lod=lod)
-            made: Judged = self.discriminator(fake, fake_labels, lod=lod)
+            seen: DiscriminatorOutput = self.discriminator(real, labels, lod=lod)
+            made: DiscriminatorOutput = self.discriminator(fake, fake_labels, lod=lod)
             loss = DISCRIMINATOR_LOSSES[config.discriminator_loss](seen.logits, made.logits)
             parts = [
                 loss.real.mean(), seen.quantization_loss.mean(),
@@ -252,7 +263,7 @@ class GanStep:
         if config.drift_weight > 0:
             total = total + config.drift_weight * seen.logits.square().mean()
         if not self.discriminator_every and self._regularizes_d:
-            total = total + self._flatten(real, labels, lod, 1)[0]
+            total = total + self._gradient_penalties(real, labels, lod, 1)[0]
         perplexity = (seen.codebook_perplexity + made.codebook_perplexity) / 2
         return total, [*(part.detach() for part in parts), perplexity]
 
@@ -261,15 +272,17 @@ class GanStep:
         config = self.config
         return max(config.r1_weight, config.r2_weight, config.gradient_penalty_weight) > 0
 
-    def _flatten(
+    def _gradient_penalties(
         self, real: Tensor, labels: Labels, lod: float, factor: int
     ) -> tuple[Tensor, list[Tensor]]:
         """R1 and, where asked for, R2 and the gradient penalty, in fp32; no dictionary moves."""
         config = self.config
         penalty = torch.zeros((), device=self.device)
-        with torch.autocast(self.device.type, enabled=False):
+        with torch.autocast(self.device.type, enabled=False), ieee_fp32():
             if config.r1_weight > 0:
-                penalty = penalty + self._slope(real, labels, lod) * (config.r1_weight / 2)
+                penalty = penalty + self._squared_gradient(real, labels, lod) * (
+                    config.r1_weight / 2
+                )
             self.last_r1 = penalty.detach()
             if config.r2_weight > 0 or config.gradient_penalty_weight > 0:
                 latents, fake_labels = self.draw(len(real))
@@ -277,7 +290,7 @@ class GanStep:
                     styles = self.generator.training_styles(latents, fake_labels, lod=lod)
                     fake = self.generator.synthesis(styles, "random", lod)
                 if config.r2_weight > 0:
-                    slope = self._slope(fake, fake_labels, lod)
+                    slope = self._squared_gradient(fake, fake_labels, lod)
                     penalty = penalty + slope * (config.r2_weight / 2)
                 if config.gradient_penalty_weight > 0:
                     excess = gradient_penalty(
@@ -286,7 +299,7 @@ class GanStep:
                     penalty = penalty + excess.mean() * config.gradient_penalty_weight
         return penalty * factor, []
 
-    def _slope(self, images: Tensor, labels: Labels, lod: float) -> Tensor:
+    def _squared_gradient(self, images: Tensor, labels: Labels, lod: float) -> Tensor:
         images = images.detach().float().requires_grad_()
         return squared_gradient(self._scores(images, labels, lod), images).mean()
 

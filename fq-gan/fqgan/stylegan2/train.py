@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import runs
-from ..data.batches import next_images, some
+from ..data.batches import fixed_choice, next_images
 from ..data.datasets import FIXED as FIXED_DATA, build_batches, build_images
 from ..data.images import normalize
 from ..gan import Latents
@@ -121,7 +121,7 @@ class Stylegan2Training(Training):
             write_parameter_counts(
                 run_dir, generator=self.generator, discriminator=self.discriminator
             )
-            index = some(len(self.images), self.config.sheet_images)
+            index = fixed_choice(len(self.images), self.config.sheet_images)
             pixels = normalize(self.images.read(index).cpu())
             save_sheet(pixels, run_dir / "samples" / "reals.png", square_columns(len(index)))
             self.write_fixed_sheet(run_dir)

@@ -1,9 +1,7 @@
-"""``fqgan translate``: one picture, a folder, or the test images; both directions."""
+"""``fqgan translate`` and ``fqgan evaluate`` of U-GAT-IT: pictures in both directions, KID."""
 
 from __future__ import annotations
 
-import json
-import os
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -20,7 +18,7 @@ from ..runs import WeightOptions, open_run, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.options import at_least
-from ..scoring import record_evaluation
+from ..scoring import print_evaluation, record_evaluation
 from .config import TranslationScoring, directions
 from .train import TranslationScorer
 from .translation import Direction, Shape, Translator, heat_colours, load_weights, save_comparison
@@ -181,9 +179,7 @@ def evaluate_main(argv: Sequence[str]) -> None:
     if found := run_of(argv, "ugatit"):
         run = found.config
         default = EvaluateConfig(data=run.data, scoring=run.scoring, seed=run.seed)
-    rows = evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default))
-    if os.environ.get("RANK", "0") == "0":  # the group of processes is gone by now
-        print(json.dumps(rows, indent=2))
+    print_evaluation(evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default)))
 
 
 def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:

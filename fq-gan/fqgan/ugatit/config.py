@@ -1,4 +1,4 @@
-"""Settings of FQ-U-GAT-IT's networks, of one training iteration and of the learning rate."""
+"""All options of FQ-U-GAT-IT, and a preset for each data set of the paper."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""U-GAT-IT's generator (Kim et al., ICLR 2020), full and light."""
+"""The four networks of U-GAT-IT (Kim et al., ICLR 2020), D with feature quantization."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ class Generator(nn.Module):
         torch._foreach_clamp_max_(factors, 1.0)
 
 
-class Judged(NamedTuple):
+class DiscriminatorOutput(NamedTuple):
     """What a discriminator says about a batch; all logits are high for real images."""
 
     local_logits: Tensor  # (B, 1, h, w) of overlapping patches
@@ -158,11 +158,13 @@ class Judged(NamedTuple):
         """The four parts that the adversarial loss adds up."""
         return self.local_logits, self.global_logits, self.local_cam, self.global_cam
 
-    def halves(self) -> tuple[Judged, Judged]:
+    def halves(self) -> tuple[DiscriminatorOutput, DiscriminatorOutput]:
         """The first half of the batch and the second."""
         parts = [value.chunk(2) for value in self[:-1]]
         first, second = (
-            Judged(*(part[i] for part in parts), codebook_perplexity=self.codebook_perplexity)  # type: ignore[misc]
+            DiscriminatorOutput(
+                *(part[i] for part in parts), codebook_perplexity=self.codebook_perplexity
+            )  # type: ignore[misc]
             for i in range(2)
         )
         return first, second
@@ -223,7 +225,9 @@ class Discriminator(nn.Module):
         self.global_branch = Branch(config, depth, config.quantizer.layers)
         initialize(self)
 
-    def forward(self, images: Tensor, *, quantize: bool = True, parts: int = 1) -> Judged:
+    def forward(
+        self, images: Tensor, *, quantize: bool = True, parts: int = 1
+    ) -> DiscriminatorOutput:
         """Judge ``images`` (B, C, H, W) in [-1, 1].
 
         Args:
@@ -239,7 +243,7 @@ class Discriminator(nn.Module):
         loss = torch.stack(losses).sum(dim=0) if losses else cam.new_zeros(len(images))
         if perplexity is None:
             perplexity = cam.new_ones(())
-        return Judged(local, patches, local_cam, cam, loss, perplexity)
+        return DiscriminatorOutput(local, patches, local_cam, cam, loss, perplexity)
 
 
 class UgatitNetworks(nn.Module):

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from ..gan import average_gradients, require_grad, send_from_first_rank
 from ..runtime.distributed import reduce_mean
-from ..runtime.precision import MixedPrecision
+from ..runtime.precision import MixedPrecision, ieee_fp32
 from .config import GanLoss, ScheduleConfig, StepConfig
 from .layers import kernels
-from .networks import Discriminator, Generator, Judged, Translated, UgatitNetworks
+from .networks import Discriminator, DiscriminatorOutput, Generator, Translated, UgatitNetworks
 
 
 class StepLosses(NamedTuple):
@@ -40,7 +40,7 @@ class _Direction(NamedTuple):
 
     generator: Generator
     back: Generator
-    judge: Discriminator
+    discriminator: Discriminator
     precision: MixedPrecision
     optimizer: torch.optim.Optimizer
 
@@ -77,21 +77,23 @@ class UgatitStep:
         device = next(networks.parameters()).device
         send_from_first_rank(networks)
         self.generator_optimizer = build_adam(networks.generators(), config)
-        self.judge_optimizers = [build_adam([one], config) for one in networks.discriminators()]
+        self.discriminator_optimizers = [
+            build_adam([one], config) for one in networks.discriminators()
+        ]
         self.precision = precision or MixedPrecision("fp32", device)
         names = ("a_to_b", "b_to_a", "judge_a", "judge_b")
         # Changes anything with apex only, which patches networks and optimizers in place.
         self.precision.prepare(
             [getattr(networks, name) for name in names],
-            [self.generator_optimizer, *self.judge_optimizers],
+            [self.generator_optimizer, *self.discriminator_optimizers],
         )
-        self.judge_precisions = [
+        self.discriminator_precisions = [
             self.precision
             if self.precision.amp is not None
             else MixedPrecision(self.precision.precision, device)
-            for _ in self.judge_optimizers
+            for _ in self.discriminator_optimizers
         ]
-        self._played = torch.zeros(5, device=device)
+        self._generator_losses = torch.zeros(5, device=device)
 
     def __call__(
         self,
@@ -125,48 +127,56 @@ class UgatitStep:
             if moves and not own:
                 translated = self._translate(direction, source, target)
                 fake = translated.images[: len(source)].detach()
-                judged.append(self._judge_step(direction, target, fake))
-                played = self._generator_backward(direction, translated, source, target)
+                judged.append(self._discriminator_step(direction, target, fake))
+                losses = self._generator_gradients(direction, translated, source, target)
             else:
                 with torch.no_grad(), self.precision.autocast():
                     fake = direction.generator(source).images
-                judged.append(self._judge_step(direction, target, fake))
+                judged.append(self._discriminator_step(direction, target, fake))
                 if own:
                     pair = sources[number]
                     translated = self._translate(direction, *pair)
-                    played = self._generator_backward(direction, translated, *pair)
+                    losses = self._generator_gradients(direction, translated, *pair)
             if moves:
-                self._played = played if number == 0 else self._played + played
+                before = self._generator_losses if number else torch.zeros_like(losses)
+                self._generator_losses = before + losses
         if moves:
             self._move_generators()
         sums = torch.stack(judged).sum(dim=0)
         sums[3] /= len(judged)
-        return StepLosses(*reduce_mean(torch.cat([sums, self._played])).unbind())
+        return StepLosses(*reduce_mean(torch.cat([sums, self._generator_losses])).unbind())
 
     def state_dict(self) -> dict[str, Any]:
-        """Moments, scales of the losses and the generators' last losses."""
+        """Moments, scales of the losses and the generators' last losses; names are of 0.1."""
         return {
             "generator_optimizer": self.generator_optimizer.state_dict(),
-            "judge_optimizers": [one.state_dict() for one in self.judge_optimizers],
+            "judge_optimizers": [one.state_dict() for one in self.discriminator_optimizers],
             "precision": self.precision.state_dict(),
-            "judge_precisions": [one.state_dict() for one in self.judge_precisions],
-            "played": self._played,
+            "judge_precisions": [one.state_dict() for one in self.discriminator_precisions],
+            "played": self._generator_losses,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.generator_optimizer.load_state_dict(state["generator_optimizer"])
         self.precision.load_state_dict(state["precision"])
-        for one, saved in zip(self.judge_optimizers, state["judge_optimizers"], strict=True):
+        for one, saved in zip(
+            self.discriminator_optimizers, state["judge_optimizers"], strict=True
+        ):
             one.load_state_dict(saved)
-        for scale, saved in zip(self.judge_precisions, state["judge_precisions"], strict=True):
+        for scale, saved in zip(
+            self.discriminator_precisions, state["judge_precisions"], strict=True
+        ):
             scale.load_state_dict(saved)
-        self._played = state["played"].to(self._played.device)
+        self._generator_losses = state["played"].to(self._generator_losses.device)
 
     def _directions(self, a: Tensor, b: Tensor) -> list[tuple[_Direction, Tensor, Tensor]]:
         """A to B and B to A, each with its source and its target images."""
         networks = self.networks
         (to_b, to_a), (judge_a, judge_b) = networks.generators(), networks.discriminators()
-        (scale_a, scale_b), (adam_a, adam_b) = self.judge_precisions, self.judge_optimizers
+        (scale_a, scale_b), (adam_a, adam_b) = (
+            self.discriminator_precisions,
+            self.discriminator_optimizers,
+        )
         return [
             (_Direction(to_b, to_a, judge_b, scale_b, adam_b), a, b),
             (_Direction(to_a, to_b, judge_a, scale_a, adam_a), b, a),
@@ -174,7 +184,7 @@ class UgatitStep:
 
     def _begin(self, step: int) -> None:
         rate = self.schedule.learning_rate(self.config.lr, step)
-        for optimizer in (self.generator_optimizer, *self.judge_optimizers):
+        for optimizer in (self.generator_optimizer, *self.discriminator_optimizers):
             optimizer.zero_grad(set_to_none=True)
             for group in optimizer.param_groups:
                 group["lr"] = rate
@@ -184,27 +194,29 @@ class UgatitStep:
         with self.precision.autocast():
             return direction.generator(torch.cat([source, target]))
 
-    def _judge_step(self, direction: _Direction, real: Tensor, fake: Tensor) -> Tensor:
+    def _discriminator_step(self, direction: _Direction, real: Tensor, fake: Tensor) -> Tensor:
         """Move one discriminator; returns the first four losses of `StepLosses`."""
-        config, judge = self.config, direction.judge
-        require_grad(judge, True)
+        config, discriminator = self.config, direction.discriminator
+        require_grad(discriminator, True)
         with direction.precision.autocast():
-            both: Judged = judge(torch.cat([real, fake.to(real.dtype)]), parts=2)
-            loss = judges_loss(config.loss, *both.halves())
+            both: DiscriminatorOutput = discriminator(
+                torch.cat([real, fake.to(real.dtype)]), parts=2
+            )
+            loss = total_discriminator_loss(config.loss, *both.halves())
             penalty = loss.new_zeros(())
             if config.loss in PENALIZED:
-                penalty = gradient_penalty(judge, config.loss, real, fake)
+                penalty = gradient_penalty(discriminator, config.loss, real, fake)
             # The mean of both halves, twice: theirs is the sum of the two means.
             quantization = 2.0 * both.quantization_loss.mean()
             total = config.adversarial_weight * (loss + config.penalty_weight * penalty)
             total = total + quantization
         direction.precision.backward(total, direction.optimizer)
-        average_gradients(judge.parameters())
+        average_gradients(discriminator.parameters())
         direction.precision.step(direction.optimizer)
-        require_grad(judge, False)
+        require_grad(discriminator, False)
         return torch.stack([loss, penalty, quantization, both.codebook_perplexity]).detach()
 
-    def _generator_backward(
+    def _generator_gradients(
         self, direction: _Direction, translated: Translated, source: Tensor, target: Tensor
     ) -> Tensor:
         """Collect the generators' gradients; returns the last five losses of `StepLosses`.
@@ -219,17 +231,17 @@ class UgatitStep:
             weighted = config.cycle_weight * cycle
         self.precision.backward(weighted, self.generator_optimizer)
         with self.precision.autocast():
-            judged = direction.judge(leaf)
-            deceived = deceivers_loss(config.loss, judged)
+            judged = direction.discriminator(leaf)
+            adversarial = total_generator_loss(config.loss, judged)
             quantization = judged.quantization_loss.mean()
-            weighted = config.adversarial_weight * deceived + quantization
+            weighted = config.adversarial_weight * adversarial + quantization
         self.precision.backward(weighted, self.generator_optimizer)
         identity = F.l1_loss(translated.images[number:], target)
         cam = cam_loss(translated.cam_logits[:number], translated.cam_logits[number:])
         weighted = config.identity_weight * identity + config.cam_weight * cam
         translated.images.register_hook(lambda gradient: _add_rows(gradient, leaf.grad))
         self.precision.backward(weighted, self.generator_optimizer)
-        return torch.stack([deceived, cycle, identity, cam, quantization]).detach()
+        return torch.stack([adversarial, cycle, identity, cam, quantization]).detach()
 
     def _move_generators(self) -> None:
         generators = self.networks.generators()
@@ -283,19 +295,21 @@ def generator_loss(kind: GanLoss, fake: Tensor) -> Tensor:
     return -fake.mean()
 
 
-def judges_loss(kind: GanLoss, real: Judged, fake: Judged) -> Tensor:
+def total_discriminator_loss(
+    kind: GanLoss, real: DiscriminatorOutput, fake: DiscriminatorOutput
+) -> Tensor:
     """D's loss summed over local and global logits and both attention heads."""
     pairs = zip(real.all_logits, fake.all_logits, strict=True)
     return torch.stack([discriminator_loss(kind, *pair) for pair in pairs]).sum()
 
 
-def deceivers_loss(kind: GanLoss, fake: Judged) -> Tensor:
+def total_generator_loss(kind: GanLoss, fake: DiscriminatorOutput) -> Tensor:
     """G's loss, likewise."""
     return torch.stack([generator_loss(kind, logits) for logits in fake.all_logits]).sum()
 
 
 def gradient_penalty(
-    judge: Callable[..., Judged], kind: GanLoss, real: Tensor, fake: Tensor
+    discriminator: Callable[..., DiscriminatorOutput], kind: GanLoss, real: Tensor, fake: Tensor
 ) -> Tensor:
     """Penalty on the gradient's norm between ``real`` and ``fake``, summed over the four logits.
 
@@ -303,7 +317,7 @@ def gradient_penalty(
     penalizes norms above 1 only. The dictionaries do not see these images.
 
     Args:
-        judge: the discriminator.
+        discriminator: without gradients of its own, or with.
         kind: ``wgan-gp``, ``wgan-lp`` or ``dragan``.
         real, fake: (B, C, H, W), without gradients.
     """
@@ -311,8 +325,8 @@ def gradient_penalty(
         fake = real + DRAGAN_SPREAD * real.std(correction=0) * torch.rand_like(real)
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
     between = torch.lerp(real, fake.to(real.dtype), share).requires_grad_()
-    with torch.autocast(real.device.type, enabled=False):  # second derivatives in fp32
-        judged = judge(between, quantize=False)
+    with torch.autocast(real.device.type, enabled=False), ieee_fp32():  # second derivatives in fp32
+        judged = discriminator(between, quantize=False)
         penalties = []
         for logits in judged.all_logits:
             (gradient,) = torch.autograd.grad(logits.sum(), between, create_graph=True)

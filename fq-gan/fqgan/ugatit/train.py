@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .. import runs
-from ..data.batches import once
+from ..data.batches import one_pass
 from ..data.images import Images, normalize
 from ..data.unpaired import FIXED as FIXED_DATA, Domains, build_domains, build_unpaired_batches
 from ..loop import Intervals, Task, Training
@@ -230,14 +230,14 @@ class TranslationScorer:
         own = torch.cat(rows) if rows else torch.empty(0, self.extractor.dim)
         features = own.new_empty(len(images), self.extractor.dim)
         for rank, part in enumerate(distributed.gather_objects(own)):
-            features[rank :: distributed.world_size()] = part  # as `once` dealt them out
+            features[rank :: distributed.world_size()] = part  # as `one_pass` dealt them out
         return features
 
     @torch.no_grad()
     def _batches(
         self, images: Images, translate: Callable[[Tensor], Translated] | None
     ) -> Iterator[Tensor]:
-        for batch in once(images, self.options.batch_size, device=self.device):
+        for batch in one_pass(images, self.options.batch_size, device=self.device):
             pixels = batch.images
             if translate is not None:
                 # One by one: a batch of images of 256 pixels needs gigabytes.

@@ -1,4 +1,4 @@
-"""A folder of weights for use: ``config.json`` and one safetensors file per network."""
+"""From a folder of weights to translated pictures: reading, fine-tuning, translating, sheets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..data.unpaired import FITS, Resize
 from ..pictures import save_sheet
 from ..runs import (
     first_weights,
-    load_judge,
+    load_network,
     load_ready,
     read_folder,
     read_tensors,
@@ -87,12 +87,13 @@ def load_weights(
     return Weights(config, a_to_b, b_to_a, (first, second), step)
 
 
-def load_judges(
+def load_discriminators(
     folder: str | Path, *, device: torch.device | str = "cpu"
 ) -> tuple[Discriminator, Discriminator]:
-    """Discriminators of A and B with their dictionaries, in eval mode; see `load_judge`."""
+    """Discriminators of A and B with their dictionaries, in eval mode; see `load_network`."""
     first, second = (
-        load_judge(folder, UgatitConfig, Discriminator, name=name, device=device) for name in JUDGES
+        load_network(folder, UgatitConfig, Discriminator, name=name, device=device)
+        for name in JUDGES
     )
     return first, second
 
@@ -166,7 +167,7 @@ def load_moments(moments: Mapping[str, Tensor], step: UgatitStep) -> None:
     """
     names = {parameter: name for name, parameter in step.networks.named_parameters()}
     optimizers = [(step.generator_optimizer, GENERATOR_UPDATES)]
-    optimizers += [(one, JUDGE_UPDATES) for one in step.judge_optimizers]
+    optimizers += [(one, JUDGE_UPDATES) for one in step.discriminator_optimizers]
     for optimizer, updates in optimizers:
         saved = optimizer.state_dict()
         parameters = [p for group in optimizer.param_groups for p in group["params"]]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from factories import tfhub_arrays, write_tensor_bundle
 
-from fqgan.biggan import build_generator
+from fqgan.biggan.networks import build_generator
 from fqgan.released import convert
 from fqgan.released.biggan import build_released, read_released_set, tfhub_config
 from fqgan.released.stylegan2 import load_snapshot

@@ -11,15 +11,10 @@ from stylegan_cases import RecordedNetworks, tiny_config, tiny_step, worst_gradi
 
 from fqgan.released.stylegan2 import from_tf
 from fqgan.runtime.precision import MixedPrecision
-from fqgan.stylegan2 import (
-    DiscriminatorConfig,
-    GanStep,
-    GeneratorConfig,
-    QuantizerConfig,
-    StepConfig,
-    build_discriminator,
-    build_generator,
-)
+from fqgan.stylegan2 import step as losses
+from fqgan.stylegan2.config import DiscriminatorConfig, GeneratorConfig, QuantizerConfig, StepConfig
+from fqgan.stylegan2.legacy import build_discriminator, build_generator
+from fqgan.stylegan2.step import GanStep
 
 LOSS_TOLERANCE = 1e-4
 UNORDERED_TOLERANCE = 1e-2  # two passes of one graph move a dictionary in either order
@@ -65,27 +60,27 @@ class RecordedStep(GanStep):
         assert number == len(self.latents)
         return self.latents, None
 
-    def _play(self, lod):
+    def _generator_loss(self, lod):
         self.draw = self.draw_recorded
         self.set_draws("G")
-        return super()._play(lod)
+        return super()._generator_loss(lod)
 
-    def _stretch(self, lod, factor):
+    def _path_length_loss(self, lod, factor):
         self.before("it0_afterG")
         self.set_draws("G", regularizer=True)
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(torch, "randn_like", lambda x: self.image_noise[: len(x)])
-            return super()._stretch(lod, factor)
+            return super()._path_length_loss(lod, factor)
 
-    def _judge(self, real, labels, lod):
+    def _discriminator_loss(self, real, labels, lod):
         self.before("it0_afterGreg")
         self.draw = self.draw_recorded
         self.set_draws("D")
-        return super()._judge(real, labels, lod)
+        return super()._discriminator_loss(real, labels, lod)
 
-    def _flatten(self, real, labels, lod, factor):
+    def _gradient_penalties(self, real, labels, lod, factor):
         self.before("it0_afterD")
-        return super()._flatten(real, labels, lod, factor)
+        return super()._gradient_penalties(real, labels, lod, factor)
 
 
 @pytest.mark.golden
@@ -97,11 +92,13 @@ def test_losses_and_gradients_agree_with_recorded_ones(case):
     )
     generator, discriminator = step.generator, step.discriminator
     parts = {
-        "G": (lambda: step._play(0.0), generator, 1),
-        "G_pathreg": (lambda: step._stretch(0.0, step.generator_every), generator, 4),
-        "D": (lambda: step._judge(recorded["images"], None, 0.0), discriminator, 1),
+        "G": (lambda: step._generator_loss(0.0), generator, 1),
+        "G_pathreg": (lambda: step._path_length_loss(0.0, step.generator_every), generator, 4),
+        "D": (lambda: step._discriminator_loss(recorded["images"], None, 0.0), discriminator, 1),
         "D_r1": (
-            lambda: step._flatten(recorded["images"], None, 0.0, step.discriminator_every),
+            lambda: step._gradient_penalties(
+                recorded["images"], None, 0.0, step.discriminator_every
+            ),
             discriminator, 16,
         ),
     }  # fmt: skip
@@ -127,14 +124,14 @@ def test_losses_with_quantization_agree_with_recorded_ones(case):
     recorded = Recorded(case)
     networks = RecordedNetworks(recorded, "D/", "loss/Gq", "grad/Gq")
     step = RecordedStep(networks, quantized=True)
-    loss, _ = step._play(0.0)
+    loss, _ = step._generator_loss(0.0)
     # The recorded losses are (N, N) by accident; their mean is that of the parts.
     assert relative_error(loss, recorded["loss/Gq"].mean()) < LOSS_TOLERANCE
     loss.backward()
     gradients = recorded.state("grad/Gq")
     assert worst_gradient(step.generator, gradients) < GRADIENT_TOLERANCE
     step = RecordedStep(networks, quantized=True)
-    loss, _ = step._judge(recorded["images"], None, 0.0)
+    loss, _ = step._discriminator_loss(recorded["images"], None, 0.0)
     assert relative_error(loss, recorded["loss/Dq"].mean()) < UNORDERED_TOLERANCE
     counts = recorded.state("train_fq/after_D_op")
     for name, quantizer in step.discriminator.quantizers.items():
@@ -363,3 +360,80 @@ def two_ranks(rank, store):
 
 def test_ranks_stay_equal(tmp_path):
     run_ranks(two_ranks, str(tmp_path / "store"))
+
+
+TOLERANCE = 1e-4
+
+
+@pytest.mark.golden
+@pytest.mark.cases(CASES)
+@pytest.mark.parametrize("name", ["loss/D_r1", "loss/Dq_r1"])
+def test_r1_agrees_with_recorded_values_up_to_its_weight(case, name):
+    recorded = Recorded(case)
+    network = RecordedNetworks(recorded, name).discriminator(quantized="q" in name)
+    images = recorded["images"].requires_grad_()
+    ours = losses.squared_gradient(network(images, quantize=False).logits, images)
+    theirs = recorded[name]
+    # gamma is not in the file; half of it is the same factor for all images.
+    assert relative_error(ours / ours.sum(), theirs / theirs.sum()) < TOLERANCE
+
+
+@pytest.mark.golden
+@pytest.mark.cases(CASES)
+def test_path_lengths_give_the_recorded_penalty(case):
+    recorded = Recorded(case)
+    networks = RecordedNetworks(recorded, "G/", "loss/G_pathreg", "rand/G/")
+    generator = networks.generator()
+    draws = networks.draws("G")
+    first = next(i for i in range(1, len(draws)) if draws[i].ndim == 2)
+    latents, maps, noise = draws[first], draws[first + 1 : -1], draws[-1]
+    styles = generator.training_styles(latents).contiguous()
+    images = generator.synthesis(styles, [m[: len(latents)] for m in maps])
+    lengths = losses.path_lengths(images, styles, noise[: len(latents)])
+    mean = torch.lerp(recorded["pl_mean_before"], lengths.mean(), 0.01)
+    torch.testing.assert_close(mean, recorded["loss/pl_mean_after"], rtol=TOLERANCE, atol=0)
+    ours = 2.0 * (lengths - mean).square()
+    assert relative_error(ours, recorded["loss/G_pathreg"]) < TOLERANCE
+
+
+def test_logistic_losses_are_cross_entropies():
+    real, fake = torch.randn(5), torch.randn(5)
+    loss = losses.logistic_discriminator_loss(real, fake)
+    torch.testing.assert_close(loss.real, -torch.log(torch.sigmoid(real)))
+    torch.testing.assert_close(loss.fake, -torch.log(1 - torch.sigmoid(fake)))
+    torch.testing.assert_close(
+        losses.nonsaturating_generator_loss(fake), -torch.log(torch.sigmoid(fake))
+    )
+    torch.testing.assert_close(
+        losses.saturating_generator_loss(fake), torch.log(1 - torch.sigmoid(fake))
+    )
+
+
+def test_wasserstein_losses_are_opposite():
+    real, fake = torch.randn(5), torch.randn(5)
+    loss = losses.wasserstein_discriminator_loss(real, fake)
+    torch.testing.assert_close(loss.real + loss.fake, fake - real)
+    torch.testing.assert_close(losses.wasserstein_generator_loss(fake), -loss.fake)
+
+
+def test_the_gradient_of_a_linear_score_is_its_weight():
+    weight = torch.randn(3, 4, 4)
+    real, fake = torch.randn(2, 3, 4, 4), torch.randn(2, 3, 4, 4)
+
+    def score(x):
+        return (x * weight).sum(dim=(1, 2, 3))
+
+    images = real.clone().requires_grad_()
+    squared = losses.squared_gradient(score(images), images)
+    torch.testing.assert_close(squared, weight.square().sum().expand(2))
+    penalty = losses.gradient_penalty(score, real, fake)
+    torch.testing.assert_close(penalty, (weight.norm() - 1).square().expand(2))
+
+
+def test_path_lengths_of_a_linear_map_are_norms_of_its_transpose():
+    matrix = torch.randn(12, 5)
+    styles = torch.randn(2, 3, 5, requires_grad=True)
+    images = (styles.sum(dim=1) @ matrix.t()).view(2, 3, 2, 2)
+    noise = torch.randn(2, 3, 2, 2)
+    expected = ((noise.flatten(1) / 2) @ matrix).norm(dim=1)
+    torch.testing.assert_close(losses.path_lengths(images, styles, noise), expected)

@@ -11,11 +11,7 @@ from safetensors.torch import load_file
 from tiny_runs import free_ports
 from ugatit_runs import tiny_ugatit, ugatit_weights_of
 
-from fqgan.runtime.checkpoint import Checkpoint
-from fqgan.runtime.command import Stopped
 from fqgan.runtime.logs import read_metrics
-from fqgan.runtime.signals import StopSignal
-from fqgan.ugatit import step as step_module
 from fqgan.ugatit.train import some_images, train
 
 
@@ -47,30 +43,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one(tmp_path, separate):
         torch.testing.assert_close(whole, half, rtol=0, atol=0)
 
 
-def test_a_stop_signal_saves_leaves_and_continues(tmp_path, monkeypatch):
-    train(tiny_ugatit(tmp_path / "whole", max_steps=4, save_every=100))
-    with monkeypatch.context() as patch:
-        patch.setattr(StopSignal, "requested", lambda self, step: step == 3)
-        with pytest.raises(Stopped, match="after step 3"):
-            train(tiny_ugatit(tmp_path / "stopped", max_steps=4, save_every=100))
-    assert Checkpoint(tmp_path / "stopped").steps() == [3]
-    train(tiny_ugatit(tmp_path / "stopped", max_steps=4, save_every=100))
-    assert differing(tmp_path / "whole", tmp_path / "stopped") == []
-
-
-def test_a_loss_that_is_not_a_number_stops_before_anything_is_saved(tmp_path, monkeypatch):
-    whole = step_module.UgatitStep.__call__
-
-    def spoiled(self, a, b, step, **own):
-        losses = whole(self, a, b, step, **own)
-        return losses._replace(cycle=losses.cycle * float("nan")) if step == 3 else losses
-
-    monkeypatch.setattr(step_module.UgatitStep, "__call__", spoiled)
-    with pytest.raises(FloatingPointError, match=r"cycle is not finite at step 3.*run the same"):
-        train(tiny_ugatit(tmp_path, max_steps=4, save_every=1))
-    assert Checkpoint(tmp_path).steps() == [1, 2]
-
-
 def test_scores_before_and_after_and_sheets_of_both_directions_are_written(tmp_path):
     train(tiny_ugatit(tmp_path, max_steps=3, evaluate_every=2, sample_every=2))
     rows = read_metrics(tmp_path)
@@ -84,25 +56,6 @@ def test_scores_before_and_after_and_sheets_of_both_directions_are_written(tmp_p
     assert sorted(path.name for path in (tmp_path / "samples").iterdir()) == [
         f"{way}_{step:06d}.png" for way in ("filled2inked", "inked2filled") for step in (2, 3)
     ]
-
-
-def test_without_the_quantizer_no_dictionary_is_made(tmp_path):
-    run = tiny_ugatit(tmp_path, max_steps=1)
-    train(replace(run, quantizer=replace(run.quantizer, layers=())))
-    assert not any("quantizer" in name for name in ugatit_weights_of(tmp_path))
-    row = read_metrics(tmp_path)[-1]
-    assert row["loss_discriminator_quantization"] == 0
-    assert "codebook_perplexity" not in row
-
-
-@pytest.mark.parametrize("precision", ["bf16", "fp16"])
-def test_a_run_in_mixed_precision_stays_finite_and_its_dictionary_in_fp32(tmp_path, precision):
-    train(tiny_ugatit(tmp_path, max_steps=2, precision=precision))
-    state = ugatit_weights_of(tmp_path)
-    assert all(value.isfinite().all() for value in state.values())
-    dictionaries = [value for name, value in state.items() if name.endswith(".embed")]
-    assert dictionaries
-    assert all(value.dtype == torch.float32 for value in dictionaries)
 
 
 def test_fine_tuning_starts_from_other_weights_and_names_those_of_another_width(tmp_path):

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from transformers import BertModel
 
+from ..runtime.precision import ieee_fp32
+
 
 class Posterior(NamedTuple):
     """q(z|x), a diagonal Gaussian per sentence; always fp32."""
@@ -77,7 +79,7 @@ class LatentEncoder(nn.Module):
 
     def posterior(self, pooled: Tensor) -> Posterior:
         """q(z|x) from ``pooled`` (B, H); the head is an fp32 island, for exp(logvar) follows."""
-        with torch.autocast(pooled.device.type, enabled=False):
+        with torch.autocast(pooled.device.type, enabled=False), ieee_fp32():
             mean, logvar = nn.functional.linear(pooled.float(), self.head.weight.float()).chunk(
                 2, dim=1
             )

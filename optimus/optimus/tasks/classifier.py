@@ -41,7 +41,6 @@ from ..metrics.classification import spread, task_scores
 from ..models.classifier import SentenceClassifier, classification_loss
 from ..models.vae import without_bars
 from ..old_runs import upgrade
-from ..optimizer import parameter_groups
 from ..runs import find_weights
 from ..runtime.checkpoint import finished_steps
 from ..runtime.command import parse_preset
@@ -56,7 +55,14 @@ from ..runtime.random_state import seed_all
 from ..runtime.run_folder import CONFIG, RunFolder, config_text, write_reached
 from ..runtime.signals import StopSignal
 from ..runtime.weight_files import read_weight_file
-from .training import FIXED, AdamWTraining, build_model, build_tokenizers, exporting
+from .training import (
+    FIXED,
+    AdamWTraining,
+    build_model,
+    build_tokenizers,
+    exporting,
+    parameter_groups,
+)
 
 logger = logging.getLogger(__name__)
 KIND, TRIAL_KIND = "classifier", "classifier-trial"  # of a whole run, and of one classifier in it
@@ -181,7 +187,7 @@ def _glue() -> Iterator[tuple[str, tuple[str, ClassifierConfig]]]:
                     data=TaskOptions(task),
                     epochs=50.0 if mode == "feature" else 3.0,
                 )
-                yield name, (f"Sec. 4.4, {task}, {encoder}, {mode}", config)
+                yield name, (f"Table 7, {task}, {encoder}, {mode}", config)
 
 
 def _yelp() -> Iterator[tuple[str, tuple[str, ClassifierConfig]]]:

@@ -49,7 +49,6 @@ from ..metrics.dialog import (
 )
 from ..models.spacefusion import SpaceFusion, towards_style
 from ..old_runs import upgrade
-from ..optimizer import build_optimizer
 from ..runs import find_weights, open_run, step_of
 from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, choose_device, wrap
@@ -65,6 +64,7 @@ from .training import (
     AdamWTraining,
     Results,
     build_model,
+    build_optimizer,
     build_tokenizers,
     exporting,
     print_results,
@@ -72,6 +72,7 @@ from .training import (
 )
 
 logger = logging.getLogger(__name__)
+RESPONSES_FILE = "eval_text_generation_results.txt"  # its name and form are the authors'
 RESPONSES = 10  # to a context in the paper
 JUDGE_TEXTS = 20_000  # texts of each side that the n-gram judge of styles learns from
 
@@ -178,11 +179,11 @@ _SMOKE = replace(
 
 PRESETS: dict[str, tuple[str, DialogConfig]] = {
     **{
-        f"dailydialog-{beta:.1f}": (f"Sec. 4.2, DailyDialog, beta {beta:.1f}", _dailydialog(beta))
+        f"dailydialog-{beta:.1f}": (f"Table 4, DailyDialog, beta {beta:.1f}", _dailydialog(beta))
         for beta in (1.0, 2.0, 30.0)
     },
     "switchboard": (
-        "Sec. 4.2, Switchboard, several references",
+        "Table 4, Switchboard, several references",
         replace(
             _dailydialog(1.0),
             run_dir=Path("runs/dialog/switchboard"),
@@ -330,10 +331,14 @@ class DialogTraining(AdamWTraining):
         )
         responses, beside = self.dialogs.responses, self.dialogs.digest
         self.batches = _batches(config, responses, self.padding, world, beside)
-        styles = load_style(config, tokenizers)
-        self.style_batches = (
-            _batches(config, styles, self.padding, world) if styles is not None else None
-        )
+        self.style_batches: Batches | None = None
+        if config.fusion.style is not None:
+            limit = config.data.max_tokens
+            options = TextOptions(
+                max_encoder_tokens=limit, max_decoder_tokens=limit, overlong="truncate"
+            )
+            styles = load_sentences(config.fusion.style, tokenizers, options)
+            self.style_batches = _batches(config, styles, self.padding, world)
         self.held_out: Dialogs | None = None
         if config.eval_every:
             path = config.data.folder / "valid.txt"
@@ -445,15 +450,6 @@ def build_fusion(
     ).train()
 
 
-def load_style(config: DialogConfig, tokenizers: Tokenizers) -> Sentences | None:
-    """The style sentences, or None."""
-    if config.fusion.style is None:
-        return None
-    limit = config.data.max_tokens
-    options = TextOptions(max_encoder_tokens=limit, max_decoder_tokens=limit, overlong="truncate")
-    return load_sentences(config.fusion.style, tokenizers, options)
-
-
 def _batches(
     config: DialogConfig, rows: Sentences, padding: Padding, world: World, beside: str = ""
 ) -> Batches:
@@ -550,9 +546,13 @@ def evaluate(config: EvaluateDialogConfig) -> Results:
     missing = 0
     if config.references is not None:
         turns, missing = with_references(turns, config.references)
-    vectors = read_vectors(config, turns)
-    if vectors is None:
+    vectors: WordVectors | None = None
+    if config.glove is None:
         logger.info("--glove is not given: the bag-of-words scores are left out")
+    else:
+        texts = (text for turn in turns for text in (*turn.references, *turn.responses))
+        words = {word for text in texts for word in text.split()}
+        vectors = read_glove(config.glove, width=config.glove_width, words=words)
     responses = sum(len(turn.responses) for turn in turns)
     results: Results = {
         "contexts": len(turns),
@@ -589,37 +589,36 @@ def answer(config: EvaluateDialogConfig) -> list[Turn]:
         return read_generated(config.generated)
     if config.baseline != "none":
         return answer_by_baseline(config)
-    device = choose_device(config.device)
-    model, tokenizers = load_fusion(config.run_dir, device, config.step)
+    weights, state = find_weights(config.run_dir, TASK.kind, step=config.step)
+    model = SpaceFusion.from_pretrained(weights)
+    tokenizers = load_tokenizers(weights / "tokenizers")
+    if state is not None:
+        model.load_state_dict(state)
+    model.to(choose_device(config.device))
     data = open_run(config.run_dir, TASK.kind).config.data
     path = (config.data or data.folder) / f"{config.split}.txt"
     dialogs = load_dialogs(path, tokenizers, max_tokens=data.max_tokens)
     texts = list(read_turns(path))[: config.max_contexts or None]
-    style = style_latents(config, SentenceVAE(model.vae, tokenizers))
+    style: Tensor | None = None  # posterior means (M, Z)
+    if config.style is not None and config.style_degree:
+        style = SentenceVAE(model.vae, tokenizers).encode(_read_style(config.style))
     turns = []
     for first, latents in context_latents(config, model, dialogs, len(texts)):
-        if style is not None and config.style_degree:
+        if style is not None:
             latents = towards_style(latents, style.to(latents), config.style_degree)
-        said = respond(config, model, tokenizers, latents)
+        ids = generate(model.vae, latents, config.decoding, batch_size=len(latents))
+        # a tab or a line break would end a field of the file
+        said = [" ".join(text.split()) for text in tokenizers.decode_batch(ids)]
         for row in range(0, len(said), config.responses):
             context, reference = texts[first + row // config.responses]
             turns.append(Turn(context, (reference,), tuple(said[row : row + config.responses])))
-    folder = _output_dir(config)
-    write_responses(turns, folder / "eval_text_generation_results.txt")
+    folder = config.output_dir or config.run_dir
+    folder.mkdir(parents=True, exist_ok=True)
+    rows = ["\t".join((t.context, t.references[0], said)) for t in turns for said in t.responses]
+    write_atomically(folder / RESPONSES_FILE, "".join(f"{row}\n" for row in rows))
     if config.latents:
         dump_latents(config, model, dialogs, tokenizers, folder / "latents.npz")
     return turns
-
-
-def load_fusion(
-    run_dir: Path, device: torch.device, step: int | None = None
-) -> tuple[SpaceFusion, Tokenizers]:
-    """The model of a run, or of one checkpoint of it, with its vocabularies, to be used."""
-    folder, state = find_weights(run_dir, TASK.kind, step=step)
-    model = SpaceFusion.from_pretrained(folder)
-    if state is not None:
-        model.load_state_dict(state)
-    return model.to(device), load_tokenizers(folder / "tokenizers")
 
 
 @torch.no_grad()
@@ -636,15 +635,6 @@ def context_latents(
         shape = len(rows), config.responses, posterior.mean.shape[1]
         eps = torch.randn(shape, generator=generator).to(device)
         yield first, posterior.sample(eps).flatten(0, 1)
-
-
-def respond(
-    config: EvaluateDialogConfig, model: SpaceFusion, tokenizers: Tokenizers, latents: Tensor
-) -> list[str]:
-    """One response for each latent, all decoded side by side."""
-    ids = generate(model.vae, latents, config.decoding, batch_size=len(latents))
-    # a tab or a line break would end a field of the file
-    return [" ".join(text.split()) for text in tokenizers.decode_batch(ids)]
 
 
 def answer_by_baseline(config: EvaluateDialogConfig) -> list[Turn]:
@@ -664,20 +654,6 @@ def answer_by_baseline(config: EvaluateDialogConfig) -> list[Turn]:
         Turn(context, (said,), tuple(generator.sample(pool, config.responses)))
         for context, said in texts
     ]
-
-
-def read_vectors(config: EvaluateDialogConfig, turns: Sequence[Turn]) -> WordVectors | None:
-    """Vectors of the words that occur, or None without ``--glove``."""
-    if config.glove is None:
-        return None
-    texts = (text for turn in turns for text in (*turn.references, *turn.responses))
-    words = {word for text in texts for word in text.split()}
-    return read_glove(config.glove, width=config.glove_width, words=words)
-
-
-def style_latents(config: EvaluateDialogConfig, vae: SentenceVAE) -> Tensor | None:
-    """Posterior means (M, Z) of the style sentences."""
-    return None if config.style is None else vae.encode(_read_style(config.style))
 
 
 def score_style(config: EvaluateDialogConfig, turns: Sequence[Turn]) -> Results:
@@ -724,18 +700,6 @@ def dump_latents(
     labels = np.repeat(np.arange(2), count)
     np.savez(path, features=latents, labels=labels, names=np.array(["response", "context"]))
     logger.info("%d latents are in %s", len(latents), path)
-
-
-def write_responses(turns: Sequence[Turn], path: Path) -> None:
-    """Write ``context TAB reference TAB response`` lines, as the authors do."""
-    rows = ["\t".join((t.context, t.references[0], said)) for t in turns for said in t.responses]
-    write_atomically(path, "".join(f"{row}\n" for row in rows))
-
-
-def _output_dir(config: EvaluateDialogConfig) -> Path:
-    folder = config.output_dir or config.run_dir
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def _read_style(path: Path) -> list[str]:

@@ -23,7 +23,6 @@ from ..metrics.classification import NgramJudge
 from ..metrics.text import bleu, self_bleu, words_of
 from ..models.label_control import ControlLosses, LabelControl
 from ..old_runs import upgrade
-from ..optimizer import parameter_groups
 from ..runs import find_weights, open_run, step_of
 from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, choose_device, wrap
@@ -40,6 +39,7 @@ from .training import (
     build_model,
     build_tokenizers,
     exporting,
+    parameter_groups,
     print_results,
     write_results,
 )
@@ -195,9 +195,9 @@ _SMOKE = replace(
 )
 
 PRESETS: dict[str, tuple[str, ControlConfig]] = {
-    "yelp": ("Sec. 4.3, Yelp sentiment", _YELP),
+    "yelp": ("Table 6, Yelp sentiment", _YELP),
     "yelp-released": (
-        "Yelp sentiment as the authors' code trains it: reconstruction alone",
+        "Table 6, Yelp sentiment as the authors' code trains it: reconstruction alone",
         replace(
             _YELP,
             run_dir=Path("runs/label_control/yelp_released"),

@@ -44,7 +44,6 @@ from ..models.encoder import Posterior
 from ..models.vae import OptimusModel, importance_scores
 from ..objectives import Objective, beta_schedule
 from ..old_runs import upgrade
-from ..optimizer import build_optimizer
 from ..runs import open_run, step_of
 from ..runtime.checkpoint import finished_steps, read_part
 from ..runtime.command import parse, parse_preset
@@ -52,7 +51,7 @@ from ..runtime.distributed import World, gather_objects, is_main, start, wrap
 from ..runtime.evaluation import Provenance
 from ..runtime.files import write_atomically
 from ..runtime.options import at_least, require
-from ..runtime.precision import MixedPrecision
+from ..runtime.precision import MixedPrecision, ieee_fp32
 from ..runtime.run_folder import RunFolder
 from ..runtime.text_files import read_texts
 from .training import (
@@ -60,6 +59,7 @@ from .training import (
     AdamWTraining,
     Results,
     build_model,
+    build_optimizer,
     build_tokenizers,
     exporting,
     print_results,
@@ -597,7 +597,7 @@ def evaluate(config: EvaluateConfig) -> Results:
     """
     if config.generated is not None:
         return _write(config, "bleu_results", *score_texts(config))
-    with start(config.device, seed=config.seed) as world, torch.no_grad():
+    with start(config.device, seed=config.seed) as world, torch.no_grad(), ieee_fp32():
         vae = SentenceVAE.from_pretrained(
             config.model or config.run_dir or Path(),
             str(world.device),

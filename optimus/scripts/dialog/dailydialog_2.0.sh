@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Dialog, DailyDialog, beta 2 (Sec. 4.2). Paper: BLEU recall 0.362, precision 0.313, F1 0.336 (low
-# confidence). 10 responses per context; bag-of-words scores need --glove.
+# Table 4, DailyDialog, beta 2. Paper: BLEU recall 0.362, precision 0.313, F1 0.336. 10 responses
+# per context; bag-of-words scores need --glove.
 # Estimate: one 24 GB GPU, about 3 hours; starts from runs/pretrain/wikipedia_32/model.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

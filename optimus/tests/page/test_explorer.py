@@ -107,7 +107,7 @@ def test_any_text_is_encoded(explorer):
 def test_a_language_model_has_no_latents_to_explore(explorer):
     plain = SentenceVAE(
         tiny_model(inject="none"),
-        type("Small", (), {"decoder_vocab_size": 1, "encoder_vocab_size": 1}),
+        type("Small", (), {"decoder_vocab_size": 50, "encoder_vocab_size": 1}),
     )
     with pytest.raises(ValueError, match="plain language model"):
         Explorer(plain, LINES)

@@ -55,18 +55,6 @@ def assert_identical(one: SpaceFusion, other: SpaceFusion) -> None:
         assert torch.equal(value, theirs[name]), name
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(smoke, tmp_path):
-    whole = train(smoke)
-    halves = replace(smoke, run_dir=tmp_path / "halves")
-    with pytest.MonkeyPatch.context() as patch:
-        # leave after the checkpoint of step 2, as a signal would
-        patch.setattr("optimus.runtime.signals.StopSignal.requested", lambda self, step: step == 2)
-        with pytest.raises(Exception, match="step 2"):
-            train(halves)
-    assert_identical(whole, train(halves))
-    assert {"loss", "rec", "reg", "pull", "push", "lr"} <= read_metrics(smoke.run_dir)[0].keys()
-
-
 def test_a_run_can_be_evaluated_and_reloaded_whole(smoke, corpus):
     model = train(smoke)
     assert_identical(model, SpaceFusion.from_pretrained(smoke.run_dir / "model"))

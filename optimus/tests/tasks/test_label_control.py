@@ -54,18 +54,6 @@ def assert_identical(one: LabelControl, other: LabelControl) -> None:
         assert torch.equal(value, theirs[name]), name
 
 
-def test_a_resumed_run_equals_an_uninterrupted_one(smoke, tmp_path):
-    whole = train(smoke)
-    halves = replace(smoke, run_dir=tmp_path / "halves")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("optimus.runtime.signals.StopSignal.requested", lambda self, step: step == 2)
-        with pytest.raises(Exception, match="step 2"):
-            train(halves)
-    assert_identical(whole, train(halves))
-    names = {"loss", "rec", "encoder", "gan_g", "gan_d", "lsc", "cls"}
-    assert names <= read_metrics(smoke.run_dir)[0].keys()
-
-
 def test_the_two_optimizers_share_no_parameter_and_leave_none_out(smoke):
     model = train(replace(smoke, max_steps=1))
     trained, critics = (

@@ -1,12 +1,5 @@
 import json
 import math
-import multiprocessing
-import os
-import random
-import signal
-import socket
-import threading
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,8 +15,6 @@ from optimus.config import ModelOptions
 from optimus.data.tokenizers import load_tokenizers
 from optimus.data.toy import toy_sentences, write_toy
 from optimus.models.vae import OptimusModel
-from optimus.runtime.checkpoint import Checkpoint
-from optimus.runtime.command import Stopped
 from optimus.runtime.distributed import World
 from optimus.runtime.logs import read_metrics
 from optimus.tasks.language_model import (
@@ -31,7 +22,6 @@ from optimus.tasks.language_model import (
     PRESETS,
     EvaluateConfig,
     ObjectiveOptions,
-    TrainConfig,
     build_batches,
     build_schedule,
     evaluate,
@@ -39,8 +29,6 @@ from optimus.tasks.language_model import (
     importance_scores,
     train,
 )
-
-FORK = multiprocessing.get_context("fork")  # a new interpreter would take seconds to import
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -69,44 +57,6 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
     return OptimusModel.from_pretrained(run_dir / "model").state_dict()
 
 
-def assert_identical(one: Path, other: Path) -> None:
-    ours, theirs = weights(one), weights(other)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        assert torch.equal(ours[name], theirs[name]), name
-
-
-def train_in_processes(config: TrainConfig, size: int = 1, die_at: int = 0) -> list[int]:
-    """Exit codes of ``size`` gloo processes; at the save of step ``die_at`` rank 0 dies."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-
-    def work(rank: int) -> None:
-        os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(size), "DISTRIBUTED_TIMEOUT": "30"}
-        os.environ |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-        save = Checkpoint.save
-
-        def save_or_die(self: Checkpoint, step: int) -> None:
-            if step == die_at and rank == 0:
-                threading.Timer(random.uniform(0, 0.02), os.kill, (os.getpid(), 9)).start()
-            save(self, step)
-            if step == die_at:
-                time.sleep(60)
-
-        Checkpoint.save = save_or_die  # type: ignore[method-assign]
-        train(config)
-
-    processes = [FORK.Process(target=work, args=(rank,)) for rank in range(size)]
-    for process in processes:
-        process.start()
-    processes[0].join(60)
-    for process in processes[1:]:
-        process.kill() if die_at else process.join(60)
-        process.join()
-    return [process.exitcode for process in processes]
-
-
 def fails(capsys, *words: str) -> str:
     """The one sentence with which ``optimus WORDS`` exits with status 2."""
     with pytest.raises(SystemExit) as stopped:
@@ -128,71 +78,6 @@ def test_a_run_leaves_a_model_metrics_and_checkpoints(smoke):
     ]
     vae = SentenceVAE.from_pretrained(smoke.run_dir / "model")
     assert vae.encode(["the dog sees a ball in the field ."]).shape == (1, 8)
-
-
-def test_two_runs_of_one_seed_write_the_same_metrics(smoke, tmp_path):
-    again = replace(smoke, run_dir=tmp_path / "again")
-    train(smoke)
-    train(again)
-    one, other = (run.run_dir / "metrics.jsonl" for run in (smoke, again))
-    assert one.read_bytes() == other.read_bytes()
-
-
-@pytest.mark.parametrize("step", [3, 6])
-def test_a_run_killed_during_a_save_continues_to_the_same_weights(smoke, tmp_path, step):
-    train(smoke)
-    killed = replace(smoke, run_dir=tmp_path / "killed")
-    assert train_in_processes(killed, die_at=step) == [-signal.SIGKILL]
-    train(killed)
-    assert_identical(smoke.run_dir, killed.run_dir)
-    metrics = "metrics.jsonl"
-    assert (killed.run_dir / metrics).read_bytes() == (smoke.run_dir / metrics).read_bytes()
-
-
-def test_two_killed_processes_continue_to_the_weights_of_an_uninterrupted_pair(smoke, tmp_path):
-    killed = replace(smoke, run_dir=tmp_path / "killed")
-    assert train_in_processes(smoke, 2) == [0, 0]
-    assert -signal.SIGKILL in train_in_processes(killed, 2, die_at=6)
-    assert train_in_processes(killed, 2) == [0, 0]
-    assert_identical(smoke.run_dir, killed.run_dir)
-
-
-def test_a_damaged_newest_checkpoint_falls_back_to_the_one_before(smoke, tmp_path, caplog):
-    train(smoke)
-    other = replace(smoke, run_dir=tmp_path / "other")
-    train(other)
-    newest = other.run_dir / "checkpoints/00000006/model.pt"
-    newest.write_bytes(newest.read_bytes()[:100])
-    train(other)
-    assert "step 6 is damaged" in caplog.text
-    assert_identical(smoke.run_dir, other.run_dir)
-
-
-def test_a_signal_saves_and_the_same_command_finishes(smoke, tmp_path, monkeypatch):
-    train(smoke)
-    stopped = replace(smoke, run_dir=tmp_path / "stopped", save_every=100)
-    with monkeypatch.context() as patch:
-        patch.setattr("optimus.runtime.signals.StopSignal.requested", lambda self, step: step == 4)
-        with pytest.raises(Stopped, match="after step 4"):
-            train(stopped)
-    train(stopped)
-    assert_identical(smoke.run_dir, stopped.run_dir)
-
-
-def test_sigterm_ends_a_run_with_status_3_and_a_checkpoint(corpus, tmp_path):
-    words = ["train", "smoke", "--run-dir", str(tmp_path), "--data.folder", str(corpus)]
-    words += ["--max-steps", "100000", "--save-every", "100000", "--eval-every", "0"]
-    process = FORK.Process(target=main, args=(words,))
-    process.start()
-    deadline = time.monotonic() + 60
-    while not (tmp_path / "metrics.jsonl").exists() or not read_metrics(tmp_path):
-        assert time.monotonic() < deadline
-        assert process.is_alive()
-        time.sleep(0.05)
-    os.kill(process.pid, signal.SIGTERM)
-    process.join(60)
-    assert process.exitcode == 3
-    assert len(list((tmp_path / "checkpoints").iterdir())) == 1
 
 
 def test_accumulated_halves_are_one_whole_batch(smoke, tmp_path):
@@ -290,12 +175,6 @@ def test_a_batch_that_processes_cannot_share_is_refused(smoke):
     bad = replace(smoke, data=replace(smoke.data, batch_size=9))
     with pytest.raises(ValueError, match="batch-size 9"):
         build_batches(bad, [], None, World(0, 2, torch.device("cpu")))
-
-
-def test_the_configuration_is_kept_with_the_run(smoke):
-    train(replace(smoke, max_steps=1))
-    kept = json.loads((smoke.run_dir / "config.json").read_text())
-    assert kept["model"]["latent_dim"] == TrainConfig(model=smoke.model).model.latent_dim
 
 
 @pytest.fixture(scope="module")

@@ -1,10 +1,10 @@
-"""Part of agent_config."""
+"""The agent that follows instructions: its networks, how it learns and how it acts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -25,10 +25,14 @@ from ..objectives import (
     self_critical_loss,
     walk_rewards,
 )
-from ..optimizer import OptimizerConfig, Updater
+from ..optimizer import Agent, OptimizerConfig
 from ..runtime.distributed import reduce_mean
+from ..runtime.options import at_least
 from ..runtime.precision import Precision
 from .rollout import Batch, Feedback, Policy, Rollout, RolloutConfig, rollout
+
+if TYPE_CHECKING:
+    from .ndh import NDHConfig
 
 EncoderKind = Literal["lstm", "dic", "bert", "bert-projected"]
 
@@ -86,10 +90,9 @@ class FollowerConfig:
     """Train its image fusion; False is the feature-based agent."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "word_size", "action_size", "encoder_size", "num_texts"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--model.{option} must be at least 1, got {getattr(self, name)}")
+        at_least(
+            self, "model", hidden_size=1, word_size=1, action_size=1, encoder_size=1, num_texts=1
+        )
         if self.bidirectional and self.encoder != "dic" and self.hidden_size % 2:
             raise ValueError(
                 f"--model.hidden-size {self.hidden_size} must be even for an encoder that reads "
@@ -99,7 +102,7 @@ class FollowerConfig:
         check_angle_size(self.angle_size)
 
 
-class Follower:
+class Follower(Agent):
     """Encoder, decoder and critic with their optimizers.
 
     Gradients of `imitate` and `reinforce` add up until `update`, so that true and back-translated
@@ -136,28 +139,15 @@ class Follower:
             "decoder": build_decoder(config, features, encoder.context_size),
             "critic": Critic(config.hidden_size, config.dropout),
         }
-        for module in modules.values():
-            module.to(features.device)
-        self.updater = Updater(
+        super().__init__(
             modules,
             optimizer or OptimizerConfig(),
             ("encoder", "decoder"),
             precision,
             features.device,
         )
-        self.modules, self.optimizers = self.updater.modules, self.updater.optimizers
         self.policy = Policy(self.modules["encoder"], self.modules["decoder"])  # type: ignore[arg-type]
         self.critic: Critic = self.modules["critic"]  # type: ignore[assignment]
-
-    def train(self, mode: bool = True) -> Follower:
-        """Put all modules in train or eval mode."""
-        for module in self.modules.values():
-            module.train(mode)
-        return self
-
-    def parts(self) -> dict[str, Any]:
-        """Named parts for a checkpoint."""
-        return self.updater.parts()
 
     def rollout(self, batch: Batch, feedback: Feedback, **options: Any) -> Rollout:
         """Walk ``batch``; options as in `agents.rollout.rollout`."""
@@ -317,10 +307,6 @@ class Follower:
             last_value=torch.where(live, last, torch.zeros_like(last)),
         )
 
-    def update(self) -> dict[str, Tensor]:
-        """Step all optimizers; returns gradient norms of encoder and decoder."""
-        return {f"{name}_norm": norm for name, norm in self.updater.step().items()}
-
     def step(
         self, imitated: Batch | None, sampled: Batch | None = None, weight: float = 1.0
     ) -> dict[str, Tensor]:
@@ -341,17 +327,15 @@ class Follower:
     @torch.inference_mode()
     def act(self, batches: Iterable[Batch], feedback: Feedback = "argmax") -> list[dict[str, Any]]:
         """Walk ``batches`` in eval mode; one record for a result file for each item."""
-        was_training = self.critic.training
-        self.train(False)
-        results = []
-        for batch in batches:
-            self.rollout(batch, feedback)
-            walks = self.environment.trajectories()
-            results += [
-                {"instr_id": task.id, "trajectory": walk}
-                for task, walk in zip(batch.tasks, walks, strict=True)
-            ]
-        self.train(was_training)
+        with self.in_eval_mode():
+            results = []
+            for batch in batches:
+                self.rollout(batch, feedback)
+                walks = self.environment.trajectories()
+                results += [
+                    {"instr_id": task.id, "trajectory": walk}
+                    for task, walk in zip(batch.tasks, walks, strict=True)
+                ]
         return results
 
 
@@ -389,9 +373,8 @@ def _build_encoder(
     vocab_size: int | None,
     bert: PrevalentModel | None,
 ) -> Encoder:
-    options: dict[str, Any] = {"bidirectional": config.bidirectional}
-    above = {
-        **options,
+    above: dict[str, Any] = {
+        "bidirectional": config.bidirectional,
         "dropout": config.dropout,
         "summary": config.summary,
         "zero_start": config.zero_start,
@@ -400,6 +383,34 @@ def _build_encoder(
         if vocab_size is None:
             raise ValueError("--model.encoder lstm needs a word vocabulary")
         return WordEncoder(vocab_size, config.word_size, config.hidden_size, **above)
+    if config.encoder == "dic":
+        return build_dic_encoder(config, features, bert)
+    word_size = config.word_size if config.encoder == "bert-projected" else None
+    above["include_vision"] = config.include_vision
+    checked = check_transformer(config, features, bert)
+    return BertEncoder(checked, config.hidden_size, word_size, **above)
+
+
+def build_dic_encoder(
+    config: FollowerConfig | NDHConfig, features: DeviceFeatures, bert: PrevalentModel | None
+) -> DicEncoder:
+    """The paper's encoder, as an agent of R2R or NDH has it."""
+    return DicEncoder(
+        check_transformer(config, features, bert),
+        config.hidden_size,
+        config.encoder_size,
+        bidirectional=config.bidirectional,
+        reverse_input=config.reverse_input,
+        top_lstm=config.top_lstm,
+        dropout=config.encoder_dropout,
+        include_vision=config.include_vision,
+    )
+
+
+def check_transformer(
+    config: FollowerConfig | NDHConfig, features: DeviceFeatures, bert: PrevalentModel | None
+) -> PrevalentModel:
+    """``bert`` with what is trained of it; ``ValueError`` where it cannot see ``features``."""
     if bert is None:
         raise ValueError(f"--model.encoder {config.encoder} needs a pre-trained model")
     if config.include_vision and bert.config.image_dim != features.width:
@@ -411,20 +422,7 @@ def _build_encoder(
     bert.config = replace(
         bert.config, update_language=config.update_language, update_cross=config.update_cross
     )
-    if config.encoder == "dic":
-        return DicEncoder(
-            bert,
-            config.hidden_size,
-            config.encoder_size,
-            reverse_input=config.reverse_input,
-            top_lstm=config.top_lstm,
-            dropout=config.encoder_dropout,
-            include_vision=config.include_vision,
-            **options,
-        )
-    word_size = config.word_size if config.encoder == "bert-projected" else None
-    above["include_vision"] = config.include_vision
-    return BertEncoder(bert, config.hidden_size, word_size, **above)
+    return bert
 
 
 def build_decoder(

@@ -1,4 +1,8 @@
-"""Part of assistance_config."""
+"""HANNA's agent: roll-out, teachers, losses, records (EMNLP 2019; CVPR 2020, Sec. 4.3).
+
+Imitation is retrospective: whether a request would have been right is judged when the episode is
+over (Nguyen & Daumé III, EMNLP 2019, Sec. 4).
+"""
 
 from __future__ import annotations
 
@@ -28,7 +32,7 @@ from ..models.hanna import (
     scatter_chances,
 )
 from ..models.prevalent import PrevalentModel
-from ..optimizer import OptimizerConfig, Updater
+from ..optimizer import Agent, OptimizerConfig
 from ..runtime.distributed import reduce_mean
 from ..runtime.options import at_least
 from ..runtime.precision import Precision
@@ -84,7 +88,7 @@ class HannaLosses(NamedTuple):
     asking: Tensor
 
 
-class HannaAgent:
+class HannaAgent(Agent):
     """Navigation and asking networks with their optimizers.
 
     Args:
@@ -127,12 +131,9 @@ class HannaAgent:
             "nav_module": NavigationNetwork(config, encoders[0], width),
             "ask_module": AskNetwork(config, encoders[1], width),
         }
-        for module in modules.values():
-            module.to(features.device)
-        self.updater = Updater(
+        super().__init__(
             modules, optimizer or OptimizerConfig("adam"), (), precision, features.device
         )
-        self.modules, self.optimizers = self.updater.modules, self.updater.optimizers
 
     @property
     def policy(self) -> Policy:
@@ -140,20 +141,10 @@ class HannaAgent:
         ask = self.modules["ask_module"] if self.search.ask == "learned" else None
         return Policy(self.modules["nav_module"], ask)  # type: ignore[arg-type]
 
-    def train(self, mode: bool = True) -> HannaAgent:
-        """Put both networks in train or eval mode."""
-        for module in self.modules.values():
-            module.train(mode)
-        return self
-
-    def parts(self) -> dict[str, Any]:
-        """Named parts for a checkpoint."""
-        return self.updater.parts()
-
     def rollout(
         self, tasks: Sequence[ObjectTask], helper: str, feedback: Feedback, **options: Any
     ) -> HannaRollout:
-        """Walk ``tasks``; options as in `assistance_rollout.rollout`."""
+        """Walk ``tasks``; options as in `rollout`."""
         with self.updater.precision.autocast():
             return rollout(
                 self.policy,
@@ -185,22 +176,16 @@ class HannaAgent:
             "requests": torch.tensor(float(asked), device=loss.device),
         }
 
-    def update(self) -> None:
-        """Step both optimizers. No gradient is clipped."""
-        self.updater.step()
-
     @torch.inference_mode()
     def act(
         self, batches: Iterable[Sequence[ObjectTask]], helper: str, feedback: Feedback = "argmax"
     ) -> list[dict[str, Any]]:
         """Walk ``batches`` in eval mode; one record in the authors' form for each task."""
-        was_training = self.modules["nav_module"].training
-        self.train(False)
-        results = []
-        for tasks in batches:
-            walked = self.rollout(tasks, helper, feedback)
-            results += records(walked, self.environment, tasks)
-        self.train(was_training)
+        with self.in_eval_mode():
+            results = []
+            for tasks in batches:
+                walked = self.rollout(tasks, helper, feedback)
+                results += records(walked, self.environment, tasks)
         return results
 
 
@@ -233,15 +218,15 @@ def hanna_losses(
     for t, step in enumerate(walked.steps):
         counts[0, t] = int((step.teacher != IGNORE).sum())
         sums[0].append(_navigation_sum(step.logits, step.teacher, step.wrong, config.curiosity))
-        if walked.lesson is None or step.ask_logits is None:
+        if walked.requests is None or step.ask_logits is None:
             continue
-        target = torch.from_numpy(walked.lesson.decision[t]).to(device)
-        counts[1, t] = int((walked.lesson.decision[t] != IGNORE).sum())
+        target = torch.from_numpy(walked.requests.decision[t]).to(device)
+        counts[1, t] = int((walked.requests.decision[t] != IGNORE).sum())
         total = F.cross_entropy(
             step.ask_logits.float(), target, ignore_index=IGNORE, reduction="sum"
         )
         if reasons and step.reasons is not None:
-            wanted = torch.from_numpy(walked.lesson.reasons[t]).to(device)
+            wanted = torch.from_numpy(walked.requests.reasons[t]).to(device)
             each = F.binary_cross_entropy_with_logits(
                 step.reasons.float(), wanted, reduction="none"
             )
@@ -299,8 +284,8 @@ def records(
                 for message in (step.messages[i] for step in steps)
             ],
         }
-        if walked.lesson is not None:
-            result["teacher_ask"] = walked.lesson.decision[: len(steps), i].tolist()
+        if walked.requests is not None:
+            result["teacher_ask"] = walked.requests.decision[: len(steps), i].tolist()
             result["agent_reason"] = [_reported(step.reasons, i) for step in steps]
         results.append(result)
     return results
@@ -346,7 +331,7 @@ class HannaRollout(NamedTuple):
     """Steps of a batch; items keep the order of the tasks."""
 
     steps: list[HannaStep]
-    lesson: RequestTargets | None
+    requests: RequestTargets | None
     last: HannaObservation
 
 
@@ -412,8 +397,8 @@ def rollout(
         seen = environment.act(step.action, step.messages)
         if seen.ended.all():
             break
-    lesson = None if policy.ask is None else request_targets(moments, seen.distance)
-    return HannaRollout(steps, lesson, seen)
+    requests = None if policy.ask is None else request_targets(moments, seen.distance)
+    return HannaRollout(steps, requests, seen)
 
 
 def _pick_random(_: int, answers: Sequence[Message]) -> Message:

@@ -1,9 +1,13 @@
-"""Part of dialog_options."""
+"""Agents that follow a dialog (Sec. 4.2): networks, roll-out, how they learn and how they act.
+
+One roll-out serves the vision-language agent and the Seq2Seq baseline (Thomason et al., CoRL 2019),
+training and evaluation; what differs between the two stands in their `Actor`.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -29,12 +33,14 @@ from ..models.decoders import (
     NDHSight,
     RecurrentState,
 )
-from ..models.encoders import DicEncoder, Encoder, Encoding, WordEncoder, Words
+from ..models.encoders import Encoder, Encoding, WordEncoder, Words
 from ..models.prevalent import PrevalentModel
 from ..objectives import IGNORE, imitation_loss
-from ..optimizer import OptimizerConfig, Updater
+from ..optimizer import Agent, OptimizerConfig
 from ..runtime.distributed import reduce_mean
+from ..runtime.options import at_least
 from ..runtime.precision import Precision
+from .follower import build_dic_encoder
 from .rollout import Batch, Feedback, sample
 
 
@@ -80,10 +86,15 @@ class NDHConfig:
     """Train its image fusion."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "encoder_size", "word_size", "action_size", "attention_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--model.{option} must be at least 1, got {getattr(self, name)}")
+        at_least(
+            self,
+            "model",
+            hidden_size=1,
+            encoder_size=1,
+            word_size=1,
+            action_size=1,
+            attention_size=1,
+        )
         if not 1 <= self.view_stride <= 36:
             raise ValueError(f"--model.view-stride must be 1 to 36, got {self.view_stride}")
         if self.actions == "low-level" and self.encoder != "lstm":
@@ -114,8 +125,7 @@ class NDHRolloutConfig:
     mode they always run once, which changes no number."""
 
     def __post_init__(self) -> None:
-        if self.max_actions < 0:
-            raise ValueError(f"--rollout.max-actions must not be negative, got {self.max_actions}")
+        at_least(self, "rollout", max_actions=0)
 
 
 class PanoramicActor:
@@ -203,7 +213,7 @@ class PanoramicActor:
         return self._encoding
 
 
-class NDHAgent:
+class NDHAgent(Agent):
     """Encoder and decoder with their optimizers.
 
     Gradients of `imitate` add up until `update`.
@@ -240,16 +250,13 @@ class NDHAgent:
             "encoder": encoder,
             "decoder": build_ndh_decoder(config, features, encoder.context_size),
         }
-        for module in modules.values():
-            module.to(features.device)
-        self.updater = Updater(
+        super().__init__(
             modules,
             optimizer or OptimizerConfig("adamax"),
             ("encoder", "decoder"),
             precision,
             features.device,
         )
-        self.modules, self.optimizers = self.updater.modules, self.updater.optimizers
         self.actor = self._build_actor()
 
     def _build_actor(self) -> Actor:
@@ -265,16 +272,6 @@ class NDHAgent:
             reuse_text=self.walk.reuse_text,
         )
 
-    def train(self, mode: bool = True) -> NDHAgent:
-        """Put both modules in train or eval mode."""
-        for module in self.modules.values():
-            module.train(mode)
-        return self
-
-    def parts(self) -> dict[str, Any]:
-        """Named parts for a checkpoint."""
-        return self.updater.parts()
-
     def rollout(
         self,
         batch: Batch,
@@ -283,7 +280,7 @@ class NDHAgent:
         draws: ArrayLike | None = None,
         keep_steps: bool = False,
     ) -> NDHRollout:
-        """Walk ``batch``; see `walk_dialogs`."""
+        """Walk ``batch``; see `ndh_rollout`."""
         with self.updater.precision.autocast():
             return ndh_rollout(
                 self.actor,
@@ -330,24 +327,18 @@ class NDHAgent:
         mean_taught = reduce_mean(taught.to(recorded.losses.device))[:steps]
         return (recorded.losses / mean_taught.clamp(min=1e-8)).sum()
 
-    def update(self) -> dict[str, Tensor]:
-        """Step all optimizers; returns gradient norms of encoder and decoder."""
-        return {f"{name}_norm": norm for name, norm in self.updater.step().items()}
-
     @torch.inference_mode()
     def act(self, batches: Iterable[Batch], feedback: Feedback = "argmax") -> list[dict[str, Any]]:
         """Walk ``batches`` in eval mode; one record for a result file for each item."""
-        was_training = self.modules["decoder"].training
-        self.train(False)
-        results = []
-        for batch in batches:
-            self.rollout(batch, feedback)
-            walks = self.environment.trajectories()
-            results += [
-                {"inst_idx": int(task.id), "trajectory": walk}
-                for task, walk in zip(batch.tasks, walks, strict=True)
-            ]
-        self.train(was_training)
+        with self.in_eval_mode():
+            results = []
+            for batch in batches:
+                self.rollout(batch, feedback)
+                walks = self.environment.trajectories()
+                results += [
+                    {"inst_idx": int(task.id), "trajectory": walk}
+                    for task, walk in zip(batch.tasks, walks, strict=True)
+                ]
         return results
 
 
@@ -369,27 +360,7 @@ def build_ndh_encoder(
             bidirectional=config.bidirectional,
             dropout=config.dropout,
         )
-    if bert is None:
-        raise ValueError("--model.encoder dic needs a pre-trained model")
-    if config.include_vision and bert.config.image_dim != features.width:
-        raise ValueError(
-            f"the pre-trained model sees views of {bert.config.image_dim} numbers, the features "
-            f"have {features.image_width} and the angles {features.angle_size}; give the features "
-            "it was trained on or another --model.angle-size"
-        )
-    bert.config = replace(
-        bert.config, update_language=config.update_language, update_cross=config.update_cross
-    )
-    return DicEncoder(
-        bert,
-        config.hidden_size,
-        config.encoder_size,
-        bidirectional=config.bidirectional,
-        reverse_input=config.reverse_input,
-        top_lstm=config.top_lstm,
-        dropout=config.encoder_dropout,
-        include_vision=config.include_vision,
-    )
+    return build_dic_encoder(config, features, bert)
 
 
 def build_ndh_decoder(
@@ -412,13 +383,6 @@ def build_ndh_decoder(
         dropout=config.dropout,
         recur_on_text=config.recur_on_text,
     )
-
-
-class Seen(Protocol):
-    """What a roll-out reads of an observation."""
-
-    @property
-    def teacher(self) -> NDArray[np.int64]: ...
 
 
 class Scored(NamedTuple):

@@ -1,4 +1,10 @@
-"""Part of agent_config."""
+"""Walk a batch of episodes with a follower and record what the losses need.
+
+One function serves imitation, sampling and evaluation. Nothing inside a step loops over the batch.
+Agents and features stay on the device; the only transfer back is that of the chosen actions (none
+under a teacher, whose actions the host knows), with which the host moves the agents and tests
+whether all have stopped. Below: the networks' side of a step, encoded episodes, their batches.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +30,10 @@ from ..models.encoders import Encoder, Encoding, Words
 from ..objectives import IGNORE, Normalize, imitation_loss, shaped_rewards
 from ..runtime.checkpoint import CheckpointMismatch
 from ..runtime.distributed import World
+from ..runtime.options import at_least
+
+logger = logging.getLogger(__name__)
+Tokenizer = WordTokenizer | WordPieceTokenizer
 
 
 @dataclass(frozen=True)
@@ -47,8 +57,7 @@ class RolloutConfig:
     """Weight of the entropy bonus."""
 
     def __post_init__(self) -> None:
-        if self.max_actions < 1:
-            raise ValueError(f"--rollout.max-actions must be at least 1, got {self.max_actions}")
+        at_least(self, "rollout", max_actions=1)
         if not 0 <= self.gamma <= 1:
             raise ValueError(f"--rollout.gamma must be in [0, 1], got {self.gamma}")
 
@@ -473,10 +482,6 @@ class Walker:
             self.read.padding,
             dropped=self.noise is not None,
         )
-
-
-logger = logging.getLogger(__name__)
-Tokenizer = WordTokenizer | WordPieceTokenizer
 
 
 @dataclass(frozen=True)

@@ -47,18 +47,16 @@ def search(follower: Follower, batch: Batch, candidates: int = 4) -> list[Search
     Items that have enough leave the batch. A transformer encoder reads the text again at every
     expansion, with the panorama of that place.
     """
-    was_training = follower.critic.training
-    follower.train(False)
-    searcher = _Searcher(follower, batch)
-    frontiers = searcher.frontiers
-    active = list(range(len(frontiers)))
-    for _ in range(MAX_EXPANSIONS):
-        chosen = {i: frontiers[i].best() for i in active}
-        searcher.expand(chosen)
-        active = [i for i in active if not _is_done(frontiers[i], candidates)]
-        if not active:
-            break
-    follower.train(was_training)
+    with follower.in_eval_mode():
+        searcher = _Searcher(follower, batch)
+        frontiers = searcher.frontiers
+        active = list(range(len(frontiers)))
+        for _ in range(MAX_EXPANSIONS):
+            chosen = {i: frontiers[i].best() for i in active}
+            searcher.expand(chosen)
+            active = [i for i in active if not _is_done(frontiers[i], candidates)]
+            if not active:
+                break
     names = follower.environment.graphs.viewpoints
     results = []
     for task, frontier in zip(batch.tasks, frontiers, strict=True):
@@ -149,15 +147,13 @@ def rescore(results: Sequence[SearchResult], speaker: Speaker, tokens: NDArray[n
         speaker: describes paths; its graphs must be those of the search.
         tokens: (B, L) the instructions in the speaker's vocabulary.
     """
-    was_training = speaker.decoder.training
-    speaker.train(False)
-    for result, row in zip(results, tokens, strict=True):
-        path = _path_features(result, speaker)
-        cut = speaker.cut(row[None]).expand(len(result.paths), -1)
-        scores = speaker.log_probs(path, cut)
-        for one, score in zip(result.paths, scores.tolist(), strict=True):
-            one.speaker_scores = score
-    speaker.train(was_training)
+    with speaker.in_eval_mode():
+        for result, row in zip(results, tokens, strict=True):
+            path = _path_features(result, speaker)
+            cut = speaker.cut(row[None]).expand(len(result.paths), -1)
+            scores = speaker.log_probs(path, cut)
+            for one, score in zip(result.paths, scores.tolist(), strict=True):
+                one.speaker_scores = score
 
 
 def _path_features(result: SearchResult, speaker: Speaker) -> PathFeatures:

@@ -1,10 +1,10 @@
-"""Part of agent_config."""
+"""The agent that describes paths, and back-translation with it (Tan et al., NAACL 2019)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,8 +17,9 @@ from ..data.features import DeviceFeatures
 from ..data.tokenizers import EOS, PAD, UNK, WordPieceTokenizer, WordTokenizer
 from ..environments.navigation import NavigationEnvironment, Task
 from ..models.decoders import PathFeatures, SpeakerDecoder, SpeakerEncoder
-from ..optimizer import OptimizerConfig, Updater
+from ..optimizer import Agent, OptimizerConfig
 from ..runtime.distributed import reduce_mean
+from ..runtime.options import at_least
 from ..runtime.precision import Precision
 from .rollout import Batch, see
 
@@ -43,8 +44,7 @@ class SpeakerConfig:
     def __post_init__(self) -> None:
         if self.hidden_size < 2 or self.hidden_size % 2:
             raise ValueError(f"--speaker.hidden-size must be even, got {self.hidden_size}")
-        if self.max_decode < 1:
-            raise ValueError(f"--speaker.max-decode must be at least 1, got {self.max_decode}")
+        at_least(self, "speaker", max_decode=1)
         check_dropouts(self.dropout, self.feature_dropout)
         check_angle_size(self.angle_size)
 
@@ -58,7 +58,7 @@ class SpeakerScores(NamedTuple):
     sentence_accuracy: float  # share of texts without a wrong word
 
 
-class Speaker:
+class Speaker(Agent):
     """Encoder and decoder with their optimizers.
 
     Args:
@@ -94,23 +94,10 @@ class Speaker:
                 tokenizer.vocab_size, config.word_size, config.hidden_size, dropout=config.dropout
             ),
         }
-        for module in modules.values():
-            module.to(features.device)
         optimizer = optimizer or OptimizerConfig("adam")
-        self.updater = Updater(modules, optimizer, tuple(modules), precision, features.device)
-        self.modules, self.optimizers = self.updater.modules, self.updater.optimizers
+        super().__init__(modules, optimizer, tuple(modules), precision, features.device)
         self.encoder: SpeakerEncoder = self.modules["encoder"]  # type: ignore[assignment]
         self.decoder: SpeakerDecoder = self.modules["decoder"]  # type: ignore[assignment]
-
-    def train(self, mode: bool = True) -> Speaker:
-        """Put both modules in train or eval mode."""
-        for module in self.modules.values():
-            module.train(mode)
-        return self
-
-    def parts(self) -> dict[str, Any]:
-        """Named parts for a checkpoint."""
-        return self.updater.parts()
 
     def look(self, tasks: Sequence[Task], noise: Tensor | None = None) -> PathFeatures:
         """Walk the shortest paths of ``tasks`` and gather what is seen and chosen on them."""
@@ -144,13 +131,11 @@ class Speaker:
     @torch.no_grad()
     def evaluate(self, batch: Batch) -> SpeakerScores:
         """Loss and accuracies under teacher forcing, in eval mode."""
-        was_training = self.decoder.training
-        self.train(False)
-        path, tokens = self.look(batch.tasks), self.cut(batch.tokens)
-        with self.updater.precision.autocast():
-            state = self.decoder.start(len(tokens))
-            logits, _ = self.decoder(tokens[:, :-1], self.encoder(path), path.padding, state)
-        self.train(was_training)
+        with self.in_eval_mode():
+            path, tokens = self.look(batch.tasks), self.cut(batch.tokens)
+            with self.updater.precision.autocast():
+                state = self.decoder.start(len(tokens))
+                logits, _ = self.decoder(tokens[:, :-1], self.encoder(path), path.padding, state)
         wanted = tokens[:, 1:]
         valid = wanted != PAD
         right = (logits.argmax(dim=-1) == wanted) & valid
@@ -173,24 +158,22 @@ class Speaker:
         Returns:
             Words without BOS, EOS at the end of those that end, 0 behind it; L <= ``max_decode``.
         """
-        was_training = self.decoder.training
-        self.train(False)
-        path = self.look(tasks, noise)
-        device = self.features.device
-        with self.updater.precision.autocast():
-            context, padding = self.encoder(path, dropped=noise is not None), path.padding
-            state = self.decoder.start(len(tasks))
-            word = torch.full((len(tasks),), self.tokenizer.bos, device=device)
-            ended = torch.zeros(len(tasks), dtype=torch.bool, device=device)
-            words = []
-            for i in range(self.config.max_decode):
-                logits, state = self.decoder(word.unsqueeze(1), context, padding, state)
-                word = _pick(logits.squeeze(1), sample).masked_fill(ended, PAD)
-                words.append(word)
-                ended = ended | (word == EOS)
-                if i % STOP_TEST_EVERY == STOP_TEST_EVERY - 1 and bool(ended.all()):
-                    break
-        self.train(was_training)
+        with self.in_eval_mode():
+            path = self.look(tasks, noise)
+            device = self.features.device
+            with self.updater.precision.autocast():
+                context, padding = self.encoder(path, dropped=noise is not None), path.padding
+                state = self.decoder.start(len(tasks))
+                word = torch.full((len(tasks),), self.tokenizer.bos, device=device)
+                ended = torch.zeros(len(tasks), dtype=torch.bool, device=device)
+                words = []
+                for i in range(self.config.max_decode):
+                    logits, state = self.decoder(word.unsqueeze(1), context, padding, state)
+                    word = _pick(logits.squeeze(1), sample).masked_fill(ended, PAD)
+                    words.append(word)
+                    ended = ended | (word == EOS)
+                    if i % STOP_TEST_EVERY == STOP_TEST_EVERY - 1 and bool(ended.all()):
+                        break
         ids = torch.stack(words, dim=1).cpu().numpy()
         return ids[:, : int((ids != PAD).sum(axis=1).max())]
 

@@ -18,7 +18,7 @@ import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
-from ..runtime.distributed import World, barrier
+from ..runtime.distributed import barrier, is_main
 from ..runtime.files import write_atomically
 from ..simulator.geometry import (
     NUM_HEADINGS,
@@ -30,7 +30,7 @@ from ..simulator.geometry import (
 )
 from ..simulator.graph import UPRIGHT, Graphs, ScanData
 from .features import FeatureStore, write_tsv
-from .instructions import read_paths
+from .instructions import SHUFFLE_SEED, read_instructions
 from .tokenizers import build_vocabulary, build_wordpiece_vocabulary, split_words, write_vocabulary
 
 PLAN_STEPS = 5  # how far an oracle's answer reaches
@@ -307,14 +307,22 @@ def _write_hanna(
     write_vocabulary(folder / "vocab.txt", build_vocabulary(texts, min_count=1))
 
 
-def make_toy_world(folder: Path, houses: int, world: World) -> Path:
-    """Write a toy world with ``wordpiece.txt`` once; returns the feature file's name in it."""
+def toy_size(houses: int) -> ToyConfig:
+    """A toy world with a quarter as many unseen houses as training houses."""
+    return ToyConfig(train_houses=houses, unseen_houses=max(1, houses // 4))
 
+
+def make_toy_world(folder: Path, size: ToyConfig, *, shuffled: bool = False) -> Path:
+    """Write a toy world with ``wordpiece.txt`` once; returns the feature file's name in it.
+
+    Words are numbered as the file has them or, ``shuffled``, as training reads them.
+    """
     vocabulary = folder / "wordpiece.txt"
-    if world.is_main and not vocabulary.is_file():
-        write_toy(folder, ToyConfig(train_houses=houses, unseen_houses=max(1, houses // 4)))
-        texts = [text for item in read_paths(folder, "train") for text in item["instructions"]]
-        words = build_wordpiece_vocabulary(word for text in texts for word in split_words(text))
+    if is_main() and not vocabulary.is_file():
+        write_toy(folder, size)
+        seed = SHUFFLE_SEED if shuffled else None
+        read = read_instructions(folder, ["train"], shuffle_seed=seed)
+        words = build_wordpiece_vocabulary(word for one in read for word in split_words(one.text))
         write_vocabulary(vocabulary, words)
     barrier()
     return Path("features.npy")

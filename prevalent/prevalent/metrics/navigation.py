@@ -1,6 +1,6 @@
-"""Room-to-Room scores of a trajectory (Anderson et al., CVPR 2018) and their path-aware kin.
+"""Scores of trajectories: Room-to-Room (Anderson et al., CVPR 2018), CVDN, HANNA.
 
-Distances are shortest-path lengths on the navigation graph in meters.
+Distances are a callable of two viewpoints, in meters.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Soft-dot attention (Luong et al., 2015), under the authors' parameter names."""
+"""Decoders: attention, the follower's with its critic, the speaker's and those of NDH."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sizes and switches of HANNA's agents; `train-hanna` nests these one level deep."""
+"""HANNA's networks: where to go and whether to ask, from text, views, time (EMNLP 2019, Sec. 5)."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..config import check_angle_size, check_dropouts
+from ..runtime.options import at_least
 from .prevalent import PrevalentModel
 
 Reset = Literal["batch", "own", "never"]
@@ -47,10 +48,7 @@ class HannaConfig:
     (the authors' code), ``own``: the agent that it is for (the paper), ``never``."""
 
     def __post_init__(self) -> None:
-        for name in ("hidden_size", "num_heads", "num_layers", "ask_size"):
-            if getattr(self, name) < 1:
-                option = name.replace("_", "-")
-                raise ValueError(f"--model.{option} must be at least 1, got {getattr(self, name)}")
+        at_least(self, "model", hidden_size=1, num_heads=1, num_layers=1, ask_size=1)
         if self.hidden_size % self.num_heads or self.hidden_size % 2:
             raise ValueError(
                 f"--model.hidden-size {self.hidden_size} must be even and a multiple of "

@@ -22,10 +22,9 @@ from ..metrics.navigation import PathScores, score_path
 from ..models.encoders import Words
 from ..released.snapshots import kind_of_agent
 from ..runs import open_run
-from ..runtime.rundir import read_config
 from ..simulator.geometry import VIEW_HEADINGS, nearest_view
 from ..simulator.graph import Candidates, Graphs, candidates_of, load_graphs
-from ..tasks.r2r import R2RRun, TrainedAgent, open_agent
+from ..tasks.r2r import TrainedAgent, open_agent
 
 SIMPLE_AGENTS = get_args(SimpleAgent)
 MAX_CHARACTERS = 2000
@@ -63,7 +62,7 @@ class Explorer:
     ) -> None:
         self.folder, self.snapshot, self.device = folder, snapshot, device
         self.runs = find_runs(folder)
-        own = read_config(R2RRun, next(iter(self.runs.values()))).data_dir
+        own = open_run(next(iter(self.runs.values())), "r2r").config.data_dir
         moved = folder / "world"  # a demo's data, whatever the folder is called by now
         self.data_dir = data_dir or (moved if moved.is_dir() and not own.is_dir() else own)
         self.splits = find_splits(self.data_dir)

@@ -7,7 +7,6 @@ import html
 import io
 import string
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -216,21 +215,3 @@ def draw_map(
     if walks:
         axes.legend()
     return axes
-
-
-def save_map(
-    path: str | Path,
-    graphs: Graphs,
-    scan: str,
-    walks: Mapping[str, Sequence[str]],
-    *,
-    title: str = "",
-) -> None:
-    """Draw a map without a display and write it to ``path`` (png, pdf or svg)."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 7), layout="tight")
-    FigureCanvasAgg(figure)
-    draw_map(graphs, scan, walks, axes=figure.add_subplot(), title=title)
-    figure.savefig(path, dpi=120)

@@ -13,6 +13,7 @@ from ..metrics.navigation import SUCCESS_RADIUS
 from ..runs import open_run
 from ..runtime.command import parse
 from ..runtime.files import write_atomically
+from ..runtime.options import at_least
 from ..simulator.graph import Graphs
 from ..tasks.r2r import open_agent
 from .explorer import Trace, trace
@@ -48,8 +49,7 @@ class TrajectoriesConfig:
     """``auto``, ``cpu`` or ``cuda``."""
 
     def __post_init__(self) -> None:
-        if self.count < 1:
-            raise ValueError(f"--count must be at least 1, got {self.count}")
+        at_least(self, count=1)
 
 
 def main(argv: Sequence[str]) -> None:

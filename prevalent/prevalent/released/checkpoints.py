@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from ..config import ModelConfig
 from ..data.records import read_json
 from ..models.prevalent import PrevalentForPretraining
 from ..runtime.files import write_atomically
+from ..runtime.weight_files import TensorReport, compare_tensors, read_weight_file
 
 logger = logging.getLogger(__name__)
 WORDS = "bert.embeddings.word_embeddings.weight"
@@ -59,47 +58,12 @@ CONSTANT_KEYS: dict[str, Any] = {  # of pytorch-transformers 1.2; the model does
 }
 
 
-class TensorReport(NamedTuple):
-    """How a file's tensors fit a model."""
+def read_weights(path: str | Path, allowed: Sequence[Any] = ()) -> dict[str, Any]:
+    """Read a weight file of any origin, plain or nested as in agent snapshots.
 
-    matched: list[str]
-    missing: list[str]  # in the model only
-    unexpected: list[str]  # in the file only
-    wrong_shape: list[str]  # "name: (file) instead of (model)"
-
-    @property
-    def complete(self) -> bool:
-        return not (self.missing or self.unexpected or self.wrong_shape)
-
-
-def read_weights(path: str | Path) -> dict[str, Any]:
-    """Read a weight file of any origin without executing code in it.
-
-    Takes ``.safetensors`` and both containers of ``torch.save`` (legacy and zip), plain or nested
-    as in agent snapshots. Anything but tensors and plain Python in the file is refused.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or holds code.
+    Raises as ``read_weight_file`` does, and ``ValueError`` where the file holds no named tensors.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file; give a .safetensors, .bin or .pt file")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).split("\n")[0][:120]
-        raise ValueError(
-            f"{path} holds more than tensors and plain values and is not opened, because reading "
-            f"it could run code ({reason}); ask its author for a plain state_dict"
-        ) from None
-    except (RuntimeError, EOFError, SafetensorError, KeyError, OSError) as error:
-        reason = str(error).split("\n")[0][:120]
-        raise ValueError(
-            f"{path} is damaged or no weight file ({reason}); fetch it again"
-        ) from None
+    content = read_weight_file(path, allowed)
     if not isinstance(content, Mapping) or not all(isinstance(name, str) for name in content):
         raise ValueError(f"{path} holds a {type(content).__name__}, not named tensors")
     return dict(content)
@@ -120,36 +84,10 @@ def normalize_names(state: Mapping[str, Any]) -> dict[str, Tensor]:
     return renamed
 
 
-def compare(model: nn.Module, state: Mapping[str, Tensor]) -> TensorReport:
-    """How the tensors of ``state`` fit ``model``; nothing is loaded."""
-    ours = model.state_dict()
-    odd = [name for name, value in state.items() if not isinstance(value, Tensor)]
-    if odd:
-        kind = type(state[odd[0]]).__name__
-        raise ValueError(f"the weights hold {odd[0]!r}, a {kind} and no tensor; fetch them again")
-    shared = [name for name in ours if name in state]
-    wrong = [name for name in shared if ours[name].shape != state[name].shape]
-    return TensorReport(
-        matched=[name for name in shared if name not in wrong],
-        missing=[name for name in ours if name not in state],
-        unexpected=[name for name in state if name not in ours],
-        wrong_shape=[
-            f"{name}: {tuple(state[name].shape)} instead of {tuple(ours[name].shape)}"
-            for name in wrong
-        ],
-    )
-
-
 def restore(model: nn.Module, state: Mapping[str, Tensor], origin: str | Path) -> TensorReport:
     """Load ``state`` into ``model``; every tensor must fit, else ``ValueError`` names the first."""
-    report = compare(model, state)
-    for title in ("missing", "unexpected", "wrong_shape"):
-        names = getattr(report, title)
-        if names:
-            raise ValueError(
-                f"{origin} does not fit the model: {len(names)} {title.replace('_', ' ')} "
-                f"tensors, first {names[0]}; check that config.json belongs to the weights"
-            )
+    report = compare_tensors(model, state)
+    report.require_complete(origin)
     model.load_state_dict(dict(state))
     logger.info("%s: all %d tensors fit, 0 missing, 0 unexpected", origin, len(report.matched))
     return report
@@ -198,7 +136,7 @@ def initialize_from(model: PrevalentForPretraining, path: str | Path) -> TensorR
     weights = find_weights(path) if path.is_dir() else path
     state = normalize_names(_from_bert(read_weights(weights)))
     ours = model.state_dict()
-    report = compare(model, state)
+    report = compare_tensors(model, state)
     if report.wrong_shape or not report.matched:
         reason = report.wrong_shape[0] if report.wrong_shape else "no tensor has a known name"
         raise ValueError(f"--init-from {path} does not fit the model: {reason}")

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from ..data.records import read_json
 from ..runtime.checkpoint import read_part
 from ..runtime.files import write_atomically
-from .checkpoints import compare, read_weights
+from ..runtime.weight_files import compare_tensors
+from .checkpoints import read_weights
 
 logger = logging.getLogger(__name__)
 Options = TypeVar("Options")
@@ -110,7 +111,7 @@ def check_fit(
     name: str, module: nn.Module, state: Mapping[str, Tensor], origin: str | Path
 ) -> None:
     """Raise ``ValueError``, in words, unless ``state`` fits ``module`` in every tensor."""
-    report = compare(module, state)
+    report = compare_tensors(module, state)
     if report.complete:
         count = len(report.matched)
         logger.info(

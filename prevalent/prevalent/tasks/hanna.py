@@ -153,18 +153,18 @@ def _built(name: str, **changes) -> HannaRun:
 
 
 HANNA_PRESETS: dict[str, tuple[str, HannaRun]] = {
-    "anna": ("Table 4, ANNA: the base agent, trained words", ANNA),
-    "prevalent": ("Table 4, PREVALENT: its text layers, frozen, in both networks", PREVALENT),
+    "anna": ("Table 3, ANNA: the base agent, trained words", ANNA),
+    "prevalent": ("Table 3, PREVALENT: its text layers, frozen, in both networks", PREVALENT),
     "no-assistance": (
-        "Table 4, no assistance: never asks",
+        "Table 3, no assistance: never asks",
         _walking("no-assistance", ask="never"),
     ),
     "perfect-interpretation": (
-        "Table 4, perfect assistance interpretation: follows routes without an error",
+        "Table 3, perfect assistance interpretation: follows routes without an error",
         _walking("perfect-interpretation", perfect_interpretation=True),
     ),
     "prevalent-mlm-only": (
-        "ablation: encoder pre-trained without action prediction",
+        "Table 7: encoder pre-trained without action prediction",
         replace(
             PREVALENT,
             run_dir=RUNS / "prevalent-mlm-only",
@@ -238,7 +238,7 @@ class HannaTraining(AgentTraining):
     losses = ("loss", "navigation", "asking", "requests")
 
     def __init__(self, config: HannaRun, world: World, folder: RunFolder) -> None:
-        here = place_toy_world(config, folder, world)
+        here = place_toy_world(config, folder)
         self.helper = helper_of(here.train)
         self.data = open_tasks(here, (*here.train, *here.held_out), world.device)
         vocabulary = find_vocabulary(here, words=here.model.encoder == "words")
@@ -378,8 +378,7 @@ def load_weights(path: Path, modules: Mapping[str, nn.Module]) -> None:
         read_agent_config(path, KIND)
         load_agent(path, modules)
         return
-    with torch.serialization.safe_globals([Namespace]):  # their options: names and plain values
-        content = read_weights(path)
+    content = read_weights(path, [Namespace])  # their options: names and plain values
     if "model_state_dict" not in content:
         raise ValueError(
             f"{path} is no checkpoint of HANNA's code: it has no model_state_dict; give NAME_last."

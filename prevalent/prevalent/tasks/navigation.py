@@ -18,7 +18,7 @@ from ..curves import draw_scores
 from ..data.features import DeviceFeatures, open_store
 from ..data.instructions import SHUFFLE_SEED, Instruction, read_instructions
 from ..data.results import Reference, Results
-from ..data.toy import make_toy_world
+from ..data.toy import make_toy_world, toy_size
 from ..environments.navigation import NavigationEnvironment, Task, check_tasks
 from ..loop import Intervals, RunProgress, Training
 from ..models.prevalent import PrevalentModel
@@ -144,12 +144,12 @@ class TaskData(Generic[Item]):
         )
 
 
-def place_toy_world(config: Config, folder: RunFolder, world: World) -> Config:
+def place_toy_world(config: Config, folder: RunFolder) -> Config:
     """``config`` with a toy world made in the run's folder; itself for real data."""
     if config.world != "toy":
         return config
     place = folder.place("world")
-    make_toy_world(place, config.toy_houses, world)
+    make_toy_world(place, toy_size(config.toy_houses))
     return in_toy_world(config, place)
 
 
@@ -312,7 +312,8 @@ class AgentTraining(Training):
         self.config, self.world, self.agent = config, world, agent
         self.progress, self.means = RunProgress(), RunningMeans(self.losses, world.device)
         self.total_steps = config.max_steps
-        self.intervals = Intervals(config.log_every, config.save_every, config.eval_every)
+        evaluate = config.eval_every if config.held_out else 0
+        self.intervals = Intervals(config.log_every, config.save_every, evaluate, evaluate > 0)
         self.parts = {**agent.parts(), **orders, self.means_part: self.means}
         self.vocabulary, self.summary = vocabulary.read_bytes(), summary
 

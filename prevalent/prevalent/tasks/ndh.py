@@ -207,24 +207,24 @@ TINY_AGENT = NDHConfig(
 )
 
 NDH_PRESETS: dict[str, tuple[str, NDHRun]] = {
-    "prevalent-oracle": ("Table 3, PREVALENT, Oracle: learns the oracle's plans", ORACLE),
-    "prevalent-navigator": ("Table 3, PREVALENT, Navigator: learns the human's ways", NAVIGATOR),
+    "prevalent-oracle": ("Table 2, PREVALENT, Oracle: learns the oracle's plans", ORACLE),
+    "prevalent-navigator": ("Table 2, PREVALENT, Navigator: learns the human's ways", NAVIGATOR),
     "prevalent-mixed": (
-        "Table 3, PREVALENT, Mixed: the human's way where it can be trusted",
+        "Table 2, PREVALENT, Mixed: the human's way where it can be trusted",
         MIXED,
     ),
-    "seq2seq-oracle": ("Table 3, Seq2Seq, Oracle", SEQ2SEQ),
+    "seq2seq-oracle": ("Table 2, Seq2Seq, Oracle", SEQ2SEQ),
     "seq2seq-navigator": (
-        "Table 3, Seq2Seq, Navigator",
+        "Table 2, Seq2Seq, Navigator",
         replace(SEQ2SEQ, run_dir=RUNS / "seq2seq-navigator", path_type="player_path"),
     ),
     "seq2seq-mixed": (
-        "Table 3, Seq2Seq, Mixed",
+        "Table 2, Seq2Seq, Mixed",
         replace(SEQ2SEQ, run_dir=RUNS / "seq2seq-mixed", path_type="trusted_path"),
     ),
-    "prevalent-oracle-answer": ("ablation: reads the last answer alone, Oracle", ANSWER),
+    "prevalent-oracle-answer": ("Table 4: reads the last answer alone, Oracle", ANSWER),
     "prevalent-mlm-only": (
-        "ablation: the same with an encoder pre-trained without action prediction",
+        "Table 4: the same with an encoder pre-trained without action prediction",
         replace(
             ANSWER,
             run_dir=RUNS / "prevalent-mlm-only",
@@ -328,7 +328,7 @@ class NDHTraining(AgentTraining):
     panels = (GOAL_PROGRESS, "success_rate")
 
     def __init__(self, config: NDHRun, world: World, folder: RunFolder) -> None:
-        here = place_toy_world(config, folder, world)
+        here = place_toy_world(config, folder)
         self.data = open_dialogs(here, (*here.train, *here.held_out), world.device)
         vocabulary = find_vocabulary(here, words=here.model.encoder == "lstm")
         tokenizer = open_tokenizer(here, vocabulary)

@@ -27,7 +27,7 @@ from ..curves import draw_scores
 from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
 from ..data.instructions import read_instructions
 from ..data.tokenizers import WordCodes, WordPieceTokenizer
-from ..data.toy import make_toy_world
+from ..data.toy import make_toy_world, toy_size
 from ..data.triplets import (
     TripletBatch,
     TripletBatches,
@@ -288,7 +288,7 @@ class PretrainTraining(loop.Training):
     def __init__(self, config: PretrainConfig, world: World, folder: RunFolder) -> None:
         here = config
         if config.world == "toy":
-            here = _in_toy_world(config, folder, world)
+            here = _in_toy_world(config, folder)
         self.config, self.world = config, world
         self.corpus = build_corpus(here, world)
         self.batches = build_batches(config, self.corpus, self.corpus.train, world)
@@ -300,7 +300,8 @@ class PretrainTraining(loop.Training):
         self.network: Any = wrap(self.model, world, find_unused_parameters=True)
         self.progress = RunProgress()
         self.means = RunningMeans(("loss", "word_loss", "action_loss"), world.device)
-        self.intervals = Intervals(config.log_every, config.save_every, config.eval_every)
+        evaluate = config.eval_every if config.held_out else 0
+        self.intervals = Intervals(config.log_every, config.save_every, evaluate, evaluate > 0)
         self.parts = {"model": self.model, "optimizer": self.optimizer, "amp": self.amp}
         self.parts |= {"data": self.batches, "means": self.means}
         self.lr, self.norm = 0.0, torch.zeros(())
@@ -370,10 +371,10 @@ TASK = loop.Task(
 )
 
 
-def _in_toy_world(config: PretrainConfig, folder: RunFolder, world: World) -> PretrainConfig:
+def _in_toy_world(config: PretrainConfig, folder: RunFolder) -> PretrainConfig:
     """``config`` in a toy world made in the run's folder."""
     place = folder.place("world")
-    features = make_toy_world(place, config.toy_houses, world)
+    features = make_toy_world(place, toy_size(config.toy_houses))
     return replace(config, data_dir=place, vocabulary=Path("wordpiece.txt"), features=features)
 
 

@@ -217,7 +217,7 @@ def _ablation(name: str, pretrained: str) -> R2RRun:
 
 R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
     "seq2seq": (
-        "Table 2, Seq2Seq: student forcing alone (here with panoramic actions)",
+        "Table 1, Seq2Seq: student forcing alone (here with panoramic actions)",
         R2RRun(
             run_dir=RUNS / "seq2seq",
             feedback="student",
@@ -229,7 +229,7 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
         ),
     ),
     "speaker-follower": (
-        "Table 2, Speaker-Follower: student forcing on true and speaker-made instructions",
+        "Table 1, Speaker-Follower: student forcing on true and speaker-made instructions",
         R2RRun(
             run_dir=RUNS / "speaker-follower",
             feedback="student",
@@ -245,7 +245,7 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
     ),
     "envdrop": ("EnvDrop's agent before back-translation", ENVDROP),
     "envdrop-back-translation": (
-        "Table 2, EnvDrop: continues envdrop on the speaker's words through dropped features",
+        "Table 1, EnvDrop: continues envdrop on the speaker's words through dropped features",
         replace(
             ENVDROP,
             run_dir=RUNS / "envdrop-back-translation",
@@ -272,14 +272,14 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
         "PREVALENT before back-translation; where stage 1 begins (steps and rate are ours)",
         replace(PREVALENT, max_steps=40_000),
     ),
-    "prevalent-stage1": ("Table 2, PREVALENT, feature-based: the encoder is frozen", STAGE_1),
-    "prevalent-stage2": ("Table 2, PREVALENT: then fine-tuned with batch 10, rate 2e-6", STAGE_2),
+    "prevalent-stage1": ("Table 5, PREVALENT, feature-based: the encoder is frozen", STAGE_1),
+    "prevalent-stage2": ("Table 1, PREVALENT: then fine-tuned with batch 10, rate 2e-6", STAGE_2),
     "prevalent-multi": (
-        "Table 2 (M), PREVALENT: three instructions of a path read side by side",
+        "Table 1 (M), PREVALENT: three instructions of a path read side by side",
         MULTI,
     ),
     "prevalent-multi-critical": (
-        "Table 2 (M): then self-critical with the SPL of whole walks, rate 2e-5",
+        "Table 1 (M): then self-critical with the SPL of whole walks, rate 2e-5",
         replace(
             MULTI,
             run_dir=RUNS / "prevalent-multi-critical",
@@ -290,7 +290,7 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
         ),
     ),
     "prevalent-feature-based": (
-        "ablation: the steps of stage 2 with the encoder still frozen",
+        "Table 5: the steps of stage 2 with the encoder still frozen",
         replace(STAGE_2, run_dir=RUNS / "prevalent-feature-based", model=STAGE_1.model),
     ),
     "prevalent-without-pretraining": (
@@ -416,7 +416,7 @@ class R2RTraining(AgentTraining):
     )
 
     def __init__(self, config: R2RRun, world: World, folder: RunFolder) -> None:
-        here = place_toy_world(config, folder, world)
+        here = place_toy_world(config, folder)
         splits = (*here.train, *here.aug, *here.held_out)
         self.data = open_instructions(here, splits, here.model.angle_size, world.device)
         vocabulary = find_vocabulary(here, words=here.model.encoder == "lstm")

@@ -146,7 +146,7 @@ class SpeakerTraining(AgentTraining):
     means_part = "losses"
 
     def __init__(self, config: SpeakerRun, world: World, folder: RunFolder) -> None:
-        here = place_toy_world(config, folder, world)
+        here = place_toy_world(config, folder)
         splits = (*here.train, *here.held_out)
         self.data = open_instructions(here, splits, here.speaker.angle_size, world.device)
         words = here.data_dir / here.words

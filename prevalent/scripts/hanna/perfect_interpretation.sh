@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 4, perfect assistance interpretation. Paper: SR 90.99 / 83.56. One GPU.
+# Table 3, perfect assistance interpretation. Paper: SR 90.99 / 83.56. One GPU.
 # Hours on our hardware: not run (needs the ResNet-152 features and HANNA's data).
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ablation, masked words only. Paper: UnseenAll SPL 24.27. One 1080Ti.
+# Table 7 (appendix), masked words only. Paper: UnseenAll SPL 24.27. One 1080Ti.
 # Hours on our hardware: not run (needs the ResNet-152 features and HANNA's data). Needs runs/pretrain/mlm-only.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

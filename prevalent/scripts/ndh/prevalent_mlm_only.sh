@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ablation of Table 5, masked words only. Paper: goal progress 2.84 m val unseen. One 1080Ti.
+# Table 4, masked words only. Paper: goal progress 2.84 m val unseen. One 1080Ti.
 # Hours on our hardware: not run. Needs runs/pretrain/mlm-only/model (scripts/pretrain/mlm_only.sh).
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 3, PREVALENT, Navigator. Paper: goal progress 2.99 m val unseen, 2.39 m test. One 1080Ti.
+# Table 2, PREVALENT, Navigator. Paper: goal progress 2.99 m val unseen, 2.39 m test. One 1080Ti.
 # Hours on our hardware: not run. Needs runs/pretrain/base/model (scripts/pretrain/base.sh).
 set -euo pipefail
 cd "$(dirname "$0")/../.."

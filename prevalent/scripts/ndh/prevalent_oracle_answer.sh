@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ablation of Table 5, Oracle's answer as input. Paper: goal progress 2.78 m val unseen. One 1080Ti.
+# Table 4, Oracle's answer as input. Paper: goal progress 2.78 m val unseen. One 1080Ti.
 # Hours on our hardware: not run. Needs runs/pretrain/base/model (scripts/pretrain/base.sh).
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 3, Seq2Seq, Mixed. Paper: goal progress 2.10 m val unseen, 2.35 m test. One GPU.
+# Table 2, Seq2Seq, Mixed. Paper: goal progress 2.10 m val unseen, 2.35 m test. One GPU.
 # Hours on our hardware: not run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 3, Seq2Seq, Navigator. Paper: goal progress 1.98 m val unseen, 2.11 m test. One GPU.
+# Table 2, Seq2Seq, Navigator. Paper: goal progress 1.98 m val unseen, 2.11 m test. One GPU.
 # Hours on our hardware: not run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

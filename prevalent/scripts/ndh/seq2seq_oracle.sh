@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 3, Seq2Seq, Oracle. Paper: goal progress 1.23 m val unseen, 1.25 m test. One GPU.
+# Table 2, Seq2Seq, Oracle. Paper: goal progress 1.23 m val unseen, 1.25 m test. One GPU.
 # Hours on our hardware: not run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 2, EnvDrop. Paper: val unseen SR 52, SPL 48; test SR 51, SPL 47. One GPU.
+# Table 1, EnvDrop. Paper: val unseen SR 52, SPL 48; test SR 51, SPL 47. One GPU.
 # Hours on our hardware: not run. Needs runs/r2r/envdrop, runs/r2r/speaker, data/r2r/aug_paths.json.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

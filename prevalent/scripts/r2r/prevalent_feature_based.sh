@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Ablation: stage 2 with the encoder frozen. Paper: test SPL 49 against 51. One GPU.
+# Table 5: stage 2 with the encoder frozen. Paper: test SPL 49 against 51. One GPU.
 # Hours on our hardware: not run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

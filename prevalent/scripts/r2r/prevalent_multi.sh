@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 2 (M), PREVALENT. Paper: val unseen SR 60, SPL 57; test SR 59, SPL 56, with a further phase
+# Table 1 (M), PREVALENT. Paper: val unseen SR 60, SPL 57; test SR 59, SPL 56, with a further phase
 # (prevalent_multi_critical.sh). Hours on our hardware: not run. Needs runs/pretrain/base.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 2 ablation, feature-based PREVALENT. Paper: test SPL 49. One 1080Ti.
+# Table 5, feature-based PREVALENT. Paper: test SPL 49. One 1080Ti.
 # Hours on our hardware: not run. Needs runs/r2r/{prevalent-listener,speaker}.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 2, PREVALENT. Paper: val unseen SR 58, SPL 53; test SR 54, SPL 51. One 1080Ti.
+# Table 1, PREVALENT. Paper: val unseen SR 58, SPL 53; test SR 54, SPL 51. One 1080Ti.
 # Hours on our hardware: not run. Needs runs/r2r/{prevalent-stage1,speaker}.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 2, Seq2Seq. Paper: val unseen SR 22, test SR 20, SPL 18 (six-action agent). One GPU.
+# Table 1, Seq2Seq. Paper: val unseen SR 22, test SR 20, SPL 18 (six-action agent). One GPU.
 # Hours on our hardware: not run.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Table 2, Speaker-Follower. Paper: val unseen SR 35, test SR 35, SPL 28 (by search). One GPU.
+# Table 1, Speaker-Follower. Paper: val unseen SR 35, test SR 35, SPL 28 (by search). One GPU.
 # Hours on our hardware: not run. Needs data/r2r/aug_paths.json.
 set -euo pipefail
 cd "$(dirname "$0")/../.."

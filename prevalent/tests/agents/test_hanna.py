@@ -82,9 +82,9 @@ def check_lessons(walked, recorded):
         assert step.teacher.tolist() == recorded["nav_pos_targets"][t]
         wrong = step.wrong & (step.teacher >= 0)[:, None]
         assert np.flatnonzero(wrong).tolist() == sorted(recorded["nav_neg_targets"][t])
-    if walked.lesson is not None:
-        assert walked.lesson.decision.tolist() == recorded["ask_targets(step x batch)"]
-        assert walked.lesson.reasons.tolist() == recorded["ask_reason_targets"]
+    if walked.requests is not None:
+        assert walked.requests.decision.tolist() == recorded["ask_targets(step x batch)"]
+        assert walked.requests.reasons.tolist() == recorded["ask_reason_targets"]
 
 
 @pytest.mark.golden
@@ -183,7 +183,7 @@ def test_the_rule_decides_when_help_is_requested(ask, steps):
         assert [message is not None for message in step.messages] == step.asked.tolist()
         if steps is not None and able.all() and all(s.seen.requestable.all() for s in walked.steps):
             assert step.asked.any() == (step.seen.time in steps)
-    assert (walked.lesson is None) == (ask != "learned")
+    assert (walked.requests is None) == (ask != "learned")
 
 
 def test_an_agent_with_perfect_interpretation_follows_routes_like_the_teacher():

@@ -16,10 +16,11 @@ from prevalent.data.features import FeatureStore
 from prevalent.data.instructions import read_paths
 from prevalent.data.results import read_results
 from prevalent.models.prevalent import PrevalentForPretraining
-from prevalent.released.checkpoints import compare, load_model, read_weights, save_model
+from prevalent.released.checkpoints import load_model, read_weights, save_model
 from prevalent.released.snapshots import load_weights, read_snapshot
 from prevalent.runtime.checkpoint import Checkpoint, Progress
 from prevalent.runtime.files import digest
+from prevalent.runtime.weight_files import compare_tensors
 from prevalent.simulator.graph import load_graphs
 from prevalent.tasks.hanna import load_weights as load_hanna
 from tests.factories import random_scan, write_connectivity
@@ -70,7 +71,7 @@ def test_code_inside_the_options_of_a_checkpoint_of_hanna_is_refused(tmp_path, c
     """Their options are the one class beside tensors that is let in."""
     content = {"hparams": Namespace(bomb=Bomb(canary)), "model_state_dict": {}}
     torch.save(content, tmp_path / "hanna_last.ckpt")
-    with pytest.raises(ValueError, match=r"hanna_last\.ckpt holds more than tensors"):
+    with pytest.raises(ValueError, match=r"hanna_last\.ckpt is refused: it holds more"):
         load_hanna(tmp_path / "hanna_last.ckpt", make_agent().modules)
     torch.save({"model": Namespace(lr=1.0)}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="holds more than tensors"):
@@ -81,7 +82,7 @@ def test_code_inside_the_options_of_a_checkpoint_of_hanna_is_refused(tmp_path, c
 def test_weights_that_are_no_named_tensors_are_refused(tmp_path, content):
     torch.save(content, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match=r"no tensor|not named tensors"):
-        compare(torch.nn.Linear(2, 2), read_weights(tmp_path / "pytorch_model.bin"))
+        compare_tensors(torch.nn.Linear(2, 2), read_weights(tmp_path / "pytorch_model.bin"))
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -85,9 +85,7 @@ def test_an_agent_that_is_not_finite_never_takes_the_place_of_a_good_snapshot(
         return step(self)
 
     monkeypatch.setattr(Updater, "step", broken)
-    config = AGENTS[train](
-        toy_world, tmp_path, max_steps=3, held_out=(), log_every=9, eval_every=1, save_every=9
-    )
+    config = AGENTS[train](toy_world, tmp_path, max_steps=3, held_out=(), log_every=9, save_every=1)
     with pytest.raises(FloatingPointError, match="not finite at step 2"):
         train(config)
     kept = read_weights(tmp_path / "snapshots" / "last" / "model.safetensors")

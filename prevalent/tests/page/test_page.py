@@ -36,7 +36,6 @@ from prevalent.page.scenes import (
     draw_map,
     letter,
     render_map,
-    save_map,
     score_headers,
     score_rows,
     show_choices,
@@ -375,12 +374,6 @@ pytest.importorskip("matplotlib")
 
 
 WALKS = {"path": ["a", "b", "c"], "agent": ["a", "a", "d"]}
-
-
-def test_a_map_is_written_without_a_display(tmp_path, monkeypatch):
-    monkeypatch.delenv("DISPLAY", raising=False)
-    save_map(tmp_path / "map.png", make_graphs(), "house", WALKS, title="house")
-    assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_a_walk_is_drawn_through_its_viewpoints():

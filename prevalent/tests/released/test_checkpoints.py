@@ -54,7 +54,7 @@ def test_code_in_a_file_is_refused_and_never_run(tmp_path, legacy):
     torch.save(
         {"a": Canary(canary)}, tmp_path / "bad.bin", _use_new_zipfile_serialization=not legacy
     )
-    with pytest.raises(ValueError, match="not opened, because reading it could run code"):
+    with pytest.raises(ValueError, match="reading that could run code"):
         read_weights(tmp_path / "bad.bin")
     assert not canary.exists()
 
@@ -79,9 +79,9 @@ def test_damaged_files_are_named(tmp_path):
     content = (tmp_path / "a.pt").read_bytes()
     for name in ("cut.pt", "cut.safetensors"):
         (tmp_path / name).write_bytes(content[: len(content) // 2])
-        with pytest.raises(ValueError, match="is damaged or no weight file"):
+        with pytest.raises(ValueError, match="is no whole weight file"):
             read_weights(tmp_path / name)
-    with pytest.raises(FileNotFoundError, match=r"none\.pt is not a file"):
+    with pytest.raises(FileNotFoundError, match=r"none\.pt does not exist"):
         read_weights(tmp_path / "none.pt")
 
 
