@@ -86,7 +86,7 @@ def probe(config: ProbeConfig) -> dict[str, dict[str, dict[str, float]]]:
     ``tasks SOURCE``: both tasks of pre-training under every condition of `conditions`.
     ``reader SOURCE`` (toy houses): the reader by rule on whole and on masked instructions.
     ``states`` (toy houses, two sources): linear probes of the encoder before and after its
-    pre-training, with and without the views.
+    pre-training, with and without the views, and on texts as agents encode them.
     """
     with start(config.device, seed=0) as world:
         run = in_its_world(open_run(config.run_dir, "pretraining").config, config.run_dir)
@@ -308,8 +308,13 @@ def read_states(
     bert: PrevalentModel,
     *,
     see: bool,
+    separated: bool,
 ) -> States:
-    """Encode time steps of ``table`` as an agent does: whole texts with one [SEP]."""
+    """Encode time steps of ``table`` with whole texts, with their views where ``see``.
+
+    ``separated`` texts have a [SEP] behind every sentence, as in pre-training, others one at the
+    end, as agents encode them by default.
+    """
     device = bert.embeddings.word_embeddings.weight.device
     node, following = nodes_of(toy.reader.graphs, table)
     steps = _some_steps(config, following)
@@ -323,7 +328,8 @@ def read_states(
     batch = TripletBatch(
         tokens, (tokens != 0).long(), labels, blank, blank, 0.0, None, torch.from_numpy(marks)
     )
-    batch = without_separators(batch, toy.sep)
+    if not separated:
+        batch = without_separators(batch, toy.sep)
     pooled, words = [], []
     for part in torch.arange(len(steps)).split(config.batch_size):
         images = None
@@ -354,16 +360,19 @@ def score_states(
     """
     tables = list(corpus.held_out.values())
     rows = {}
-    for see in (False, True) if corpus.features is not None else (False,):
+    encodings = {"": (False, True)}
+    if corpus.features is not None:
+        encodings = {", no views": (False, True), "": (True, True), ", agents' text": (True, False)}
+    for label, (see, separated) in encodings.items():
         first: Tensor | None = None
         for name, bert in (("before", before), ("after", after)):
             fit, test = (
-                read_states(config, corpus, table, toy, bert, see=see)
+                read_states(config, corpus, table, toy, bert, see=see, separated=separated)
                 for table in (tables[0], tables[-1])
             )
             valid = test.words[test.mask]
             first = valid if first is None else first
-            rows[f"{name} pre-training, {'with' if see else 'without'} views"] = {
+            rows[f"{name} pre-training{label}"] = {
                 "landmark from [CLS]": linear_probe(
                     fit.pooled, fit.landmark, test.pooled, test.landmark
                 ),

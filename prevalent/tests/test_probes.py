@@ -53,7 +53,7 @@ def test_a_run_in_toy_houses_is_asked_everything(run, capsys):
     assert reader["whole instruction"]["action"] > 0.9
     assert reader["masked instruction"]["action"] < reader["whole instruction"]["action"]
     assert "masked words" not in found["tasks val_unseen"]["no instruction"]
-    same = found["states"]["before pre-training, with views"]
+    same = found["states"]["before pre-training"]
     assert same["cosine with before"] == pytest.approx(1.0, abs=1e-5)
     printed = capsys.readouterr().out
     assert printed == describe(found) == (run / "probe.md").read_text()
@@ -66,10 +66,7 @@ def test_an_encoder_of_words_alone_has_no_row_about_views(run, tmp_path):
     found = probe(ProbeConfig(tmp_path, batches=2))
     assert "another panorama" not in found["tasks val_seen"]
     assert set(found["tasks val_seen"]["as pre-trained"]) == {"masked words"}
-    assert list(found["states"]) == [
-        "before pre-training, without views",
-        "after pre-training, without views",
-    ]
+    assert list(found["states"]) == ["before pre-training", "after pre-training"]
 
 
 def test_texts_lose_the_separators_that_agents_do_not_write(run):
