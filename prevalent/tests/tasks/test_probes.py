@@ -6,7 +6,9 @@ import torch
 
 from prevalent.data.tokenizers import WordPieceTokenizer
 from prevalent.data.triplets import TripletBatch
-from prevalent.probes import (
+from prevalent.runtime.logs import read_metrics
+from prevalent.tasks.pretraining import PRETRAIN_PRESETS, pretrain
+from prevalent.tasks.probes import (
     ProbeConfig,
     States,
     describe,
@@ -17,8 +19,6 @@ from prevalent.probes import (
     with_texts,
     without_separators,
 )
-from prevalent.runtime.logs import read_metrics
-from prevalent.tasks.pretraining import PRETRAIN_PRESETS, pretrain
 
 SMOKE = PRETRAIN_PRESETS["smoke"][1]
 

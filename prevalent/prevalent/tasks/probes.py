@@ -20,19 +20,21 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from .data.features import FeatureStore
-from .data.tokenizers import WordPieceTokenizer
-from .data.toy import LANDMARKS
-from .data.toy_reader import ToyReader
-from .data.triplets import STOP, TripletBatch, TripletTable, mask_words
-from .models.prevalent import IGNORE, PrevalentForPretraining, PrevalentModel
-from .released.checkpoints import load_model
-from .runs import open_run
-from .runtime.command import parse
-from .runtime.distributed import World, start
-from .runtime.files import write_atomically
-from .simulator.graph import Graphs
-from .tasks.pretraining import (
+from ..data.features import FeatureStore
+from ..data.tokenizers import WordPieceTokenizer
+from ..data.toy import LANDMARKS
+from ..data.toy_reader import ToyReader
+from ..data.triplets import STOP, TripletBatch, TripletTable, mask_words
+from ..models.prevalent import IGNORE, PrevalentForPretraining, PrevalentModel
+from ..old_runs import upgrade
+from ..released.checkpoints import load_model
+from ..runtime.command import parse
+from ..runtime.distributed import World, start
+from ..runtime.files import write_atomically
+from ..runtime.run_folder import read_run
+from ..simulator.graph import Graphs
+from .pretraining import (
+    TASK,
     Corpus,
     PretrainConfig,
     build_batches,
@@ -89,7 +91,8 @@ def probe(config: ProbeConfig) -> dict[str, dict[str, dict[str, float]]]:
     pre-training, with and without the views, and on texts as agents encode them.
     """
     with start(config.device, seed=0) as world:
-        run = in_its_world(open_run(config.run_dir, "pretraining").config, config.run_dir)
+        found_run = read_run(config.run_dir, {TASK.kind: PretrainConfig}, upgrade)
+        run = in_its_world(found_run.config, config.run_dir)
         run = replace(
             run,
             batch_size=config.batch_size,
