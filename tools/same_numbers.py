@@ -151,7 +151,7 @@ CASES += [
             "stylegan2-resnet",
             "train stylegan2-smoke --conditional --generator.architecture resnet "
             "--discriminator.architecture skip --quantizer.layers --data.augment "
-            "--schedule.device-batch-size 8",
+            "--schedule.device-batch-size 8 --evaluate-kimg 0.016 --sample-kimg 0.016",
         ),
         (
             "stylegan2-penalties",
@@ -173,7 +173,7 @@ CASES += [
         (
             "ugatit-full",
             "train ugatit-smoke --generator.no-light --quantizer.layers --step.separate-batches "
-            "--step.batch-size 2 --step.generator-every 2",
+            "--step.batch-size 2 --step.generator-every 2 --evaluate-every 2 --sample-every 2",
         ),
     )
 ]
@@ -194,7 +194,7 @@ CASES += [
         ("speaker-smoke", "train-speaker smoke"),
         (
             "speaker-demo",
-            "train-speaker demo --max-steps 6 --log-every 2 --save-every 3 --eval-every 6 "
+            "train-speaker demo --max-steps 6 --log-every 2 --save-every 3 --eval-every 3 "
             "--toy-houses 4",
         ),
         ("r2r-smoke", "train-r2r smoke"),
@@ -238,7 +238,7 @@ CASES += [
         (
             "ndh-panoramic",
             "train-ndh ndh-smoke --model.encoder lstm --path-type planner_path --feedback teacher "
-            "--walk.move-after-stop",
+            "--walk.move-after-stop --eval-every 2",
         ),
         ("hanna-smoke", "train-hanna hanna-smoke"),
         (
@@ -254,7 +254,7 @@ CASES += [
         ("hanna-never", "train-hanna hanna-smoke --search.ask never --search.curiosity 0"),
         (
             "hanna-random",
-            "train-hanna hanna-smoke --search.ask random --search.vision-only "
+            "train-hanna hanna-smoke --search.ask random --search.vision-only --eval-every 2 "
             "--model.no-similar-situations --model.reset never",
         ),
     )

@@ -231,9 +231,11 @@ def sizes(tree: Path) -> str:
 def write(tree: Path) -> None:
     """Put the sizes and the files that a reader passes into the section NOW of docs/sizes.md."""
     git = ["git", "-C", str(tree), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(git, capture_output=True, text=True, check=True).stdout.strip()
+    commit = subprocess.run(git, capture_output=True, text=True).stdout.strip()
     rows = [trace_step.row_of(case, tree)[0] for case in trace_step.CASES]
-    section = f"{NOW} ({commit})\n\n{sizes(tree)}\n\n{table(trace_step.HEADER, rows)}\n\n"
+    section = (
+        f"{NOW} ({commit or tree.name})\n\n{sizes(tree)}\n\n{table(trace_step.HEADER, rows)}\n\n"
+    )
     page = ROOT / "docs" / "sizes.md"
     page.write_text(re.sub(rf"{NOW}.*?(?=## |\Z)", section, page.read_text(), flags=re.DOTALL))
 

@@ -11,7 +11,8 @@ The rule stands here; the products behind it, in pieces that fit a cache, in `qu
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -23,6 +24,7 @@ from .quantizer_kernels import CommitmentLoss, Matches, find_nearest, residual
 from .runtime.options import at_least, require
 from .runtime.precision import ieee_fp32
 
+logger = logging.getLogger(__name__)
 Numerics = Literal["biggan", "tf"]
 ForwardMode = Literal["commit_only", "straight_through"]
 Statistics = Literal["all", "rank0", "local"]
@@ -260,6 +262,24 @@ def quantizer_statistics(module: nn.Module) -> dict[str, Tensor]:
             values[f"{name}/usage"] = part.last_usage
             values[f"{name}/dead"] = part.dead_codes()
     return values
+
+
+def with_own_dictionaries(network: nn.Module, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """``state``, of a network like ``network``, with a dictionary for every quantizer of it.
+
+    One that ``state`` lacks or has in another size starts anew; those of layers that are not
+    quantized here are left out.
+    """
+    theirs = {key.removesuffix("embed") for key in state if key.endswith(".embed")}
+    fitting = {k: v for k, v in state.items() if not any(map(k.startswith, theirs))}
+    for name, part in network.named_modules():
+        if isinstance(part, FeatureQuantizer):
+            own = {f"{name}.{key}": value for key, value in part.state_dict().items()}
+            known = all(key in state and state[key].shape == own[key].shape for key in own)
+            fitting |= {key: state[key] for key in own} if known else own
+            if not known:
+                logger.info("the dictionary of %s starts anew", name)
+    return fitting
 
 
 @dataclass(frozen=True)

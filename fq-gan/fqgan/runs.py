@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import json
 import logging
@@ -12,8 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, cast
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from . import loop
@@ -31,6 +31,7 @@ from .runtime.run_folder import (
     read_header,
     read_run,
 )
+from .runtime.weight_files import compare_tensors, read_weight_file
 
 logger = logging.getLogger(__name__)
 
@@ -379,18 +380,56 @@ def first_weights(folder: str | Path, *names: str) -> Path:
 
 
 def load_into(network: nn.Module, path: Path) -> None:
-    """Load a safetensors file that has to fit ``network`` in every name and shape."""
-    try:
-        network.load_state_dict(read_tensors(path))
-    except RuntimeError as error:
-        raise ValueError(
-            f"{path} does not fit the network its config.json describes: {error}"
-        ) from error
+    """Load a file of weights that has to fit ``network`` in every name and shape."""
+    origin = f"{path} does not fit the network its config.json describes"
+    load_fitting(network, read_weight_file(path), origin, "give the folder of one whole save")
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """A safetensors file; raises ``ValueError`` where it is damaged."""
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged ({error}); make it again") from error
+def load_first(
+    network: nn.Module,
+    path: Path,
+    state: Mapping[str, Tensor] | None = None,
+    settings: NetworkSettings | None = None,
+) -> None:
+    """Fine-tuning: load the file ``path``, or what became of it, ``state``, into ``network``.
+
+    ``settings`` are those of ``network``: what differs in those of the file is named if it does not
+    fit.
+    """
+    state = read_weight_file(path) if state is None else state
+    cure = "choose the options of its config.json"
+    if settings is not None:
+        there, _ = read_folder(path.parent, type(settings))
+        cure = f"there it was {' '.join(differences(settings, there)) or 'the same'}"
+    load_fitting(network, state, f"--initial-weights {path} belongs to another network", cure)
+
+
+def load_fitting(network: nn.Module, state: Mapping[str, Tensor], origin: str, cure: str) -> None:
+    """Load ``state``; raise ``ValueError`` naming the first tensor that does not fit."""
+    report = compare_tensors(network, state)
+    wrong = [
+        *report.wrong_shape,
+        *(f"{name} is missing" for name in report.missing),
+        *(f"{name} is there only" for name in report.unexpected),
+    ]
+    if wrong:
+        raise ValueError(f"{origin} ({wrong[0]}); {cure}")
+    network.load_state_dict(state)
+
+
+def differences(preset: Any, config: Any, prefix: str = "--") -> list[str]:
+    """The options that turn ``preset`` into ``config``, both of one dataclass."""
+    words: list[str] = []
+    for field in dataclasses.fields(preset):
+        before, after = getattr(preset, field.name), getattr(config, field.name)
+        option = field.name.replace("_", "-")
+        if dataclasses.is_dataclass(before):
+            words += differences(before, after, f"{prefix}{option}.")
+        elif before != after:
+            if isinstance(after, bool):
+                words.append(f"{prefix}{option}" if after else f"{prefix}no-{option}")
+            elif isinstance(after, tuple):
+                words += [f"{prefix}{option}", *map(str, after)]
+            else:
+                words += [f"{prefix}{option}", str(after)]
+    return words

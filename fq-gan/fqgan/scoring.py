@@ -88,6 +88,7 @@ def open_extractor(options: FeatureOptions, device: torch.device | str) -> Featu
         fetch=options.download,
         cache_dir=options.cache_dir or None,
         device=device,
+        options=("--scoring.features", "--scoring.weights"),
     )
 
 
@@ -255,7 +256,8 @@ def statistics_path(
 def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
     """Pixels (N, 3, R, R), uint8, and labels (N,) of a ``samples.npz`` (``x``, ``y``)."""
     if not Path(path).is_file():
-        raise FileNotFoundError(f"{path} does not exist; write it with: fqgan sample --npz ...")
+        what = "is a folder" if Path(path).is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {what}; give a file that fqgan sample --npz wrote")
     try:
         with np.load(path, allow_pickle=False) as content:
             pixels = content["x"]

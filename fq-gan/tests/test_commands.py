@@ -20,8 +20,7 @@ from fqgan import plots
 from fqgan.__main__ import main
 from fqgan.biggan.train import train
 from fqgan.config import all_presets, evaluate, presets_for, sample, train_main
-from fqgan.released.migrate import differences
-from fqgan.runs import task_of
+from fqgan.runs import differences, task_of
 from fqgan.runtime.checkpoint import Checkpoint
 from fqgan.runtime.options import READABLE
 

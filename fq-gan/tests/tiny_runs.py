@@ -52,7 +52,7 @@ def rows_of(folder: Path, name: str = "evaluations.jsonl") -> list[dict[str, Any
 
 def options_of(config: BigganTrain) -> list[str]:
     """The words after ``fqgan train`` that give ``config``."""
-    from fqgan.released.migrate import differences
+    from fqgan.runs import differences
 
     return ["smoke", *differences(SMOKE, config)]
 

@@ -25,8 +25,8 @@ class ModelOptions:
     inject: Injection = "both"
     """How z enters GPT-2 (Sec. 3.1); none makes a plain language model."""
     init: tuple[Path, ...] = ()
-    """Initial weights: one folder (a model of ours or of the authors) or two (a BERT folder and a
-    GPT-2 folder); none starts from scratch."""
+    """Initial weights: one folder (a run or a model of ours, or a checkpoint of the authors) or two
+    (a BERT folder and a GPT-2 folder); none starts from scratch."""
     vocabulary: str = "8000"
     """Folder with bert/ and gpt2/ vocabularies, or, from scratch, the size of vocabularies to learn
     from the corpus."""

@@ -34,3 +34,25 @@ def golden_kind(golden: Path) -> Callable[..., Path]:
         return folder
 
     return find
+
+
+@pytest.fixture
+def ends(capsys) -> Callable[..., str]:
+    """Runs ``optimus WORDS``; what it printed, or the one sentence of a refusal (status 2)."""
+    from optimus.__main__ import main
+
+    def end(*words: object, status: int = 0) -> str:
+        with pytest.raises(SystemExit) as stopped:
+            main([str(word) for word in words])
+        output = capsys.readouterr()
+        assert stopped.value.code == status, output.err
+        assert "Traceback" not in output.err
+        return output.err.strip().splitlines()[-1] if status else output.out
+
+    return end
+
+
+@pytest.fixture
+def fails(ends) -> Callable[..., str]:
+    """The one sentence with which ``optimus WORDS`` exits with status 2."""
+    return lambda *words: ends(*words, status=2)

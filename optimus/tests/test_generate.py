@@ -36,13 +36,6 @@ def made(run, capsys):
     return lines
 
 
-def fails(capsys, *words: str) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        main(["generate", *words])
-    assert stopped.value.code == 2
-    return capsys.readouterr().err
-
-
 def test_reconstruction_puts_the_sentence_before_what_came_back(made, run):
     vae = SentenceVAE.from_pretrained(run.run_dir / "model")
     lines = made("reconstruct", "--texts", A, B, "--decoding.max-new-tokens", "5")
@@ -127,6 +120,6 @@ def test_a_language_model_samples_without_a_latent(run, tmp_path, capsys):
         (["reconstruct", "--model", "RUN", "--file", "nowhere"], "--file nowhere is missing"),
     ],
 )
-def test_bad_input_is_one_sentence(run, words, expected, capsys):
+def test_bad_input_is_one_sentence(run, words, expected, fails):
     words = [str(run.run_dir) if word == "RUN" else word for word in words]
-    assert expected in fails(capsys, *words)
+    assert expected in fails("generate", *words)

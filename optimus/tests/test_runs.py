@@ -82,25 +82,21 @@ def contents(folder: Path) -> dict[str, bytes | None]:
     return {str(p): p.read_bytes() if p.is_file() else None for p in sorted(folder.rglob("*"))}
 
 
-def ends(capsys, command, status: int) -> str:
-    with pytest.raises(SystemExit) as stopped:
-        main(list(map(str, command)))
-    output = capsys.readouterr()
-    assert stopped.value.code == status, output.err
-    assert "Traceback" not in output.err
-    return output.err.strip().splitlines()[-1] if status else output.out
-
-
 def scores(path: Path) -> dict[str, float]:
     """Of an evaluation, without what it says of itself."""
     return {k: v for k, v in json.loads(path.read_text()).items() if k != "provenance"}
 
 
-def refused(capsys, command, folder: Path) -> str:
+@pytest.fixture
+def refused(fails):
     """The sentence with which ``command`` is refused; every byte of ``folder`` stays."""
-    before = contents(folder)
-    sentence = ends(capsys, command, 2)
-    assert contents(folder) == before
+
+    def sentence(command, folder: Path) -> str:
+        before = contents(folder)
+        said = fails(*command)
+        assert contents(folder) == before
+        return said
+
     return sentence
 
 
@@ -113,13 +109,13 @@ def test_a_run_says_its_kind_and_gives_its_options_back(runs, kind):
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_a_stopped_run_ends_like_an_uninterrupted_one(runs, corpora, kind, tmp_path, capsys):
+def test_a_stopped_run_ends_like_an_uninterrupted_one(runs, corpora, kind, tmp_path, ends):
     place = tmp_path / kind
     with pytest.MonkeyPatch.context() as patch:
         stop = "optimus.runtime.signals.StopSignal.requested"
         patch.setattr(stop, lambda self, step: step == 2)
-        assert "after step 2" in ends(capsys, words(kind, corpora, place), 3)
-    ends(capsys, words(kind, corpora, place), 0)
+        assert "after step 2" in ends(*words(kind, corpora, place), status=3)
+    ends(*words(kind, corpora, place))
     compared = [p for name in ("*.safetensors", "metrics.jsonl") for p in place.rglob(name)]
     assert len(compared) >= 2
     for path in compared:
@@ -128,9 +124,9 @@ def test_a_stopped_run_ends_like_an_uninterrupted_one(runs, corpora, kind, tmp_p
 
 @pytest.mark.parametrize("kind", COMMANDS)
 @pytest.mark.parametrize("other", COMMANDS)
-def test_a_run_of_another_kind_is_not_trained_further(runs, corpora, kind, other, capsys):
+def test_a_run_of_another_kind_is_not_trained_further(runs, corpora, kind, other, refused):
     if kind != other:
-        sentence = refused(capsys, words(other, corpora, runs / kind), runs)
+        sentence = refused(words(other, corpora, runs / kind), runs)
         assert f"holds a run of kind '{kind}', this command makes one of kind '{other}'" in sentence
 
 
@@ -149,22 +145,22 @@ def test_a_run_of_another_kind_is_not_trained_further(runs, corpora, kind, other
     ],
 )
 def test_another_size_or_arithmetic_is_refused_with_both_values(
-    runs, corpora, kind, change, capsys
+    runs, corpora, kind, change, refused
 ):
     if kind == "classifier" and change.startswith(("--seed", "--data.batch")):
         pytest.skip("its seeds are --seeds")
     option, value = change.split()
     command = words(kind, corpora, runs / kind, option, value)
-    sentence = refused(capsys, command, runs)
+    sentence = refused(command, runs)
     assert f"{option} {'is ' if option in sentence else ''}{value} here and" in sentence
     assert f"give {option} " in sentence
     assert "or another --run-dir" in sentence
 
 
-def test_accumulation_and_the_order_are_refused_by_name(runs, corpora, capsys):
+def test_accumulation_and_the_order_are_refused_by_name(runs, corpora, refused):
     place = runs / "language-model"
     for change in ("--optimizer.accumulate 2", "--data.block-size 20", "--compat order"):
-        sentence = refused(capsys, words("language-model", corpora, place, *change.split()), runs)
+        sentence = refused(words("language-model", corpora, place, *change.split()), runs)
         assert f"{change.split()[0]} is {change.split()[1]} here and" in sentence
 
 
@@ -176,34 +172,34 @@ def test_accumulation_and_the_order_are_refused_by_name(runs, corpora, capsys):
         ("dialog", "--data.folder", "dialog2"),
     ],
 )
-def test_another_corpus_is_refused(run, corpora, kind, option, other, capsys):
+def test_another_corpus_is_refused(run, corpora, kind, option, other, refused):
     if other == "dialog2":
         shutil.copytree(corpora / "dialog", corpora / other, dirs_exist_ok=True)
         (corpora / other / "train.txt").write_text("".join(f"{turn}\n" for turn in TURNS[2:]))
     place = run(kind)
     command = words(kind, corpora, place, option, str(corpora / other), "--max-steps", "9")
-    sentence = refused(capsys, command, place)
+    sentence = refused(command, place)
     assert "the run has not seen these" in sentence
     assert "give the corpus that it was started with, or another --run-dir" in sentence
 
 
-def test_a_corpus_in_another_place_is_the_same_corpus(run, corpora, tmp_path, capsys):
+def test_a_corpus_in_another_place_is_the_same_corpus(run, corpora, tmp_path, ends):
     place = run("language-model")
     shutil.copytree(corpora / "toy", tmp_path / "moved")
     moved = ("--data.folder", str(tmp_path / "moved"), "--max-steps", "9")
-    ends(capsys, words("language-model", corpora, place, *moved), 0)
+    ends(*words("language-model", corpora, place, *moved))
     assert open_run(place).config.data.folder == tmp_path / "moved"
 
 
-def test_a_run_does_not_go_back(runs, corpora, capsys):
+def test_a_run_does_not_go_back(runs, corpora, refused):
     place = runs / "language-model"
-    sentence = refused(capsys, words("language-model", corpora, place, "--max-steps", "4"), runs)
+    sentence = refused(words("language-model", corpora, place, "--max-steps", "4"), runs)
     assert "--max-steps ends the run at step 4" in sentence
     assert "has come to 6" in sentence
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_a_refused_first_start_leaves_nothing(corpora, kind, tmp_path, capsys):
+def test_a_refused_first_start_leaves_nothing(corpora, kind, tmp_path, ends):
     option = {"label-control": "--data.train"}.get(kind, "--data.folder")
     few = tmp_path / "few" / "train.txt"
     few.parent.mkdir()
@@ -211,19 +207,19 @@ def test_a_refused_first_start_leaves_nothing(corpora, kind, tmp_path, capsys):
     given = few.parent if kind in ("language-model", "dialog") else few
     folder = tmp_path / "new" / "run"
     before = contents(tmp_path)
-    ends(capsys, words(kind, corpora, folder, option, str(given)), 2)
+    ends(*words(kind, corpora, folder, option, str(given)), status=2)
     after = {name: data for name, data in contents(tmp_path).items() if ".cache" not in name}
     assert after == before
     assert not folder.parent.exists()
 
 
-def test_a_start_after_a_refused_one_learns_its_own_vocabulary(corpora, tmp_path, capsys):
+def test_a_start_after_a_refused_one_learns_its_own_vocabulary(corpora, tmp_path, ends):
     (tmp_path / "few").mkdir()
     (tmp_path / "few" / "train.txt").write_text("one line .\n")
     place = tmp_path / "run"
     few = words("language-model", corpora, place, "--data.folder", str(tmp_path / "few"))
-    ends(capsys, few, 2)
-    ends(capsys, words("language-model", corpora, place), 0)
+    ends(*few, status=2)
+    ends(*words("language-model", corpora, place))
     tokenizers = SentenceVAE.from_pretrained(place).tokenizers
     (ids,) = tokenizers.encode_encoder([toy_sentences(1)[0]])
     assert tokenizers.unk_id not in ids
@@ -246,25 +242,25 @@ TAKEN = {
 
 @pytest.mark.parametrize("verb", USERS)
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_a_command_names_the_kinds_that_it_takes(runs, corpora, verb, kind, capsys):
+def test_a_command_names_the_kinds_that_it_takes(runs, corpora, verb, kind, refused):
     command = USERS[verb].replace("RUN", str(runs / kind)).replace("CORPORA", str(corpora)).split()
     taken = TAKEN.get(verb, ("language-model", "dialog"))
     if kind not in taken:
-        sentence = refused(capsys, command, runs)
+        sentence = refused(command, runs)
         assert f"is of kind '{kind}'" in sentence
         assert f"this command takes {' or '.join(taken)}" in sentence
 
 
-def test_weights_of_another_kind_are_refused_without_their_run(runs, capsys):
+def test_weights_of_another_kind_are_refused_without_their_run(runs, refused):
     weights = runs / "label-control" / "model"
-    sentence = refused(capsys, ["generate", "sample", "--model", weights], runs)
+    sentence = refused(["generate", "sample", "--model", weights], runs)
     assert "is of kind 'label-control' (for evaluate-label-control)" in sentence
     judged = ["evaluate-label-control", "--run-dir", runs / "label-control"]
-    sentence = refused(capsys, [*judged, "--classifier", runs / "dialog"], runs / "dialog")
+    sentence = refused([*judged, "--classifier", runs / "dialog"], runs / "dialog")
     assert "is of kind 'dialog'" in sentence
 
 
-def test_a_run_of_another_program_and_a_damaged_one_are_named(run, capsys):
+def test_a_run_of_another_program_and_a_damaged_one_are_named(run, refused):
     place = run("language-model")
     path = place / "config.json"
     plain = json.loads(path.read_text())
@@ -275,49 +271,49 @@ def test_a_run_of_another_program_and_a_damaged_one_are_named(run, capsys):
     ):
         path.write_text(json.dumps(changed))
         command = ["evaluate", "--run-dir", place, "--samples", "2"]
-        assert expected in refused(capsys, command, place)
+        assert expected in refused(command, place)
 
 
 @pytest.fixture
-def unfinished(corpora, tmp_path, capsys):
+def unfinished(corpora, tmp_path, ends):
     """A run of 12 steps that has come to step 8; there are checkpoints of the steps 4 and 8."""
     place, more = tmp_path / "unfinished", ("--save-every", "4", "--eval-every", "0")
     with pytest.MonkeyPatch.context() as patch:
         stop = "optimus.runtime.signals.StopSignal.requested"
         patch.setattr(stop, lambda self, step: step == 8)
-        ends(capsys, words("language-model", corpora, place, *more, "--max-steps", "12"), 3)
+        ends(*words("language-model", corpora, place, *more, "--max-steps", "12"), status=3)
     return place
 
 
-def test_an_unfinished_run_is_used_and_says_so(unfinished, capsys, caplog):
-    ends(capsys, ["evaluate", "--run-dir", unfinished, "--samples", "2"], 0)
+def test_an_unfinished_run_is_used_and_says_so(unfinished, refused, ends, caplog):
+    ends("evaluate", "--run-dir", unfinished, "--samples", "2")
     assert f"{unfinished} is unfinished: step 8 of 12" in caplog.text
     newest = scores(unfinished / "eval_results.trial.json")
     step = ("--samples", "2", "--step")
-    ends(capsys, ["evaluate", "--run-dir", unfinished, *step, "8"], 0)
+    ends("evaluate", "--run-dir", unfinished, *step, "8")
     assert scores(unfinished / "eval_results_step_8.trial.json") == newest
-    ends(capsys, ["evaluate", "--run-dir", unfinished, *step, "4"], 0)
+    ends("evaluate", "--run-dir", unfinished, *step, "4")
     assert scores(unfinished / "eval_results_step_4.trial.json") != newest
-    sentence = refused(capsys, ["evaluate", "--run-dir", unfinished, *step, "5"], unfinished)
+    sentence = refused(["evaluate", "--run-dir", unfinished, *step, "5"], unfinished)
     assert "--step 5" in sentence
     assert "has checkpoints of the steps 4, 8" in sentence
-    ends(capsys, ["generate", "sample", "--model", unfinished, "--step", "4", "--count", "1"], 0)
+    ends("generate", "sample", "--model", unfinished, "--step", "4", "--count", "1")
 
 
 @pytest.mark.parametrize("kind", ["dialog", "label-control"])
-def test_a_checkpoint_of_a_task_can_be_used(run, kind, capsys):
+def test_a_checkpoint_of_a_task_can_be_used(run, kind, ends):
     place = run(kind)
     command = USERS[f"evaluate-{kind}"].replace("RUN", str(place)).split()
-    ends(capsys, [*command, "--step", "4"], 0)
-    ends(capsys, command, 0)
+    ends(*command, "--step", "4")
+    ends(*command)
     newest = scores(place / "eval_results.trial.json")
     assert scores(place / "eval_results_step_4.trial.json") == newest
 
 
-def test_the_best_weights_are_kept_and_patience_ends_a_run(corpora, tmp_path, capsys):
+def test_the_best_weights_are_kept_and_patience_ends_a_run(corpora, tmp_path, ends):
     place, more = tmp_path / "run", "--max-steps 40 --eval-every 2 --patience 3"
     command = words("language-model", corpora, place, *more.split(), "--optimizer.lr", "1e-12")
-    ends(capsys, command, 0)
+    ends(*command)
     losses = [row["eval_loss"] for row in read_metrics(place) if "eval_loss" in row]
     assert len(losses) == 4  # the first is the best, three more bring nothing
     weights = SentenceVAE.from_pretrained(place / "best")
@@ -326,12 +322,12 @@ def test_the_best_weights_are_kept_and_patience_ends_a_run(corpora, tmp_path, ca
 
 
 @pytest.mark.parametrize("kind", ["dialog", "label-control"])
-def test_every_task_scores_held_out_text_while_it_trains(corpora, kind, tmp_path, capsys):
+def test_every_task_scores_held_out_text_while_it_trains(corpora, kind, tmp_path, ends):
     more = ["--eval-every", "2"]
     if kind == "label-control":
-        assert "needs --data.valid" in ends(capsys, words(kind, corpora, tmp_path, *more), 2)
+        assert "needs --data.valid" in ends(*words(kind, corpora, tmp_path, *more), status=2)
         more += ["--data.valid", str(corpora / "other.tsv")]
-    ends(capsys, words(kind, corpora, tmp_path / "run", *more), 0)
+    ends(*words(kind, corpora, tmp_path / "run", *more))
     scores = [row["eval_rec"] for row in read_metrics(tmp_path / "run") if "eval_rec" in row]
     assert len(scores) == 2
     assert (tmp_path / "run" / "best" / "model.safetensors").exists()
@@ -352,7 +348,7 @@ def test_configurations_of_version_0_1_are_recognised(name, tmp_path):
 
 
 @pytest.mark.parametrize("kind", COMMANDS)
-def test_a_run_of_version_0_1_goes_on(run, corpora, kind, capsys, caplog):
+def test_a_run_of_version_0_1_goes_on(run, corpora, kind, ends, caplog):
     caplog.set_level("INFO")
     place = run(kind)
     path = place / "config.json"
@@ -369,19 +365,19 @@ def test_a_run_of_version_0_1_goes_on(run, corpora, kind, capsys, caplog):
         shutil.rmtree(trial / "checkpoints" / "00000004")
         for name in ("config.json", "reached.json", "eval_results.json"):
             (trial / name).unlink()
-        ends(capsys, words(kind, corpora, place), 0)
+        ends(*words(kind, corpora, place))
         assert "continuing from step 2" in caplog.text
     else:
-        ends(capsys, words(kind, corpora, place, "--max-steps", "8"), 0)
+        ends(*words(kind, corpora, place, "--max-steps", "8"))
         assert "continuing from step" in caplog.text
     assert json.loads(path.read_text())["kind"] == kind
 
 
 def test_results_of_finished_classifiers_do_not_mix_with_those_of_other_options(
-    runs, corpora, capsys
+    runs, corpora, refused
 ):
     command = words("classifier", corpora, runs / "classifier", "--optimizer.lr", "0.1")
-    sentence = refused(capsys, command, runs)
+    sentence = refused(command, runs)
     assert "--optimizer.lr is 0.1 here and 0.001 in the run" in sentence
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,21 +13,24 @@ from torch import Tensor, nn
 
 from ..gan import Latents
 from ..pictures import midpoints, save_sheet, square_columns
+from ..quantizer import FeatureQuantizer, with_own_dictionaries
 from ..runs import (
     first_weights,
+    load_first,
     load_generator,
     load_network,
     read_folder,
-    read_tensors,
     weights_folder,
 )
+from ..runtime.weight_files import read_weight_file
 from .config import BigganConfig, SampleStatistics
-from .layers import standing_statistics
+from .layers import stages, standing_statistics
 from .networks import (
     DeepDiscriminator,
     DeepGenerator,
     Discriminator,
     Generator,
+    ProjectionDiscriminator,
     build_discriminator,
     build_generator,
 )
@@ -77,13 +80,16 @@ def load_discriminator(
 
 
 def start_from(
-    folder: str | Path, generator: Generator | DeepGenerator, discriminator: nn.Module
+    folder: str | Path,
+    generator: Generator | DeepGenerator,
+    discriminator: nn.Module,
+    settings: BigganConfig | None = None,
 ) -> None:
     """Fine-tuning: load the networks of ``folder`` into freshly built ones.
 
     The generator without the moving average is preferred; a folder without a discriminator leaves
     the discriminator as it was initialised, and so does another number of classes with everything
-    whose shape depends on it.
+    whose shape depends on it. Dictionaries that the folder lacks or has in another size start anew.
 
     Raises:
         FileNotFoundError: there are no weights in ``folder``.
@@ -96,19 +102,42 @@ def start_from(
     for network, path in ((generator, first), (discriminator, judge)):
         if not path.exists():
             continue
-        own, saved = network.state_dict(), read_tensors(path)
+        own, saved = network.state_dict(), read_weight_file(path)
+        if isinstance(network, ProjectionDiscriminator):
+            saved = with_own_dictionaries(network, renumbered(saved, network))
         for name in own.keys() & saved.keys():
             shapes = own[name].shape, saved[name].shape
             differing = [sizes for sizes in zip(*shapes, strict=False) if sizes[0] != sizes[1]]
             if differing and all(sizes == classes for sizes in differing):
                 logger.info("--initial-weights: %s depends on the classes and starts anew", name)
                 saved[name] = own[name]
-        try:
-            network.load_state_dict(saved)
-        except RuntimeError as error:
-            raise ValueError(
-                f"--initial-weights {path} belongs to another network: {error}"
-            ) from error
+        load_first(network, path, saved, settings)
+
+
+def renumbered(
+    state: Mapping[str, Tensor], discriminator: ProjectionDiscriminator
+) -> dict[str, Tensor]:
+    """``state`` with the parts of every block under the numbers that they have here.
+
+    Attention stands behind the quantizer in a block that has both.
+    """
+    moved = dict(state)
+    for number, block in enumerate(stages(discriminator.blocks)):
+        start = f"blocks.{number}."
+        keys = [key for key in state if key.startswith(start)]
+        there = [int(key.split(".")[2]) for key in keys if key.endswith(".embed")]
+        here = [i for i, part in enumerate(block) if isinstance(part, FeatureQuantizer)]
+        parts = {key: moved.pop(key) for key in keys}
+        for key, value in parts.items():
+            index = int(key.split(".")[2])
+            if index in there:
+                places = here  # none where the block is not quantized here
+            else:
+                plain = index - sum(place < index for place in there)
+                places = [plain + sum(place <= plain for place in here)]
+            rest = key.split(".", 3)[3]
+            moved |= {f"{start}{place}.{rest}": value for place in places}
+    return moved
 
 
 class Sampler:

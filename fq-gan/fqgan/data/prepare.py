@@ -425,9 +425,10 @@ def prepare_digits(name: str, options: DigitsOptions) -> None:
     """Fetch the files that are not there yet, and read them."""
     folder = Path(options.data_dir or f"data/{name}")
     for file in FILES[name]:
-        path = folder / file.url.split("/")[-1]
-        if not path.is_file():
-            download(file.url, path, md5=file.md5, mirrors=file.mirrors)
+        name_of_file = file.url.split("/")[-1]
+        if not (folder / name_of_file).is_file():
+            mirrors = [file.mirror + name_of_file] if file.mirror else []
+            download(file.url, folder / name_of_file, md5=file.md5, mirrors=mirrors)
     read = read_mnist if name == "mnist" else read_svhn
     for split in ("train", "test"):
         _describe(read(folder, split))

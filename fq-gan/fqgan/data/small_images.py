@@ -165,22 +165,27 @@ class SourceFile(NamedTuple):
 
     url: str
     md5: str
-    mirrors: tuple[str, ...] = ()
+    mirror: str = ""  # where another host has it under the same name
 
 
 # The authors' own host of MNIST refuses downloads; these two hold the same bytes.
 _MNIST = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _MIRROR = "https://storage.googleapis.com/cvdf-datasets/mnist/"
-_MNIST_FILES = {
-    "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",
-    "train-labels-idx1-ubyte.gz": "d53e105ee54ea40749a09fcbcd1e9432",
-    "t10k-images-idx3-ubyte.gz": "9fb629c4189551a2d022fa330f9573f3",
-    "t10k-labels-idx1-ubyte.gz": "ec29112dd5afa0611ce80d1b7f02629c",
-}
 _SVHN = "http://ufldl.stanford.edu/housenumbers/"
 FILES: dict[str, tuple[SourceFile, ...]] = {
-    "mnist": tuple(
-        SourceFile(_MNIST + name, md5, (_MIRROR + name,)) for name, md5 in _MNIST_FILES.items()
+    "mnist": (
+        SourceFile(
+            _MNIST + "train-images-idx3-ubyte.gz", "f68b3c2dcbeaaa9fbdd348bbdeb94873", _MIRROR
+        ),
+        SourceFile(
+            _MNIST + "train-labels-idx1-ubyte.gz", "d53e105ee54ea40749a09fcbcd1e9432", _MIRROR
+        ),
+        SourceFile(
+            _MNIST + "t10k-images-idx3-ubyte.gz", "9fb629c4189551a2d022fa330f9573f3", _MIRROR
+        ),
+        SourceFile(
+            _MNIST + "t10k-labels-idx1-ubyte.gz", "ec29112dd5afa0611ce80d1b7f02629c", _MIRROR
+        ),
     ),
     "svhn": (
         SourceFile(_SVHN + "train_32x32.mat", "e26dedcc434d2e4c54c9b2d4a06d8373"),

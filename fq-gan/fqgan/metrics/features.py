@@ -254,6 +254,7 @@ def build_extractor(
     fetch: bool = False,
     cache_dir: str | Path | None = None,
     device: torch.device | str = "cpu",
+    options: tuple[str, str] = ("--features", "--weights"),
 ) -> FeatureExtractor:
     """Make a frozen feature extractor.
 
@@ -264,6 +265,7 @@ def build_extractor(
         fetch: download missing Inception weights into ``cache_dir``.
         cache_dir: where downloaded weights are kept and looked for (`default_cache_dir`).
         device: where it runs.
+        options: of the command, for ``name`` and ``weights``; errors name them.
 
     Raises:
         FileNotFoundError: the weights are not there.
@@ -276,10 +278,10 @@ def build_extractor(
         weights = weights or str(cached_file(VGG_URL))
         extractor = VGG16Features(load_vgg16(weights), _digest(Path(weights)))
     elif name == "squeezenet":
-        extractor = _squeezenet(weights)
+        extractor = _squeezenet(weights, options)
     else:
         variant: Variant = "fid" if name == "inception" else "torchvision"
-        path = inception_file(variant, weights, fetch=fetch, cache_dir=cache_dir)
+        path = inception_file(variant, weights, fetch=fetch, cache_dir=cache_dir, options=options)
         network, key = load_inception(variant, path), _digest(path)
         kind = FIDInception if variant == "fid" else TorchInception
         extractor = kind(network, key)
@@ -287,7 +289,12 @@ def build_extractor(
 
 
 def inception_file(
-    variant: Variant, weights: str = "", *, fetch: bool = False, cache_dir: str | Path | None = None
+    variant: Variant,
+    weights: str = "",
+    *,
+    fetch: bool = False,
+    cache_dir: str | Path | None = None,
+    options: tuple[str, str] = ("--features", "--weights"),
 ) -> Path:
     """The checked weights file: ``weights`` if given, else the one in ``cache_dir``."""
     source = SOURCES[variant]
@@ -296,8 +303,8 @@ def inception_file(
     if not path.is_file():
         if weights or not fetch:
             raise FileNotFoundError(
-                f"{path} is missing; fetch {source.url} and name it with --weights, run "
-                "fqgan prepare inception, or choose --features random"
+                f"{path} is missing; fetch {source.url} and name it with {options[1]}, run "
+                f"fqgan prepare inception, or choose {options[0]} random"
             )
         download(source.url, path, sha256=source.sha256[0])
     expect_torch_file(path, source.url)
@@ -329,12 +336,12 @@ def load_inception(variant: Variant, path: str | Path) -> InceptionV3:
     return network
 
 
-def _squeezenet(weights: str) -> SqueezeNetFeatures:
+def _squeezenet(weights: str, options: tuple[str, str]) -> SqueezeNetFeatures:
     place = Path(weights) if weights else Path()
     files = sorted(place.glob("*.npz")) if weights and place.is_dir() else [place]
     if len(files) != 1 or not files[0].is_file():
         raise FileNotFoundError(
-            f"--features squeezenet needs --weights FILE.npz or its folder, got {weights!r}"
+            f"{options[0]} squeezenet needs {options[1]} FILE.npz or its folder, got {weights!r}"
         )
     try:
         with np.load(files[0], allow_pickle=False) as content:

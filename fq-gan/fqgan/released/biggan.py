@@ -22,10 +22,8 @@ from ..biggan.config import (
     QuantizerConfig,
     StepConfig,
 )
-from ..biggan.layers import stages
-from ..biggan.networks import WIDTHS, ProjectionDiscriminator, build_discriminator, build_generator
+from ..biggan.networks import WIDTHS, build_discriminator, build_generator
 from ..biggan.step import GanStep
-from ..quantizer import FeatureQuantizer
 from .loading import InertModule, Report, State, load_torch_file, load_with_report
 from .tensor_bundle import read_tensor_bundle
 
@@ -139,9 +137,6 @@ def _choice(flag: str, value: str, choices: Mapping[str, Any]) -> Any:
     if value not in choices:
         raise ValueError(f"flag {flag} is {value!r}; known are {', '.join(choices)}")
     return choices[value]
-
-
-QUANTIZER_BUFFERS = ("embed", "cluster_size", "embed_avg")
 
 
 @dataclass(frozen=True)
@@ -267,27 +262,6 @@ def load_adam(optimizer: torch.optim.Optimizer, saved: Mapping[str, Any], name: 
             "exp_avg_sq": moments["exp_avg_sq"],
         }
     optimizer.load_state_dict(ours)
-
-
-def with_fresh_quantizers(state: State, discriminator: ProjectionDiscriminator) -> State:
-    """The state of a plain BigGAN discriminator, made to fit one with quantizers.
-
-    In a stage with both, attention stands after the quantizer, so its number is one higher; the
-    dictionaries are those of ``discriminator``.
-    """
-    state = dict(state)
-    for number, stage in enumerate(stages(discriminator.blocks)):
-        place = next((i for i, m in enumerate(stage) if isinstance(m, FeatureQuantizer)), None)
-        if place is None or f"blocks.{number}.{place}.embed" in state:
-            continue
-        start = f"blocks.{number}."
-        for key in [key for key in state if key.startswith(start)]:
-            index, _, rest = key[len(start) :].partition(".")
-            if int(index) >= place:
-                state[f"{start}{int(index) + 1}.{rest}"] = state.pop(key)
-        for name in QUANTIZER_BUFFERS:
-            state[f"{start}{place}.{name}"] = getattr(stage[place], name)
-    return state
 
 
 def _plain_names(state: Mapping[str, Tensor]) -> State:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import math
 import re
 import shlex
@@ -15,6 +14,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, get_args
 from ..biggan.config import PRESETS, BigganTrain, DiscriminatorConfig, GeneratorConfig
 from ..data.datasets import LEGACY_DATASETS, DataConfig
 from ..data.unpaired import UnpairedConfig
+from ..runs import differences
 from ..scoring import ScoringOptions
 from ..stylegan2 import config as stylegan2
 from ..stylegan2.config import PLAIN, PRESETS as STYLEGAN2_PRESETS, Stylegan2Train, recipe
@@ -290,24 +290,6 @@ def sample_commands(flags: Mapping[str, Any], config: BigganTrain) -> list[Trans
     if flags["sample_inception_metrics"]:
         commands.append(Translation(["evaluate", *common], []))
     return commands
-
-
-def differences(preset: Any, config: Any, prefix: str = "--") -> list[str]:
-    """The options that turn ``preset`` into ``config``, both of one dataclass."""
-    words: list[str] = []
-    for field in dataclasses.fields(preset):
-        before, after = getattr(preset, field.name), getattr(config, field.name)
-        option = field.name.replace("_", "-")
-        if dataclasses.is_dataclass(before):
-            words += differences(before, after, f"{prefix}{option}.")
-        elif before != after:
-            if isinstance(after, bool):
-                words.append(f"{prefix}{option}" if after else f"{prefix}no-{option}")
-            elif isinstance(after, tuple):
-                words += [f"{prefix}{option}", *map(str, after)]
-            else:
-                words += [f"{prefix}{option}", str(after)]
-    return words
 
 
 # All flags, with their defaults.

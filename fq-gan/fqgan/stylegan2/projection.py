@@ -298,7 +298,10 @@ def build_distance(config: ProjectConfig, device: torch.device) -> Distance:
                 f"--features lpips: {error} with --feature-weights or --lpips-heads; without them "
                 "choose squeezenet or random"
             ) from None
-    extractor = build_extractor(config.features, weights=config.feature_weights, device=device)
+    extractor = build_extractor(
+        config.features, weights=config.feature_weights, device=device,
+        options=("--features", "--feature-weights"),
+    )  # fmt: skip
     return feature_distance(extractor, config.pixel_weight)
 
 

@@ -13,16 +13,18 @@ from torch import Tensor, nn
 
 from ..gan import Latents
 from ..pictures import save_sheet
+from ..quantizer import with_own_dictionaries
 from ..runs import (
     first_weights,
+    load_first,
     load_generator,
-    load_into,
     load_network,
     read_folder,
     weights_folder,
 )
 from ..runtime import distributed
 from ..runtime.checkpoint import read_part
+from ..runtime.weight_files import read_weight_file
 from .config import Stylegan2Config
 from .legacy import build_discriminator, build_generator
 from .networks import Generator, NoiseInputs, truncate_styles
@@ -71,21 +73,28 @@ def load_discriminator(folder: str | Path, *, device: torch.device | str = "cpu"
     return load_network(folder, Stylegan2Config, build_discriminator, device=device)
 
 
-def start_from(folder: str | Path, generator: nn.Module, discriminator: nn.Module) -> None:
+def start_from(
+    folder: str | Path,
+    generator: nn.Module,
+    discriminator: nn.Module,
+    settings: Stylegan2Config | None = None,
+) -> None:
     """Fine-tuning: load the networks of ``folder`` into freshly built ones.
 
     The generator without the moving average is preferred; a folder without a discriminator leaves
-    the discriminator as it was initialised.
+    the discriminator as it was initialised; dictionaries that it lacks or has in another size start
+    anew.
 
     Raises:
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: they belong to other networks.
     """
     folder = weights_folder(folder)
-    load_into(generator, first_weights(folder, "raw", "model"))
+    load_first(generator, first_weights(folder, "raw", "model"), settings=settings)
     judge = folder / "discriminator.safetensors"
     if judge.exists():
-        load_into(discriminator, judge)
+        saved = with_own_dictionaries(discriminator, read_weight_file(judge))
+        load_first(discriminator, judge, saved, settings)
 
 
 Noise = Literal["random", "fixed", "none"]

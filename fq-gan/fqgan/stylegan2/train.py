@@ -68,7 +68,8 @@ class Stylegan2Training(Training):
         self.generator = build_generator(self.networks)
         self.discriminator = build_discriminator(self.networks)
         if config.initial_weights:
-            start_from(config.initial_weights, self.generator, self.discriminator)
+            networks = (self.generator, self.discriminator)
+            start_from(config.initial_weights, *networks, self.networks)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         for network in (self.generator, self.discriminator):
             network.to(device, memory_format=layout)  # type: ignore[call-overload]

@@ -16,16 +16,18 @@ from torch.nn import functional as F
 from ..data.images import UNREADABLE, normalize, to_bytes, to_rgb
 from ..data.unpaired import FITS, Resize
 from ..pictures import save_sheet
+from ..quantizer import with_own_dictionaries
 from ..runs import (
     first_weights,
+    load_first,
     load_network,
     load_ready,
     read_folder,
-    read_tensors,
     save_folder,
     weights_folder,
 )
 from ..runtime.checkpoint import read_part
+from ..runtime.weight_files import read_weight_file
 from .config import UgatitConfig
 from .networks import Discriminator, Generator, Translated, UgatitNetworks, build_networks
 from .step import UgatitStep
@@ -104,7 +106,7 @@ def start_from(
     """Fine-tuning: load the networks of ``folder``, and Adam's moments where ``step`` is given.
 
     A folder without discriminators or moments leaves those as they are; dictionaries that the
-    folder lacks, because it is of plain U-GAT-IT, start anew.
+    folder lacks or has in another size start anew.
 
     Raises:
         FileNotFoundError: there are no weights in ``folder``.
@@ -117,36 +119,10 @@ def start_from(
         if not path.exists():
             continue
         network = getattr(networks, name)
-        own, saved = network.state_dict(), read_tensors(path)
-        for key, value in own.items():
-            if ".quantizers." in key:
-                saved.setdefault(key, value)
-        wrong = [
-            f"{key} is {list(value.shape)} there and {list(own[key].shape)} here"
-            for key, value in saved.items()
-            if key in own and own[key].shape != value.shape
-        ]
-        wrong += [f"{key} is there only" for key in saved if key not in own]
-        wrong += [f"{key} is here only" for key in own if key not in saved]
-        if wrong:
-            raise ValueError(
-                f"--initial-weights {path} belongs to another network ({wrong[0]}); choose the "
-                f"options of its config.json: {_options(folder)}"
-            )
-        network.load_state_dict(saved)
+        saved = with_own_dictionaries(network, read_weight_file(path))
+        load_first(network, path, saved, networks.config)
     if step is not None and (folder / "moments.safetensors").exists():
-        load_moments(read_tensors(folder / "moments.safetensors"), step)
-
-
-def _options(folder: Path) -> str:
-    config, _ = read_folder(folder, UgatitConfig)
-    light = "--generator.light" if config.generator.light else "--generator.no-light"
-    return (
-        f"{config.image_size} pixels, --generator.channels {config.generator.channels}, {light}, "
-        f"--generator.num-blocks {config.generator.num_blocks}, "
-        f"--discriminator.channels {config.discriminator.channels}, "
-        f"--discriminator.depth {config.discriminator.depth}"
-    )
+        load_moments(read_weight_file(folder / "moments.safetensors"), step)
 
 
 FIRST, SECOND = ".exp_avg", ".exp_avg_sq"

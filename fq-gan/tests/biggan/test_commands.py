@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from factories import tiny_config
+from factories import real_batch, tiny_config
 from PIL import Image
 from tiny_runs import rows_of, tiny_run
 
@@ -20,7 +20,7 @@ from fqgan.biggan.commands import (
     sample,
     sample_main,
 )
-from fqgan.biggan.config import GeneratorConfig
+from fqgan.biggan.config import DiscriminatorConfig, GeneratorConfig, QuantizerConfig
 from fqgan.biggan.networks import build_discriminator, build_generator
 from fqgan.biggan.sampling import (
     Sampler,
@@ -310,7 +310,7 @@ def test_a_folder_without_weights_is_named(tmp_path):
 def test_damaged_weights_are_named(saved):
     folder, *_ = saved
     (folder / "model.safetensors").write_bytes(b"not weights")
-    with pytest.raises(ValueError, match=r"model.safetensors is damaged"):
+    with pytest.raises(ValueError, match=r"model.safetensors is no whole weight file"):
         load_weights(folder)
 
 
@@ -344,3 +344,28 @@ def test_the_discriminator_comes_back_with_its_dictionaries(saved, tmp_path):
     save_weights(tmp_path / "bare", tiny_config(), average)
     with pytest.raises(FileNotFoundError, match="holds no discriminator"):
         load_discriminator(tmp_path / "bare")
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (QuantizerConfig(layers=()), QuantizerConfig(layers=(0, 2), codebook_size=4)),
+        (QuantizerConfig(layers=(0, 2), codebook_size=4), QuantizerConfig(layers=())),
+        (QuantizerConfig(layers=(0,), codebook_size=4), QuantizerConfig((0, 1), 4)),
+        (QuantizerConfig(layers=(1,), codebook_size=4), QuantizerConfig((1,), 8)),
+    ],
+)
+def test_fine_tuning_may_quantize_other_layers_with_other_codes(tmp_path, before, after):
+    """Attention stands behind the quantizer of a block, so that its number changes."""
+    wide = DiscriminatorConfig(channels=8, attention=(16,))
+    one, two = (tiny_config(discriminator=wide, quantizer=options) for options in (before, after))
+    first, second = build_discriminator(one), build_discriminator(two)
+    save_weights(tmp_path, one, build_generator(one), discriminator=first)
+    start_from(tmp_path, build_generator(two), second, two)
+    images, labels = real_batch(one, 2)
+    ours, theirs = (network.eval()(images, labels) for network in (second, first))
+    torch.testing.assert_close(ours.logits, theirs.logits)
+    kept = {name: value for name, value in second.state_dict().items() if name.endswith(".embed")}
+    assert len(kept) == len(after.layers)
+    if before.layers == (0,):
+        assert torch.equal(kept["blocks.0.1.embed"], first.state_dict()["blocks.0.1.embed"])

@@ -71,7 +71,7 @@ def test_inception_weights_that_are_missing_are_named_before_the_first_step(tmp_
             run.scoring, features="inception-torch", weights=str(tmp_path / "absent.pth")
         ),
     )
-    with pytest.raises(FileNotFoundError, match=r"absent.pth is missing.*--features random"):
+    with pytest.raises(FileNotFoundError, match=r"absent.pth is missing.*--scoring.features"):
         train(run)
     assert not (tmp_path / "run").exists()
 

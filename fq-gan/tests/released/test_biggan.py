@@ -10,7 +10,7 @@ import pytest
 import torch
 from factories import Recorded, real_batch, tfhub_arrays, tiny_config, write_tensor_bundle
 
-from fqgan.biggan.config import DiscriminatorConfig, GeneratorConfig, QuantizerConfig
+from fqgan.biggan.config import GeneratorConfig, QuantizerConfig
 from fqgan.biggan.networks import build_discriminator, build_generator
 from fqgan.biggan.step import GanStep
 from fqgan.released.biggan import (
@@ -23,7 +23,6 @@ from fqgan.released.biggan import (
     state_from_tfhub,
     step_config_from_flags,
     tfhub_config,
-    with_fresh_quantizers,
 )
 from fqgan.released.loading import load_with_report
 
@@ -90,19 +89,6 @@ def test_moments_saved_under_the_keys_of_old_versions_are_put_in_order():
     optimizer.step()
     with pytest.raises(ValueError, match="do not belong together"):
         load_adam(optimizer, {"state": {}, "param_groups": [{"params": [1]}]}, "G_optim")
-
-
-def test_a_plain_discriminator_fits_one_with_quantizers_after_a_shift():
-    wide = DiscriminatorConfig(channels=8, attention=(16,))
-    plain = build_discriminator(
-        tiny_config(discriminator=wide, quantizer=QuantizerConfig(layers=()))
-    )
-    quantized = build_discriminator(tiny_config(discriminator=wide))
-    state = with_fresh_quantizers(plain.state_dict(), quantized)
-    assert load_with_report(quantized, state, "D").complete
-    images, labels = real_batch(tiny_config(), 2)
-    ours, theirs = quantized.eval()(images, labels), plain.eval()(images, labels)
-    torch.testing.assert_close(ours.logits, theirs.logits)
 
 
 def test_a_set_saved_through_dataparallel_is_read(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from ugatit_cases import tiny_networks
 
 from fqgan.data.unpaired import OTHER_CYCLEGAN_SETS, SETS
-from fqgan.released.migrate import differences
+from fqgan.runs import differences
 from fqgan.ugatit.config import (
     DATASETS,
     PRESETS,

@@ -132,6 +132,11 @@ def exporting(folder: Path) -> Iterator[Path]:
         partial.mkdir(parents=True)
         yield partial
         replace_folder(partial, folder)
+    except (OSError, SafetensorError) as error:
+        raise OSError(
+            f"could not write the weights to {folder} ({error}); the checkpoints are whole: make "
+            "room there and run the same command again"
+        ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
@@ -282,7 +287,7 @@ def _from_public_weights(options: ModelOptions) -> OptimusModel:
 
 
 def _from_optimus(options: ModelOptions) -> OptimusModel:
-    folder = options.init[0]
+    folder = _weights_folder(options.init[0])
     if (folder / "model.safetensors").exists():
         model = OptimusModel.from_pretrained(folder, local_files_only=True)
     else:
@@ -320,7 +325,13 @@ def _set_dropout(model: OptimusModel, probability: float) -> None:
             module.p = probability
 
 
-def _find_vocabulary(folder: Path) -> Path:
+def _weights_folder(init: Path) -> Path:
+    """The folder of weights that ``--model.init`` names: of a run it is ``model/``."""
+    return init / "model" if (init / "model" / "model.safetensors").is_file() else init
+
+
+def _find_vocabulary(init: Path) -> Path:
+    folder = _weights_folder(init)
     return folder / "tokenizers" if (folder / "tokenizers").is_dir() else folder
 
 

@@ -8,7 +8,6 @@ import torch
 from factories import tiny_vae
 from transformers import BertConfig, BertModel
 
-from optimus.__main__ import main
 from optimus.config import ModelOptions
 from optimus.data.tokenizers import train_tokenizers
 from optimus.data.toy import labeled_sentences
@@ -129,22 +128,16 @@ def test_pooled_vectors_keep_the_order_of_their_examples(smoke):
     torch.testing.assert_close(found, torch.cat(alone), rtol=1e-5, atol=1e-5)
 
 
-def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, capsys):
-    def fails(*words):
-        with pytest.raises(SystemExit) as stopped:
-            main(("train-classifier", "smoke", "--run-dir", str(tmp_path / "run"), *words))
-        assert stopped.value.code == 2
-        return capsys.readouterr().err.strip().splitlines()[-1]
-
-    assert "unknown task 'SST'; choose one of" in fails("--data.task", "SST", "--device", "cpu")
-    assert "RTE/train.tsv is missing" in fails(
-        "--data.task", "RTE", "--data.folder", str(tmp_path), "--device", "cpu"
-    )
+def test_mistakes_are_told_in_one_sentence(tmp_path, fails):
+    command = ("train-classifier", "smoke", "--device", "cpu", "--run-dir", tmp_path / "run")
+    assert "unknown task 'SST'; choose one of" in fails(*command, "--data.task", "SST")
+    words = ("--data.task", "RTE", "--data.folder", tmp_path)
+    assert "RTE/train.tsv is missing" in fails(*command, *words)
     (tmp_path / "s.text").write_text("a\nb\n")
     (tmp_path / "s.labels").write_text("1\n")
-    text = str(tmp_path / "s.text")
+    text = tmp_path / "s.text"
     words = ("--data.task", "labeled", "--data.folder", text, "--data.test", text)
-    assert "has 2 lines and" in fails(*words, "--device", "cpu")
+    assert "has 2 lines and" in fails(*command, *words)
 
 
 def test_options_that_make_no_sense_are_refused():

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from optimus.__main__ import main
 from optimus.data.text import Batches, Padding
 from optimus.data.tokenizers import load_tokenizers, train_tokenizers
 from optimus.metrics.dialog import read_generated
@@ -91,30 +90,22 @@ def test_style_sentences_train_a_branch_and_steer_responses(smoke, corpus):
     assert results["entropy_4"] >= 0
 
 
-def fails(capsys, *words):
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 2
-    return capsys.readouterr().err.strip().splitlines()[-1]
-
-
-def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, capsys):
+def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, fails):
     run = ("--run-dir", str(tmp_path / "run"), "--device", "cpu")
-    message = fails(capsys, "train-dialog", "smoke", *run, "--data.folder", str(tmp_path))
+    message = fails("train-dialog", "smoke", *run, "--data.folder", str(tmp_path))
     assert "optimus prepare dailydialog" in message
     (tmp_path / "train.txt").write_text("a __eou__ b\tc\n")
-    message = fails(capsys, "train-dialog", "smoke", *run, "--data.folder", str(tmp_path))
+    message = fails("train-dialog", "smoke", *run, "--data.folder", str(tmp_path))
     assert "has no separator [SEP]" in message
-    message = fails(
-        capsys, "train-dialog", "smoke", *run, "--data.folder", str(corpus),
+    message = fails("train-dialog", "smoke", *run, "--data.folder", str(corpus),
         "--fusion.frozen-layers", "9",
     )  # fmt: skip
     assert "9 frozen layers" in message
     (tmp_path / "glove.txt").write_text("a 1 2\n")
     score = ("evaluate-dialog", "--data", str(corpus), "--baseline", "human", "--output-dir")
     score += (str(tmp_path), "--glove")
-    assert "200 are expected" in fails(capsys, *score, str(tmp_path / "glove.txt"))
-    assert "no word vectors" in fails(capsys, *score, str(tmp_path / "none.txt"))
+    assert "200 are expected" in fails(*score, str(tmp_path / "glove.txt"))
+    assert "no word vectors" in fails(*score, str(tmp_path / "none.txt"))
 
 
 def test_options_that_make_no_sense_are_refused():

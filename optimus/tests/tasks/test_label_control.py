@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from optimus.__main__ import main
 from optimus.data.toy import VALUES, labeled_sentences, read_factors
 from optimus.decoding import Sampling
 from optimus.models.label_control import LabelControl
@@ -98,14 +97,11 @@ def test_paired_bleu_is_1_for_copies():
     assert paired_bleu(texts, texts[::-1]) < 0.5
 
 
-def test_mistakes_are_told_in_one_sentence(tmp_path, capsys):
+def test_mistakes_are_told_in_one_sentence(tmp_path, fails):
     (tmp_path / "s.text").write_text("a\nb\n")
     (tmp_path / "s.labels").write_text("1\n")
-    words = ("train-label-control", "smoke", "--run-dir", str(tmp_path / "run"))
-    with pytest.raises(SystemExit) as stopped:
-        main((*words, "--data.train", str(tmp_path / "s.text"), "--device", "cpu"))
-    assert stopped.value.code == 2
-    message = capsys.readouterr().err.strip().splitlines()[-1]
+    words = ("train-label-control", "smoke", "--run-dir", tmp_path / "run")
+    message = fails(*words, "--data.train", tmp_path / "s.text", "--device", "cpu")
     assert "has 2 lines and" in message
     assert "they must match" in message
 

@@ -57,16 +57,6 @@ def weights(run_dir: Path) -> dict[str, torch.Tensor]:
     return OptimusModel.from_pretrained(run_dir / "model").state_dict()
 
 
-def fails(capsys, *words: str) -> str:
-    """The one sentence with which ``optimus WORDS`` exits with status 2."""
-    with pytest.raises(SystemExit) as stopped:
-        main(words)
-    assert stopped.value.code == 2
-    message = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "Traceback" not in message
-    return message
-
-
 def test_a_run_leaves_a_model_metrics_and_checkpoints(smoke):
     train(smoke)
     rows = read_metrics(smoke.run_dir)
@@ -117,9 +107,13 @@ def test_the_authors_habits_can_be_restored(smoke):
 
 def test_a_trained_model_starts_another_run(smoke, tmp_path):
     train(smoke)
-    init = ModelOptions(latent_dim=8, init=(smoke.run_dir / "model",))
-    model = train(replace(smoke, run_dir=tmp_path / "tuned", model=init, max_steps=1))
-    assert model.config.latent_dim == 8
+    first = weights(smoke.run_dir)["encoder.head.weight"]
+    for place in (smoke.run_dir, smoke.run_dir / "model"):
+        init = ModelOptions(latent_dim=8, init=(place,))
+        folder = tmp_path / f"tuned-from-{place.name}"
+        options = replace(smoke.optimizer, lr=1e-9)
+        train(replace(smoke, run_dir=folder, model=init, optimizer=options, max_steps=1))
+        torch.testing.assert_close(weights(folder)["encoder.head.weight"], first)
 
 
 def test_the_schedule_is_cyclical_and_absent_without_a_kl():
@@ -130,19 +124,19 @@ def test_the_schedule_is_cyclical_and_absent_without_a_kl():
     assert (betas, objective.kind) == ([0.0] * 5, "autoencoder")
 
 
-def test_a_missing_corpus_is_one_sentence(smoke, capsys, tmp_path):
+def test_a_missing_corpus_is_one_sentence(smoke, fails, tmp_path):
     nowhere = tmp_path / "nowhere"
     message = fails(
-        capsys, "train", "smoke", "--run-dir", str(tmp_path / "r"), "--data.folder", str(nowhere)
+        "train", "smoke", "--run-dir", str(tmp_path / "r"), "--data.folder", str(nowhere)
     )
     assert str(nowhere) in message
     assert "optimus prepare" in message
 
 
-def test_an_empty_corpus_is_one_sentence(capsys, tmp_path):
+def test_an_empty_corpus_is_one_sentence(fails, tmp_path):
     (tmp_path / "train.txt").write_text("")
     message = fails(
-        capsys, "train", "smoke", "--run-dir", str(tmp_path / "r"), "--data.folder", str(tmp_path)
+        "train", "smoke", "--run-dir", str(tmp_path / "r"), "--data.folder", str(tmp_path)
     )
     assert "train.txt" in message
 
@@ -155,18 +149,18 @@ def test_an_overlong_line_is_left_out_and_counted(smoke, caplog, tmp_path):
     assert "40 of 41 lines kept, 1 too many words" in caplog.text
 
 
-def test_a_wrong_tokenizer_folder_is_one_sentence(smoke, capsys, tmp_path):
+def test_a_wrong_tokenizer_folder_is_one_sentence(smoke, fails, tmp_path):
     words = ["train", "smoke", "--run-dir", str(tmp_path / "r")]
     words += ["--data.folder", str(smoke.data.folder), "--model.vocabulary", str(tmp_path)]
-    assert "no vocabulary" in fails(capsys, *words)
+    assert "no vocabulary" in fails(*words)
 
 
-def test_a_latent_size_that_contradicts_the_weights_is_one_sentence(smoke, capsys, tmp_path):
+def test_a_latent_size_that_contradicts_the_weights_is_one_sentence(smoke, fails, tmp_path):
     train(replace(smoke, max_steps=1))
     words = ["train", "smoke", "--run-dir", str(tmp_path / "r"), "--model.latent-dim", "9"]
     words += ["--data.folder", str(smoke.data.folder)]
     words += ["--model.init", str(smoke.run_dir / "model")]
-    message = fails(capsys, *words)
+    message = fails(*words)
     assert "--model.latent-dim 9" in message
     assert "8" in message
 

@@ -28,8 +28,8 @@ LEGEND = (
     "*met*: of the published protocol, and equal to the printed digits, or the published figure "
     "lies in the range of our seeds or within two standard deviations; *differs*: of the published "
     "protocol, but neither; *run otherwise*: of another protocol, so that the two do not compare; "
-    "the last columns say what they and those *not run* need. GPU hours are reckoned at 30 "
-    "TFLOP/s, or measured by others on the GPU that is named."
+    "the last columns say what they and those *not run* need. GPU hours: the scripts' estimates "
+    "for 24 GB, reckoned at 30 TFLOP/s where they have none, or others' on the GPU named."
 )
 LONG = 40  # letters of a cell from which on its column is given room
 REST = ("the rest needs", "GPU hours", "command")

@@ -38,8 +38,12 @@ class Camera:
     """Vertical field of view in radians."""
 
     def __post_init__(self) -> None:
-        if self.width < 1 or self.height < 1:
-            raise ValueError(f"camera size must be positive, got {self.width}x{self.height}")
+        for size in (self.width, self.height):
+            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
+                raise ValueError(
+                    "camera size must be whole positive numbers of pixels, got "
+                    f"{self.width}x{self.height}"
+                )
         if not 0 < self.vfov < math.pi:
             raise ValueError(f"camera vfov must lie between 0 and pi radians, got {self.vfov}")
 

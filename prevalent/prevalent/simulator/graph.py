@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
 from typing import NamedTuple
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakValueDictionary
 
 import networkx as nx
 import numpy as np
@@ -123,7 +123,7 @@ class Graphs:
     def _scan(self, scan: str) -> dict[str, int]:
         try:
             return self._nodes[scan]
-        except KeyError:
+        except (KeyError, TypeError):  # TypeError: a list in the place of a name
             some = ", ".join(self.scans[:3])
             raise SimulatorError(
                 f"scan {scan!r} is not loaded; there are {len(self.scans)}, such as {some}"
@@ -131,7 +131,7 @@ class Graphs:
 
     def node(self, scan: str, viewpoint: str) -> int:
         """Node of an included viewpoint; raises ``SimulatorError`` naming what is missing."""
-        node = self._scan(scan).get(viewpoint)
+        node = self._scan(scan).get(viewpoint) if isinstance(viewpoint, str) else None
         if node is None:
             known = f"{len(self._scan(scan))} viewpoints, such as {next(iter(self._scan(scan)))!r}"
             raise SimulatorError(f"scan {scan!r} has no viewpoint {viewpoint!r}; it has {known}")
@@ -355,6 +355,30 @@ def load_graphs(
     return graphs
 
 
+_shared: WeakValueDictionary[tuple, Graphs] = WeakValueDictionary()
+
+
+def shared_graphs(folder: Path, scans: Iterable[str] | None = None) -> Graphs:
+    """The graphs of ``load_graphs``, one object for all that use the same unchanged files.
+
+    They are for reading only. The object goes with its last user; files whose size or time has
+    changed are read anew.
+    """
+    wanted = read_scans(folder) if scans is None else list(scans)
+    used = {f"{scan}{SUFFIX}" for scan in wanted}
+    with os.scandir(folder) as entries:
+        stamps = sorted(
+            (entry.name, entry.stat().st_mtime_ns, entry.stat().st_size)
+            for entry in entries
+            if entry.name in used
+        )
+    key = (folder.resolve(), tuple(wanted), tuple(stamps))
+    graphs = _shared.get(key)
+    if graphs is None:
+        graphs = _shared[key] = load_graphs(folder, wanted)
+    return graphs
+
+
 def _digest(scans: list[str], texts: list[bytes]) -> str:
     digest = hashlib.sha1(f"{CACHE_FORMAT} {scans}".encode(), usedforsecurity=False)
     for text in texts:
@@ -433,14 +457,20 @@ class Sight(NamedTuple):
     facing: Float32Array  # (...) cosine between the neighbor's and the viewing direction
 
 
+_offsets: WeakKeyDictionary[Graphs, Float32Array] = WeakKeyDictionary()
+
+
 def offsets_to_neighbors(graphs: Graphs) -> Float32Array:
-    """Vectors (N, K, 3) in meters to every neighbor, zeros in unused slots.
+    """Vectors (N, K, 3) in meters to every neighbor, zeros in unused slots; built once.
 
     Positions are rounded to float32 first: the original keeps them so.
     """
+    if graphs in _offsets:
+        return _offsets[graphs]
     position = graphs.positions.astype(np.float32)
     offset = position[graphs.neighbors] - position[:, None]
     offset[graphs.neighbors < 0] = 0
+    _offsets[graphs] = offset
     return offset
 
 

@@ -47,10 +47,10 @@ def view_rays(heading: float, elevation: float, camera: Camera) -> FloatArray:
     return ahead + x[None, :, None] * right + y[:, None, None] * up
 
 
-def sample_skybox(faces: Image, rays: FloatArray) -> Image:
-    """Colors (..., 3) in directions ``rays`` (..., 3) of the pose's frame, bilinearly.
+def sample_skybox(faces: NDArray, rays: FloatArray) -> NDArray:
+    """Colors (..., C) in directions ``rays`` (..., 3) of the pose's frame, bilinearly.
 
-    ``faces`` is (6, S, S, 3).
+    ``faces`` is (6, S, S, C): three channels of colors or one of depths; the type is kept.
     """
     shape, rays = rays.shape[:-1], rays.reshape(-1, 3)
     along = rays @ FACES[:, 0].T  # (P, 6)
@@ -66,8 +66,8 @@ def sample_skybox(faces: Image, rays: FloatArray) -> Image:
     v = (row - top)[:, None].astype(np.float32)
     upper = faces[face, top, left] * (1 - u) + faces[face, top, right] * u
     lower = faces[face, bottom, left] * (1 - u) + faces[face, bottom, right] * u
-    colors = np.rint(upper * (1 - v) + lower * v).astype(np.uint8)
-    return colors.reshape(*shape, 3)
+    colors = np.rint(upper * (1 - v) + lower * v).astype(faces.dtype)
+    return colors.reshape(*shape, faces.shape[-1])
 
 
 def views_from_skybox(
@@ -96,12 +96,45 @@ def load_skybox(folder: Path, viewpoint: str) -> Image:
     paths = [folder / f"{viewpoint}_skybox{i}_sami.jpg" for i in range(6)]
     small = folder / f"{viewpoint}_skybox_small.jpg"
     if small.is_file():
-        strip = _read_image(small)
-        return np.stack(np.split(strip, 6, axis=1))
+        return _six_tiles(_read_image(small), small)
     for path in paths:
         if not path.is_file():
             raise SimulatorError(f"skybox image {str(path)!r} does not exist")
     return np.stack([_read_image(path) for path in paths])
+
+
+def perpendicular_depth(faces: NDArray[np.uint16], rays: FloatArray, local: FloatArray) -> NDArray:
+    """Depth (H, W, 1) perpendicular to the image plane, in the unit of ``faces``.
+
+    Args:
+        faces: (6, S, S, 1) distances from the camera's center.
+        rays: (H, W, 3) directions of the pixels in the world, their mean being the view's axis.
+        local: the same in the pose's frame.
+    """
+    axis = rays.mean(axis=(0, 1))
+    cosine = (rays @ axis) / (np.linalg.norm(rays, axis=-1) * np.linalg.norm(axis))
+    return np.rint(sample_skybox(faces, local) * cosine[..., None]).astype(faces.dtype)
+
+
+def load_depth(folder: Path, viewpoint: str) -> NDArray[np.uint16]:
+    """Read ``VIEWPOINT_skybox_depth_small.png``, six tiles of 16 bits, as (6, S, S, 1).
+
+    The unit is a quarter of a millimeter. Raises ``SimulatorError`` naming a missing file.
+    """
+    path = folder / f"{viewpoint}_skybox_depth_small.png"
+    if not path.is_file():
+        raise SimulatorError(f"depth image {str(path)!r} does not exist")
+    strip = _open_image(path, None).astype(np.uint16)
+    return _six_tiles(strip[..., None], path)
+
+
+def _six_tiles(strip: NDArray, path: Path) -> NDArray:
+    if strip.shape[1] != 6 * strip.shape[0]:
+        raise SimulatorError(
+            f"image {str(path)!r} must hold six square tiles side by side, but it is "
+            f"{strip.shape[1]} x {strip.shape[0]}"
+        )
+    return np.stack(np.split(strip, 6, axis=1))
 
 
 def load_views(folder: Path, name: str) -> Image:
@@ -119,10 +152,14 @@ def save_views(folder: Path, name: str, views: Image) -> None:
 
 
 def _read_image(path: Path) -> Image:
+    return _open_image(path, "RGB")
+
+
+def _open_image(path: Path, mode: str | None) -> NDArray:
     from PIL import Image as Pillow
 
     try:
         with Pillow.open(path) as image:
-            return np.asarray(image.convert("RGB"))
+            return np.asarray(image.convert(mode) if mode else image)
     except OSError as error:
         raise SimulatorError(f"image {str(path)!r} cannot be read ({error})") from error

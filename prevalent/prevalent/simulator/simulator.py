@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -13,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .geometry import (
     NUM_HEADINGS,
+    NUM_LEVELS,
     VIEW_ELEVATIONS,
     VIEW_HEADINGS,
     Camera,
@@ -113,16 +112,43 @@ class Simulator:
         nodes = [self.rng.choice(self.graphs.nodes_of(scan)) for scan in scans]
         self.start(np.array(nodes), self.rng.uniform(0, 2 * np.pi, len(nodes)), 0.0)
 
-    def start(self, nodes: IntArray, headings: ArrayLike, elevations: ArrayLike = 0.0) -> None:
-        """Place B agents on ``nodes`` (B,); angles in radians, (B,) or one for all."""
-        self.node = np.array(nodes, dtype=np.int64)
-        heading = np.broadcast_to(np.asarray(headings, np.float64), self.node.shape)
-        elevation = np.broadcast_to(np.asarray(elevations, np.float64), self.node.shape)
-        if not (np.isfinite(heading).all() and np.isfinite(elevation).all()):
-            raise SimulatorError("headings and elevations must be finite")
-        self.steps = np.zeros(len(self.node), dtype=np.int64)
-        self.view = np.zeros(len(self.node), dtype=np.int64)
+    def start(self, nodes: ArrayLike, headings: ArrayLike, elevations: ArrayLike = 0.0) -> None:
+        """Place B agents on ``nodes`` (B,); angles in radians, (B,) or one for all.
+
+        Raises:
+            SimulatorError: a node that is none of an included viewpoint, or angles that are not
+                finite or not B; nothing has changed then.
+        """
+        node = self._check_nodes(np.asarray(nodes))
+        heading = _check_angles("headings", headings, len(node))
+        elevation = _check_angles("elevations", elevations, len(node))
+        self.node = node
+        self.steps = np.zeros(len(node), dtype=np.int64)
+        self.view = np.zeros(len(node), dtype=np.int64)
         self._face(heading, elevation)
+
+    def _check_nodes(self, nodes: NDArray) -> IntArray:
+        if nodes.ndim != 1 or (len(nodes) and nodes.dtype.kind not in "iu"):
+            raise SimulatorError(
+                f"nodes must be a list of integers, got {nodes.dtype} of shape {nodes.shape}"
+            )
+        nodes = nodes.astype(np.int64)
+        known = len(self.graphs.viewpoints)
+        bad = (nodes < 0) | (nodes >= known)
+        if bad.any():
+            i = int(bad.argmax())
+            raise SimulatorError(
+                f"node {nodes[i]} of agent {i} is out of range; the graphs have nodes 0 to "
+                f"{known - 1}"
+            )
+        excluded = ~self.graphs.included[nodes]
+        if excluded.any():
+            i = int(excluded.argmax())
+            raise SimulatorError(
+                f"node {nodes[i]} of agent {i} is viewpoint {self.graphs.long_id(nodes[i])!r}, "
+                "which is excluded"
+            )
+        return nodes
 
     def _face(self, heading: FloatArray, elevation: FloatArray) -> None:
         self._seen = None
@@ -138,9 +164,13 @@ class Simulator:
 
         Args:
             index: (B,) position in ``navigable()``; 0 stays.
-            heading: (B,) radians to turn right. Discretized: one view in the direction of the sign,
-                or so many views with ``turns="multiple"``.
+            heading: (B,) radians to turn right, or one for all. Discretized: one view in the
+                direction of the sign, or so many views with ``turns="multiple"``.
             elevation: (B,) radians to tilt up, read like ``heading``.
+
+        Raises:
+            SimulatorError: an index that is out of range, or angles that are not finite or not B;
+                nothing has changed then.
         """
         index = np.asarray(index)
         if index.shape != self.node.shape or index.dtype.kind not in "iu":
@@ -148,13 +178,14 @@ class Simulator:
                 f"the action index must be {len(self.node)} integers, got {index.dtype} of shape "
                 f"{index.shape}"
             )
+        right = _check_angles("heading changes", heading, len(index))
+        up = _check_angles("elevation changes", elevation, len(index))
         self._move(index)
         self.steps += 1
-        heading, elevation = np.asarray(heading), np.asarray(elevation)
         if self.discretized:
-            self._turn(heading, elevation)
+            self._turn(right, up)
         else:
-            self._face(self.heading + heading, self.elevation + elevation)
+            self._face(self.heading + right, self.elevation + up)
 
     def _move(self, index: IntArray) -> None:
         if self._tables is not None:
@@ -182,9 +213,11 @@ class Simulator:
         if self.turns == "sign":
             right, up = np.sign(heading), np.sign(elevation)
         else:
-            right, up = np.trunc(heading), np.trunc(elevation)
+            right = np.fmod(np.trunc(heading), NUM_HEADINGS)
+            up = np.clip(np.trunc(elevation), 1 - NUM_LEVELS, NUM_LEVELS - 1)
         column = (self.view % NUM_HEADINGS + right.astype(np.int64)) % NUM_HEADINGS
-        level = np.clip(self.view // NUM_HEADINGS + up.astype(np.int64), 0, 2)
+        level = self.view // NUM_HEADINGS + up.astype(np.int64)
+        level = np.minimum(np.maximum(level, 0), NUM_LEVELS - 1)  # half the time of np.clip
         self.view = column + NUM_HEADINGS * level
         self.heading, self.elevation = VIEW_HEADINGS[self.view], VIEW_ELEVATIONS[self.view]
         self._seen = None
@@ -248,250 +281,20 @@ class Simulator:
         return Navigable(node, seen[0], seen[1], seen[2], count.astype(np.int64) + 1)
 
 
-# ruff: noqa: N802, N815
-
-
-@dataclass(frozen=True)
-class Location:
-    """A viewpoint as seen from the current pose; angles in radians, lengths in meters."""
-
-    viewpointId: str
-    ix: int
-    x: float
-    y: float
-    z: float
-    rel_heading: float = 0.0
-    rel_elevation: float = 0.0
-    rel_distance: float = 0.0
-
-    @property
-    def point(self) -> list[float]:
-        """Position as the first version has it."""
-        return [self.x, self.y, self.z]
-
-
-@dataclass(frozen=True)
-class State:
-    """The state of one environment."""
-
-    scanId: str
-    step: int
-    viewIndex: int
-    heading: float
-    elevation: float
-    location: Location
-    navigableLocations: list[Location] = field(default_factory=list)
-    rgb: None = None
-    depth: None = None
-
-
-class _Configurable:
-    """Settings that both versions share; they take effect with ``initialize``."""
-
-    def __init__(self) -> None:
-        self._width, self._height, self._vfov = 320, 240, 0.8
-        self._discretized = False
-        self._restricted = True
-        self._limits = (-0.94, 0.94)
-        self._folder = Path("./connectivity")
-        self._seed = 1
-        self._turns: Turns = "sign"
-        self._simulator: Simulator | None = None
-
-    def setCameraResolution(self, width: int, height: int) -> None:
-        """Image size in pixels."""
-        self._width, self._height = width, height
-
-    def setCameraVFOV(self, vfov: float) -> None:
-        """Vertical field of view in radians."""
-        self._vfov = vfov
-
-    def setDiscretizedViewingAngles(self, enabled: bool) -> None:
-        """Snap to the 36 views."""
-        self._discretized = enabled
-
-    def setElevationLimits(self, low: float, high: float) -> bool:
-        """Limits of continuous mode in radians; False, and no change, if they are not allowed."""
-        allowed = -np.pi / 2 < low < 0 < high < np.pi / 2
-        if allowed:
-            self._limits = (low, high)
-        return allowed
-
-    def setNavGraphPath(self, path: str) -> None:
-        """Folder of the connectivity files."""
-        self._folder = Path(path)
-
-    def setDatasetPath(self, path: str) -> None:
-        """Accepted and unused: there are no images to read."""
-
-    def setRenderingEnabled(self, enabled: bool) -> None:
-        """Only False is possible."""
-        if enabled:
-            raise SimulatorError(
-                "this simulator renders no images; call setRenderingEnabled(False) and take views "
-                "from prevalent.simulator.rendering or precomputed features"
-            )
-
-    def setSeed(self, seed: int) -> None:
-        """Seed of random starts."""
-        self._seed = seed
-
-    def initialize(self) -> None:
-        """Load the graphs; the settings are fixed from here on."""
-        self._simulator = Simulator(
-            Graphs.load(self._folder),
-            Camera(self._width, self._height, self._vfov),
-            discretized=self._discretized,
-            restricted=self._restricted,
-            turns=self._turns,
-            elevation_limits=self._limits,
-            seed=self._seed,
+def _check_angles(what: str, given: ArrayLike, batch: int) -> FloatArray:
+    """Angles (B,) in radians; raises ``SimulatorError`` unless there are B or one, all finite."""
+    try:
+        angles = np.asarray(given)
+    except ValueError:  # lists of unequal lengths
+        angles = np.array(None)
+    if angles.dtype.kind not in "iuf":
+        raise SimulatorError(f"{what} must be {batch} numbers or one, got {given!r}")
+    if angles.shape not in ((batch,), ()):
+        raise SimulatorError(
+            f"{what} must be {batch} numbers or one for all, got an array of shape {angles.shape}"
         )
-
-    def _running(self) -> Simulator:
-        if self._simulator is None:
-            self.initialize()
-        assert self._simulator is not None
-        return self._simulator
-
-    def _start(
-        self, scans: Sequence[str], names: Sequence[str], headings: object, elevations: object
-    ) -> None:
-        simulator = self._running()
-        graphs = simulator.graphs
-        pairs = zip(scans, names, strict=True)
-        nodes = [
-            graphs.node(scan, name) if name else simulator.rng.choice(graphs.nodes_of(scan))
-            for scan, name in pairs
-        ]
-        simulator.start(np.array(nodes), np.asarray(headings), np.asarray(elevations))
-
-    def _states(self) -> list[State]:
-        simulator = self._running()
-        graphs, seen = simulator.graphs, simulator.navigable()
-        states = []
-        for i, node in enumerate(simulator.node.tolist()):
-            places = []
-            for j, place in enumerate(seen.node[i, : seen.count[i]].tolist()):
-                x, y, z = graphs.positions[place].astype(np.float32).tolist()
-                angles = float(seen.heading[i, j]), float(seen.elevation[i, j])
-                name, ix = graphs.viewpoints[place], int(graphs.location[place])
-                places.append(Location(name, ix, x, y, z, *angles, float(seen.distance[i, j])))
-            states.append(
-                State(
-                    graphs.scan_of(node),
-                    int(simulator.steps[i]),
-                    int(simulator.view[i]),
-                    float(simulator.heading[i]),
-                    float(simulator.elevation[i]),
-                    places[0],
-                    places,
-                )
-            )
-        return states
-
-
-class SingleSimulator(_Configurable):
-    """One environment with the calls of MatterSim's first version."""
-
-    def init(self) -> None:
-        """Same as ``initialize``."""
-        self.initialize()
-
-    def newEpisode(
-        self, scanId: str, viewpointId: str = "", heading: float = 0.0, elevation: float = 0.0
-    ) -> None:
-        """Start at a viewpoint, a random one if its id is empty; angles in radians."""
-        self._start([scanId], [viewpointId], [heading], [elevation])
-
-    def makeAction(self, index: int, heading: float, elevation: float) -> None:
-        """Go to a navigable location (0 stays), then turn."""
-        self._running().step(np.array([index]), np.array([heading]), np.array([elevation]))
-
-    def getState(self) -> State:
-        """A snapshot of the current state."""
-        return self._states()[0]
-
-
-class BatchSimulator(_Configurable):
-    """B environments with the calls of MatterSim's second version.
-
-    Args:
-        hanna: read discretized turns as multiples of 30 degrees, as in HANNA's build.
-    """
-
-    def __init__(self, hanna: bool = False) -> None:
-        super().__init__()
-        self._turns = "multiple" if hanna else "sign"
-        self._batch_size = 1
-        self._seconds = 0.0
-        self._calls = 0
-
-    def setBatchSize(self, size: int) -> None:
-        """B."""
-        if size < 1:
-            raise SimulatorError(f"the batch size must be at least 1, got {size}")
-        self._batch_size = size
-
-    def setRestrictedNavigation(self, restricted: bool) -> None:
-        """List only neighbors in view, or all."""
-        self._restricted = restricted
-
-    def setDepthEnabled(self, enabled: bool) -> None:
-        """Only False is possible."""
-        self.setRenderingEnabled(enabled)
-
-    def setCacheSize(self, size: int) -> None:
-        """Accepted and unused: there are no images to keep."""
-
-    def setPreloadingEnabled(self, enabled: bool) -> None:
-        """Accepted and unused: there are no images to load."""
-
-    def newEpisode(
-        self,
-        scanIds: Sequence[str],
-        viewpointIds: Sequence[str],
-        headings: Sequence[float],
-        elevations: Sequence[float],
-    ) -> None:
-        """Start B episodes; an empty viewpoint id means a random one. Angles in radians."""
-        self._check("scanId", scanIds)
-        self._start(scanIds, viewpointIds, headings, elevations)
-
-    def newRandomEpisode(self, scanIds: Sequence[str]) -> None:
-        """Start B episodes at random viewpoints with random headings on the horizon."""
-        self._check("scanId", scanIds)
-        self._running().new_random_episode(scanIds)
-
-    def makeAction(
-        self, indices: Sequence[int], headings: Sequence[float], elevations: Sequence[float]
-    ) -> None:
-        """Go to a navigable location each (0 stays), then turn."""
-        self._check("index", indices)
-        began = time.perf_counter()
-        self._running().step(np.asarray(indices), np.asarray(headings), np.asarray(elevations))
-        self._seconds += time.perf_counter() - began
-        self._calls += 1
-
-    def getState(self) -> list[State]:
-        """Snapshots of the current states."""
-        return self._states()
-
-    def close(self) -> None:
-        """Forget the graphs."""
-        self._simulator = None
-
-    def resetTimers(self) -> None:
-        """Start timing afresh."""
-        self._seconds, self._calls = 0.0, 0
-
-    def timingInfo(self) -> str:
-        """Time spent in ``makeAction``."""
-        return f"makeAction: {self._calls} calls, {1000 * self._seconds:.3f} ms"
-
-    def _check(self, what: str, values: Sequence) -> None:
-        if len(values) != self._batch_size:
-            raise SimulatorError(
-                f"{len(values)} values of {what} for a batch of {self._batch_size}; call "
-                "setBatchSize first"
-            )
+    if not np.isfinite(angles).all():
+        i = int(np.isfinite(np.atleast_1d(angles)).argmin())
+        raise SimulatorError(f"{what} must be finite, got {np.atleast_1d(angles)[i]} for agent {i}")
+    angles = angles.astype(np.float64)
+    return angles if angles.shape else np.full(batch, angles)

@@ -82,7 +82,17 @@ def test_the_field_of_view_widens_linearly_with_the_image():
     assert Camera(480, 480).half_angle == pytest.approx(math.radians(30))
 
 
-@pytest.mark.parametrize("settings", [{"width": 0}, {"vfov": 0.0}, {"vfov": 4.0}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"width": 0},
+        {"height": 1.5},
+        {"width": True},
+        {"vfov": 0.0},
+        {"vfov": 4.0},
+        {"vfov": math.nan},
+    ],
+)
 def test_impossible_cameras_are_refused(settings):
     with pytest.raises(ValueError, match="camera"):
         Camera(**settings)

@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 
 from prevalent.simulator import Camera, Simulator, SimulatorError
-from prevalent.simulator.simulator import BatchSimulator, SingleSimulator
-from tests.factories import make_graphs, make_scan, random_scan, write_connectivity
+from tests.factories import make_graphs, make_scan, random_scan
 
 ANGLE_TOLERANCE = 1e-6  # MatterSim mixes float32 and float64; a replica reaches 3e-7
 BUILDS = {
@@ -191,9 +190,64 @@ def test_impossible_settings_are_refused(settings, message):
         Simulator(world(), **settings)
 
 
-def test_a_start_that_is_no_number_is_refused():
-    with pytest.raises(SimulatorError, match="finite"):
-        Simulator(world()).start(np.array([0]), np.nan)
+@pytest.mark.parametrize(
+    ("nodes", "heading", "elevation", "message"),
+    [
+        ([0], np.nan, 0.0, "headings must be finite, got nan for agent 0"),
+        ([0, 1], 0.0, [0.0, np.inf], "elevations must be finite, got inf for agent 1"),
+        ([0, 1], [0.0] * 3, 0.0, "headings must be 2 numbers or one for all"),
+        ([0], "north", 0.0, "headings must be 1 numbers or one, got 'north'"),
+        ([0], ["1.5"], 0.0, "headings must be 1 numbers or one, got"),
+        ([0, 1], 0.0, [[0.0], [0.0, 1.0]], "elevations must be 2 numbers or one, got"),
+        ([-1], 0.0, 0.0, "node -1 of agent 0 is out of range; the graphs have nodes 0 to 3"),
+        ([0, 4], 0.0, 0.0, "node 4 of agent 1 is out of range"),
+        ([1.5], 0.0, 0.0, "nodes must be a list of integers, got float64"),
+        ([[0]], 0.0, 0.0, "nodes must be a list of integers"),
+        ([3], 0.0, 0.0, "node 3 of agent 0 is viewpoint 'house_d', which is excluded"),
+    ],
+)
+def test_an_impossible_start_is_refused_and_changes_nothing(nodes, heading, elevation, message):
+    scan = make_scan(excluded=("d",), edges=[("a", "b"), ("b", "c")])
+    simulator = Simulator(make_graphs(house=scan))
+    simulator.start([0, 2], [0.0, 1.0])
+    before = (simulator.node, simulator.view, simulator.steps, simulator.navigable())
+    with pytest.raises(SimulatorError, match=message):
+        simulator.start(nodes, heading, elevation)
+    after = (simulator.node, simulator.view, simulator.steps, simulator.navigable())
+    assert all(a is b for a, b in zip(before, after, strict=True))
+
+
+@pytest.mark.parametrize("discretized", [True, False])
+@pytest.mark.parametrize(
+    ("heading", "elevation", "message"),
+    [
+        ([0.0, np.nan], [0.0, 0.0], "heading changes must be finite, got nan for agent 1"),
+        ([0.0, 0.0], np.inf, "elevation changes must be finite, got inf for agent 0"),
+        ([1, 1, 1], [0, 0], "heading changes must be 2 numbers or one for all"),
+        ([[1, 1]], [0, 0], "heading changes must be 2 numbers or one for all"),
+        ([0, 0], ["up", "up"], "elevation changes must be 2 numbers or one, got"),
+    ],
+)
+def test_an_impossible_turn_is_refused_and_changes_nothing(
+    discretized, heading, elevation, message
+):
+    simulator = Simulator(make_graphs(), discretized=discretized, restricted=False)
+    simulator.start([0, 1], 0.0)
+    kept = ("node", "view", "heading", "elevation", "steps")
+    before = [getattr(simulator, name).copy() for name in kept]
+    with pytest.raises(SimulatorError, match=message):
+        simulator.step(np.array([1, 1]), heading, elevation)
+    for name, value in zip(kept, before, strict=True):
+        np.testing.assert_array_equal(getattr(simulator, name), value)
+    simulator.step(np.array([1, 1]), 1.0, 0.0)
+    assert simulator.steps.tolist() == [1, 1]
+
+
+def test_huge_turns_keep_the_view_among_the_36():
+    simulator = Simulator(make_graphs(), turns="multiple")
+    simulator.start([0], 0.0)
+    simulator.step(np.array([0]), [1e300], [1e300])
+    assert 24 <= simulator.view[0] < 36
 
 
 def test_importing_the_simulator_does_not_import_torch():
@@ -206,108 +260,3 @@ def test_random_starts_do_not_touch_numpys_own_generator():
     expected = np.random.RandomState(3).rand()
     Simulator(world()).new_random_episode(["one"])
     assert np.random.rand() == expected
-
-
-@pytest.fixture
-def folder(tmp_path):
-    write_connectivity(tmp_path, "house", make_scan())
-    write_connectivity(tmp_path, "other", random_scan(2))
-    return str(tmp_path)
-
-
-def configured(simulator, folder):
-    simulator.setNavGraphPath(folder)
-    simulator.setCameraResolution(640, 480)
-    simulator.setCameraVFOV(math.radians(60))
-    simulator.setDiscretizedViewingAngles(True)
-    simulator.setRenderingEnabled(False)
-    return simulator
-
-
-def test_the_first_version_turns_and_moves_one_environment(folder):
-    simulator = configured(SingleSimulator(), folder)
-    simulator.init()
-    simulator.newEpisode("house", "a", 0.1, 0)
-    state = simulator.getState()
-    assert (state.scanId, state.location.viewpointId, state.viewIndex) == ("house", "a", 12)
-    assert state.location.point == [0, 0, 0]
-    assert [place.viewpointId for place in state.navigableLocations] == ["a", "b"]
-    assert state.navigableLocations[1].rel_distance == 2
-    simulator.makeAction(1, 1.0, -1.0)
-    after = simulator.getState()
-    assert (after.location.viewpointId, after.viewIndex, after.step) == ("b", 1, 1)
-    assert after.heading == pytest.approx(math.pi / 6)
-    assert (state.location.viewpointId, state.step) == ("a", 0)
-
-
-def test_the_second_version_steps_a_batch(folder):
-    simulator = configured(BatchSimulator(), folder)
-    simulator.setBatchSize(2)
-    simulator.initialize()
-    simulator.newEpisode(["house", "house"], ["a", "c"], [0.0, math.pi], [0.0, 0.0])
-    simulator.makeAction([1, 1], [0, 1], [0, 0])
-    assert [s.location.viewpointId for s in simulator.getState()] == ["b", "d"]
-    assert [s.viewIndex for s in simulator.getState()] == [12, 19]
-    assert simulator.timingInfo().startswith("makeAction: 1 calls")
-    with pytest.raises(SimulatorError, match="setBatchSize"):
-        simulator.makeAction([0], [0], [0])
-
-
-def test_hannas_build_turns_by_multiples(folder):
-    simulator = configured(BatchSimulator(hanna=True), folder)
-    simulator.newEpisode(["house"], ["a"], [0.0], [0.0])
-    simulator.makeAction([0], [-3], [0])
-    assert simulator.getState()[0].viewIndex == 21
-
-
-def test_all_neighbors_are_listed_without_restriction(folder):
-    simulator = configured(BatchSimulator(), folder)
-    simulator.setRestrictedNavigation(False)
-    simulator.newEpisode(["house"], ["a"], [0.0], [0.0])
-    assert len(simulator.getState()[0].navigableLocations) == 3
-
-
-def test_random_starts_repeat_with_the_seed_of_each_simulator(folder):
-    def starts(seed):
-        simulator = configured(SingleSimulator(), folder)
-        simulator.setSeed(seed)
-        found = []
-        for _ in range(20):
-            simulator.newEpisode("other")
-            found.append(simulator.getState().location.viewpointId)
-        return found
-
-    assert starts(1) == starts(1)
-    assert starts(1) != starts(2)
-    batch = configured(BatchSimulator(), folder)
-    batch.newRandomEpisode(["other"])
-    assert batch.getState()[0].scanId == "other"
-
-
-def test_elevation_limits_are_checked_as_in_the_original(folder):
-    simulator = SingleSimulator()
-    simulator.setNavGraphPath(folder)
-    assert simulator.setElevationLimits(-0.5, 0.3)
-    assert not simulator.setElevationLimits(0.1, 0.3)
-    assert not simulator.setElevationLimits(-2, 0.3)
-    simulator.newEpisode("house", "a", 0, -1)
-    assert simulator.getState().elevation == -0.5
-
-
-@pytest.mark.parametrize("call", ["setRenderingEnabled", "setDepthEnabled"])
-def test_rendering_is_refused_with_a_way_out(call):
-    with pytest.raises(SimulatorError, match="precomputed features"):
-        getattr(BatchSimulator(), call)(True)
-
-
-@pytest.mark.parametrize(
-    ("scan", "viewpoint"), [("castle", "a"), ("house", "nowhere")], ids=["scan", "viewpoint"]
-)
-def test_bad_starts_raise_value_errors(folder, scan, viewpoint):
-    simulator = configured(SingleSimulator(), folder)
-    with pytest.raises(ValueError, match=scan if scan == "castle" else viewpoint):
-        simulator.newEpisode(scan, viewpoint)
-    simulator.newEpisode("house", "a")
-    for index in (-1, 9):
-        with pytest.raises(ValueError, match=f"action index {index}"):
-            simulator.makeAction(index, 0, 0)

@@ -10,21 +10,32 @@ import torch
 
 from prevalent import loop
 from prevalent.__main__ import main
+from prevalent.agents.ndh import NDHConfig
 from prevalent.agents.rollout import EpisodeBatches
 from prevalent.environments.navigation import Episode
 from prevalent.old_runs import upgrade
+from prevalent.released.checkpoints import read_weights
 from prevalent.runs import KINDS, open_run
 from prevalent.runtime.checkpoint import CheckpointMismatch
 from prevalent.runtime.command import Stopped
 from prevalent.runtime.distributed import World
 from prevalent.runtime.run_folder import HEADER, as_plain
 from prevalent.runtime.signals import StopSignal
-from prevalent.tasks.hanna import Searches, train_hanna
-from prevalent.tasks.ndh import train_ndh
+from prevalent.tasks.hanna import HANNA_PRESETS, Searches, train_hanna
+from prevalent.tasks.ndh import NDH_PRESETS, train_ndh
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, pretrain
-from prevalent.tasks.r2r import train_r2r
-from prevalent.tasks.speaker import train_speaker
-from tests.toy_runs import contents, follower_run, hanna_run, ndh_run, on_toy_world, speaker_run
+from prevalent.tasks.r2r import R2R_PRESETS, train_r2r
+from prevalent.tasks.speaker import SPEAKER_PRESETS, train_speaker
+from tests.toy_runs import (
+    contents,
+    follower_run,
+    hanna_run,
+    ndh_run,
+    on_toy_world,
+    run_in_halves,
+    speaker_run,
+    train_in_two_processes,
+)
 
 VERBS = {
     "pretraining": ("pretrain", "smoke"),
@@ -117,6 +128,7 @@ def test_a_run_given_to_another_tasks_command_is_refused_and_stays_as_it_was(
     assert contents(runs[kind]) == before
 
 
+SEQ2SEQ = NDHConfig(encoder="lstm", actions="low-level", hidden_size=8, word_size=6, angle_size=4)
 CHANGES = [
     ("pretraining", {"accumulate": 2}, "--accumulate is 2 here and 1 in the run"),
     ("pretraining", {"precision": "bf16"}, "--precision is bf16 here and fp32"),
@@ -257,3 +269,58 @@ def test_the_deterministic_option_reaches_pytorch(toy_world, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         TRAIN[kind](make_config(kind, toy_world, tmp_path, deterministic=True))
     assert asked["deterministic"] is True
+
+
+VARIANTS = {
+    "pretraining": ("pretraining", {}),
+    "r2r, augmented": ("r2r", {"aug": ("train",)}),
+    "speaker": ("speaker", {}),
+    "ndh": ("ndh", {}),
+    "ndh, Seq2Seq": ("ndh", {"model": SEQ2SEQ, "feedback": "sample"}),
+    "hanna": ("hanna", {}),
+    "hanna, words": (
+        "hanna",
+        {"model": replace(HANNA_PRESETS["hanna-smoke"][1].model, encoder="words")},
+    ),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_run_continued_in_mid_epoch_equals_an_uninterrupted_one(toy_world, tmp_path, variant):
+    kind, changes = VARIANTS[variant]
+    changes = {"batch_size": 5, "max_steps": 7, "held_out": (), **changes}
+    whole = make_config(kind, toy_world, tmp_path / "whole", **changes)
+    TRAIN[kind](whole)
+    run_in_halves(TRAIN[kind], replace(whole, run_dir=tmp_path / "halves"), 3)
+    weights = "model" if kind == "pretraining" else "snapshots/last"
+    for name in ("metrics.jsonl", f"{weights}/model.safetensors"):
+        one, other = (tmp_path / run / name for run in ("whole", "halves"))
+        assert one.read_bytes() == other.read_bytes()
+
+
+@pytest.mark.parametrize("kind", ["r2r", "ndh"])
+def test_two_processes_equal_one(toy_world, tmp_path, kind):
+    words = [*VERBS[kind], "--world", "matterport", "--data-dir", str(toy_world)]
+    words += ["--device", "cpu", "--features", "features.npy", "--wordpieces", "wordpiece.txt"]
+    words += ["--max-steps", "2", "--eval-every", "2", "--feedback", "teacher"]
+    words += ["--optimizer.kind", "sgd", "--optimizer.lr", "0.01", "--model.dropout", "0"]
+    words += ["--model.encoder-dropout", "0", "--bert.dropout", "0", "--bert.attention-dropout"]
+    words += ["0", *(["--model.feature-dropout", "0"] if kind == "r2r" else [])]
+    with pytest.raises(SystemExit, match="0"):
+        main([*words, "--batch-size", "4", "--run-dir", str(tmp_path / "one")])
+    train_in_two_processes([*words, "--batch-size", "2", "--run-dir", str(tmp_path / "two")])
+    one, two = (
+        read_weights(tmp_path / run / "snapshots/last/model.safetensors") for run in ("one", "two")
+    )
+    assert one.keys() == two.keys()
+    for name, value in one.items():
+        assert two[name].allclose(value, rtol=1e-4, atol=1e-5), name
+
+
+PRESETS = (PRETRAIN_PRESETS, R2R_PRESETS, SPEAKER_PRESETS, NDH_PRESETS, HANNA_PRESETS)
+
+
+def test_every_preset_has_a_title_and_a_folder_of_its_own():
+    folders = [config.run_dir for presets in PRESETS for _, config in presets.values()]
+    assert len(set(folders)) == len(folders)
+    assert all(title for presets in PRESETS for title, _ in presets.values())

@@ -35,7 +35,6 @@ from tests.small_hanna import make_agent, make_tasks
 from tests.toy_runs import (
     assert_same_modules,
     hanna_run,
-    run_in_halves,
     train_in_two_processes,
 )
 
@@ -87,18 +86,6 @@ def test_a_run_is_evaluated_and_its_results_can_be_scored_again(trained, toy_wor
     with pytest.raises(SystemExit, match="0"):
         main(["evaluate", *words])
     assert json.loads(output.read_text())["scores"] == pytest.approx(record["scores"])
-
-
-@pytest.mark.parametrize("model", [SMOKE.model, WORDS], ids=["dic", "words"])
-def test_a_resumed_run_equals_an_uninterrupted_one_in_mid_epoch(toy_world, tmp_path, model):
-    config = hanna_run(
-        toy_world, tmp_path / "whole", batch_size=5, max_steps=7, held_out=(), model=model
-    )
-    whole = train_hanna(config)
-    halves = run_in_halves(train_hanna, replace(config, run_dir=tmp_path / "halves"), 3)
-    assert_same_modules(whole.modules, halves.modules)
-    records = [tmp_path / name / "metrics.jsonl" for name in ("whole", "halves")]
-    assert records[0].read_text() == records[1].read_text()
 
 
 def test_two_processes_share_out_the_batch_of_one(toy_world, tmp_path):
@@ -222,12 +209,6 @@ def test_a_pre_trained_encoder_needs_the_encoder_that_can_hold_it():
 def test_an_optimizer_state_is_not_taken_from_elsewhere():
     with pytest.raises(ValueError, match="--load-optimizer"):
         HannaRun(load_optimizer=True)
-
-
-def test_every_preset_has_a_title_and_a_folder_of_its_own():
-    folders = [config.run_dir for _, config in HANNA_PRESETS.values()]
-    assert len(set(folders)) == len(folders)
-    assert all(title for title, _ in HANNA_PRESETS.values())
 
 
 def test_the_base_agent_is_trained_as_published():

@@ -15,9 +15,7 @@ from prevalent.config import TINY_MODEL
 from prevalent.data.results import read_results
 from prevalent.loop import RunProgress
 from prevalent.models.prevalent import PrevalentForPretraining
-from prevalent.optimizer import OptimizerConfig
 from prevalent.released.checkpoints import save_model
-from prevalent.released.snapshots import load_agent
 from prevalent.runs import open_run
 from prevalent.runtime.distributed import World
 from prevalent.runtime.logs import read_metrics
@@ -35,15 +33,12 @@ from prevalent.tasks.ndh import (
     walk_split,
 )
 from tests.small_agents import make_bert
+from tests.tasks.test_every_task import SEQ2SEQ
 from tests.toy_runs import (
     assert_same_modules,
     ndh_run,
-    run_in_halves,
-    train_in_two_processes,
 )
 
-SEQ2SEQ = NDHConfig(encoder="lstm", actions="low-level", hidden_size=8, word_size=6, angle_size=4)
-STILL = {"dropout": 0.0, "encoder_dropout": 0.0}
 TINY = replace(TINY_MODEL, max_positions=300)
 
 
@@ -94,47 +89,6 @@ def test_a_run_is_submitted(trained, toy_world):
     results = read_results(trained / "submit_test.json", "ndh")
     items = json.loads((toy_world / "ndh/test.json").read_text())
     assert set(results) == {str(item["inst_idx"]) for item in items}
-
-
-@pytest.mark.parametrize("model", [None, SEQ2SEQ], ids=["dic", "seq2seq"])
-def test_a_resumed_run_equals_an_uninterrupted_one_in_mid_epoch(toy_world, tmp_path, model):
-    config = ndh_run(toy_world, tmp_path / "whole", batch_size=5, max_steps=7, held_out=())
-    if model is not None:
-        config = replace(config, model=model, feedback="sample")
-    whole = train_ndh(config)
-    halves = run_in_halves(train_ndh, replace(config, run_dir=tmp_path / "halves"), 3)
-    assert_same_modules(whole.modules, halves.modules)
-    records = [tmp_path / name / "metrics.jsonl" for name in ("whole", "halves")]
-    assert records[0].read_text() == records[1].read_text()
-
-
-def test_two_processes_equal_one(toy_world, tmp_path):
-    words = [*words_of(toy_world, tmp_path / "two"), "--max-steps", "2", "--eval-every", "2"]
-    words += ["--feedback", "teacher", "--bert.dropout", "0", "--bert.attention-dropout", "0"]
-    words += ["--optimizer.kind", "sgd", "--optimizer.lr", "0.01", "--batch-size", "2"]
-    for name in STILL:
-        words += [f"--model.{name.replace('_', '-')}", "0"]
-    one = train_ndh(
-        ndh_run(
-            toy_world,
-            tmp_path / "one",
-            batch_size=4,
-            max_steps=2,
-            feedback="teacher",
-            optimizer=OptimizerConfig("sgd", lr=0.01),
-            model=replace(NDH_PRESETS["ndh-smoke"][1].model, **STILL),
-            bert=replace(TINY, dropout=0.0, attention_dropout=0.0),
-        )
-    )
-    train_in_two_processes(["train-ndh", *words])
-    before = {
-        name: {key: value.clone() for key, value in module.state_dict().items()}
-        for name, module in one.modules.items()
-    }
-    load_agent(tmp_path / "two/snapshots/last", one.modules)
-    for name, module in one.modules.items():
-        for key, value in module.state_dict().items():
-            assert value.allclose(before[name][key], rtol=1e-4, atol=1e-5), f"{name}.{key}"
 
 
 @pytest.mark.parametrize(
@@ -308,8 +262,3 @@ def test_the_published_sizes():
     assert mixed.model.encoder_size == mixed.model.hidden_size == 1024
     assert (seq2seq.batch_size, seq2seq.model.hidden_size, seq2seq.max_actions) == (100, 512, 80)
     assert seq2seq.optimizer.weight_decay == mixed.optimizer.weight_decay == 5e-4
-
-
-def test_runs_have_folders_of_their_own():
-    folders = [run.run_dir for _, run in NDH_PRESETS.values()]
-    assert len(set(folders)) == len(folders)

@@ -13,10 +13,8 @@ from prevalent.config import TINY_MODEL, ModelConfig, default_data_dir
 from prevalent.data.tokenizers import build_wordpiece_vocabulary
 from prevalent.data.triplets import write_triplets
 from prevalent.released.checkpoints import load_model
-from prevalent.runtime.command import Stopped
 from prevalent.runtime.distributed import World
 from prevalent.runtime.logs import read_metrics
-from prevalent.runtime.signals import StopSignal
 from prevalent.tasks.pretraining import (
     PRETRAIN_PRESETS,
     PretrainConfig,
@@ -69,21 +67,6 @@ def test_the_smoke_preset_trains_evaluates_and_exports(world):
     exported = load_model(folder / "model")
     assert_equal(exported, model)
     assert (folder / "model/vocab.txt").exists()
-
-
-def test_a_resumed_run_equals_an_uninterrupted_one(world, tmp_path):
-    options = {"accumulate": 2, "save_every": 3, "log_every": 2, "model": replace(TINY_MODEL)}
-    config = in_world(world, tmp_path / "whole", max_steps=6, **options)
-    whole = pretrain(config)
-
-    halves = replace(config, run_dir=tmp_path / "halves")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StopSignal, "requested", lambda self, step, every=10: step == 4)
-        with pytest.raises(Stopped, match="after step 4"):
-            pretrain(halves)
-    assert_equal(pretrain(halves), whole)
-    records = [(run.run_dir / "metrics.jsonl").read_text() for run in (config, halves)]
-    assert records[0] == records[1]
 
 
 def test_two_processes_equal_one(world, tmp_path):
@@ -263,12 +246,6 @@ def test_the_action_may_be_the_next_view(config):
 def test_views_as_actions_need_one_output_each(config):
     with pytest.raises(ValueError, match=r"set --model.num-actions to 37 \(it is 36\)"):
         replace(config, action_target="relative-view")
-
-
-def test_every_preset_has_a_title_and_a_run_dir_of_its_own():
-    folders = {config.run_dir for _, config in PRETRAIN_PRESETS.values()}
-    assert len(folders) == len(PRETRAIN_PRESETS)
-    assert all(title for title, _ in PRETRAIN_PRESETS.values())
 
 
 def test_the_data_folder_comes_from_the_environment(monkeypatch):

@@ -23,7 +23,6 @@ from prevalent.released.checkpoints import save_model
 from prevalent.released.snapshots import (
     as_options,
     find_agent,
-    load_agent,
     save_agent,
     write_snapshot,
 )
@@ -49,11 +48,9 @@ from tests.toy_runs import (
     follower_run,
     run_in_halves,
     speaker_run,
-    train_in_two_processes,
 )
 
 LSTM = FollowerConfig(hidden_size=8, word_size=6, action_size=4, angle_size=4)
-STILL = {"dropout": 0.0, "encoder_dropout": 0.0, "feature_dropout": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -118,35 +115,6 @@ def test_a_resumed_run_equals_an_uninterrupted_one_in_mid_epoch(toy_world, speak
     assert_same_modules(whole.modules, halves.modules)
     records = [tmp_path / name / "metrics.jsonl" for name in ("whole", "halves")]
     assert records[0].read_text() == records[1].read_text()
-
-
-def test_two_processes_equal_one(toy_world, tmp_path):
-    words = ["smoke", "--world", "matterport", "--data-dir", str(toy_world), "--device", "cpu"]
-    words += ["--features", "features.npy", "--wordpieces", "wordpiece.txt", "--max-steps", "2"]
-    words += ["--feedback", "teacher", "--bert.dropout", "0", "--bert.attention-dropout", "0"]
-    words += ["--optimizer.kind", "sgd", "--optimizer.lr", "0.01", "--eval-every", "2"]
-    words += ["--batch-size", "2", "--run-dir", str(tmp_path / "two")]
-    for name in STILL:
-        words += [f"--model.{name.replace('_', '-')}", "0"]
-    one = train_r2r(
-        follower_run(
-            toy_world,
-            tmp_path / "one",
-            batch_size=4,
-            max_steps=2,
-            feedback="teacher",
-            optimizer=OptimizerConfig("sgd", lr=0.01),
-            model=replace(R2R_PRESETS["smoke"][1].model, **STILL),
-            bert=replace(TINY_MODEL, dropout=0.0, attention_dropout=0.0),
-        )
-    )
-    train_in_two_processes(["train-r2r", *words])
-    before = {name: module.state_dict() for name, module in one.modules.items()}
-    before = {name: {k: v.clone() for k, v in state.items()} for name, state in before.items()}
-    load_agent(tmp_path / "two/snapshots/last", one.modules)
-    for name, module in one.modules.items():
-        for key, value in module.state_dict().items():
-            assert value.allclose(before[name][key], rtol=1e-4, atol=1e-5), f"{name}.{key}"
 
 
 @pytest.mark.parametrize(
@@ -451,10 +419,6 @@ def test_impossible_settings_are_named(build, sentence):
 
 PRESETS = {**R2R_PRESETS, **{f"speaker of {name}": one for name, one in SPEAKER_PRESETS.items()}}
 FOLDERS = {config.run_dir for _, config in PRESETS.values()}
-
-
-def test_no_two_presets_share_a_folder():
-    assert len(FOLDERS) == len(PRESETS)
 
 
 @pytest.mark.parametrize("name", R2R_PRESETS)
