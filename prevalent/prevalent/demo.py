@@ -39,7 +39,8 @@ SPLIT = "val_unseen"
 SIMPLE: dict[str, SimpleAgent] = {"random": "random", "knows the way": "shortest"}
 SCRATCH, WITH_ENCODER = "from scratch", "pre-trained"
 FINDING = (
-    "What pre-training adds, and what it takes: docs/experiments.md, Pre-training in toy houses."
+    "Pre-training helps once it has learned to read and to see, which takes longer than a demo: "
+    "docs/experiments.md, Pre-training in toy houses."
 )
 
 
