@@ -10,12 +10,22 @@ import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import torch
 
+from prevalent.agents.follower import Follower
+from prevalent.agents.hanna import HannaAgent
+from prevalent.agents.ndh import NDHAgent
+from prevalent.agents.speaker import Speaker
 from prevalent.config import ModelConfig
 from prevalent.data.tokenizers import split_words
-from prevalent.models.prevalent import PrevalentForPretraining
+from prevalent.models.prevalent import PrevalentForPretraining, PrevalentModel
+from prevalent.tasks.hanna import HANNA_PRESETS
+from prevalent.tasks.ndh import NDH_PRESETS, NUM_TAGS
+from prevalent.tasks.r2r import R2R_PRESETS
+from prevalent.tasks.speaker import SPEAKER_PRESETS
 
 SPLITS = ("train", "val_seen", "val_unseen", "test")
 
@@ -25,7 +35,7 @@ def main() -> None:
     parser.add_argument("--data-dir", type=Path, default=Path("data"))
     folder = parser.parse_args().data_dir
     for name, value in (
-        room_to_room(folder) | graphs(folder) | dialogs(folder) | networks()
+        room_to_room(folder) | graphs(folder) | dialogs(folder) | networks() | agents()
     ).items():
         print(f"{name}: {value:,}" if isinstance(value, int) else f"{name}: {value:.4g}")
 
@@ -101,6 +111,50 @@ def networks() -> dict[str, float]:
         size = sum(parameter.numel() for parameter in model.parameters())
         counts[f"parameters with {layers} cross-modal layers"] = size
     return counts
+
+
+def agents(word_vocabulary: int = 991, word_pieces: int = 30_522) -> dict[str, float]:
+    """Parameters of the agents, all of their modules together.
+
+    Args:
+        word_vocabulary: words that R2R's training instructions use five times or more.
+        word_pieces: of BERT's uncased vocabulary; NDH's agent has three tags more.
+    """
+
+    def seen(angle_size: int) -> Any:
+        sizes = {"image_width": 2048, "angle_size": angle_size, "width": 2048 + angle_size}
+        return SimpleNamespace(**sizes, device=torch.device("meta"))
+
+    def encoder(config: Any, pieces: int, **sizes: int) -> PrevalentModel:
+        return PrevalentModel(replace(config.bert, vocab_size=pieces, **sizes))
+
+    built: dict[str, Any] = {}
+    with torch.device("meta"):
+        config: Any = R2R_PRESETS["envdrop"][1]
+        views = seen(config.model.angle_size)
+        built["EnvDrop"] = Follower(config.model, None, views, vocab_size=word_vocabulary)
+        config = R2R_PRESETS["prevalent-stage2"][1]
+        bert = encoder(config, word_pieces, image_dim=views.width)
+        built["PREVALENT, R2R"] = Follower(config.model, None, views, bert=bert)
+        words = SimpleNamespace(vocab_size=word_vocabulary)
+        built["speaker"] = Speaker(SPEAKER_PRESETS["envdrop"][1].speaker, None, views, words)
+        config, pieces = NDH_PRESETS["prevalent-oracle"][1], word_pieces + NUM_TAGS
+        bert = encoder(config, pieces, image_dim=views.width)
+        built["PREVALENT, NDH"] = NDHAgent(config.model, None, views, max_actions=20, bert=bert)
+        config = HANNA_PRESETS["prevalent"][1]
+        built["PREVALENT, HANNA"] = HannaAgent(
+            config.model,
+            None,
+            seen(config.model.angle_size),
+            None,
+            vocab_size=word_pieces,
+            max_length=config.max_length,
+            bert=encoder(config, word_pieces),
+        )
+    return {
+        name: sum(one.numel() for part in agent.modules.values() for one in part.parameters())
+        for name, agent in built.items()
+    }
 
 
 if __name__ == "__main__":

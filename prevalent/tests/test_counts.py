@@ -28,6 +28,8 @@ def test_networks_have_the_recorded_sizes(script):
     three = RECORDED["network-sizes", "parameters with three cross-modal layers"]
     four = RECORDED["network-sizes", "parameters with four cross-modal layers, as released"]
     assert [*sizes.values()] == [three, four]
+    for name, size in script.agents().items():
+        assert RECORDED["network-sizes", f"parameters of the agent: {name}"] == size
 
 
 def test_the_data_have_the_recorded_sizes(script, data_dir):

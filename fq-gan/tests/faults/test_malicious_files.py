@@ -23,9 +23,9 @@ from fqgan.page.explorer import check_picture
 from fqgan.released.biggan import read_released_set, read_tfhub_arrays
 from fqgan.released.loading import load_torch_file
 from fqgan.released.stylegan2 import read_network_pickle
-from fqgan.runs import read_tensors
 from fqgan.runtime.checkpoint import Checkpoint, Progress
 from fqgan.runtime.files import digest
+from fqgan.runtime.weight_files import read_weight_file
 
 
 def arrays_with_code(canary):
@@ -112,7 +112,7 @@ def test_a_pickle_under_another_name_is_refused(tmp_path, canary, name):
     path.write_bytes(pickle.dumps(Bomb(canary)))
     readers = {
         ".hdf5": read_hdf5,
-        ".safetensors": read_tensors,
+        ".safetensors": read_weight_file,
         ".tfrecords": lambda file: read_tfrecords(file, 8),
         ".png": check_picture,
     }

@@ -697,19 +697,14 @@ def corrupt(
     tokenizers: Tokenizers,
     probability: float = 0.15,
     *,
-    spare_special: bool = True,
     generator: torch.Generator | None = None,
 ) -> Batch:
     """``batch`` with a corrupted encoder side; labels, mask and lengths are untouched.
 
-    Deviation: the authors let [CLS], [SEP] and padding be corrupted too;
-    ``spare_special=False`` restores that.
+    Deviation: the authors let [CLS], [SEP] and padding be corrupted too.
     """
     ids = batch.encoder_ids
-    eligible = torch.ones_like(batch.encoder_mask)
-    if spare_special:
-        ends = (ids == tokenizers.cls_id) | (ids == tokenizers.sep_id)
-        eligible = batch.encoder_mask & ~ends
+    eligible = batch.encoder_mask & (ids != tokenizers.cls_id) & (ids != tokenizers.sep_id)
     corrupted = corrupt_tokens(
         ids,
         eligible,

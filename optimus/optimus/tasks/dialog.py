@@ -1,8 +1,8 @@
 """Dialog responses in a fused latent space (Sec. 4.2): options, data, training and scores.
 
 A line of a file is ``context TAB response``; a context is its utterances joined by [SEP]. Batches
-are drawn from the responses with ``Batches`` or ``evaluation_batches``; ``Dialogs.with_contexts``
-adds the other side. Responses are scored by DialogWAE's protocol.
+are drawn from the responses with ``Batches`` or ``evaluation_batches``; ``Dialogs.contexts_of``
+gives the other side. Responses are scored by DialogWAE's protocol.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 import torch
@@ -179,11 +179,11 @@ _SMOKE = replace(
 
 PRESETS: dict[str, tuple[str, DialogConfig]] = {
     **{
-        f"dailydialog-{beta:.1f}": (f"Table 4, DailyDialog, beta {beta:.1f}", _dailydialog(beta))
-        for beta in (1.0, 2.0, 30.0)
+        f"dailydialog-{beta:.1f}": (f"{place}, DailyDialog, beta {beta:.1f}", _dailydialog(beta))
+        for beta, place in ((1.0, "Sec. 4.2"), (2.0, "Table 4"), (30.0, "Sec. 4.2"))
     },
     "switchboard": (
-        "Table 4, Switchboard, several references",
+        "Sec. 4.2, Switchboard, several references",
         replace(
             _dailydialog(1.0),
             run_dir=Path("runs/dialog/switchboard"),
@@ -192,7 +192,7 @@ PRESETS: dict[str, tuple[str, DialogConfig]] = {
         ),
     ),
     "stylized": (
-        "styled responses, an extension",
+        "Table 5, styled responses, an extension",
         replace(
             _dailydialog(1.0),
             run_dir=Path("runs/stylized_response/holmes"),
@@ -203,19 +203,6 @@ PRESETS: dict[str, tuple[str, DialogConfig]] = {
     "small-dailydialog": ("DailyDialog's validation dialogues from scratch, CPU", _SMALL),
     "smoke": ("a few steps", _SMOKE),
 }
-
-
-class DialogBatch(NamedTuple):
-    """B turns, padded on the right."""
-
-    context_ids: Tensor  # (B, C) long, [CLS] utterance [SEP] ... utterance [SEP]
-    context_mask: Tensor  # (B, C) bool, True on tokens
-    response: Batch
-
-    def to(self, device: torch.device | str) -> DialogBatch:
-        """The same batch on ``device``."""
-        ids, mask = (t.to(device, non_blocking=True) for t in self[:2])
-        return DialogBatch(ids, mask, self.response.to(device))
 
 
 @dataclass(frozen=True)
@@ -234,12 +221,10 @@ class Dialogs:
         content = json.dumps([context.tolist() for context in self.contexts])
         return hashlib.sha256(content.encode()).hexdigest()
 
-    def with_contexts(self, responses: Batch, padding: Padding) -> DialogBatch:
-        """Put the contexts beside a batch that was drawn from ``self.responses``."""
+    def contexts_of(self, responses: Batch, pad_id: int) -> Tensor:
+        """Ids (B, C) of the contexts of a batch that was drawn from ``self.responses``."""
         rows = [self.contexts[i] for i in responses.index.tolist()]
-        ids, lengths = pad_rows(rows, padding.encoder)
-        mask = torch.arange(ids.shape[1]) < lengths[:, None]
-        return DialogBatch(ids, mask, responses)
+        return pad_rows(rows, pad_id)[0].to(responses.index.device)
 
 
 def read_turns(path: str | Path) -> Iterator[tuple[str, str]]:
@@ -268,14 +253,10 @@ def read_turns(path: str | Path) -> Iterator[tuple[str, str]]:
         yield context, response
 
 
-def load_dialogs(
-    path: str | Path, tokenizers: Tokenizers, *, max_tokens: int = 512, keep_cls: bool = True
-) -> Dialogs:
+def load_dialogs(path: str | Path, tokenizers: Tokenizers, *, max_tokens: int = 512) -> Dialogs:
     """Tokenise ``path``; a context keeps its last ``max_tokens`` tokens, a response its first.
 
-    Deviation: the authors keep the last tokens of both sides and lose [CLS] in this;
-    ``keep_cls=False`` restores that.
-
+    Deviation: the authors keep the last tokens of both sides and lose [CLS] in this.
     A literal `` EOS `` between utterances, which other dialog corpora have, counts as [SEP].
     """
     turns = list(read_turns(path))
@@ -285,23 +266,16 @@ def load_dialogs(
         logger.warning("no context of %s has the separator [SEP]: all are one utterance", path)
     contexts = tokenizers.encode_encoder([c.replace(" EOS ", SEPARATOR) for c, _ in turns])
     texts = [response for _, response in turns]
-    rows = []
-    for number, (left, right) in enumerate(
-        zip(tokenizers.encode_encoder(texts), tokenizers.encode_decoder(texts), strict=True)
-    ):
-        if keep_cls:
-            left, right = cut_tokens(left, max_tokens), cut_tokens(right, max_tokens)
-        else:
-            left, right = left[-max_tokens:], right[-max_tokens:]
-        rows.append((left, right, len(texts[number].split()), number))
-    kept = [np.array(_recent(ids, max_tokens, keep_cls)) for ids in contexts]
-    return Dialogs(kept, build_sentences(rows))
-
-
-def _recent(ids: Sequence[int], limit: int, keep_cls: bool) -> list[int]:
-    if len(ids) <= limit:
-        return list(ids)
-    return [ids[0], *ids[1 - limit :]] if keep_cls else list(ids[-limit:])
+    sides = zip(tokenizers.encode_encoder(texts), tokenizers.encode_decoder(texts), strict=True)
+    rows = [
+        (cut_tokens(left, max_tokens), cut_tokens(right, max_tokens), len(text.split()), number)
+        for number, (text, (left, right)) in enumerate(zip(texts, sides, strict=True))
+    ]
+    recent = [
+        np.array(ids if len(ids) <= max_tokens else [ids[0], *ids[1 - max_tokens :]])
+        for ids in contexts
+    ]
+    return Dialogs(recent, build_sentences(rows))
 
 
 def train_command(argv: Sequence[str]) -> None:
@@ -364,16 +338,16 @@ class DialogTraining(AdamWTraining):
     def step(self) -> None:
         self.begin_step()
         fusion, device = self.config.fusion, self.world.device
-        turns = self.dialogs.with_contexts(next(self.batches), self.padding).to(device)
+        turns = next(self.batches).to(device)
         style = None
         if self.style_batches is not None:
             batch = next(self.style_batches).to(device)
             style = batch.encoder_ids, batch.decoder_ids
         with self.amp.autocast():
             losses = self.network(
-                turns.context_ids,
-                turns.response.encoder_ids,
-                turns.response.decoder_ids,
+                self.dialogs.contexts_of(turns, self.padding.encoder),
+                turns.encoder_ids,
+                turns.decoder_ids,
                 weight=fusion.weight,
                 style=style,
                 style_weight=fusion.style_weight,
@@ -401,9 +375,9 @@ class DialogTraining(AdamWTraining):
         rows = []
         size = self.config.data.batch_size
         for batch in evaluation_batches(self.held_out.responses, size, self.padding):
-            turns = self.held_out.with_contexts(batch, self.padding).to(self.world.device)
-            response = turns.response
-            losses = self.model(turns.context_ids, response.encoder_ids, response.decoder_ids)
+            turns = batch.to(self.world.device)
+            contexts = self.held_out.contexts_of(turns, self.padding.encoder)
+            losses = self.model(contexts, turns.encoder_ids, turns.decoder_ids)
             rows.append(losses.reconstruction.double().cpu())
         self.model.train()
         return {"eval_rec": float(torch.cat(rows).mean())}
@@ -693,9 +667,10 @@ def dump_latents(
     ):
         if sum(len(rows) for rows in responses) >= count:
             break
-        turns = dialogs.with_contexts(batch, padding).to(model.vae.device)
-        responses.append(model.vae.encode(turns.response.encoder_ids).mean.cpu())
-        contexts.append(model.context_posterior(turns.context_ids).mean.cpu())
+        turns = batch.to(model.vae.device)
+        responses.append(model.vae.encode(turns.encoder_ids).mean.cpu())
+        given = dialogs.contexts_of(turns, padding.encoder)
+        contexts.append(model.context_posterior(given).mean.cpu())
     latents = torch.cat([torch.cat(rows)[:count] for rows in (responses, contexts)]).numpy()
     labels = np.repeat(np.arange(2), count)
     np.savez(path, features=latents, labels=labels, names=np.array(["response", "context"]))

@@ -7,7 +7,7 @@ import pytest
 from optimus.data.labeled import TASKS, load_labeled, read_labeled, read_task
 from optimus.data.text import TextOptions, load_sentences, read_authors_json
 from optimus.data.tokenizers import train_tokenizers
-from optimus.tasks.dialog import load_dialogs, read_turns
+from optimus.tasks.dialog import load_dialogs
 
 TEXTS = ["the dog barks .", "café — 你好", "the\u2028dog \x0b sleeps", "a cat ."]
 SEPARATORS = {"unix": "\n", "dos": "\r\n", "blank lines": "\n\n \n", "dos blank": "\r\n\r\n"}
@@ -65,12 +65,6 @@ def test_contexts_stay_with_their_responses(tokenizers, tmp_path, kind):
     for i, (context, response) in enumerate(pairwise(TEXTS)):
         assert dialogs.contexts[i].tolist() == tokenizers.encode_encoder([context])[0]
         assert dialogs.responses.decoder(i).tolist() == tokenizers.encode_decoder([response])[0]
-
-
-def test_a_turn_without_two_sides_is_named_by_its_line(tmp_path):
-    path = write(tmp_path / "d.txt", ["a\tb", "", "hello"], "\n")
-    with pytest.raises(ValueError, match=r"line 3: it is not `context TAB response`"):
-        list(read_turns(path))
 
 
 @pytest.mark.parametrize("kind", SEPARATORS)

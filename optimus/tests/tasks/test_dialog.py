@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -97,10 +94,8 @@ def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, fails):
     (tmp_path / "train.txt").write_text("a __eou__ b\tc\n")
     message = fails("train-dialog", "smoke", *run, "--data.folder", str(tmp_path))
     assert "has no separator [SEP]" in message
-    message = fails("train-dialog", "smoke", *run, "--data.folder", str(corpus),
-        "--fusion.frozen-layers", "9",
-    )  # fmt: skip
-    assert "9 frozen layers" in message
+    deep = ("--data.folder", str(corpus), "--fusion.frozen-layers", "9")
+    assert "9 frozen layers" in fails("train-dialog", "smoke", *run, *deep)
     (tmp_path / "glove.txt").write_text("a 1 2\n")
     score = ("evaluate-dialog", "--data", str(corpus), "--baseline", "human", "--output-dir")
     score += (str(tmp_path), "--glove")
@@ -113,30 +108,6 @@ def test_options_that_make_no_sense_are_refused():
         FusionOptions(context_layers=0)
     with pytest.raises(ValueError, match="--style-degree needs --style"):
         EvaluateDialogConfig(style_degree=1.0)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("verb", ["train-dialog", "train-label-control", "train-classifier"])
-def test_two_processes_train_together(corpus, tmp_path, verb):
-    labeled = tmp_path / "labeled.tsv"
-    labeled.write_text("".join(f"{i % 2}\tsentence {i} .\n" for i in range(32)))
-    options = {"task": "labeled", "folder": labeled, "test": labeled}
-    words = {
-        "train-dialog": ["--data.folder", str(corpus)],
-        "train-label-control": ["--data.train", str(labeled)],
-        "train-classifier": [f"--data.{k}={v}" for k, v in options.items()],
-    }[verb]
-    launcher = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "optimus"]
-    command = [sys.executable, "-m", *launcher, verb, "smoke", "--device", "cpu", *words]
-    done = subprocess.run(
-        [*command, "--run-dir", str(tmp_path / "run")],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    assert (tmp_path / "run" / "model").is_dir()
 
 
 TWO_TURNS = "hello there .\thow are you ?\nhello there . [SEP] how are you ?\tfine .\n"
@@ -165,24 +136,20 @@ def test_contexts_stand_beside_their_responses(tokenizers, tmp_path):
     path = tmp_path / "train.txt"
     path.write_text(TWO_TURNS * 4)
     dialogs = load_dialogs(path, tokenizers)
-    padding = Padding(tokenizers.pad_id)
-    batch = dialogs.with_contexts(next(Batches(dialogs.responses, 4, padding)), padding)
-    for row, mask, number in zip(
-        batch.context_ids, batch.context_mask, batch.response.index, strict=True
-    ):
-        np.testing.assert_array_equal(row[mask], dialogs.contexts[int(number)])
-    assert batch.to("cpu").context_ids.shape == batch.context_mask.shape
+    batch = next(Batches(dialogs.responses, 4, Padding(tokenizers.pad_id)))
+    rows = dialogs.contexts_of(batch, tokenizers.encoder_pad_id)
+    for row, number in zip(rows, batch.index.tolist(), strict=True):
+        np.testing.assert_array_equal(
+            row[row != tokenizers.encoder_pad_id], dialogs.contexts[number]
+        )
 
 
-@pytest.mark.parametrize("keep_cls", [True, False])
-def test_a_long_context_keeps_its_last_tokens(tokenizers, tmp_path, keep_cls):
+def test_a_long_context_keeps_its_last_tokens(tokenizers, tmp_path):
     path = tmp_path / "train.txt"
     path.write_text(TWO_TURNS)
     whole = load_dialogs(path, tokenizers).contexts[1].tolist()
-    cut = load_dialogs(path, tokenizers, max_tokens=6, keep_cls=keep_cls).contexts[1].tolist()
-    assert len(cut) == 6
-    assert cut[-5:] == whole[-5:]
-    assert (cut[0] == tokenizers.cls_id) == keep_cls
+    cut = load_dialogs(path, tokenizers, max_tokens=6).contexts[1].tolist()
+    assert cut == [tokenizers.cls_id, *whole[-5:]]
 
 
 def test_other_separators_count_as_one(tokenizers, tmp_path):

@@ -24,6 +24,7 @@ from ..released.snapshots import kind_of_agent
 from ..runs import open_run
 from ..simulator.geometry import VIEW_HEADINGS, nearest_view
 from ..simulator.graph import Candidates, Graphs, candidates_of, load_graphs
+from ..tasks.navigation import in_toy_world
 from ..tasks.r2r import TrainedAgent, open_agent
 
 SIMPLE_AGENTS = get_args(SimpleAgent)
@@ -62,7 +63,8 @@ class Explorer:
     ) -> None:
         self.folder, self.snapshot, self.device = folder, snapshot, device
         self.runs = find_runs(folder)
-        own = open_run(next(iter(self.runs.values())), "r2r").config.data_dir
+        run = open_run(next(iter(self.runs.values())), "r2r")
+        own = in_toy_world(run.config, run.folder / "world").data_dir
         moved = folder / "world"  # a demo's data, whatever the folder is called by now
         self.data_dir = data_dir or (moved if moved.is_dir() and not own.is_dir() else own)
         self.splits = find_splits(self.data_dir)

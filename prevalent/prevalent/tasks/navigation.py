@@ -281,6 +281,15 @@ def describe_bert(encoder: nn.Module) -> dict[str, Any] | None:
     return None if bert is None else asdict(bert.config)
 
 
+class AgentProgress(RunProgress):
+    """That of version 0.1 is read too, which kept the best values beside the step."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        old = {name: value for name, value in state.items() if name.startswith("best_")}
+        super().load_state_dict({name: one for name, one in state.items() if name not in old})
+        self.best = {**old, **self.best}
+
+
 class AgentTraining(Training):
     """A run of an agent that has an optimizer for each of its modules.
 
@@ -310,7 +319,7 @@ class AgentTraining(Training):
         summary: str,
     ) -> None:
         self.config, self.world, self.agent = config, world, agent
-        self.progress, self.means = RunProgress(), RunningMeans(self.losses, world.device)
+        self.progress, self.means = AgentProgress(), RunningMeans(self.losses, world.device)
         self.total_steps = config.max_steps
         evaluate = config.eval_every if config.held_out else 0
         self.intervals = Intervals(config.log_every, config.save_every, evaluate, evaluate > 0)
@@ -329,7 +338,14 @@ class AgentTraining(Training):
         logs.text(self.summary)
 
     def step(self) -> None:
-        self.means.add(self.learn())
+        losses = self.learn()
+        if self.config.precision not in ("fp32", "bf16"):
+            # Loss scaling leaves a step out whose gradients overflow: its norm is no fault.
+            losses = {
+                name: value.nan_to_num(0.0, 0.0, 0.0) if name.endswith("_norm") else value
+                for name, value in losses.items()
+            }
+        self.means.add(losses)
         self.progress.step += 1
 
     def check(self) -> None:

@@ -338,7 +338,8 @@ class PretrainTraining(loop.Training):
         return {"lr": self.lr, "gradient_norm": self.norm, **self.means.take()}
 
     def evaluate(self) -> dict[str, float]:
-        return evaluate_held_out(self.config, self.corpus, self.model, self.world)
+        with self.amp.autocast():
+            return evaluate_held_out(self.config, self.corpus, self.model, self.world)
 
     def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
         """The lowest sum of the held-out losses."""

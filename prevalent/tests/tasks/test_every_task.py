@@ -22,6 +22,7 @@ from prevalent.runtime.distributed import World
 from prevalent.runtime.run_folder import HEADER, as_plain
 from prevalent.runtime.signals import StopSignal
 from prevalent.tasks.hanna import HANNA_PRESETS, Searches, train_hanna
+from prevalent.tasks.navigation import AgentProgress
 from prevalent.tasks.ndh import NDH_PRESETS, train_ndh
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, pretrain
 from prevalent.tasks.r2r import R2R_PRESETS, train_r2r
@@ -129,6 +130,7 @@ def test_a_run_given_to_another_tasks_command_is_refused_and_stays_as_it_was(
 
 
 SEQ2SEQ = NDHConfig(encoder="lstm", actions="low-level", hidden_size=8, word_size=6, angle_size=4)
+HANNA_WORDS = replace(HANNA_PRESETS["hanna-smoke"][1].model, encoder="words")
 CHANGES = [
     ("pretraining", {"accumulate": 2}, "--accumulate is 2 here and 1 in the run"),
     ("pretraining", {"precision": "bf16"}, "--precision is bf16 here and fp32"),
@@ -278,10 +280,7 @@ VARIANTS = {
     "ndh": ("ndh", {}),
     "ndh, Seq2Seq": ("ndh", {"model": SEQ2SEQ, "feedback": "sample"}),
     "hanna": ("hanna", {}),
-    "hanna, words": (
-        "hanna",
-        {"model": replace(HANNA_PRESETS["hanna-smoke"][1].model, encoder="words")},
-    ),
+    "hanna, words": ("hanna", {"model": HANNA_WORDS}),
 }
 
 
@@ -324,3 +323,13 @@ def test_every_preset_has_a_title_and_a_folder_of_its_own():
     folders = [config.run_dir for presets in PRESETS for _, config in presets.values()]
     assert len(set(folders)) == len(folders)
     assert all(title for presets in PRESETS for title, _ in presets.values())
+
+
+def test_the_best_values_of_an_old_run_are_known():
+    progress = AgentProgress()
+    progress.load_state_dict({"step": 7, "best_val_unseen": 0.4})
+    assert (progress.step, progress.best) == (7, {"best_val_unseen": 0.4})
+    assert progress.improve({"best_val_unseen": 0.3}) == []
+    again = AgentProgress()
+    again.load_state_dict(progress.state_dict())
+    assert again.state_dict() == progress.state_dict()

@@ -121,6 +121,22 @@ def test_variants_take_a_step(world, tmp_path, changes):
     assert (reached is not None) == config.use_images
 
 
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_trains_and_evaluates(world, tmp_path, precision):
+    pretrain(
+        in_world(
+            world,
+            tmp_path,
+            precision=precision,
+            max_steps=2,
+            eval_every=1,
+            held_out=("r2r:train@8",),
+        )
+    )
+    scores = [row for row in read_metrics(tmp_path) if "train@8/word_loss" in row]
+    assert [row["step"] for row in scores] == [1, 2]
+
+
 def test_triplet_files_train_as_the_split_they_were_collected_from(world, tmp_path):
     from prevalent.data.triplets import write_triplets
     from prevalent.runtime.distributed import World
