@@ -208,7 +208,7 @@ def load_tokenizers(
     ``vocab.json`` + ``merges.txt``, either directly or in sub-folders ``bert``/``encoder`` and
     ``gpt2``/``decoder``. The second pair of files may lie in a ``gpt2_folder`` of its own, as
     beside the weights of two public models. ``lower_case`` defaults to what the folder was saved
-    with, else cased.
+    with, else to what a public BERT's ``tokenizer_config.json`` says, else cased.
 
     Raises:
         FileNotFoundError: a vocabulary is missing.
@@ -219,9 +219,12 @@ def load_tokenizers(
     options = {}
     if (folder / OPTIONS_FILE).is_file():
         options = json.loads((folder / OPTIONS_FILE).read_text(encoding="utf-8"))
-    if lower_case is None:
-        lower_case = bool(options.get("lower_case", False))
     vocabulary = _find(folder, ("bert", "encoder"), ENCODER_FILES)
+    if lower_case is None:
+        public = vocabulary.with_name("tokenizer_config.json")
+        if not options and public.is_file():
+            options = {"lower_case": json.loads(public.read_text()).get("do_lower_case", False)}
+        lower_case = bool(options.get("lower_case", False))
     merges = _find(other, ("gpt2", "decoder"), ("merges.txt",))
     if not merges.with_name("vocab.json").is_file():
         raise FileNotFoundError(f"{merges.parent} has merges.txt but no vocab.json beside it")

@@ -38,7 +38,7 @@ from ..runtime.precision import (
     norm_to_check,
 )
 from ..runtime.published import markdown_table
-from ..runtime.run_folder import RunFolder
+from ..runtime.run_folder import RunFolder, read_plain
 
 logger = logging.getLogger(__name__)
 Results = dict[str, float | int | str]
@@ -274,15 +274,34 @@ def _spread(model: OptimusModel, hidden: int) -> OptimusModel:
 
 def _from_public_weights(options: ModelOptions) -> OptimusModel:
     bert_folder, gpt2_folder = options.init
+    for folder, wanted in ((bert_folder, "bert"), (gpt2_folder, "gpt2")):
+        config = folder / "config.json"
+        found = read_plain(config).get("model_type") if config.is_file() else None
+        if found != wanted:
+            raise ValueError(
+                f"--model.init {folder} must hold a model of type {wanted!r}, and its config.json "
+                f"says {found!r}; the first folder is BERT's, the second GPT-2's"
+            )
     try:
         with without_bars():
-            bert = BertModel.from_pretrained(bert_folder, local_files_only=True)
-            gpt2 = GPT2LMHeadModel.from_pretrained(gpt2_folder, local_files_only=True)
+            networks: tuple[Any, ...] = (BertModel, GPT2LMHeadModel)
+            loaded = [
+                network.from_pretrained(folder, local_files_only=True, output_loading_info=True)
+                for network, folder in zip(networks, options.init, strict=True)
+            ]
     except (pickle.UnpicklingError, SafetensorError) as error:
         raise ValueError(
             f"the weights of --model.init {bert_folder} {gpt2_folder} were refused or are damaged, "
             f"nothing in them was run: {str(error).strip().splitlines()[-1]}"
         ) from error
+    for folder, (_, report) in zip(options.init, loaded, strict=True):
+        missing = report["missing_keys"]
+        if missing:
+            raise ValueError(
+                f"--model.init {folder} lacks {len(missing)} tensors of the network, such as "
+                f"{min(missing)}; they would be random: give whole weights"
+            )
+    bert, gpt2 = (network for network, _ in loaded)
     return OptimusModel.from_parts(bert, gpt2, latent_dim=options.latent_dim, inject=options.inject)
 
 

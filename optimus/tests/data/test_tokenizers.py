@@ -79,6 +79,16 @@ def test_casing_is_saved(tmp_path):
     assert loaded.encode_encoder(["THE DOG"]) == loaded.encode_encoder(["the dog"])
 
 
+def test_a_public_folder_says_whether_it_is_uncased(tmp_path):
+    train_tokenizers(["tom lives in boston ."] * 5, 60, 290, lower_case=True).save(tmp_path)
+    (tmp_path / "tokenizers.json").unlink()
+    (tmp_path / "bert" / "tokenizer_config.json").write_text('{"do_lower_case": true}')
+    tokenizers = load_tokenizers(tmp_path)
+    (ids,) = tokenizers.encode_encoder(["Tom lives in Boston ."])
+    assert tokenizers.lower_case
+    assert tokenizers.unk_id not in ids
+
+
 def test_training_is_the_same_every_time(small):
     assert train_tokenizers(LINES, 80, 300).fingerprint == small.fingerprint
 

@@ -1,7 +1,45 @@
-import torch
-from factories import tiny_model
+import json
 
-from optimus.tasks.training import OriginalAdamW, parameter_groups
+import pytest
+import torch
+from factories import tiny_model, tiny_vae
+from safetensors.torch import load_file, save_file
+
+from optimus.config import ModelOptions
+from optimus.data.toy import toy_sentences
+from optimus.tasks.training import OriginalAdamW, build_model, parameter_groups
+
+
+@pytest.fixture
+def public(tmp_path):
+    """Folders of a BERT and a GPT-2, as one downloads them, and their vocabularies."""
+    vae = tiny_vae(toy_sentences(40))
+    vae.model.encoder.bert.save_pretrained(tmp_path / "bert")
+    vae.model.decoder.gpt2.resize_token_embeddings(vae.tokenizers.decoder_vocab_size - 3)
+    vae.model.decoder.gpt2.save_pretrained(tmp_path / "gpt2")
+    return tmp_path / "bert", tmp_path / "gpt2", vae.tokenizers
+
+
+def test_public_weights_are_taken_whole(public):
+    bert, gpt2, tokenizers = public
+    model = build_model(ModelOptions(init=(bert, gpt2)), tokenizers)
+    for name, value in load_file(bert / "model.safetensors").items():
+        assert torch.equal(model.encoder.bert.state_dict()[name], value), name
+
+
+def test_another_architecture_and_missing_tensors_are_named(public):
+    bert, gpt2, tokenizers = public
+    with pytest.raises(ValueError, match=r"gpt2 must hold a model of type 'bert'.* says 'gpt2'"):
+        build_model(ModelOptions(init=(gpt2, bert)), tokenizers)
+    tensors = load_file(bert / "model.safetensors")
+    del tensors["pooler.dense.bias"]
+    save_file(tensors, bert / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ValueError, match=r"bert lacks 1 tensors .* such as pooler\.dense\.bias"):
+        build_model(ModelOptions(init=(bert, gpt2)), tokenizers)
+    settings = json.loads((gpt2 / "config.json").read_text())
+    (gpt2 / "config.json").write_text(json.dumps({**settings, "model_type": "opt"}))
+    with pytest.raises(ValueError, match=r"must hold a model of type 'gpt2'.* says 'opt'"):
+        build_model(ModelOptions(init=(bert, gpt2)), tokenizers)
 
 
 def test_norms_and_biases_are_never_decayed_unless_asked_for():

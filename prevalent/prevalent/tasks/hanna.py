@@ -36,7 +36,6 @@ from ..old_runs import upgrade
 from ..optimizer import OptimizerConfig
 from ..released.checkpoints import read_weights
 from ..released.snapshots import (
-    as_options,
     check_fit,
     find_agent,
     load_agent,
@@ -57,11 +56,12 @@ from .navigation import (
     describe_bert,
     find_vocabulary,
     gather_results,
-    in_toy_world,
     open_bert,
     open_scenes,
+    options_of_snapshot,
     place_toy_world,
     renamed_options,
+    seeded,
     shuffled,
 )
 
@@ -336,8 +336,7 @@ def build_agent(
     config: HannaRun, data: TaskData[HannaTask], tokenizer: HannaTokenizer
 ) -> HannaAgent:
     """An agent with the same weights on every rank, from scratch or from ``start_from``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         bert = None
         if config.model.encoder == "dic":
             bert = open_bert(config, len(tokenizer), width=None, max_length=config.max_length)
@@ -416,21 +415,11 @@ def open_agent(
     device: str = "auto",
 ) -> TrainedAgent:
     """The agent of a run in eval mode and the tasks of ``split``, as `tasks.r2r.open_agent`."""
-    saved, config = open_snapshot(run.folder, KIND, snapshot, step), run.config
-    content = saved.content
-    rollout = content.get("rollout", content.get("search", {}))  # ``search`` in version 0.1
-    config = replace(
-        in_toy_world(config, run.folder / "world"),
-        model=as_options(HannaConfig, content["model"]),
-        rollout=as_options(HannaRolloutConfig, rollout),
-        pretrained=None,
-        max_length=content["max_length"],
-    )
-    if data_dir is not None:
-        config = replace(config, data_dir=data_dir)
+    saved = open_snapshot(run.folder, KIND, snapshot, step)
+    config = options_of_snapshot(run, saved, HannaConfig, HannaRolloutConfig, data_dir)
     data = open_tasks(config, [split], choose_device(device))
     tokenizer = open_tokenizer(config, saved.vocabulary)
-    agent = make_agent(config, data, tokenizer, bert_of_snapshot(content))
+    agent = make_agent(config, data, tokenizer, bert_of_snapshot(saved.content))
     saved.load(agent.modules)
     return TrainedAgent(agent.train(False), data, data.splits[split], config, saved.step)
 

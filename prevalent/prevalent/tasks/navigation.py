@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
@@ -24,13 +25,13 @@ from ..loop import Intervals, RunProgress, Training
 from ..models.prevalent import PrevalentModel
 from ..optimizer import OptimizerConfig
 from ..released.checkpoints import load_model
-from ..released.snapshots import as_options, save_agent
+from ..released.snapshots import Snapshot, as_options, save_agent
 from ..runtime.distributed import World, gather_objects
 from ..runtime.logs import Logs
 from ..runtime.means import RunningMeans
 from ..runtime.options import at_least
 from ..runtime.precision import check_weights
-from ..runtime.run_folder import RunFolder
+from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs, load_graphs
 
 logger = logging.getLogger(__name__)
@@ -266,6 +267,39 @@ def extend_vocabulary(bert: PrevalentModel, num_words: int) -> PrevalentModel:
     with torch.no_grad():
         wider.embeddings.word_embeddings.weight[: len(known)] = known
     return wider
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Draws the same numbers on every rank, and none from the generator of the run."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
+
+
+def options_of_snapshot(
+    run: Run, saved: Snapshot, model: type, rollout: type, data_dir: Path | None
+) -> Any:
+    """The options of ``run`` with the sizes that its snapshot has, and the data folder to use.
+
+    Args:
+        run: as `runs.open_run` gives it.
+        saved: of this run.
+        model: the dataclass of an agent's sizes.
+        rollout: that of its roll-outs, which version 0.1 called ``walk`` or ``search`` elsewhere.
+        data_dir: in place of the run's own.
+    """
+    content = saved.content
+    names = [name for name in ("rollout", "walk", "search") if name in content]
+    walked = content[names[0]] if names else {}
+    config = replace(
+        in_toy_world(run.config, run.folder / "world"),
+        model=as_options(model, content["model"]),
+        rollout=as_options(rollout, walked),
+        pretrained=None,
+        max_length=content["max_length"],
+    )
+    return config if data_dir is None else replace(config, data_dir=data_dir)
 
 
 def bert_of_snapshot(content: Mapping[str, Any]) -> PrevalentModel | None:

@@ -39,7 +39,6 @@ from ..old_runs import upgrade
 from ..optimizer import OptimizerConfig
 from ..released.checkpoints import read_weights
 from ..released.snapshots import (
-    as_options,
     check_fit,
     find_agent,
     load_agent,
@@ -60,11 +59,12 @@ from .navigation import (
     describe_bert,
     find_vocabulary,
     gather_results,
-    in_toy_world,
     open_bert,
     open_scenes,
+    options_of_snapshot,
     place_toy_world,
     renamed_options,
+    seeded,
     shuffled,
     unseen_first,
 )
@@ -450,8 +450,7 @@ def feedback_of(config: NDHRun, max_actions: int, step: int) -> Feedback | list[
 
 def build_agent(config: NDHRun, data: TaskData[Dialog], tokenizer: DialogTokenizer) -> NDHAgent:
     """An agent with the same weights on every rank, from scratch or from ``start_from``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         bert = None
         if config.model.encoder == "dic":
             size = {"width": data.features.width, "max_length": config.text_length}
@@ -532,21 +531,11 @@ def open_agent(
     device: str = "auto",
 ) -> TrainedAgent:
     """The agent of a run in eval mode and the dialogs of ``split``, as `tasks.r2r.open_agent`."""
-    saved, config = open_snapshot(run.folder, KIND, snapshot, step), run.config
-    content = saved.content
-    rollout = content.get("rollout", content.get("walk", {}))  # ``walk`` in version 0.1
-    config = replace(
-        in_toy_world(config, run.folder / "world"),
-        model=as_options(NDHConfig, content["model"]),
-        rollout=as_options(NDHRolloutConfig, rollout),
-        pretrained=None,
-        max_length=content["max_length"],
-    )
-    if data_dir is not None:
-        config = replace(config, data_dir=data_dir)
+    saved = open_snapshot(run.folder, KIND, snapshot, step)
+    config = options_of_snapshot(run, saved, NDHConfig, NDHRolloutConfig, data_dir)
     data = open_dialogs(config, [split], choose_device(device))
     tokenizer = open_tokenizer(config, saved.vocabulary)
-    agent = make_agent(config, data, tokenizer, bert_of_snapshot(content))
+    agent = make_agent(config, data, tokenizer, bert_of_snapshot(saved.content))
     saved.load(agent.modules)
     episodes = encode(config, data.splits[split], tokenizer)
     return TrainedAgent(agent.train(False), data, episodes, config, saved.step)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from .. import loop
@@ -28,7 +27,7 @@ from ..models.prevalent import PrevalentModel
 from ..objectives import WalkReward
 from ..old_runs import upgrade
 from ..optimizer import OptimizerConfig
-from ..released.snapshots import as_options, load_weights, open_snapshot
+from ..released.snapshots import load_weights, open_snapshot
 from ..runtime.command import parse_preset
 from ..runtime.distributed import World, choose_device
 from ..runtime.options import at_least
@@ -44,10 +43,11 @@ from .navigation import (
     describe_bert,
     find_vocabulary,
     gather_results,
-    in_toy_world,
     open_bert,
     open_instructions,
+    options_of_snapshot,
     place_toy_world,
+    seeded,
     shuffled,
     unseen_first,
 )
@@ -585,8 +585,7 @@ def imitate_on_own_walk(
 
 def build_follower(config: R2RRun, data: TaskData[Instruction], tokenizer: Tokenizer) -> Follower:
     """A follower with the same weights on every rank, from scratch or from ``start_from``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         bert = None
         if config.model.encoder != "lstm":
             width = data.features.width
@@ -661,16 +660,12 @@ def open_agent(
 
     Raises ``FileNotFoundError`` or ``ValueError`` where the snapshot or data is missing.
     """
-    saved, config = open_snapshot(run.folder, KIND, snapshot, step), run.config
-    content = saved.content
-    model = as_options(FollowerConfig, content["model"])
-    rollout = as_options(RolloutConfig, content["rollout"])
-    config = replace(in_toy_world(config, run.folder / "world"), model=model, rollout=rollout)
-    if data_dir is not None:
-        config = replace(config, data_dir=data_dir)
+    saved = open_snapshot(run.folder, KIND, snapshot, step)
+    config = options_of_snapshot(run, saved, FollowerConfig, RolloutConfig, data_dir)
+    model = config.model
     data = open_instructions(config, [split], model.angle_size, choose_device(device))
-    tokenizer = open_tokenizer(model, saved.vocabulary, content["max_length"])
-    follower = make_follower(config, data, tokenizer, bert_of_snapshot(content))
+    tokenizer = open_tokenizer(model, saved.vocabulary, config.max_length)
+    follower = make_follower(config, data, tokenizer, bert_of_snapshot(saved.content))
     saved.load(follower.modules)
     name, num_texts = f"the split {split!r}", model.num_texts
     items = data.splits[split]

@@ -39,6 +39,7 @@ from .navigation import (
     TaskData,
     open_instructions,
     place_toy_world,
+    seeded,
     shuffled,
     unseen_first,
 )
@@ -220,8 +221,7 @@ def build_speaker(
     config: SpeakerRun, data: TaskData[Instruction], tokenizer: WordTokenizer
 ) -> Speaker:
     """A speaker with the same weights on every rank, from scratch or from ``start_from``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         speaker = Speaker(
             config.speaker,
             data.environment,
