@@ -9,6 +9,7 @@ from .runtime.command import run_command
 VERBS = {
     "prepare": ("prevalent.prepare:main", "fetch and check data sets, make features and triplets"),
     "pretrain": ("prevalent.tasks.pretraining:main", "pre-train on image-text-action triplets"),
+    "probe": ("prevalent.tasks.probes:main", "ask a pre-trained encoder what it reads and sees"),
     "train-speaker": ("prevalent.tasks.speaker:main", "train the agent that describes paths"),
     "train-r2r": ("prevalent.tasks.r2r:main", "train an agent that follows R2R instructions"),
     "train-ndh": ("prevalent.tasks.ndh:main", "train an agent that follows a dialog"),

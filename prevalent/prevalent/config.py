@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -86,6 +86,16 @@ TOY_MODEL = ModelConfig(
     dropout=0.0,
     attention_dropout=0.0,
 )
+
+
+READING_MODEL = replace(
+    TOY_MODEL,
+    num_language_layers=1,
+    num_actions=37,
+    initializer_range=0.1,  # at this width 0.02 leaves attention nearly uniform for long
+)
+
+
 TINY_MODEL = ModelConfig(
     hidden_size=16, num_heads=2, intermediate_size=32, num_language_layers=1, num_cross_layers=1
 )

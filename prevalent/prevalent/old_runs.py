@@ -15,7 +15,11 @@ KINDS = {
 """A key that the options of one kind alone have."""
 ADDED = {"keep": 2, "patience": 0, "deterministic": False}
 """Options that have come since, with the value that is what version 0.1 did."""
-ADDED_TO_KIND = {"r2r": {"eval_batch_size": 100}}
+ADDED_TO_KIND: dict[str, dict[str, Any]] = {
+    "pretraining": {"action_target": "rank"},
+    "r2r": {"eval_batch_size": 100},
+}
+ADDED_TO_MODEL = {"r2r": {"separate_sentences": False}}
 RENAMED = {"ndh": ("walk", "rollout"), "hanna": ("search", "rollout")}
 
 
@@ -26,4 +30,6 @@ def upgrade(plain: dict[str, Any]) -> dict[str, Any]:
         return plain
     old, new = RENAMED.get(kind, ("", ""))
     options = {new if name == old else name: value for name, value in plain.items()}
+    if kind in ADDED_TO_MODEL:
+        options["model"] = {**ADDED_TO_MODEL[kind], **options["model"]}
     return {"kind": kind, **ADDED, **ADDED_TO_KIND.get(kind, {}), **options}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from prevalent.demo import (
+    FINDING,
     ROWS_OF_HANNA,
     DemoConfig,
     HannaDemoConfig,
@@ -12,7 +13,7 @@ from prevalent.demo import (
     describe,
     describe_searches,
     judge,
-    score_random,
+    score_simple,
 )
 
 
@@ -39,14 +40,25 @@ def test_dialogs_are_compared_in_meters():
     assert "Pre-training helps: +0.60 m" in text
 
 
-def test_the_random_agent_is_scored_on_both_tasks(toy_world):
-    assert 0 <= score_random(toy_world, 0) <= 1
-    assert -20 < score_random(toy_world, 0, "ndh") < 20
+def test_without_an_encoder_the_agents_are_shown_and_the_finding_is_told():
+    scores = {"random": [0.1], "knows the way": [1.0], "from scratch": [0.7]}
+    text = describe(scores, DemoConfig(seeds=1))
+    assert "| from scratch | 70.0 % | 70.0 % | 70.0 % |" in text
+    assert text.rstrip().endswith(FINDING)
+
+
+def test_agents_that_do_not_learn_are_scored_on_both_tasks(toy_world):
+    assert score_simple("shortest", toy_world, 0) == 1.0
+    assert 0 <= score_simple("random", toy_world, 0) < 1
+    best = score_simple("shortest", toy_world, 0, "ndh")
+    assert score_simple("random", toy_world, 0, "ndh") < best
 
 
 def test_an_impossible_size_is_refused():
     with pytest.raises(ValueError, match="--seeds must be at least 1, got 0"):
         DemoConfig(seeds=0)
+    with pytest.raises(ValueError, match="--pretrain-steps must be at least 1, got 0"):
+        HannaDemoConfig(pretrain_steps=0)
 
 
 @pytest.mark.slow

@@ -73,6 +73,9 @@ class FollowerConfig:
     """Dropout of image features, an element at a time; in back-translation, of whole columns."""
     angle_size: int = 128
     """A, width of angle features."""
+    separate_sentences: bool = False
+    """Put a [SEP] behind every sentence, as pre-training does; the authors' agents put one behind
+    the text."""
     include_vision: bool = True
     """False: transformer encoders read the text alone, once an episode."""
     encoder_sees_noise: bool = True

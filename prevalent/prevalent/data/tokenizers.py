@@ -66,6 +66,7 @@ class WordPieceTokenizer:
         truncate: ``right`` keeps the start and forces [SEP] at the end; ``left`` keeps the end
             (dialogs), which loses [CLS]; ``left-keep-cls`` keeps both.
         extra_tokens: added behind the vocabulary, matched before the text is split.
+        separate_sentences: `encode` gives the encoding of pre-training, `encode_sentences`.
 
     Raises:
         FileNotFoundError: there is no vocabulary file.
@@ -78,6 +79,7 @@ class WordPieceTokenizer:
         *,
         truncate: Literal["left", "left-keep-cls", "right"] = "right",
         extra_tokens: Sequence[str] = (),
+        separate_sentences: bool = False,
     ) -> None:
         from transformers import BertTokenizer
 
@@ -93,6 +95,7 @@ class WordPieceTokenizer:
         if absent:
             raise ValueError(f"vocabulary {path} has no {absent[0]}; it is no BERT vocabulary")
         self.max_length, self.truncate = max_length, truncate
+        self.separate_sentences = separate_sentences
         self._tokenizer = BertTokenizer(vocab=numbers, do_lower_case=True)
         if extra_tokens:
             self._tokenizer.add_tokens(list(extra_tokens), special_tokens=True)
@@ -119,7 +122,9 @@ class WordPieceTokenizer:
         return self._tokenizer(list(texts), add_special_tokens=False)["input_ids"]
 
     def encode(self, text: str) -> NDArray[np.int64]:
-        """(L,) ids of ``[CLS] text [SEP]``."""
+        """(L,) ids of ``[CLS] text [SEP]``, or with a [SEP] behind every sentence."""
+        if self.separate_sentences:
+            return self.encode_sentences([text])[0]
         ids = self.pieces([f"[CLS] {text} [SEP]"])[0]
         if self.truncate != "right":
             kept = ids[-self.max_length :]

@@ -219,6 +219,17 @@ def teacher(graphs: Graphs, node: Ints, view: Ints, goal: Ints) -> tuple[Ints, I
     return action, slot, relative[np.arange(len(node)), slot]
 
 
+def relative_views(table: TripletTable) -> NDArray[np.int16]:
+    """(N,) the next action as a view: 0 = stop, 1 + 12 e + h for elevation e and h of 12 headings.
+
+    Elevations count from below, headings from the present one to the right, so the target can be
+    seen in the panorama; ``TripletTable.action`` also needs to know where the other candidates are.
+    """
+    turned = (table.target_view - table.view) % NUM_HEADINGS
+    seen = 1 + NUM_HEADINGS * (table.target_view // NUM_HEADINGS) + turned
+    return np.where(table.action == STOP, STOP, seen).astype(np.int16)
+
+
 def write_triplets(path: str | Path, table: TripletTable) -> None:
     """Write ``table`` in the authors' JSON format, one trajectory a line."""
     partial = Path(f"{path}.{os.getpid()}.tmp")

@@ -14,7 +14,15 @@ import torch
 from torch import Tensor
 
 from .. import loop
-from ..config import SMALL_MODEL, TINY_MODEL, TOY_MODEL, ModelConfig, Precision, default_data_dir
+from ..config import (
+    READING_MODEL,
+    SMALL_MODEL,
+    TINY_MODEL,
+    TOY_MODEL,
+    ModelConfig,
+    Precision,
+    default_data_dir,
+)
 from ..curves import draw_scores
 from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
 from ..data.instructions import read_instructions
@@ -26,6 +34,7 @@ from ..data.triplets import (
     TripletTable,
     collect_triplets,
     read_triplets,
+    relative_views,
 )
 from ..loop import Intervals, RunProgress
 from ..models.prevalent import IGNORE, PretrainOutput, PrevalentForPretraining
@@ -40,7 +49,10 @@ from ..runtime.means import RunningMeans
 from ..runtime.options import at_least, positive
 from ..runtime.precision import MixedPrecision, build_adamw, check_weights
 from ..runtime.run_folder import RunFolder
+from ..simulator.geometry import NUM_VIEWS
 from ..simulator.graph import Graphs
+
+ActionTarget = Literal["rank", "relative-view"]
 
 
 @dataclass(frozen=True)
@@ -90,6 +102,10 @@ class PretrainConfig:
     """Gradient norm is clipped to this."""
     optimizer: Literal["authors", "torch", "fused"] = "authors"
     """``authors``: AdamW of pytorch-transformers; ``torch`` and ``fused``: torch's (apex's)."""
+    action_target: ActionTarget = "rank"
+    """What the action head learns. ``rank``: the place of the next viewpoint among the candidates,
+    sorted by the size of their relative heading (the recorded files); ``relative-view``: the view
+    that shows it, counted from the present one, for which --model.num-actions must be 37."""
     predict_action: bool = True
     """False leaves masked words alone (ablation)."""
     use_images: bool = True
@@ -132,6 +148,11 @@ class PretrainConfig:
             )
         if self.angle_size < 4 or self.angle_size % 4:
             raise ValueError(f"--angle-size must be a multiple of 4, got {self.angle_size}")
+        if self.action_target == "relative-view" and self.model.num_actions != NUM_VIEWS + 1:
+            raise ValueError(
+                f"--action-target relative-view chooses among {NUM_VIEWS} views and a stop; set "
+                f"--model.num-actions to {NUM_VIEWS + 1} (it is {self.model.num_actions})"
+            )
         for source in (*self.train, *self.held_out):
             if source.partition(":")[0] not in {"triplets", "r2r"} or ":" not in source:
                 raise ValueError(
@@ -167,6 +188,14 @@ PRETRAIN_PRESETS: dict[str, tuple[str, PretrainConfig]] = {
             run_dir=Path("runs/pretrain/bert-init"), init_from=Path("bert-base-uncased")
         ),
     ),
+    "prevalent-relative-view": (
+        "variant: the action is the next view counted from the present one, or a stop",
+        PretrainConfig(
+            run_dir=Path("runs/pretrain/relative-view"),
+            action_target="relative-view",
+            model=ModelConfig(num_actions=37),
+        ),
+    ),
     "r2r-small": (
         "small model on triplets of the R2R training paths, random stand-in features",
         PretrainConfig(
@@ -197,6 +226,26 @@ PRETRAIN_PRESETS: dict[str, tuple[str, PretrainConfig]] = {
             eval_batches=10,
             save_every=500,
             model=TOY_MODEL,
+        ),
+    ),
+    "toy": (
+        "toy houses made by code, ten minutes on a CPU: learns to read and see",
+        PretrainConfig(
+            run_dir=Path("runs/pretrain/toy"),
+            train=("r2r:train",),
+            held_out=("r2r:val_seen@100", "r2r:val_unseen@100"),
+            world="toy",
+            toy_houses=240,
+            angle_size=32,
+            batch_size=32,
+            max_steps=6000,
+            lr=2e-3,
+            warmup_steps=200,
+            eval_every=500,
+            eval_batches=10,
+            save_every=500,
+            action_target="relative-view",
+            model=READING_MODEL,
         ),
     ),
     "smoke": (
@@ -317,7 +366,7 @@ TASK = loop.Task(
     fixed=(
         *("world", "toy_houses", "features", "standin_dim", "angle_size", "vocabulary", "train"),
         *("max_length", "max_path_steps", "accumulate", "optimizer", "precision"),
-        *("seed", "predict_action", "use_images", "model"),
+        *("seed", "action_target", "predict_action", "use_images", "model"),
     ),
     upgrade=upgrade,
 )
@@ -368,6 +417,11 @@ def build_corpus(config: PretrainConfig, world: World) -> Corpus:
     held_out = {
         source.partition(":")[2]: _load(config, [source], tokenizer) for source in config.held_out
     }
+    if config.action_target == "relative-view":
+        train = replace(train, action=relative_views(train))
+        held_out = {
+            name: replace(table, action=relative_views(table)) for name, table in held_out.items()
+        }
     _check_actions(config, [train, *held_out.values()])
     features = store = None
     if config.use_images:

@@ -19,7 +19,7 @@ from ..agents.follower import Follower, FollowerConfig, add_losses
 from ..agents.rollout import Batch, EpisodeBatches, Episodes, RolloutConfig, Tokenizer
 from ..agents.search import Mixture, choose_walks, search_split, tune_mixture
 from ..agents.speaker import Speaker, back_translate, feature_noise
-from ..config import SMALL_MODEL, TINY_MODEL, TOY_MODEL, ModelConfig
+from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL, ModelConfig
 from ..data.instructions import Instruction
 from ..data.results import Results, check_goals, score_results
 from ..data.tokenizers import WordPieceTokenizer, open_words
@@ -348,6 +348,27 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
             bert=replace(TOY_MODEL, num_language_layers=1, num_cross_layers=1),
         ),
     ),
+    "toy": (
+        "toy houses made by code, 50 annotated paths, a minute on a CPU; give --pretrained",
+        R2RRun(
+            run_dir=RUNS / "toy",
+            world="toy",
+            toy_houses=240,
+            train=("train@50",),
+            held_out=("val_seen@60", "val_unseen@200"),
+            angle_layout="block",
+            batch_size=16,
+            max_steps=200,
+            imitation_weight=1.0,
+            log_every=20,
+            eval_every=100,
+            save_every=100,
+            optimizer=OptimizerConfig("adam", lr=1e-3),
+            rollout=RolloutConfig(max_actions=8, reuse_text=True),
+            model=replace(TOY_AGENT, separate_sentences=True),
+            bert=READING_MODEL,
+        ),
+    ),
     "smoke": (
         "toy houses, a few steps: does everything run",
         R2RRun(
@@ -468,7 +489,8 @@ def open_tokenizer(config: FollowerConfig, vocabulary: Path, max_length: int) ->
     """The tokenizer that suits the encoder."""
     if config.encoder == "lstm":
         return open_words(vocabulary, max_length)
-    return WordPieceTokenizer(vocabulary, max_length)
+    separate = config.separate_sentences
+    return WordPieceTokenizer(vocabulary, max_length, separate_sentences=separate)
 
 
 def open_batches(

@@ -98,6 +98,9 @@ def test_sentences_are_separated_for_pretraining(small):
         *[8, 9, 6, 7, 3],
     ]
     assert tokenizer.encode_sentences([]).shape == (0, 10)
+    agents = WordPieceTokenizer(small, 10, separate_sentences=True)
+    for text in ("Go left. Turns left.", "go", "Go left. Go left. Go left. Go left."):
+        assert agents.encode(text).tolist() == tokenizer.encode_sentences([text])[0].tolist()
 
 
 def test_codes_know_the_special_words(small):

@@ -18,6 +18,7 @@ from prevalent.data.triplets import (
     make_sample,
     mask_words,
     read_triplets,
+    relative_views,
     to_table,
     write_triplets,
 )
@@ -66,6 +67,38 @@ def test_a_walk_around_the_square_turns_towards_each_corner():
     assert viewpoints[-1] == "c"
     assert table.target_view[-1] == -1
     assert table.first.tolist() == [0, 3]
+
+
+def test_the_next_view_is_counted_from_the_present_one():
+    # Present views 13, 23 and 0; the next viewpoint stands in views 26 (one heading further, one
+    # level up), 12 (one further, over the end of the circle), and the last step is a stop.
+    steps = [
+        ("house", "a", 13, 0.0, 0.0),
+        ("house", "b", 23, 0.0, 0.0),
+        ("house", "c", 0, 0.0, 0.0),
+    ]
+    record = {
+        "instr_id": "1_0",
+        "path": [list(step) for step in steps],
+        "teacher_actions": [2, 1, 0],
+        "teacher_action_emd": [[26, 0.5, 0.5], [12, 0.5, 0.0], [-1, 90, 90]],
+        "instr_encoding": [5, 6],
+    }
+    table = to_table([record])
+    assert relative_views(table).tolist() == [1 + 24 + 1, 1 + 12 + 1, 0]
+    assert table.action.tolist() == [2, 1, 0]
+
+
+def test_the_next_view_does_not_depend_on_where_north_is():
+    actions = []
+    for heading in (0.0, np.pi / 2):
+        tasks = [walk(heading=heading)]
+        table = collect_triplets(make_graphs(), tasks, np.array([[5, 6, 0]]))
+        actions.append(relative_views(table))
+    first = actions[0][0] - 1, actions[1][0] - 1  # the walker starts turned by three views
+    assert (first[0] - first[1]) % 12 == 3
+    assert first[0] // 12 == first[1] // 12
+    assert actions[0][1:].tolist() == actions[1][1:].tolist()  # then both have gone the same way
 
 
 def test_instructions_of_one_path_share_a_walk_and_keep_their_words():

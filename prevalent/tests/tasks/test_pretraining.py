@@ -248,6 +248,22 @@ def test_more_actions_than_outputs_are_named(config, tmp_path):
         build_corpus(few, ALONE)
 
 
+def test_the_action_may_be_the_next_view(config):
+    model = replace(TINY_MODEL, num_actions=37)
+    corpus = build_corpus(replace(config, action_target="relative-view", model=model), ALONE)
+    for table in (build_corpus(config, ALONE).train, corpus.train):
+        assert ((table.action == 0) == (table.target_view < 0)).all()
+    assert len(corpus.action_prior) == 37
+    moves = corpus.train.action > 0
+    level = (corpus.train.action[moves] - 1) // 12
+    assert level.tolist() == (corpus.train.target_view[moves] // 12).tolist()
+
+
+def test_views_as_actions_need_one_output_each(config):
+    with pytest.raises(ValueError, match=r"set --model.num-actions to 37 \(it is 36\)"):
+        replace(config, action_target="relative-view")
+
+
 def test_the_data_folder_comes_from_the_environment(monkeypatch):
     monkeypatch.setenv("PREVALENT_DATA", "/somewhere")
     assert default_data_dir() == PretrainConfig().data_dir == Path("/somewhere")

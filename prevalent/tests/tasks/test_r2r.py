@@ -16,7 +16,7 @@ from prevalent.agents.follower import FollowerConfig
 from prevalent.agents.rollout import RolloutConfig
 from prevalent.agents.speaker import SpeakerConfig
 from prevalent.config import TINY_MODEL
-from prevalent.data.tokenizers import open_words
+from prevalent.data.tokenizers import open_words, split_sentences
 from prevalent.models.prevalent import PrevalentForPretraining
 from prevalent.optimizer import OptimizerConfig
 from prevalent.released.checkpoints import save_model
@@ -287,6 +287,22 @@ def test_a_saved_follower_is_restored_with_its_sizes_and_vocabulary(run, followe
     assert not again.critic.training
     assert list(world.splits) == ["val_unseen"]
     assert len(tokenizer) == len((snapshot / "vocab.txt").read_text().splitlines())
+
+
+def test_an_agent_that_separates_sentences_does_so_when_restored(run, world, tmp_path):
+    config = replace(run, model=replace(run.model, separate_sentences=True))
+    words = find_vocabulary(config, words=False)
+    tokenizer = open_tokenizer(config.model, words, config.max_length)
+    follower = build_follower(config, world, tokenizer)
+    folder = tmp_path / "run/snapshots/best_val_unseen"
+    content = describe_follower(follower, config.max_length)
+    save_agent(folder, follower.modules, content, words.read_bytes())
+    opened = open_agent(Run(tmp_path / "run", "r2r", run, ""), "val_unseen", device="cpu")
+    text = world.splits["train"][0].text
+    plain = open_tokenizer(run.model, words, run.max_length)
+    assert opened.tokenizer.encode(text).tolist() == tokenizer.encode(text).tolist()
+    both = (plain.encode(text), opened.tokenizer.encode(text))
+    assert [int((ids == plain.sep).sum()) for ids in both] == [1, len(split_sentences(text))]
 
 
 def test_an_agent_is_found_from_its_run_its_snapshot_or_a_file(snapshot, tmp_path):

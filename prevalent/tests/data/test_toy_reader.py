@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+
+from prevalent.data.features import FeatureStore
+from prevalent.data.instructions import read_instructions
+from prevalent.data.toy import LANDMARKS, ToyConfig, write_toy
+from prevalent.data.toy_reader import Clause, ToyReader, agree, read_clauses
+from prevalent.data.triplets import STOP, teacher
+from prevalent.simulator.geometry import nearest_view
+from prevalent.simulator.graph import Graphs, candidates_of
+
+SIZE = ToyConfig(train_houses=2, unseen_houses=1, train_paths=20, held_out_paths=8, dialogs=1)
+
+
+@pytest.fixture(scope="module")
+def toy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy")
+    write_toy(folder, SIZE)
+    tasks = read_instructions(folder, ["train"])
+    graphs = Graphs.load(folder / "connectivity", sorted({one.scan for one in tasks}))
+    return ToyReader(graphs, FeatureStore.open(folder / "features.npy")), tasks
+
+
+def words_of(text: str) -> list[str]:
+    return ["[CLS]", *text.lower().replace(".", " .").replace(",", " ,").split(), "[SEP]"]
+
+
+def test_an_instruction_falls_into_clauses():
+    text = "Turn left and walk to the sofa. Go past the lamp, then turn around. Stop at the desk."
+    sofa, lamp, desk = (LANDMARKS.index(name) for name in ("sofa", "lamp", "desk"))
+    assert read_clauses(words_of(text)) == [
+        Clause(sofa, "left", False),
+        Clause(lamp, None, False),
+        Clause(None, "around", False),
+        Clause(desk, None, True),
+    ]
+
+
+def test_what_is_masked_is_not_said():
+    clauses = read_clauses(words_of("Turn [MASK] towards the [MASK]. [MASK] at the desk."))
+    assert clauses == [Clause(None, None, False), Clause(LANDMARKS.index("desk"), None, True)]
+    assert [agree(None, 3), agree(3, 3), agree(4, 3)] == [0.0, 1.0, -1.0]
+
+
+def test_the_features_show_the_landmark_that_an_instruction_ends_at(toy):
+    reader, tasks = toy
+    for task in tasks:
+        goal = reader.graphs.nodes([task.scan], [task.path[-1]])[0]
+        assert task.text.rstrip(".").endswith(LANDMARKS[reader.landmarks[goal]])
+
+
+def test_reading_by_rule_leads_along_nearly_every_path(toy):
+    reader, tasks = toy
+    chances = []
+    for task in tasks:
+        walk = reader.graphs.nodes([task.scan] * len(task.path), list(task.path))
+        view = nearest_view([task.heading], 0.0)
+        for place, node in enumerate(walk):
+            following = walk[min(place + 1, len(walk) - 1)]
+            found = reader.next_nodes(words_of(task.text), int(node), int(view[0]))
+            chances.append((following in found) / len(found))
+            action, slot, _ = teacher(reader.graphs, np.array([node]), view, walk[-1:])
+            if action[0] != STOP:
+                view = candidates_of(reader.graphs).view[[node], slot].astype(np.int64)
+    assert np.mean(chances) > 0.93
+
+
+def test_another_instruction_leads_elsewhere(toy):
+    reader, tasks = toy
+    chances = {"own": [], "another": []}
+    for task, other in zip(tasks, [*tasks[4:], *tasks[:4]], strict=True):
+        first, second = reader.graphs.nodes([task.scan] * 2, list(task.path[:2]))
+        view = int(nearest_view([task.heading], 0.0)[0])
+        for name, text in (("own", task.text), ("another", other.text)):
+            found = reader.next_nodes(words_of(text), int(first), view)
+            chances[name].append((second in found) / len(found))
+    assert np.mean(chances["own"]) > 0.9
+    assert np.mean(chances["another"]) < 0.65  # a viewpoint has two or three neighbors
