@@ -104,7 +104,10 @@ class SentenceVAE:
         batch_size: int = 64,
         generator: torch.Generator | None = None,
     ) -> list[str]:
-        """One sentence for each row of ``latents`` (N, Z); a vector (Z,) is one row."""
+        """One sentence for each row of ``latents`` (N, Z); a vector (Z,) is one row.
+
+        Gaps before punctuation stay unless ``sampling.clean``.
+        """
         latents = torch.as_tensor(latents, dtype=torch.float32)
         latents = latents[None] if latents.ndim == 1 else latents
         width = self.model.config.latent_dim
@@ -113,8 +116,9 @@ class SentenceVAE:
                 f"latents must be finite numbers of the shape (N, {width}), got the shape "
                 f"{tuple(latents.shape)} or a number that is not finite"
             )
+        sampling = sampling or Sampling()
         ids = generate(self.model, latents, sampling, batch_size=batch_size, generator=generator)
-        return self.tokenizers.decode_batch(ids)
+        return self.tokenizers.decode_batch(ids, sampling.clean)
 
     def reconstruct(
         self, texts: str | Sequence[str], sampling: Sampling | None = None, *, batch_size: int = 64
@@ -144,6 +148,7 @@ class SentenceVAE:
             batch_size: sentences decoded side by side.
             generator: source of randomness, on the model's device.
         """
+        sampling = sampling or Sampling()
         if self.model.encoder is None:
             ids = generate(
                 self.model,
@@ -153,7 +158,7 @@ class SentenceVAE:
                 batch_size=batch_size,
                 generator=generator,
             )
-            return self.tokenizers.decode_batch(ids)
+            return self.tokenizers.decode_batch(ids, sampling.clean)
         latent_dim, device = self.model.config.latent_dim, self.model.device
         latents = scale * torch.randn(count, latent_dim, generator=generator, device=device)
         if center is not None:

@@ -37,6 +37,9 @@ class Sampling:
     """Exponent of the length that divides a hypothesis's score; 0 favours short sentences."""
     max_new_tokens: int = 128
     """Longest sentence in tokens, EOS counted."""
+    clean: bool = False
+    """Close the gaps of tokenised English: "do not know ." becomes "don't know.". Only to be read:
+    scores compare the text as it is."""
 
     def __post_init__(self) -> None:
         choices = ", ".join(get_args(Strategy))

@@ -140,8 +140,11 @@ class Tokenizers:
         bos, eos = self.bos_id, self.eos_id
         return [[bos, *row.ids, eos] for row in rows]
 
-    def decode(self, ids: Sequence[int], clean: bool = True) -> str:
+    def decode(self, ids: Sequence[int], clean: bool = False) -> str:
         """Text of decoder ids: up to the first <EOS>, without <BOS>, <PAD> and outer space.
+
+        ``clean`` closes gaps as `clean_up` does; text that is compared with other text stays as
+        it is.
 
         Special tokens are taken out by id, so that a sentence that never reached <EOS> keeps its
         last word. Deviation: the authors drop the first and the last word whatever they are.
@@ -156,7 +159,7 @@ class Tokenizers:
         text = self._join(kept)
         return (clean_up(text) if clean else text).strip()
 
-    def decode_batch(self, rows: Iterable[Sequence[int]], clean: bool = True) -> list[str]:
+    def decode_batch(self, rows: Iterable[Sequence[int]], clean: bool = False) -> list[str]:
         """``decode`` of every row."""
         return [self.decode(row, clean) for row in rows]
 
