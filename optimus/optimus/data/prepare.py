@@ -17,7 +17,7 @@ from typing import Any
 from ..runtime.command import parse
 from ..runtime.download import download, extract, verify
 from ..runtime.files import digest, write_atomically
-from ..runtime.text_files import read_lines, read_texts
+from ..runtime.text_files import Line, decode_lines, read_lines, read_texts
 from .labeled import TASKS, glue_text, read_labeled
 from .tokenizers import SEPARATOR
 from .toy import labeled_sentences, write_toy
@@ -145,8 +145,7 @@ def prepare_snli(config: SplitConfig) -> None:
         found = next(iter(sorted(archive.rglob(name))), None)
         if found is None:
             raise FileNotFoundError(f"--source {archive} has no {name}")
-        with found.open(encoding="utf-8") as file:
-            _split(config, _snli_sentences(file, str(found)))
+        _split(config, _snli_sentences(read_lines(found)))
         return
     if not archive.is_file():
         raise FileNotFoundError(f"--source {archive} does not exist")
@@ -156,19 +155,18 @@ def prepare_snli(config: SplitConfig) -> None:
             if member is None:
                 raise ValueError(f"{archive} has no {name}: it is not snli_1.0.zip")
             with opened.open(member) as stream:
-                lines = (line.decode("utf-8") for line in stream)
-                _split(config, _snli_sentences(lines, member))
+                _split(config, _snli_sentences(decode_lines(stream, archive / member)))
     except zipfile.BadZipFile as error:
         raise ValueError(f"{archive} is no zip file ({error}); delete it and try again") from error
 
 
-def _snli_sentences(lines: Iterable[str], name: str) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
+def _snli_sentences(lines: Iterable[Line]) -> Iterator[str]:
+    for line in lines:
         try:
-            pair = json.loads(line)
+            pair = json.loads(line.text)
             parses = [pair["sentence1_binary_parse"], pair["sentence2_binary_parse"]]
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"line {number} of {name} is no SNLI pair ({error})") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise line.complaint(f"it is no SNLI pair ({error})") from error
         for parse_text in parses:
             words = [word for word in parse_text.split() if word not in ("(", ")")]
             sentence = " ".join(words).lower().replace("-lrb-", "(").replace("-rrb-", ")")

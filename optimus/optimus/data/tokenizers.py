@@ -24,6 +24,8 @@ from tokenizers import (
     trainers,
 )
 
+from ..runtime.text_files import read_lines
+
 PAD, BOS, EOS = "<PAD>", "<BOS>", "<EOS>"
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own; it serves as the unknown token only
 SEPARATOR = " [SEP] "  # between the utterances of a dialog's context
@@ -313,8 +315,7 @@ def _find(folder: Path, places: tuple[str, ...], names: tuple[str, ...]) -> Path
 
 
 def _read_wordpiece(path: Path, lower_case: bool) -> Tokenizer:
-    tokens = path.read_text(encoding="utf-8").split("\n")
-    vocabulary = {token.rstrip("\r"): i for i, token in enumerate(tokens) if token.strip("\r")}
+    vocabulary = {line.text: line.number - 1 for line in read_lines(path) if line.text}
     missing = [token for token in WORDPIECE_SPECIAL if token not in vocabulary]
     if missing:
         raise ValueError(f"{path} is no BERT vocabulary: it lacks {', '.join(missing)}")

@@ -263,7 +263,8 @@ def make_shard(task: _Task) -> dict[str, int]:
             os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores already
         _LOADED[config.vocabulary] = load_tokenizers(config.vocabulary)
     tokenizers = _LOADED[config.vocabulary]
-    split = str.splitlines if config.sentence_per_line else build_splitter(config.splitter)
+    whole: Callable[[str], list[str]] = lambda paragraph: [paragraph]
+    split = whole if config.sentence_per_line else build_splitter(config.splitter)
     lines = []
     for document in task.documents:
         text = strip_markup(document) if task.markup else document

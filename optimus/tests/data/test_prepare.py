@@ -124,6 +124,11 @@ def test_damaged_snli_is_named(tmp_path):
         main(["snli", *folder, str(bad)])
     with pytest.raises(FileNotFoundError, match="--source"):
         main(["snli", *folder, str(tmp_path / "none.zip")])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "snli_1.0_train.jsonl").write_bytes(b"\xe9\n")
+    for source in (pack(tmp_path / "b.zip", {"a/snli_1.0_train.jsonl": b"\xe9\n"}), tmp_path / "in"):
+        with pytest.raises(ValueError, match=r"snli_1\.0_train\.jsonl line 1 is no UTF-8 text"):
+            main(["snli", *folder, str(source)])
 
 
 def test_ones_own_text_is_split_without_overlap(tmp_path):

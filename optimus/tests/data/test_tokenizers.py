@@ -89,6 +89,14 @@ def test_a_public_folder_says_whether_it_is_uncased(tmp_path):
     assert tokenizers.unk_id not in ids
 
 
+def test_a_vocabulary_of_another_encoding_is_named(small, tmp_path):
+    small.save(tmp_path)
+    with (tmp_path / "bert" / "vocab.txt").open("ab") as file:
+        file.write(b"caf\xe9\n")
+    with pytest.raises(ValueError, match=r"vocab\.txt line \d+ is no UTF-8 text"):
+        load_tokenizers(tmp_path)
+
+
 def test_training_is_the_same_every_time(small):
     assert train_tokenizers(LINES, 80, 300).fingerprint == small.fingerprint
 
