@@ -14,6 +14,7 @@ from .decoding import Sampling, analogy, generate, interpolate
 from .models.vae import OptimusModel
 from .runs import SENTENCE_VAES, find_weights
 from .runtime.distributed import choose_device
+from .runtime.options import require
 
 Result = TypeVar("Result")
 
@@ -149,6 +150,7 @@ class SentenceVAE:
             generator: source of randomness, on the model's device.
         """
         sampling = sampling or Sampling()
+        require(count >= 0, f"count must not be negative, got {count}")
         if self.model.encoder is None:
             ids = generate(
                 self.model,
@@ -201,6 +203,7 @@ def _by_length(
     rows: list[list[int]], function: Callable[[list[list[int]]], list[Result]], batch_size: int
 ) -> list[Result]:
     """``function`` on batches of rows of like length; the results in the order of ``rows``."""
+    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     results: dict[int, Result] = {}
     for first in range(0, len(order), batch_size):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -22,7 +23,7 @@ from .decoding import (
 from .runtime.command import parse
 from .runtime.distributed import choose_device
 from .runtime.files import write_atomically
-from .runtime.options import at_least
+from .runtime.options import at_least, require
 from .runtime.text_files import decode_lines, read_texts
 
 TAB = "\t"
@@ -83,6 +84,10 @@ class SampleConfig(GenerateConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, count=1)
+        require(
+            math.isfinite(self.latent_scale),
+            f"--latent-scale must be finite, got {self.latent_scale}",
+        )
 
 
 @dataclass(frozen=True)
@@ -117,6 +122,10 @@ class AnalogyConfig(GenerateConfig):
     """File of sentences C, or of `source TAB target TAB input` lines; - is standard input."""
     degree: float = 1.0
     """How far to go; 0 stays."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(math.isfinite(self.degree), f"--degree must be finite, got {self.degree}")
 
 
 def main(argv: Sequence[str]) -> None:

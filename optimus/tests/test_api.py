@@ -129,3 +129,15 @@ def test_text_is_cleaned_where_it_is_asked_for_only():
     ids = vae.tokenizers.encode_decoder(["I do not know , is n't it ?"])[0]
     assert vae.tokenizers.decode(ids) == "I do not know , is n't it ?"
     assert vae.tokenizers.decode(ids, clean=True) == "I don't know, isn't it?"
+
+
+def test_counts_that_make_no_sense_are_named():
+    vae = tiny_vae(["the dog barks ."] * 8)
+    for call, name in (
+        (lambda: vae.sample(-1), "count"),
+        (lambda: vae.encode(["a", "b"], batch_size=-1), "batch_size"),
+        (lambda: vae.decode(torch.zeros(2, 6), batch_size=0), "batch_size"),
+        (lambda: vae.interpolate("a", "b", 0), "steps"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must "):
+            call()

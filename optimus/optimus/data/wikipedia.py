@@ -78,6 +78,8 @@ class WikipediaConfig:
             raise ValueError(f"--max-tokens must be at least 3, got {self.max_tokens}")
         if self.held_out < 0 or self.processes < 0:
             raise ValueError("--held-out and --processes must not be negative")
+        if self.max_shards is not None and self.max_shards < 1:
+            raise ValueError(f"--max-shards must be at least 1, got {self.max_shards}")
 
 
 class _Task(NamedTuple):

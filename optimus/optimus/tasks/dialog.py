@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -494,6 +495,10 @@ class EvaluateDialogConfig:
 
     def __post_init__(self) -> None:
         at_least(self, responses=1, batch_size=1, glove_width=1, latents=0, max_contexts=0)
+        require(
+            math.isfinite(self.style_degree),
+            f"--style-degree must be finite, got {self.style_degree}",
+        )
         require(
             self.style_degree == 0 or self.style is not None,
             "--style-degree needs --style, a file of style sentences",
