@@ -164,7 +164,12 @@ class SentenceVAE:
         latent_dim, device = self.model.config.latent_dim, self.model.device
         latents = scale * torch.randn(count, latent_dim, generator=generator, device=device)
         if center is not None:
-            latents = latents + center.to(device)
+            center = torch.as_tensor(center, dtype=torch.float32, device=device)
+            require(
+                center.shape == (latent_dim,),
+                f"center must be of the shape ({latent_dim},), got {tuple(center.shape)}",
+            )
+            latents = latents + center
         return self.decode(latents, sampling, batch_size=batch_size, generator=generator)
 
     def interpolate(

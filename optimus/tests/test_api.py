@@ -138,6 +138,13 @@ def test_counts_that_make_no_sense_are_named():
         (lambda: vae.encode(["a", "b"], batch_size=-1), "batch_size"),
         (lambda: vae.decode(torch.zeros(2, 6), batch_size=0), "batch_size"),
         (lambda: vae.interpolate("a", "b", 0), "steps"),
+        (lambda: vae.sample(2, center=torch.zeros(5)), "center"),
     ):
         with pytest.raises(ValueError, match=f"{name} must "):
             call()
+
+
+def test_a_center_may_be_an_array():
+    vae = tiny_vae(["the dog barks ."] * 8)
+    center = vae.encode("the dog barks .")[0]
+    assert vae.sample(1, scale=0.0, center=center.numpy()) == vae.decode(center)
