@@ -42,7 +42,10 @@ from optimus.tasks.language_model import (
         (lambda: Sampling(temperature=math.inf), "--decoding.temperature"),
         (lambda: Sampling(temperature=math.nan), "--decoding.temperature"),
         (lambda: Sampling("beam", length_penalty=math.nan), "--decoding.length-penalty"),
-        (lambda: Sampling(temperature=0.5), "temperature 0.5 counts with --decoding.strategy sample"),
+        (
+            lambda: Sampling(temperature=0.5),
+            "temperature 0.5 counts with --decoding.strategy sample",
+        ),
         (lambda: Sampling("beam", top_k=5), "--decoding.top-k 5 counts with"),
         (lambda: Sampling(top_p=0.9), "--decoding.top-p 0.9 counts with"),
         (lambda: Sampling("sample", num_beams=8), "--decoding.num-beams 8 counts with"),

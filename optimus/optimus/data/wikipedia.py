@@ -265,13 +265,12 @@ def make_shard(task: _Task) -> dict[str, int]:
             os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores already
         _LOADED[config.vocabulary] = load_tokenizers(config.vocabulary)
     tokenizers = _LOADED[config.vocabulary]
-    whole: Callable[[str], list[str]] = lambda paragraph: [paragraph]
-    split = whole if config.sentence_per_line else build_splitter(config.splitter)
+    split = None if config.sentence_per_line else build_splitter(config.splitter)
     lines = []
     for document in task.documents:
         text = strip_markup(document) if task.markup else document
         for paragraph in text.split("\n"):
-            lines.extend(split(paragraph))
+            lines += [paragraph] if split is None else split(paragraph)
     if task.number == 0:
         lines = _hold_out(lines, config)
     options = TextOptions(config.max_words, config.max_tokens, config.max_tokens)

@@ -587,7 +587,9 @@ def answer(config: EvaluateDialogConfig) -> list[Turn]:
             latents = towards_style(latents, style.to(latents), config.style_degree)
         ids = generate(model.vae, latents, config.decoding, batch_size=len(latents))
         # a tab or a line break would end a field of the file
-        said = [" ".join(text.split()) for text in tokenizers.decode_batch(ids, config.decoding.clean)]
+        said = [
+            " ".join(text.split()) for text in tokenizers.decode_batch(ids, config.decoding.clean)
+        ]
         for row in range(0, len(said), config.responses):
             context, reference = texts[first + row // config.responses]
             turns.append(Turn(context, (reference,), tuple(said[row : row + config.responses])))

@@ -68,9 +68,7 @@ def test_contexts_stay_with_their_responses(tokenizers, tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", SEPARATORS)
-def test_examples_of_a_task_keep_their_labels_and_short_records_are_counted(
-    tmp_path, kind, caplog
-):
+def test_examples_of_a_task_keep_their_labels_and_short_records_are_counted(tmp_path, kind, caplog):
     rows = ["sentence\tlabel", *(f"{text}\t{i % 2}" for i, text in enumerate(TEXTS))]
     path = write(tmp_path / "train.tsv", rows, SEPARATORS[kind])
     (texts,), labels = read_task(path, TASKS["SST-2"])
