@@ -137,7 +137,10 @@ def main(argv: Sequence[str]) -> None:
         "analogy": (AnalogyConfig, analogy),
     }
     if not argv or argv[0] in {"-h", "--help"}:
-        print("usage: optimus generate {" + ",".join(kinds) + "} --model FOLDER ...")
+        print("usage: optimus generate KIND --model FOLDER ...\n\nkinds:")
+        for name, (kind, _) in kinds.items():
+            print(f"  {name:<11}  {(kind.__doc__ or '').splitlines()[0]}")
+        print("\n`optimus generate KIND --help` lists the options of a kind.")
         return
     if argv[0] not in kinds:
         raise ValueError(f"unknown kind {argv[0]!r}; choose one of {', '.join(kinds)}")

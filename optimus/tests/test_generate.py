@@ -138,3 +138,11 @@ def test_a_language_model_samples_without_a_latent(run, tmp_path, capsys):
 def test_bad_input_is_one_sentence(run, words, expected, fails):
     words = [str(run.run_dir) if word == "RUN" else word for word in words]
     assert expected in fails("generate", *words)
+
+
+def test_help_describes_the_kinds(ends):
+    output = ends("generate", "--help")
+    for kind in ("reconstruct", "sample", "interpolate", "analogy"):
+        assert f"  {kind} " in output
+    assert "Decode draws from the prior." in output
+    assert "`optimus generate KIND --help`" in output
