@@ -16,9 +16,9 @@ for each option that has no counterpart. Nothing is run.
 
   optimus migrate run_lm_vae_training.py --dataset Penn --beta 0.5 --dim_target_kl 0.25
 
-Scripts: run_lm_vae_training, run_lm_vae_pretraining, run_latent_generation, run_encoding_generation,
-run_generation_from_prior, run_gpt2_generation, run_lm_gpt2, run_lm_finetuning; without a script
-the first. docs/migrating.md lists the options."""
+Scripts: run_lm_vae_training, run_lm_vae_pretraining, run_latent_generation,
+run_encoding_generation, run_generation_from_prior, run_gpt2_generation, run_lm_gpt2,
+run_lm_finetuning; without a script the first. docs/migrating.md lists the options."""
 
 # option -> our option; the value is carried over
 TRAIN_VALUES = {

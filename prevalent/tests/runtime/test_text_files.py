@@ -34,7 +34,11 @@ def test_a_packed_file_is_read_alike(tmp_path):
 
 def test_an_open_stream_is_cut_alike_and_has_a_name():
     rows = io.BytesIO("one\u2028still\r\n\ntwo".encode())
-    assert [line.text for line in decode_lines(rows, "standard input")] == ["one\u2028still", "", "two"]
+    assert [line.text for line in decode_lines(rows, "standard input")] == [
+        "one\u2028still",
+        "",
+        "two",
+    ]
     with pytest.raises(ValueError, match=r"^standard input line 1 is no UTF-8 text"):
         next(decode_lines([b"caf\xe9\n"], "standard input"))
 
