@@ -14,6 +14,7 @@ from .decoding import Sampling, analogy, generate, interpolate
 from .models.vae import OptimusModel
 from .runs import SENTENCE_VAES, find_weights
 from .runtime.distributed import choose_device
+from .runtime.options import require
 
 Result = TypeVar("Result")
 
@@ -104,7 +105,10 @@ class SentenceVAE:
         batch_size: int = 64,
         generator: torch.Generator | None = None,
     ) -> list[str]:
-        """One sentence for each row of ``latents`` (N, Z); a vector (Z,) is one row."""
+        """One sentence for each row of ``latents`` (N, Z); a vector (Z,) is one row.
+
+        Gaps before punctuation stay unless ``sampling.clean``.
+        """
         latents = torch.as_tensor(latents, dtype=torch.float32)
         latents = latents[None] if latents.ndim == 1 else latents
         width = self.model.config.latent_dim
@@ -113,8 +117,9 @@ class SentenceVAE:
                 f"latents must be finite numbers of the shape (N, {width}), got the shape "
                 f"{tuple(latents.shape)} or a number that is not finite"
             )
+        sampling = sampling or Sampling()
         ids = generate(self.model, latents, sampling, batch_size=batch_size, generator=generator)
-        return self.tokenizers.decode_batch(ids)
+        return self.tokenizers.decode_batch(ids, sampling.clean)
 
     def reconstruct(
         self, texts: str | Sequence[str], sampling: Sampling | None = None, *, batch_size: int = 64
@@ -144,6 +149,8 @@ class SentenceVAE:
             batch_size: sentences decoded side by side.
             generator: source of randomness, on the model's device.
         """
+        sampling = sampling or Sampling()
+        require(count >= 0, f"count must not be negative, got {count}")
         if self.model.encoder is None:
             ids = generate(
                 self.model,
@@ -153,11 +160,16 @@ class SentenceVAE:
                 batch_size=batch_size,
                 generator=generator,
             )
-            return self.tokenizers.decode_batch(ids)
+            return self.tokenizers.decode_batch(ids, sampling.clean)
         latent_dim, device = self.model.config.latent_dim, self.model.device
         latents = scale * torch.randn(count, latent_dim, generator=generator, device=device)
         if center is not None:
-            latents = latents + center.to(device)
+            center = torch.as_tensor(center, dtype=torch.float32, device=device)
+            require(
+                center.shape == (latent_dim,),
+                f"center must be of the shape ({latent_dim},), got {tuple(center.shape)}",
+            )
+            latents = latents + center
         return self.decode(latents, sampling, batch_size=batch_size, generator=generator)
 
     def interpolate(
@@ -196,6 +208,7 @@ def _by_length(
     rows: list[list[int]], function: Callable[[list[list[int]]], list[Result]], batch_size: int
 ) -> list[Result]:
     """``function`` on batches of rows of like length; the results in the order of ``rows``."""
+    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     results: dict[int, Result] = {}
     for first in range(0, len(order), batch_size):

@@ -4,6 +4,7 @@ Decoding keeps keys and values of the tokens so far, with the latent as the firs
 the head on the last position only; greedy ids equal those of running the whole prefix every time.
 """
 
+import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from .models.decoder import DecoderState
 from .models.vae import OptimusModel
-from .runtime.options import at_least, require
+from .runtime.options import at_least, option, require
 
 Item = TypeVar("Item", bound=Hashable)
 Strategy = Literal["greedy", "sample", "beam"]
@@ -37,6 +38,9 @@ class Sampling:
     """Exponent of the length that divides a hypothesis's score; 0 favours short sentences."""
     max_new_tokens: int = 128
     """Longest sentence in tokens, EOS counted."""
+    clean: bool = False
+    """Close the gaps of tokenised English: "do not know ." becomes "don't know.". Only to be read:
+    scores compare the text as it is."""
 
     def __post_init__(self) -> None:
         choices = ", ".join(get_args(Strategy))
@@ -45,12 +49,27 @@ class Sampling:
             f"--decoding.strategy must be one of {choices}, got {self.strategy!r}",
         )
         require(
-            self.temperature > 0,
+            0 < self.temperature < math.inf,
             f"--decoding.temperature must be positive, got {self.temperature}; use "
             "--decoding.strategy greedy for the limit 0",
         )
+        require(
+            math.isfinite(self.length_penalty),
+            f"--decoding.length-penalty must be finite, got {self.length_penalty}",
+        )
         require(0 <= self.top_p <= 1, f"--decoding.top-p must be in [0, 1], got {self.top_p}")
         at_least(self, "decoding", top_k=0, num_beams=1, max_new_tokens=1)
+        off = {"temperature": (1,), "top_k": (0,), "top_p": (0, 1)}
+        beams = {"num_beams": (1, Sampling.num_beams), "length_penalty": (1,)}
+        for strategy, options in (("sample", off), ("beam", beams)):
+            for name, unused in options.items():
+                value = getattr(self, name)
+                require(
+                    self.strategy == strategy or value in unused,
+                    f"{option(name, 'decoding')} {value} counts with --decoding.strategy "
+                    f"{strategy} only, got {self.strategy}; give that strategy, or "
+                    f"{unused[-1]} for the option",
+                )
 
 
 def filter_logits(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:
@@ -94,6 +113,8 @@ def generate(
         generator: source of randomness of ``sample``, on the model's device.
     """
     sampling = sampling or Sampling()
+    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
+    require(num_sequences >= 0, f"num_sequences must not be negative, got {num_sequences}")
     if latents is None:
         chunks = [
             (None, min(batch_size, num_sequences - i)) for i in range(0, num_sequences, batch_size)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -21,8 +23,10 @@ from .decoding import (
 from .runtime.command import parse
 from .runtime.distributed import choose_device
 from .runtime.files import write_atomically
-from .runtime.options import at_least
-from .runtime.text_files import read_texts
+from .runtime.options import at_least, require
+from .runtime.text_files import decode_lines, read_texts
+
+TAB = "\t"
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,10 @@ class GenerateConfig:
 
 @dataclass(frozen=True)
 class ReconstructConfig(GenerateConfig):
-    """Encode sentences and decode them again: the sentence, then what came back."""
+    """Encode sentences and decode them again: the sentence, then what came back.
+
+    A blank line of the input stays one, so that input and output go together line by line.
+    """
 
     texts: tuple[str, ...] = ()
     """Sentences."""
@@ -77,6 +84,10 @@ class SampleConfig(GenerateConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, count=1)
+        require(
+            math.isfinite(self.latent_scale),
+            f"--latent-scale must be finite, got {self.latent_scale}",
+        )
 
 
 @dataclass(frozen=True)
@@ -112,6 +123,10 @@ class AnalogyConfig(GenerateConfig):
     degree: float = 1.0
     """How far to go; 0 stays."""
 
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(math.isfinite(self.degree), f"--degree must be finite, got {self.degree}")
+
 
 def main(argv: Sequence[str]) -> None:
     """Run ``optimus generate interpolate --model runs/x --texts "a man ." "a dog ."``."""
@@ -122,7 +137,10 @@ def main(argv: Sequence[str]) -> None:
         "analogy": (AnalogyConfig, analogy),
     }
     if not argv or argv[0] in {"-h", "--help"}:
-        print("usage: optimus generate {" + ",".join(kinds) + "} --model FOLDER ...")
+        print("usage: optimus generate KIND --model FOLDER ...\n\nkinds:")
+        for name, (kind, _) in kinds.items():
+            print(f"  {name:<11}  {(kind.__doc__ or '').splitlines()[0]}")
+        print("\n`optimus generate KIND --help` lists the options of a kind.")
         return
     if argv[0] not in kinds:
         raise ValueError(f"unknown kind {argv[0]!r}; choose one of {', '.join(kinds)}")
@@ -132,7 +150,7 @@ def main(argv: Sequence[str]) -> None:
     vae = SentenceVAE.from_pretrained(config.model, str(device), step=config.step)
     generator = torch.Generator(device=device).manual_seed(config.seed)
     lines = function(config, vae, generator)
-    lines = [" ".join(line.splitlines()) for line in lines]  # bytes can spell any line break
+    lines = [re.sub(r"[\r\n]+", " ", line) for line in lines]  # bytes can spell an end of line
     text = "".join(f"{line}\n" for line in (unique(lines) if config.unique else lines))
     if config.output is None:
         sys.stdout.write(text)
@@ -144,11 +162,13 @@ def main(argv: Sequence[str]) -> None:
 def reconstruct(
     config: ReconstructConfig, vae: SentenceVAE, generator: torch.Generator
 ) -> list[str]:
-    """``source TAB reconstruction`` of each sentence, z = posterior mean."""
-    texts = _read(config.texts, config.file)
-    texts = texts[: config.limit or None]
-    decoded = _decode(config, vae, vae.encode(texts, batch_size=config.batch_size), generator)
-    return [f"{text}\t{other}" for text, other in zip(texts, decoded, strict=True)]
+    """``source TAB reconstruction`` of each sentence, z = posterior mean; blank lines stay."""
+    texts = _read(config.texts, config.file)[: config.limit or None]
+    given = [text for text in texts if text]
+    latents = vae.encode(given, batch_size=config.batch_size)
+    decoded = iter(_decode(config, vae, latents, generator))
+    # a tab would end a field, and a line of the output answers each of the input
+    return [f"{text}\t{next(decoded).replace(TAB, ' ') if text else ''}" for text in texts]
 
 
 def sample(config: SampleConfig, vae: SentenceVAE, generator: torch.Generator) -> list[str]:
@@ -169,7 +189,7 @@ def interpolate(
     if config.texts and len(config.texts) != 2:
         raise ValueError(f"--texts takes two sentences, got {len(config.texts)}")
     lines = ["\t".join(config.texts)] if config.texts else _read((), config.file)
-    pairs = [_split(line, 2, "source TAB target") for line in lines]
+    pairs = [_split(line, 2, "source TAB target") for line in lines if line]
     ends = vae.encode([text for pair in pairs for text in pair], batch_size=config.batch_size)
     latents = torch.cat(
         [
@@ -182,7 +202,7 @@ def interpolate(
 
 def analogy(config: AnalogyConfig, vae: SentenceVAE, generator: torch.Generator) -> list[str]:
     """z = z_input + degree (z_target - z_source), decoded, for every input."""
-    lines = _read(config.texts, config.file)
+    lines = [line for line in _read(config.texts, config.file) if line]
     if config.source and config.target:
         rows = [[config.source, config.target, line] for line in lines]
     else:
@@ -201,19 +221,20 @@ def _decode(
 
 
 def _read(texts: Sequence[str], file: Path | None) -> list[str]:
-    """Sentences of the command line, of a file or of standard input, blank ones left out."""
+    """Sentences of the command line, of a file or of standard input; blank ones are empty."""
     if texts and file is not None:
         raise ValueError("give --texts or --file, not both")
     if file is not None and str(file) == "-":
-        lines = sys.stdin.read().split("\n")
+        stream = decode_lines(sys.stdin.buffer, "standard input")
+        lines = [line.text for line in stream]
     elif file is not None:
         if not file.is_file():
             raise FileNotFoundError(f"--file {file} is missing")
         lines = read_texts(file)
     else:
         lines = list(texts)
-    lines = [line.strip() for line in lines if line.strip()]
-    if not lines:
+    lines = [line.strip() for line in lines]
+    if not any(lines):
         raise ValueError("no sentence given: use --texts, or --file (- is standard input)")
     return lines
 

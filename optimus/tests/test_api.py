@@ -9,6 +9,8 @@ from optimus.api import SentenceVAE
 from optimus.data.tokenizers import load_tokenizers
 from optimus.decoding import Sampling
 
+CLEAN = Sampling(clean=True)  # the recorded texts were
+
 
 @pytest.fixture
 def vae(golden_kind):
@@ -28,17 +30,17 @@ def recorded(golden_kind):
 def test_encoding_and_decoding_agree_with_the_authors(vae, recorded):
     texts, arrays = recorded
     latents = vae.encode(texts["sentences"], batch_size=5)
-    decoded = vae.decode(torch.from_numpy(arrays["z"]))
+    decoded = vae.decode(torch.from_numpy(arrays["z"]), CLEAN)
     assert decoded == texts["greedy_text"]
     close(latents, arrays["z"])
-    assert vae.reconstruct(texts["sentences"], batch_size=5) == texts["greedy_text"]
+    assert vae.reconstruct(texts["sentences"], CLEAN, batch_size=5) == texts["greedy_text"]
 
 
 @pytest.mark.golden
 def test_interpolations_and_analogies_are_the_authors(vae, recorded):
     texts, arrays = recorded
-    assert vae.decode(torch.from_numpy(arrays["interp_z"])) == texts["interpolate"]
-    limit = Sampling(max_new_tokens=47)
+    assert vae.decode(torch.from_numpy(arrays["interp_z"]), CLEAN) == texts["interpolate"]
+    limit = Sampling(max_new_tokens=47, clean=True)
     for name in (n for n in arrays if n.startswith("analogy_z_")):
         degree = name.removeprefix("analogy_z_")
         ours, theirs = vae.decode(torch.from_numpy(arrays[name]), limit)[0], f"analogy_{degree}"
@@ -120,3 +122,29 @@ def test_the_package_gives_the_class():
     assert optimus.SentenceVAE is SentenceVAE
     with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
         _ = optimus.Nothing
+
+
+def test_text_is_cleaned_where_it_is_asked_for_only():
+    vae = tiny_vae(["I do not know ."] * 8)
+    ids = vae.tokenizers.encode_decoder(["I do not know , is n't it ?"])[0]
+    assert vae.tokenizers.decode(ids) == "I do not know , is n't it ?"
+    assert vae.tokenizers.decode(ids, clean=True) == "I don't know, isn't it?"
+
+
+def test_counts_that_make_no_sense_are_named():
+    vae = tiny_vae(["the dog barks ."] * 8)
+    for call, name in (
+        (lambda: vae.sample(-1), "count"),
+        (lambda: vae.encode(["a", "b"], batch_size=-1), "batch_size"),
+        (lambda: vae.decode(torch.zeros(2, 6), batch_size=0), "batch_size"),
+        (lambda: vae.interpolate("a", "b", 0), "steps"),
+        (lambda: vae.sample(2, center=torch.zeros(5)), "center"),
+    ):
+        with pytest.raises(ValueError, match=f"{name} must "):
+            call()
+
+
+def test_a_center_may_be_an_array():
+    vae = tiny_vae(["the dog barks ."] * 8)
+    center = vae.encode("the dog barks .")[0]
+    assert vae.sample(1, scale=0.0, center=center.numpy()) == vae.decode(center)

@@ -1,10 +1,14 @@
+import math
 from pathlib import Path
 
 import pytest
 
 from optimus.config import LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
+from optimus.data.wikipedia import WikipediaConfig
 from optimus.decoding import Sampling
-from optimus.generate import SampleConfig
+from optimus.generate import AnalogyConfig, ReconstructConfig, SampleConfig
+from optimus.tasks.dialog import EvaluateDialogConfig
+from optimus.tasks.label_control import EvaluateControlConfig
 from optimus.tasks.language_model import (
     CORPORA,
     LAMBDAS,
@@ -35,7 +39,26 @@ from optimus.tasks.language_model import (
         (lambda: EvaluateConfig(generated=Path("x")), "--references"),
         (lambda: Sampling(temperature=0), "--decoding.temperature"),
         (lambda: Sampling(strategy="beem"), "--decoding.strategy"),
+        (lambda: Sampling(temperature=math.inf), "--decoding.temperature"),
+        (lambda: Sampling(temperature=math.nan), "--decoding.temperature"),
+        (lambda: Sampling("beam", length_penalty=math.nan), "--decoding.length-penalty"),
+        (
+            lambda: Sampling(temperature=0.5),
+            "temperature 0.5 counts with --decoding.strategy sample",
+        ),
+        (lambda: Sampling("beam", top_k=5), "--decoding.top-k 5 counts with"),
+        (lambda: Sampling(top_p=0.9), "--decoding.top-p 0.9 counts with"),
+        (lambda: Sampling("sample", num_beams=8), "--decoding.num-beams 8 counts with"),
+        (lambda: Sampling(length_penalty=0.5), "--decoding.length-penalty 0.5 counts with"),
         (lambda: SampleConfig(count=0), "--count"),
+        (lambda: SampleConfig(latent_scale=math.nan), "--latent-scale must be finite"),
+        (lambda: AnalogyConfig(degree=math.inf), "--degree must be finite"),
+        (lambda: ReconstructConfig(limit=-1), "--limit must not be negative"),
+        (lambda: EvaluateConfig(model=Path("x"), max_sentences=-5), "--max-sentences"),
+        (lambda: EvaluateControlConfig(max_sentences=-5), "--max-sentences"),
+        (lambda: EvaluateDialogConfig(max_contexts=-5), "--max-contexts"),
+        (lambda: EvaluateDialogConfig(style=Path("x"), style_degree=math.nan), "--style-degree"),
+        (lambda: WikipediaConfig(Path("x"), max_shards=-1), "--max-shards"),
         (lambda: LoopOptions(patience=2), "--eval-every"),
     ],
 )

@@ -31,7 +31,7 @@ def made(run, capsys):
             main(["generate", kind, *shared, *words])
         output = capsys.readouterr()
         assert stopped.value.code == 0, output.err
-        return output.out.splitlines()
+        return output.out.split("\n")[:-1]
 
     return lines
 
@@ -45,10 +45,25 @@ def test_reconstruction_puts_the_sentence_before_what_came_back(made, run):
 
 def test_sentences_come_from_a_file_and_from_standard_input(made, tmp_path, monkeypatch):
     (tmp_path / "in.txt").write_text(f"{A}\n\n{B}\n{C}\n")
-    from_file = made("reconstruct", "--file", str(tmp_path / "in.txt"), "--limit", "2")
-    monkeypatch.setattr("sys.stdin", io.StringIO(f"{A}\n{B}\n"))
+    from_file = made("reconstruct", "--file", str(tmp_path / "in.txt"), "--limit", "3")
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(f"{A}\n\n{B}\n".encode())))
     assert made("reconstruct", "--file", "-") == from_file
-    assert len(from_file) == 2
+    assert [line.split("\t")[0] for line in from_file] == [A, "", B]
+
+
+def test_input_and_output_go_together_line_by_line(run, tmp_path, ends):
+    lines = ["the dog\u2028 barks .", "", f"{A}\x0b", "", B]
+    (tmp_path / "in.txt").write_text("".join(f"{line}\n" for line in lines))
+    words = ("reconstruct", "--model", run.run_dir, "--file", tmp_path / "in.txt")
+    ends("generate", *words, "--output", tmp_path / "out.txt")
+    made = (tmp_path / "out.txt").read_bytes().decode().removesuffix("\n").split("\n")
+    assert [line.split("\t")[0] for line in made] == [line.strip() for line in lines]
+
+
+def test_standard_input_of_another_encoding_is_named(run, fails, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"a\ncaf\xe9\n")))
+    message = fails("generate", "reconstruct", "--model", run.run_dir, "--file", "-")
+    assert "standard input line 2 is no UTF-8 text" in message
 
 
 @pytest.mark.parametrize(("points", "count"), [("dataset", 5), ("interactive", 6)])
@@ -87,7 +102,7 @@ def test_samples_depend_on_the_seed_alone(made):
 def test_every_strategy_writes_a_file(made, strategy, tmp_path):
     file = tmp_path / "out/made.txt"
     assert made("sample", "--decoding.strategy", strategy, "--output", str(file)) == []
-    assert len(file.read_text().splitlines()) == 10
+    assert len(file.read_text().split("\n")[:-1]) == 10
 
 
 def test_repeats_are_left_out_on_request(made):
@@ -106,7 +121,7 @@ def test_a_language_model_samples_without_a_latent(run, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["generate", "sample", "--model", str(tmp_path), "--count", "3"])
     assert stopped.value.code == 0
-    assert len(capsys.readouterr().out.splitlines()) == 3
+    assert len(capsys.readouterr().out.split("\n")[:-1]) == 3
 
 
 @pytest.mark.parametrize(
@@ -123,3 +138,11 @@ def test_a_language_model_samples_without_a_latent(run, tmp_path, capsys):
 def test_bad_input_is_one_sentence(run, words, expected, fails):
     words = [str(run.run_dir) if word == "RUN" else word for word in words]
     assert expected in fails("generate", *words)
+
+
+def test_help_describes_the_kinds(ends):
+    output = ends("generate", "--help")
+    for kind in ("reconstruct", "sample", "interpolate", "analogy"):
+        assert f"  {kind} " in output
+    assert "Decode draws from the prior." in output
+    assert "`optimus generate KIND --help`" in output

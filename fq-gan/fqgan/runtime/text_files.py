@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gzip
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,13 +40,19 @@ def read_lines(path: str | Path) -> Iterator[Line]:
         raise FileNotFoundError(f"{path} {what}; give a text file")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            for number, raw in enumerate(file, start=1):
-                content = raw.removesuffix(b"\n").removesuffix(b"\r")
-                yield Line(_decode(content, number, path), number, path)
+            yield from decode_lines(file, path)
     except (gzip.BadGzipFile, EOFError) as error:
         raise ValueError(
             f"{path} is no whole gzip file ({error}); fetch or pack it again"
         ) from error
+
+
+def decode_lines(rows: Iterable[bytes], path: str | Path) -> Iterator[Line]:
+    """The lines of an open binary file, as of `read_lines`; ``path`` is what complaints call it."""
+    path = Path(path)
+    for number, raw in enumerate(rows, start=1):
+        content = raw.removesuffix(b"\n").removesuffix(b"\r")
+        yield Line(_decode(content, number, path), number, path)
 
 
 def read_texts(path: str | Path) -> list[str]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,9 +21,11 @@ from torch import Tensor
 
 from ..metrics.classification import MetricKind
 from ..runtime.checkpoint import CheckpointMismatch
-from ..runtime.text_files import read_lines, read_texts
+from ..runtime.text_files import read_lines, read_number, read_texts
 from .text import Batch, Sentences, TextOptions, pad_rows, tokenize
 from .tokenizers import Tokenizers
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -275,7 +278,14 @@ def find_file(name: str, folder: Path, split: str) -> Path:
 
 
 def read_task(path: Path, task: Task) -> tuple[list[list[str]], list[str]]:
-    """Columns of text, and labels, of a GLUE file; lines with columns missing are an error."""
+    """Columns of text, and labels, of a GLUE file.
+
+    Rows that end before the wanted columns are left out and counted, as the authors do: QQP's file
+    has such.
+
+    Raises:
+        ValueError: there is no row or no such column, or a label or score is none of the task.
+    """
     lines = read_lines(path)
     header = task.header
     if header is None:
@@ -287,16 +297,25 @@ def read_task(path: Path, task: Task) -> tuple[list[list[str]], list[str]]:
             f"{path} has no column {missing[0]!r}; its columns are {', '.join(header)}"
         )
     places = [header.index(column) for column in wanted]
-    rows = []
+    rows, short = [], []
     for line in lines:
         if not line.text.strip():
             continue
         cells = line.text.split("\t")
         if len(cells) <= max(places):
-            raise line.complaint(f"there are {len(cells)} columns, not {len(header)}")
-        rows.append([cells[place] for place in places])
+            short.append(line.number)
+            continue
+        row = [cells[place] for place in places]
+        if not task.names:
+            read_number(row[-1], line, task.label)
+        elif row[-1] not in task.names:
+            raise line.complaint(f"the label {row[-1]!r}; known are {', '.join(task.names)}")
+        rows.append(row)
+    if short:
+        rest = f"{len(short)} rows of too few columns are left out, the first in line {short[0]}"
+        logger.warning("%s: %s", path, rest)
     if not rows:
-        raise ValueError(f"{path} holds no example")
+        raise ValueError(f"{path} holds no example of the columns {', '.join(wanted)}")
     *texts, labels = zip(*rows, strict=True)
     return [list(column) for column in texts], list(labels)
 

@@ -1,10 +1,13 @@
 """``optimus prepare NAME``: corpora as ``train.txt``, ``valid.txt`` and ``test.txt``.
 
-A corpus is one row of ``CORPORA``. What is there already and whole is left alone.
+A corpus is one row of ``CORPORA``. What is there already, whole and of the same source, is left
+alone; files that this command did not write are never written over. ``corpus.json`` says what it
+wrote.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
 import logging
 import random
@@ -17,7 +20,7 @@ from typing import Any
 from ..runtime.command import parse
 from ..runtime.download import download, extract, verify
 from ..runtime.files import digest, write_atomically
-from ..runtime.text_files import read_lines, read_texts
+from ..runtime.text_files import Line, decode_lines, read_lines, read_texts
 from .labeled import TASKS, glue_text, read_labeled
 from .tokenizers import SEPARATOR
 from .toy import labeled_sentences, write_toy
@@ -103,11 +106,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         return
     config = parse(type(default), words[1:], prog, default=default)
     note = {key: str(value) for key, value in asdict(config).items() if key != "folder"}
-    if _is_whole(config.folder, note):
+    source = _digest_of_source(config)
+    if _is_whole(config.folder, note, source):
         logger.info("%s is in %s already", name, config.folder)
         return
+    _spare_others(config.folder, (*SPLITS, *(TASKS if name == "glue-text" else ())))
     prepare(config)
-    _describe(config.folder, note)
+    _describe(config.folder, note, source)
 
 
 def prepare_penn(config: PrepareConfig) -> None:
@@ -145,8 +150,7 @@ def prepare_snli(config: SplitConfig) -> None:
         found = next(iter(sorted(archive.rglob(name))), None)
         if found is None:
             raise FileNotFoundError(f"--source {archive} has no {name}")
-        with found.open(encoding="utf-8") as file:
-            _split(config, _snli_sentences(file, str(found)))
+        _split(config, _snli_sentences(read_lines(found)))
         return
     if not archive.is_file():
         raise FileNotFoundError(f"--source {archive} does not exist")
@@ -156,19 +160,18 @@ def prepare_snli(config: SplitConfig) -> None:
             if member is None:
                 raise ValueError(f"{archive} has no {name}: it is not snli_1.0.zip")
             with opened.open(member) as stream:
-                lines = (line.decode("utf-8") for line in stream)
-                _split(config, _snli_sentences(lines, member))
+                _split(config, _snli_sentences(decode_lines(stream, archive / member)))
     except zipfile.BadZipFile as error:
         raise ValueError(f"{archive} is no zip file ({error}); delete it and try again") from error
 
 
-def _snli_sentences(lines: Iterable[str], name: str) -> Iterator[str]:
-    for number, line in enumerate(lines, start=1):
+def _snli_sentences(lines: Iterable[Line]) -> Iterator[str]:
+    for line in lines:
         try:
-            pair = json.loads(line)
+            pair = json.loads(line.text)
             parses = [pair["sentence1_binary_parse"], pair["sentence2_binary_parse"]]
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"line {number} of {name} is no SNLI pair ({error})") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise line.complaint(f"it is no SNLI pair ({error})") from error
         for parse_text in parses:
             words = [word for word in parse_text.split() if word not in ("(", ")")]
             sentence = " ".join(words).lower().replace("-lrb-", "(").replace("-rrb-", ")")
@@ -222,9 +225,7 @@ def prepare_glue_text(config: SplitConfig) -> None:
     for name, task in TASKS.items():
         if not task.folder and (config.source / name).is_dir():  # MNLI-mm trains on MNLI
             texts[name] = glue_text(config.source, name)
-            config.folder.mkdir(parents=True, exist_ok=True)
-            content = "".join(f"{line}\n" for line in texts[name])
-            write_atomically(config.folder / f"{name}.txt", content)
+            _write(config.folder, name, "".join(f"{line}\n" for line in texts[name]))
     if not texts:
         raise FileNotFoundError(f"--source {config.source} has no folder named as a task of GLUE")
     _split(config, (line for lines in texts.values() for line in lines))
@@ -313,31 +314,80 @@ def _split(config: SplitConfig, sentences: Iterable[str]) -> None:
 def _write(folder: Path, split: str, content: str | bytes) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / f"{split}.txt", content)
+    _record(folder, {"files": {**_recorded(folder)["files"], split: _entry(folder, split)}})
 
 
-def _describe(folder: Path, note: dict[str, str]) -> None:
+def _describe(folder: Path, note: dict[str, str], source: str | None) -> None:
     """Write corpus.json, by which the next run knows that all is done."""
-    files = {}
-    for split in SPLITS:
-        path = folder / f"{split}.txt"
-        if path.is_file():
-            with path.open("rb") as file:
-                lines = sum(1 for _ in file)
-            files[split] = {"sha256": digest(path), "lines": lines}
-            logger.info("%s: %d lines", path, lines)
-    content: dict[str, Any] = {"options": note, "files": files}
-    write_atomically(folder / "corpus.json", json.dumps(content, indent=2) + "\n")
+    written = [*SPLITS, *(name for name in _recorded(folder)["files"] if name not in SPLITS)]
+    files = {name: _entry(folder, name) for name in written if _path(folder, name).is_file()}
+    for name, entry in files.items():
+        logger.info("%s: %d lines", _path(folder, name), entry["lines"])
+    _record(folder, {"options": note, "source": source, "files": files})
 
 
-def _is_whole(folder: Path, note: dict[str, str]) -> bool:
+def _is_whole(folder: Path, note: dict[str, str], source: str | None) -> bool:
+    content = _recorded(folder)
+    return (
+        bool(content["files"])
+        and (content.get("options"), content.get("source")) == (note, source)
+        and all(_is_ours(folder, name, content) for name in content["files"])
+    )
+
+
+def _spare_others(folder: Path, names: Iterable[str]) -> None:
+    """Refuse where a file of ``names`` would be lost that is not as this command wrote it."""
+    content = _recorded(folder)
+    for name in names:
+        path = _path(folder, name)
+        if path.exists() and not _is_ours(folder, name, content):
+            raise FileExistsError(
+                f"{path} is not as `optimus prepare` wrote it and would be written over; move it "
+                "away, delete it, or give another --folder"
+            )
+
+
+def _is_ours(folder: Path, name: str, content: dict[str, Any]) -> bool:
+    path, entry = _path(folder, name), content["files"].get(name)
+    return entry is not None and path.is_file() and digest(path) == entry["sha256"]
+
+
+def _digest_of_source(config: PrepareConfig) -> str | None:
+    """Of names and content of all files at hand that a corpus is made from, or None."""
+    found: list[Path] = [*getattr(config, "classes", ())]
+    if config.source is not None and config.source.is_dir():
+        own = config.folder.resolve()
+        found += (p for p in config.source.rglob("*") if own not in p.resolve().parents)
+    elif config.source is not None:
+        # labelled text may be a stem, or have its labels beside it
+        found += [config.source, *config.source.parent.glob(f"{config.source.name}.*")]
+        found += [config.source.with_suffix(".labels")]
+    files = sorted({path for path in found if path.is_file()})
+    content = json.dumps([[path.name, digest(path)] for path in files])
+    return hashlib.sha256(content.encode()).hexdigest() if files else None
+
+
+def _path(folder: Path, name: str) -> Path:
+    return folder / f"{name}.txt"
+
+
+def _entry(folder: Path, name: str) -> dict[str, Any]:
+    with _path(folder, name).open("rb") as file:
+        return {"sha256": digest(_path(folder, name)), "lines": sum(1 for _ in file)}
+
+
+def _recorded(folder: Path) -> dict[str, Any]:
+    """What corpus.json says; nothing where it is missing or damaged."""
     try:
-        content = json.loads((folder / "corpus.json").read_text())
-        return content["options"] == note and all(
-            digest(folder / f"{split}.txt") == entry["sha256"]
-            for split, entry in content["files"].items()
-        )
-    except (OSError, ValueError, KeyError):
-        return False
+        content = json.loads((folder / "corpus.json").read_text(encoding="utf-8"))
+        right = all(isinstance(entry["sha256"], str) for entry in content["files"].values())
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {"files": {}}
+    return content if right else {"files": {}}
+
+
+def _record(folder: Path, content: dict[str, Any]) -> None:
+    write_atomically(folder / "corpus.json", json.dumps(content, indent=2) + "\n")
 
 
 # name -> (help, default configuration, function)

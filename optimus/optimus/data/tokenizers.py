@@ -24,6 +24,8 @@ from tokenizers import (
     trainers,
 )
 
+from ..runtime.text_files import read_lines
+
 PAD, BOS, EOS = "<PAD>", "<BOS>", "<EOS>"
 END_OF_TEXT = "<|endoftext|>"  # GPT-2's own; it serves as the unknown token only
 SEPARATOR = " [SEP] "  # between the utterances of a dialog's context
@@ -140,8 +142,11 @@ class Tokenizers:
         bos, eos = self.bos_id, self.eos_id
         return [[bos, *row.ids, eos] for row in rows]
 
-    def decode(self, ids: Sequence[int], clean: bool = True) -> str:
+    def decode(self, ids: Sequence[int], clean: bool = False) -> str:
         """Text of decoder ids: up to the first <EOS>, without <BOS>, <PAD> and outer space.
+
+        ``clean`` closes gaps as `clean_up` does; text that is compared with other text stays as
+        it is.
 
         Special tokens are taken out by id, so that a sentence that never reached <EOS> keeps its
         last word. Deviation: the authors drop the first and the last word whatever they are.
@@ -156,7 +161,7 @@ class Tokenizers:
         text = self._join(kept)
         return (clean_up(text) if clean else text).strip()
 
-    def decode_batch(self, rows: Iterable[Sequence[int]], clean: bool = True) -> list[str]:
+    def decode_batch(self, rows: Iterable[Sequence[int]], clean: bool = False) -> list[str]:
         """``decode`` of every row."""
         return [self.decode(row, clean) for row in rows]
 
@@ -310,8 +315,7 @@ def _find(folder: Path, places: tuple[str, ...], names: tuple[str, ...]) -> Path
 
 
 def _read_wordpiece(path: Path, lower_case: bool) -> Tokenizer:
-    tokens = path.read_text(encoding="utf-8").split("\n")
-    vocabulary = {token.rstrip("\r"): i for i, token in enumerate(tokens) if token.strip("\r")}
+    vocabulary = {line.text: line.number - 1 for line in read_lines(path) if line.text}
     missing = [token for token in WORDPIECE_SPECIAL if token not in vocabulary]
     if missing:
         raise ValueError(f"{path} is no BERT vocabulary: it lacks {', '.join(missing)}")

@@ -78,6 +78,8 @@ class WikipediaConfig:
             raise ValueError(f"--max-tokens must be at least 3, got {self.max_tokens}")
         if self.held_out < 0 or self.processes < 0:
             raise ValueError("--held-out and --processes must not be negative")
+        if self.max_shards is not None and self.max_shards < 1:
+            raise ValueError(f"--max-shards must be at least 1, got {self.max_shards}")
 
 
 class _Task(NamedTuple):
@@ -263,12 +265,12 @@ def make_shard(task: _Task) -> dict[str, int]:
             os.environ["TOKENIZERS_PARALLELISM"] = "false"  # the processes share the cores already
         _LOADED[config.vocabulary] = load_tokenizers(config.vocabulary)
     tokenizers = _LOADED[config.vocabulary]
-    split = str.splitlines if config.sentence_per_line else build_splitter(config.splitter)
+    split = None if config.sentence_per_line else build_splitter(config.splitter)
     lines = []
     for document in task.documents:
         text = strip_markup(document) if task.markup else document
         for paragraph in text.split("\n"):
-            lines.extend(split(paragraph))
+            lines += [paragraph] if split is None else split(paragraph)
     if task.number == 0:
         lines = _hold_out(lines, config)
     options = TextOptions(config.max_words, config.max_tokens, config.max_tokens)

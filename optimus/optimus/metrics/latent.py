@@ -126,7 +126,8 @@ def mutual_information(mean: Tensor, logvar: Tensor, z: Tensor, chunk: int = 256
     """Estimate of I(x; z) under q in nats (Hoffman & Johnson, 2016).
 
     The entropy of q(z|x) is exact; the aggregate posterior at each sample is the mixture of all N
-    posteriors, so memory is (chunk, N) and time N². The estimate is at most log N.
+    posteriors, so memory is (chunk, N) and time N². The quantity is at most log N; the estimate may
+    be above it, for the samples' own densities need not average to the exact entropy.
 
     Args:
         mean, logvar: posteriors of N sentences, (N, Z).

@@ -251,7 +251,7 @@ def _check(text: str, what: str) -> None:
 
 def _lines(text: str, what: str) -> list[str]:
     """Sentences of a text box, one a line."""
-    lines = [line.strip() for line in (text or "").splitlines() if line.strip()]
+    lines = [line.strip() for line in (text or "").split("\n") if line.strip()]
     if not lines:
         raise ValueError(f"{what} are missing: type one a line")
     if len(lines) > MOST:

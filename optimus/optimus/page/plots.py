@@ -33,24 +33,46 @@ COLORS = (
 def embed(features: np.ndarray, method: Method = "tsne", seed: int = 0) -> np.ndarray:
     """``features`` (N, D) in the plane, (N, 2), by scikit-learn.
 
-    MDS has the authors' settings (500 iterations, one start).
+    MDS has the authors' settings (500 iterations, one start). Equal vectors are placed once and
+    share their point: they have no order in which a method could lay them out.
 
     Raises:
-        ValueError: fewer than 5 vectors.
+        ValueError: fewer than 5 different vectors, or a number that is not finite.
     """
     from sklearn.manifold import MDS, TSNE, Isomap
 
-    count = len(features)
+    features = np.asarray(features, dtype=np.float64)
+    _require_finite(features)
+    # methods compute in fp32: what is equal there is equal
+    _, chosen, places = np.unique(
+        features.astype(np.float32), axis=0, return_index=True, return_inverse=True
+    )
+    count, total = len(chosen), len(features)
     if count < 5:
-        raise ValueError(f"a picture of latents needs at least 5 of them, got {count}")
+        raise ValueError(
+            f"a picture of latents needs at least 5 different ones, got {count} among {total}"
+        )
+    if count == total:  # the order of the file decides on the picture
+        chosen, places = np.arange(total), np.arange(total)
     model: Any
     if method == "tsne":
-        model = TSNE(perplexity=min(30.0, (count - 1) / 3), random_state=seed)
+        start: Any = "pca" if features.shape[1] > 1 else "random"
+        perplexity = min(30.0, (count - 1) / 3)
+        model = TSNE(perplexity=perplexity, init=start, random_state=seed)
     elif method == "mds":
         model = MDS(max_iter=500, n_init=1, random_state=seed, **_mds_start())
     else:
         model = Isomap(n_neighbors=min(15, count - 1))
-    return np.asarray(model.fit_transform(np.asarray(features, dtype=np.float64)))
+    return np.asarray(model.fit_transform(features[chosen]))[places.reshape(-1)]
+
+
+def _require_finite(features: np.ndarray) -> None:
+    wrong = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(wrong):
+        raise ValueError(
+            f"{len(wrong)} of {len(features)} vectors hold numbers that are not finite, the first "
+            f"is vector {wrong[0]}"
+        )
 
 
 def _mds_start() -> dict[str, str]:
@@ -64,6 +86,7 @@ def _mds_start() -> dict[str, str]:
 
 def distance_matrix(features: np.ndarray) -> np.ndarray:
     """Euclidean distances (N, N) of ``features`` (N, D)."""
+    _require_finite(features)
     squares = np.square(features).sum(axis=1)
     squared = squares[:, None] + squares[None] - 2 * features @ features.T
     return np.sqrt(np.maximum(squared, 0.0))

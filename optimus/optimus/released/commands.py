@@ -7,6 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from ..runtime.options import HELP
+
+USAGE = """usage: optimus migrate [python] [SCRIPT.py] --OPTION VALUE ...
+
+Prints the commands of this program that do what a command line of the authors' does, and a remark
+for each option that has no counterpart. Nothing is run.
+
+  optimus migrate run_lm_vae_training.py --dataset Penn --beta 0.5 --dim_target_kl 0.25
+
+Scripts: run_lm_vae_training, run_lm_vae_pretraining, run_latent_generation,
+run_encoding_generation, run_generation_from_prior, run_gpt2_generation, run_lm_gpt2,
+run_lm_finetuning; without a script the first. docs/migrating.md lists the options."""
+
 # option -> our option; the value is carried over
 TRAIN_VALUES = {
     "output_dir": "--run-dir",
@@ -94,6 +107,9 @@ class Migration:
 
 def main(argv: Sequence[str]) -> None:
     """Run ``optimus migrate run_lm_vae_training.py --dataset Penn ...`` and print our command."""
+    if not argv or set(argv) & set(HELP):
+        print(USAGE)
+        return
     print(migrate(argv).text())
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+import math
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -495,6 +496,10 @@ class EvaluateDialogConfig:
     def __post_init__(self) -> None:
         at_least(self, responses=1, batch_size=1, glove_width=1, latents=0, max_contexts=0)
         require(
+            math.isfinite(self.style_degree),
+            f"--style-degree must be finite, got {self.style_degree}",
+        )
+        require(
             self.style_degree == 0 or self.style is not None,
             "--style-degree needs --style, a file of style sentences",
         )
@@ -582,7 +587,9 @@ def answer(config: EvaluateDialogConfig) -> list[Turn]:
             latents = towards_style(latents, style.to(latents), config.style_degree)
         ids = generate(model.vae, latents, config.decoding, batch_size=len(latents))
         # a tab or a line break would end a field of the file
-        said = [" ".join(text.split()) for text in tokenizers.decode_batch(ids)]
+        said = [
+            " ".join(text.split()) for text in tokenizers.decode_batch(ids, config.decoding.clean)
+        ]
         for row in range(0, len(said), config.responses):
             context, reference = texts[first + row // config.responses]
             turns.append(Turn(context, (reference,), tuple(said[row : row + config.responses])))

@@ -519,7 +519,8 @@ class Controller:
         """One sentence of label ``labels[i]`` for each row of ``latent`` (N, Z)."""
         given = self.model.condition(latent, torch.tensor(labels, device=self.device))
         ids = generate(self.model.vae, given, sampling, batch_size=batch_size)
-        return [" ".join(text.split()) for text in self.tokenizers.decode_batch(ids)]
+        texts = self.tokenizers.decode_batch(ids, sampling.clean)
+        return [" ".join(text.split()) for text in texts]
 
     @torch.no_grad()
     def own_labels(self, texts: Sequence[str], batch_size: int = 256) -> np.ndarray:

@@ -339,6 +339,13 @@ def _check_vocabulary(model: OptimusModel, tokenizers: Tokenizers) -> None:
 
 
 def _set_dropout(model: OptimusModel, probability: float) -> None:
+    """In the layers, and in the configurations that are saved with them."""
+    for config, names in (
+        (model.config.bert, ("hidden_dropout_prob", "attention_probs_dropout_prob")),
+        (model.config.gpt2, ("embd_pdrop", "attn_pdrop", "resid_pdrop")),
+    ):
+        for name in names:
+            setattr(config, name, probability)
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = probability

@@ -157,11 +157,29 @@ def test_wrong_files_and_names_are_told(folder, film_tokenizers):
     with pytest.raises(ValueError, match="no column 'sentence'"):
         read_task(path, TASKS["SST-2"])
     path.write_text("sentence\tlabel\na\n")
-    with pytest.raises(ValueError, match=r"line 2: there are 1 columns"):
+    with pytest.raises(ValueError, match=r"holds no example of the columns sentence, label"):
         read_task(path, TASKS["SST-2"])
     path.write_text("sentence\tlabel\na\t7\n")
-    with pytest.raises(ValueError, match="label '7'; known are 0, 1"):
+    with pytest.raises(ValueError, match="line 2: the label '7'; known are 0, 1"):
         load_task("SST-2", folder, "train", film_tokenizers)
+
+
+def test_rows_that_end_early_are_left_out_and_counted(folder, film_tokenizers, caplog):
+    path = folder / "QQP" / "train.tsv"
+    path.parent.mkdir(exist_ok=True)
+    header = "id\tqid1\tqid2\tquestion1\tquestion2\tis_duplicate\n"
+    path.write_text(f"{header}1\t2\t3\ta\tb\t1\n4\t5\t6\n7\t8\t9\tc\td\t0\n1\t2\t3\te\n")
+    assert read_task(path, TASKS["QQP"]) == ([["a", "c"], ["b", "d"]], ["1", "0"])
+    assert f"{path}: 2 rows of too few columns are left out, the first in line 3" in caplog.text
+    assert len(load_task("QQP", folder, "train", film_tokenizers)) == 2
+
+
+@pytest.mark.parametrize("score", ["nan", "inf", "", "4,5"])
+def test_a_score_that_is_no_number_is_named(folder, score):
+    path = folder / "STS-B.tsv"
+    path.write_text(f"sentence1\tsentence2\tscore\na\tb\t4.5\nc\td\t{score}\n")
+    with pytest.raises(ValueError, match=r"STS-B\.tsv line 3: the score must be (a number|finite)"):
+        read_task(path, TASKS["STS-B"])
 
 
 def test_samples_have_their_own_seed(folder, film_tokenizers):

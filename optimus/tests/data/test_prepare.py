@@ -82,11 +82,71 @@ def test_what_is_whole_is_left_alone(tmp_path, caplog):
     main(options)
     assert "already" in caplog.text
     assert (tmp_path / "train.txt").stat().st_mtime_ns == first
-    (tmp_path / "train.txt").write_text("damaged\n")
+    (tmp_path / "train.txt").write_text("edited by hand\n")
+    with pytest.raises(FileExistsError, match=r"train\.txt is not as `optimus prepare` wrote it"):
+        main(options)
+    (tmp_path / "train.txt").unlink()
     main(options)
     assert len((tmp_path / "train.txt").read_text().splitlines()) == 9
     main([*options, "--seed", "5"])
     assert json.loads((tmp_path / "corpus.json").read_text())["options"]["seed"] == "5"
+
+
+@pytest.mark.parametrize("name", ["train", "test"])
+def test_files_that_were_put_there_by_hand_stay(tmp_path, name):
+    source, folder = tmp_path / "mine.txt", tmp_path / "out"
+    source.write_text("".join(f"sentence {i}\n" for i in range(20)))
+    folder.mkdir()
+    (folder / f"{name}.txt").write_text("by hand\n")
+    words = ["--source", str(source), "--folder", str(folder), "--valid", "2", "--test", "2"]
+    with pytest.raises(FileExistsError, match=rf"{name}\.txt .* another --folder"):
+        main(["text", *words])
+    assert read(folder) == {f"{name}.txt": "by hand\n"}
+    assert len([*folder.iterdir()]) == 1
+
+
+def test_a_corpus_follows_its_source(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    source, folder = tmp_path / "mine.txt", tmp_path / "out"
+    words = ["--source", str(source), "--folder", str(folder), "--valid", "2", "--test", "2"]
+    for what in ("old", "new", "new"):
+        source.write_text("".join(f"{what} {i}\n" for i in range(20)))
+        caplog.clear()
+        main(["text", *words])
+        assert all(
+            line.startswith(what)
+            for text in read(folder).values()
+            for line in text.split("\n")[:-1]
+        )
+    assert "already" in caplog.text
+
+
+def test_labels_beside_a_source_are_part_of_it(tmp_path):
+    (tmp_path / "s.text").write_text("".join(f"sentence {i}\n" for i in range(9)))
+    words = ["--source", str(tmp_path / "s.text"), "--folder", str(tmp_path / "out")]
+    for label in "01":
+        (tmp_path / "s.labels").write_text(f"{label}\n" * 9)
+        main(["labeled", *words, "--train", "5", "--valid", "2", "--test", "2"])
+        lines = [line for text in read(tmp_path / "out").values() for line in text.splitlines()]
+        assert {line[0] for line in lines} == {label}
+
+
+def test_an_interrupted_preparation_goes_on(tmp_path, monkeypatch):
+    source = pack(tmp_path / "data.zip", FILES)
+    words = ["yelp", "--folder", str(tmp_path / "out"), "--source", str(source)]
+    write = prepare._write
+
+    def stopped(folder, split, content):
+        if split == "test":
+            raise OSError("no space left")
+        write(folder, split, content)
+
+    monkeypatch.setattr(prepare, "_write", stopped)
+    with pytest.raises(OSError, match="no space"):
+        main(words)
+    monkeypatch.setattr(prepare, "_write", write)
+    main(words)
+    assert read(tmp_path / "out") == FILES
 
 
 def test_snli_becomes_unique_lower_case_sentences(snli, tmp_path):
@@ -124,6 +184,14 @@ def test_damaged_snli_is_named(tmp_path):
         main(["snli", *folder, str(bad)])
     with pytest.raises(FileNotFoundError, match="--source"):
         main(["snli", *folder, str(tmp_path / "none.zip")])
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "snli_1.0_train.jsonl").write_bytes(b"\xe9\n")
+    for source in (
+        pack(tmp_path / "b.zip", {"a/snli_1.0_train.jsonl": b"\xe9\n"}),
+        tmp_path / "in",
+    ):
+        with pytest.raises(ValueError, match=r"snli_1\.0_train\.jsonl line 1 is no UTF-8 text"):
+            main(["snli", *folder, str(source)])
 
 
 def test_ones_own_text_is_split_without_overlap(tmp_path):

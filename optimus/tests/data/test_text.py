@@ -91,7 +91,7 @@ def test_blank_lines_line_ends_and_unicode_are_handled(tokenizers, tmp_path):
     sentences = load_sentences(write(tmp_path / "t.txt", text), tokenizers)
     assert sentences.lines.tolist() == [0, 3, 4]
     assert sentences.counts.empty == 2
-    texts = [tokenizers.decode(sentences.decoder(i), clean=False) for i in range(3)]
+    texts = [tokenizers.decode(sentences.decoder(i)) for i in range(3)]
     assert texts == ["the dog barks .", "café — 你好", "the\u2028dog"]
 
 
@@ -112,7 +112,7 @@ def test_long_lines_are_left_out_or_cut_and_counted(tokenizers, tmp_path):
 def test_labels_are_cut_off(tokenizers, tmp_path):
     path = write(tmp_path / "t.txt", "1\tthe dog barks .\n0\ta cat .\n")
     sentences = load_sentences(path, tokenizers, TextOptions(format="label-text"))
-    assert tokenizers.decode(sentences.decoder(1)) == "a cat."
+    assert tokenizers.decode(sentences.decoder(1)) == "a cat ."
 
 
 def test_the_wrong_format_is_said(tokenizers, tmp_path):
@@ -414,7 +414,7 @@ def test_texts_become_one_batch_in_their_order():
     tokenizers = train_tokenizers(["the dog barks ."] * 3, 40, 280)
     batch = build_batch(tokenizers, ["the dog", "the dog barks ."])
     rows = [row[:n] for row, n in zip(batch.decoder_ids, batch.decoder_lengths, strict=True)]
-    assert tokenizers.decode_batch(rows) == ["the dog", "the dog barks."]
+    assert tokenizers.decode_batch(rows) == ["the dog", "the dog barks ."]
     assert (batch.decoder_ids[0, batch.decoder_lengths[0] :] == tokenizers.pad_id).all()
     assert batch.to("cpu").words.tolist() == [2, 4]
 

@@ -61,7 +61,7 @@ def test_generated_ids_decode_to_the_recorded_texts(golden_kind):
     texts = json.loads((folder / "generation_texts.json").read_text())["greedy_text"]
     with np.load(folder / "generation.npz") as arrays:
         rows = [arrays[f"greedy_ids/{i}"] for i in range(len(texts))]
-    assert tokenizers.decode_batch(rows) == texts
+    assert tokenizers.decode_batch(rows, clean=True) == texts
 
 
 def test_saved_tokenizers_load_as_the_same(small, tmp_path):
@@ -89,6 +89,14 @@ def test_a_public_folder_says_whether_it_is_uncased(tmp_path):
     assert tokenizers.unk_id not in ids
 
 
+def test_a_vocabulary_of_another_encoding_is_named(small, tmp_path):
+    small.save(tmp_path)
+    with (tmp_path / "bert" / "vocab.txt").open("ab") as file:
+        file.write(b"caf\xe9\n")
+    with pytest.raises(ValueError, match=r"vocab\.txt line \d+ is no UTF-8 text"):
+        load_tokenizers(tmp_path)
+
+
 def test_training_is_the_same_every_time(small):
     assert train_tokenizers(LINES, 80, 300).fingerprint == small.fingerprint
 
@@ -101,15 +109,15 @@ def test_the_three_tokens_are_added_last_in_order(small):
 
 @pytest.mark.parametrize("text", ["the dog barks.", "naïve café — 你好", "tab\there", "🐈 ok"])
 def test_bytes_survive_a_round_trip(small, text):
-    assert small.decode(small.encode_decoder([text])[0], clean=False) == text
+    assert small.decode(small.encode_decoder([text])[0]) == text
 
 
 def test_decoding_stops_at_the_end_and_drops_special_tokens_by_id(small):
     ids = small.encode_decoder(["the dog barks ."])[0]
-    assert small.decode([*ids, small.pad_id, *ids]) == "the dog barks."
-    assert small.decode(ids[:-1]) == "the dog barks."  # no end reached, no word lost
-    assert small.decode(ids, clean=False) == "the dog barks ."
-    assert small.decode_batch([ids, ids[:1]]) == ["the dog barks.", ""]
+    assert small.decode([*ids, small.pad_id, *ids]) == "the dog barks ."
+    assert small.decode(ids[:-1]) == "the dog barks ."  # no end reached, no word lost
+    assert small.decode(ids, clean=True) == "the dog barks."
+    assert small.decode_batch([ids, ids[:1]]) == ["the dog barks .", ""]
 
 
 def test_a_literal_special_token_becomes_its_id(small):

@@ -44,7 +44,7 @@ def build(vocabulary, folder, source, **options):
 
 
 def texts(tokenizers, shards):
-    return [tokenizers.decode(s.decoder(i), clean=False) for s in shards for i in range(len(s))]
+    return [tokenizers.decode(s.decoder(i)) for s in shards for i in range(len(s))]
 
 
 @pytest.mark.parametrize("suffix", [".xml", ".xml.bz2", ".xml.gz"])

@@ -148,3 +148,12 @@ def test_active_units_compare_with_their_threshold():
     np.testing.assert_allclose(units.variance, [0.02, 0.0002, 0.0], atol=1e-9)
     with pytest.raises(ValueError, match="at least 2"):
         active_units(mean[:1])
+
+
+def test_the_estimate_of_the_information_scatters_around_its_bound():
+    mean = 100 * torch.eye(8)  # posteriors far apart: the information is log 8
+    draws = [
+        mutual_information(mean, torch.zeros(8, 8), mean + torch.randn(8, 8)) for _ in range(400)
+    ]
+    assert max(draws) > math.log(8) > min(draws)
+    assert sum(draws) / len(draws) == pytest.approx(math.log(8), abs=0.2)

@@ -49,3 +49,24 @@ def test_the_page_is_self_contained_and_holds_the_texts(tmp_path):
     data = json.loads(re.search(r"const data = (.*);\n", page)[1])
     assert [row[3] for row in data["points"]] == texts
     assert data["names"] == ["neg", "pos"]
+
+
+@pytest.mark.parametrize("method", ["tsne", "mds", "isomap"])
+def test_equal_vectors_share_a_point(method):
+    features, _ = clusters()
+    same = np.concatenate([features[:1]] * 40 + [features])
+    points = embed(same, method)
+    assert points.shape == (64, 2)
+    assert np.isfinite(points).all()
+    assert (points[:41] == points[0]).all()
+
+
+@pytest.mark.parametrize("method", ["tsne", "mds", "isomap"])
+def test_what_no_method_can_lay_out_is_refused(method):
+    with pytest.raises(ValueError, match="at least 5 different ones, got 1 among 12"):
+        embed(np.ones((12, 4)), method)
+    features, _ = clusters()
+    features[3, 2] = np.nan
+    with pytest.raises(ValueError, match="1 of 24 vectors hold numbers that are not finite"):
+        embed(features, method)
+    assert embed(np.arange(9.0)[:, None], method).shape == (9, 2)

@@ -69,3 +69,12 @@ def test_a_script_without_a_counterpart_is_refused():
 def test_a_stray_word_is_named():
     with pytest.raises(ValueError, match="'stray'"):
         migrate(["--beta", "1.0", "stray"])
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"], ["run_squad.py", "--help"]])
+def test_help_says_what_the_command_does_and_translates_nothing(words, capsys):
+    main(words)
+    output = capsys.readouterr().out
+    assert output.startswith("usage: optimus migrate ")
+    assert "run_latent_generation" in output
+    assert "lm-snli" not in output

@@ -1,10 +1,11 @@
 """Lines are cut where training cuts them, and every complaint has a file and a line."""
 
 import gzip
+import io
 
 import pytest
 
-from optimus.runtime.text_files import Line, read_lines, read_number, read_texts
+from optimus.runtime.text_files import Line, decode_lines, read_lines, read_number, read_texts
 
 
 def test_only_line_feeds_end_a_line(tmp_path):
@@ -29,6 +30,17 @@ def test_a_packed_file_is_read_alike(tmp_path):
         (tmp_path / "a.txt.gz").write_bytes(content)
         with pytest.raises(ValueError, match=r"a\.txt\.gz is no whole gzip file"):
             read_texts(tmp_path / "a.txt.gz")
+
+
+def test_an_open_stream_is_cut_alike_and_has_a_name():
+    rows = io.BytesIO("one\u2028still\r\n\ntwo".encode())
+    assert [line.text for line in decode_lines(rows, "standard input")] == [
+        "one\u2028still",
+        "",
+        "two",
+    ]
+    with pytest.raises(ValueError, match=r"^standard input line 1 is no UTF-8 text"):
+        next(decode_lines([b"caf\xe9\n"], "standard input"))
 
 
 def test_a_line_of_another_encoding_is_named_with_its_cure(tmp_path):

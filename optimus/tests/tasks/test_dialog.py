@@ -70,6 +70,27 @@ def test_a_run_can_be_evaluated_and_reloaded_whole(smoke, corpus):
     assert human["bleu_f1"] > 0.9 > random["bleu_f1"]
 
 
+def test_answers_are_scored_as_they_were_said(smoke, tmp_path, monkeypatch):
+    said = ["it is , i do not know .", "yes , it 's fine !"]
+    lines = "".join(f"hello . [SEP] is it ?\t{text}\n" for text in said)
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.txt").write_text(lines)
+    train(smoke)
+
+    def references(model, latents, sampling, **_):
+        tokenizers = load_tokenizers(smoke.run_dir / "model" / "tokenizers")
+        return [row for row in tokenizers.encode_decoder(said) for _ in range(len(latents) // 2)]
+
+    monkeypatch.setattr("optimus.tasks.dialog.generate", references)
+    config = EvaluateDialogConfig(
+        run_dir=smoke.run_dir, data=tmp_path, responses=2, output_dir=tmp_path, device="cpu"
+    )
+    ours, human = evaluate(config), evaluate(replace(config, baseline="human"))
+    assert ours["bleu_f1"] == human["bleu_f1"]
+    cleaned = evaluate(replace(config, decoding=replace(config.decoding, clean=True)))
+    assert cleaned["bleu_f1"] < human["bleu_f1"]
+
+
 def test_style_sentences_train_a_branch_and_steer_responses(smoke, corpus):
     fusion = replace(smoke.fusion, style=corpus / "style.txt")
     train(replace(smoke, fusion=fusion, max_steps=2))

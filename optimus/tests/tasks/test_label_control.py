@@ -91,6 +91,18 @@ def test_a_run_is_evaluated_and_its_texts_are_written(smoke):
         assert [len(line.split("\t")) for line in lines] == [columns] * 6
 
 
+def test_sentences_are_scored_as_they_were_made(smoke, monkeypatch):
+    train(smoke)
+    controller = Controller.load(smoke.run_dir, torch.device("cpu"))
+    sources = ["i do not know , is n't it ?", "it 's good ."]
+    copied = controller.tokenizers.encode_decoder(sources)
+    monkeypatch.setattr("optimus.tasks.label_control.generate", lambda *_, **__: copied)
+    latent = controller.encode(sources)
+    assert controller.decode(latent, [0, 0], Sampling()) == sources
+    cleaned = ["i don't know, isn't it?", "it's good."]
+    assert controller.decode(latent, [0, 0], Sampling(clean=True)) == cleaned
+
+
 def test_paired_bleu_is_1_for_copies():
     texts = ["the dog sees a ball .", "the cat holds a book ."]
     assert paired_bleu(texts, texts) == pytest.approx(1)

@@ -1,4 +1,5 @@
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from safetensors.torch import load_file, save_file
 
 from optimus.config import ModelOptions
 from optimus.data.toy import toy_sentences
+from optimus.models.vae import OptimusModel
 from optimus.tasks.training import OriginalAdamW, build_model, parameter_groups
 
 
@@ -40,6 +42,16 @@ def test_another_architecture_and_missing_tensors_are_named(public):
     (gpt2 / "config.json").write_text(json.dumps({**settings, "model_type": "opt"}))
     with pytest.raises(ValueError, match=r"must hold a model of type 'gpt2'.* says 'opt'"):
         build_model(ModelOptions(init=(bert, gpt2)), tokenizers)
+
+
+@pytest.mark.parametrize("public_weights", [True, False])
+def test_the_asked_dropout_is_saved_with_the_model(public, tmp_path, public_weights):
+    bert, gpt2, tokenizers = public
+    options = ModelOptions(init=(bert, gpt2) if public_weights else (), layers=1, hidden=64)
+    build_model(replace(options, dropout=0.25), tokenizers).save_pretrained(tmp_path / "saved")
+    again = OptimusModel.from_pretrained(tmp_path / "saved")
+    found = {m.p for m in again.modules() if isinstance(m, torch.nn.Dropout)}
+    assert found == {0.25}
 
 
 def test_norms_and_biases_are_never_decayed_unless_asked_for():
