@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .data.tokenizers import Tokenizers, load_tokenizers
-from .decoding import Sampling, analogy, generate, interpolate
+from .decoding import Sampling, analogy, check_used, generate, interpolate
 from .models.vae import OptimusModel
 from .runs import SENTENCE_VAES, find_weights
 from .runtime.distributed import choose_device
@@ -118,6 +118,7 @@ class SentenceVAE:
                 f"{tuple(latents.shape)} or a number that is not finite"
             )
         sampling = sampling or Sampling()
+        check_used(sampling)
         ids = generate(self.model, latents, sampling, batch_size=batch_size, generator=generator)
         return self.tokenizers.decode_batch(ids, sampling.clean)
 
@@ -150,6 +151,7 @@ class SentenceVAE:
             generator: source of randomness, on the model's device.
         """
         sampling = sampling or Sampling()
+        check_used(sampling)
         require(count >= 0, f"count must not be negative, got {count}")
         if self.model.encoder is None:
             ids = generate(

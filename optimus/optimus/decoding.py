@@ -59,17 +59,26 @@ class Sampling:
         )
         require(0 <= self.top_p <= 1, f"--decoding.top-p must be in [0, 1], got {self.top_p}")
         at_least(self, "decoding", top_k=0, num_beams=1, max_new_tokens=1)
-        off = {"temperature": (1,), "top_k": (0,), "top_p": (0, 1)}
-        beams = {"num_beams": (1, Sampling.num_beams), "length_penalty": (1,)}
-        for strategy, options in (("sample", off), ("beam", beams)):
-            for name, unused in options.items():
-                value = getattr(self, name)
-                require(
-                    self.strategy == strategy or value in unused,
-                    f"{option(name, 'decoding')} {value} counts with --decoding.strategy "
-                    f"{strategy} only, got {self.strategy}; give that strategy, or "
-                    f"{unused[-1]} for the option",
-                )
+
+
+def check_used(sampling: Sampling, default: Sampling | None = None) -> None:
+    """Raise ``ValueError`` for an option that was changed and that the strategy does not use.
+
+    Args:
+        sampling: what was asked for.
+        default: what a command has where nothing is asked for.
+    """
+    default = default or Sampling()
+    off = {"temperature": (1,), "top_k": (0,), "top_p": (0, 1)}
+    beams = {"num_beams": (1, Sampling.num_beams), "length_penalty": (1,)}
+    for strategy, options in (("sample", off), ("beam", beams)):
+        for name, unused in options.items():
+            value = getattr(sampling, name)
+            require(
+                sampling.strategy == strategy or value in (*unused, getattr(default, name)),
+                f"{option(name, 'decoding')} {value} counts with --decoding.strategy {strategy} "
+                f"only, got {sampling.strategy}; give that strategy, or {unused[-1]} for it",
+            )
 
 
 def filter_logits(logits: Tensor, top_k: int = 0, top_p: float = 0.0) -> Tensor:

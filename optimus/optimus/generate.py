@@ -17,6 +17,7 @@ from .config import Device
 from .decoding import (
     Sampling,
     analogy as analogy_latents,
+    check_used,
     interpolate as interpolate_latents,
     unique,
 )
@@ -51,6 +52,7 @@ class GenerateConfig:
 
     def __post_init__(self) -> None:
         at_least(self, batch_size=1)
+        check_used(self.decoding)
 
 
 @dataclass(frozen=True)

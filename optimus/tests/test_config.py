@@ -1,13 +1,14 @@
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from optimus.config import LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
 from optimus.data.wikipedia import WikipediaConfig
-from optimus.decoding import Sampling
+from optimus.decoding import Sampling, check_used
 from optimus.generate import AnalogyConfig, ReconstructConfig, SampleConfig
-from optimus.tasks.dialog import EvaluateDialogConfig
+from optimus.tasks.dialog import DECODING, EvaluateDialogConfig
 from optimus.tasks.label_control import EvaluateControlConfig
 from optimus.tasks.language_model import (
     CORPORA,
@@ -43,13 +44,16 @@ from optimus.tasks.language_model import (
         (lambda: Sampling(temperature=math.nan), "--decoding.temperature"),
         (lambda: Sampling("beam", length_penalty=math.nan), "--decoding.length-penalty"),
         (
-            lambda: Sampling(temperature=0.5),
+            lambda: check_used(Sampling(temperature=0.5)),
             "temperature 0.5 counts with --decoding.strategy sample",
         ),
-        (lambda: Sampling("beam", top_k=5), "--decoding.top-k 5 counts with"),
-        (lambda: Sampling(top_p=0.9), "--decoding.top-p 0.9 counts with"),
-        (lambda: Sampling("sample", num_beams=8), "--decoding.num-beams 8 counts with"),
-        (lambda: Sampling(length_penalty=0.5), "--decoding.length-penalty 0.5 counts with"),
+        (lambda: check_used(Sampling("beam", top_k=5)), "--decoding.top-k 5 counts with"),
+        (lambda: check_used(Sampling(top_p=0.9)), "--decoding.top-p 0.9 counts with"),
+        (lambda: check_used(Sampling("sample", num_beams=8)), "--decoding.num-beams 8 counts with"),
+        (
+            lambda: check_used(Sampling(length_penalty=0.5)),
+            "--decoding.length-penalty 0.5 counts with",
+        ),
         (lambda: SampleConfig(count=0), "--count"),
         (lambda: SampleConfig(latent_scale=math.nan), "--latent-scale must be finite"),
         (lambda: AnalogyConfig(degree=math.inf), "--degree must be finite"),
@@ -104,3 +108,9 @@ def test_uneven_batches_and_wrong_numbers_are_refused():
         LoopOptions(log_every=0)
     with pytest.raises(ValueError, match="--epochs must be positive"):
         LoopOptions(epochs=0)
+
+
+def test_what_a_command_has_by_default_is_not_held_against_its_user():
+    assert EvaluateDialogConfig(decoding=replace(DECODING, strategy="greedy")).decoding.top_p == 0.9
+    with pytest.raises(ValueError, match=r"--decoding.top-p 0\.8 counts with"):
+        EvaluateDialogConfig(decoding=replace(DECODING, strategy="greedy", top_p=0.8))

@@ -37,7 +37,7 @@ from ..data.text import (
     pad_rows,
 )
 from ..data.tokenizers import SEPARATOR, Tokenizers, load_tokenizers
-from ..decoding import Sampling, generate
+from ..decoding import Sampling, check_used, generate
 from ..metrics.classification import NgramJudge
 from ..metrics.dialog import (
     Turn,
@@ -446,6 +446,9 @@ def _train_lines(config: DialogConfig) -> Iterator[str]:
         yield response
 
 
+DECODING = Sampling("sample", top_p=0.9, max_new_tokens=60)
+
+
 @dataclass(frozen=True)
 class EvaluateDialogConfig:
     """Answer every context several times and score the answers, or score a file of answers."""
@@ -462,9 +465,7 @@ class EvaluateDialogConfig:
     """Responses per context."""
     max_contexts: int = 0
     """Only the first contexts; 0 is all."""
-    decoding: Sampling = field(
-        default_factory=lambda: Sampling("sample", top_p=0.9, max_new_tokens=60)
-    )
+    decoding: Sampling = DECODING
     batch_size: int = 32
     """Contexts answered at once."""
     baseline: Literal["none", "random", "human"] = "none"
@@ -495,6 +496,7 @@ class EvaluateDialogConfig:
 
     def __post_init__(self) -> None:
         at_least(self, responses=1, batch_size=1, glove_width=1, latents=0, max_contexts=0)
+        check_used(self.decoding, DECODING)
         require(
             math.isfinite(self.style_degree),
             f"--style-degree must be finite, got {self.style_degree}",

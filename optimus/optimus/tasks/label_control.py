@@ -18,7 +18,7 @@ from ..config import Device, LoopOptions, ModelOptions, OptimizerOptions, rows_p
 from ..data.labeled import Labeled, load_labeled, read_labeled
 from ..data.text import Batches, Padding, TextOptions, build_batch, evaluation_batches
 from ..data.tokenizers import Tokenizers, load_tokenizers
-from ..decoding import Sampling, generate
+from ..decoding import Sampling, check_used, generate
 from ..metrics.classification import NgramJudge
 from ..metrics.text import bleu, self_bleu, words_of
 from ..models.label_control import ControlLosses, LabelControl
@@ -433,6 +433,9 @@ def _train_lines(config: ControlConfig) -> Iterator[str]:
     return (text for text in read_labeled(config.data.train)[1] if text.strip())
 
 
+DECODING = Sampling("sample", top_k=5, max_new_tokens=60)
+
+
 @dataclass(frozen=True)
 class EvaluateControlConfig:
     """Reconstruct, transfer to other labels, generate by label, and score all three."""
@@ -445,9 +448,7 @@ class EvaluateControlConfig:
     """Labelled test text; by default that of the run."""
     max_sentences: int = 1000
     """Only the first sentences of each label together; 0 is all."""
-    decoding: Sampling = field(
-        default_factory=lambda: Sampling("sample", top_k=5, max_new_tokens=60)
-    )
+    decoding: Sampling = DECODING
     classifier: Path | None = None
     """Run of `optimus train-classifier` that judges labels; without it, logistic regression on
     words and word pairs of the training text does."""
@@ -464,6 +465,7 @@ class EvaluateControlConfig:
 
     def __post_init__(self) -> None:
         at_least(self, batch_size=1, self_bleu_sentences=1, max_sentences=0)
+        check_used(self.decoding, DECODING)
 
 
 @dataclass(frozen=True)
