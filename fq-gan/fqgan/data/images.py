@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,8 +22,32 @@ UNREADABLE = (
     ValueError,
     Image.DecompressionBombError,
 )
-"""What Pillow and `to_rgb` raise for a file that is no image, or a damaged one."""
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""What Pillow and `open_image` raise for a file that is no image, or a damaged one."""
+BACKGROUND = "white"
+"""What is seen through transparent pixels."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to turn an image upright, by the orientation that its EXIF data name."""
+SUFFIXES = (
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 
 
 class Images(Protocol):
@@ -130,8 +156,8 @@ class EncodedImages:
     def _decode(self, position: int, offset: float) -> np.ndarray:
         entry = self.entries[position]
         try:
-            with self._load(entry) as file, Image.open(file) as image:
-                return self._fit(to_rgb(image), self.resolution, offset)
+            with self._load(entry) as file:
+                return self._fit(open_image(file), self.resolution, offset)
         except UNREADABLE as error:
             raise ValueError(
                 f"{self.name}: {entry} cannot be read as an image ({error}); "
@@ -139,8 +165,32 @@ class EncodedImages:
             ) from error
 
 
+def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
+    """The image of a file, or of its content, as it is meant to be seen, in 8-bit RGB.
+
+    It is turned upright where its EXIF data say so, lies on `BACKGROUND` where it is transparent,
+    and is the first frame of an animation. Every reader opens images here.
+
+    Raises:
+        `UNREADABLE`: it is no image, or a damaged one.
+    """
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        image.load()
+        turn = UPRIGHT.get(_orientation(image))
+        rgb = to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The orientation that EXIF data name; 1, upright, where they are absent or damaged."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except (*UNREADABLE, struct.error, TypeError, KeyError, IndexError):
+        return 1
+
+
 def to_rgb(image: Image.Image) -> Image.Image:
-    """``image`` of any mode as 8-bit RGB; transparency is dropped.
+    """``image`` of any mode as 8-bit RGB; what is transparent shows `BACKGROUND`.
 
     Sixteen bits of grey are scaled to eight: Pillow's own conversion would cut them off at 255.
 
@@ -153,7 +203,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
             raise ValueError(
                 f"its pixels (mode {image.mode}) are not 8-bit or 16-bit levels; save it as PNG"
             )
+        key = image.info.get("transparency")
         image = Image.fromarray((levels / 257).round().astype(np.uint8))
+        if isinstance(key, int):  # the level that is transparent
+            image.putalpha(Image.fromarray(np.where(levels == key, 0, 255).astype(np.uint8)))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image).convert(
+            "RGB"
+        )
     return image.convert("RGB")
 
 

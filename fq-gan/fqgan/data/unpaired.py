@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -239,9 +239,7 @@ FITS: dict[tuple[Resize, Split], Fit] = {
 
 def _levels(image: Image.Image) -> Tensor:
     """An upright RGB image as float32 levels (1, 3, H, W)."""
-    # A telephone's picture may say only in its header that it lies on its side.
-    upright = ImageOps.exif_transpose(image)
-    return torch.from_numpy(np.array(upright, dtype=np.float32)).permute(2, 0, 1)[None]
+    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)[None]
 
 
 SPLITS: tuple[Split, ...] = ("train", "test")
