@@ -60,6 +60,7 @@ def find_classes(
     description: str | None = None,
     skip_other_files: bool = False,
     prefix: str = "--data.",
+    archive: bool = False,
 ) -> ClassList:
     """Which classes a folder or zip archive holds; nothing else decides it.
 
@@ -70,6 +71,7 @@ def find_classes(
         description: content of an NVlabs ``dataset.json`` at its top, which then says the classes.
         skip_other_files: pass over files that are no images or lie outside of classes.
         prefix: of the options that errors name.
+        archive: whether it is an archive, whose folders no option can name.
 
     Raises:
         ValueError: there is no class, a class is empty or holds only folders, a file is no image.
@@ -103,9 +105,10 @@ def find_classes(
         if one not in direct:
             inner = sorted({file.split("/")[1] for file in images if file.startswith(f"{one}/")})
             more = f" and {len(inner) - 5} more" if len(inner) > 5 else ""
+            cure = "pack that folder alone" if archive else f"give {prefix}path {name}/{one}"
             raise ValueError(
                 f"class folder {name}/{one} holds only folders: {', '.join(inner[:5])}{more}; if "
-                f"those are the classes, give {prefix}path {name}/{one}, else put the images into "
+                f"those are the classes, {cure}, else put the images into "
                 "the class folder itself"
             )
     number = {one: label for label, one in enumerate(classes)}
@@ -288,6 +291,7 @@ def read_zip(
         f"{path}/{start}".rstrip("/"),
         description=archive.read(start + DESCRIPTION).decode() if described else None,
         skip_other_files=skip_other_files,
+        archive=True,
     )
     logger.info("%s: %s", path, found)
     return EncodedImages(
@@ -303,7 +307,8 @@ def read_zip(
 
 def _start(names: Iterable[str], split: str, path: Path) -> str:
     """What the names of all images of ``split`` begin with: "", "photos/", "photos/train/"."""
-    files = [name for name in names if visible(name) and not name.endswith("/")]
+    files = [name for name in names if visible(name)]
+    files = [f for f in files if is_image_name(f) or f.split("/")[-1] == DESCRIPTION]
     start = ""
     while True:
         inside = [name.removeprefix(start) for name in files if name.startswith(start)]

@@ -146,23 +146,54 @@ class EncodedImages:
         return len(self.entries)
 
     def read(self, index: Tensor, crop: Tensor | None = None) -> Tensor:
-        """See `Images.read`; raises ``ValueError`` naming a file that is no image."""
+        """See `Images.read`; raises `UnreadableImagesError` for files that are no images."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
         offsets = [0.5] * len(index) if crop is None else crop.tolist()
-        pixels = list(self._pool.map(self._decode, index.tolist(), offsets))
-        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+        found = list(self._pool.map(self._decode, index.tolist(), offsets))
+        pairs = zip(index.tolist(), found, strict=True)
+        failures = [(self.entries[i], reason) for i, reason in pairs if isinstance(reason, str)]
+        if failures:
+            raise UnreadableImagesError(self.name, failures)
+        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
 
-    def _decode(self, position: int, offset: float) -> np.ndarray:
+    def _decode(self, position: int, offset: float) -> np.ndarray | str:
+        """The pixels, or why there are none."""
         entry = self.entries[position]
         try:
             with self._load(entry) as file:
                 return self._fit(open_image(file), self.resolution, offset)
         except UNREADABLE as error:
-            raise ValueError(
-                f"{self.name}: {entry} cannot be read as an image ({error}); "
-                "replace it or move it away"
-            ) from error
+            return str(error)
+
+
+class UnreadableImagesError(ValueError):
+    """Files that are no images, or damaged ones.
+
+    Args:
+        name: the folder or archive.
+        failures: entries and what is wrong with each.
+    """
+
+    def __init__(self, name: str, failures: Sequence[tuple[str, str]]) -> None:
+        self.failures = list(failures)
+        listed = ", ".join(f"{entry} ({reason})" for entry, reason in failures)
+        many = f"{len(failures)} files cannot be read as images: {listed}; replace or move them"
+        [(entry, reason), *others] = failures
+        one = f"{entry} cannot be read as an image ({reason}); replace it or move it"
+        super().__init__(f"{name}: {many if others else one} away")
+
+
+def decode_all(images: Images, batch_size: int = 256) -> None:
+    """Read every image once; raises `UnreadableImagesError` with all that cannot be read."""
+    failures: list[tuple[str, str]] = []
+    for index in torch.arange(len(images)).split(batch_size):
+        try:
+            images.read(index)
+        except UnreadableImagesError as error:
+            failures += error.failures
+    if failures:
+        raise UnreadableImagesError(images.name, failures)
 
 
 def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
