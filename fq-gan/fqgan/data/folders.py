@@ -76,7 +76,8 @@ def find_classes(
     Raises:
         ValueError: there is no class, a class is empty or holds only folders, a file is no image.
     """
-    images, others = [], []
+    images: list[str] = []
+    others: list[str] = []
     depth = 1 if description is None else 0
     for file in files:
         if not visible(file) or file == DESCRIPTION:
