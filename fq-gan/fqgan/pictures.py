@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
-from .data.images import UNREADABLE, normalize, square, to_bytes, to_rgb
+from .data.images import UNREADABLE, normalize, open_image, square, to_bytes
 
 
 def grid(images: Tensor, columns: int, *, border: int = 2) -> Tensor:
@@ -82,8 +82,7 @@ TILE = 96  # screen pixels of an image in a sheet, at least
 def check_picture(path: str | Path) -> Image.Image:
     """An upright RGB picture; raises ``ValueError`` where it is none."""
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(to_rgb(image))
+        return open_image(path)
     except UNREADABLE as error:
         raise ValueError(
             f"{Path(path).name} cannot be read as an image; give a PNG, JPEG or WebP file"

@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 Numerics = Literal["biggan", "tf"]
 ForwardMode = Literal["commit_only", "straight_through"]
 Statistics = Literal["all", "rank0", "local"]
+DEAD = 0.01
+"""A code is dead whose average count is below this share of the mean count, N / K vectors."""
 
 
 class Quantized(NamedTuple):
@@ -62,8 +64,13 @@ class FeatureQuantizer(nn.Module):
         warmup_calls: training-mode calls before ``straight_through`` begins.
         statistics: over which ranks counts and sums go into the dictionary: ``all``, ``rank0``
             (as the authors' DataParallel) or ``local`` (as their StyleGAN: dictionaries drift).
-        revive_below: codes with a smaller average count are replaced by vectors of the current
-            batch, and their averages with them; 0 switches it off, as in the released code.
+        revive_below: codes whose average count is below this share of the mean over all codes are
+            replaced by vectors of the current batch, and their averages with them; 0 switches it
+            off, as in the released code.
+
+    Vectors with NaN or Inf never reach the dictionary: they are left out of counts and sums, and
+    ``last_left_out`` says how many they were. Their loss is not finite, so that a loss scaler
+    notices. What a scaler skips is the optimizer's step alone: the dictionary has moved.
     """
 
     embed: Tensor
@@ -116,17 +123,40 @@ class FeatureQuantizer(nn.Module):
             self.register_buffer("steps", torch.zeros(()))  # training-mode calls so far
         self.last_perplexity = torch.ones(())
         self.last_usage = torch.zeros(())
+        self.last_dead = torch.zeros((), dtype=torch.long)  # before codes were replaced
+        self.last_replaced = torch.zeros((), dtype=torch.long)
+        self.last_left_out = torch.zeros(())
 
     @property
     def codes(self) -> Tensor:
         """The dictionary as (K, C)."""
         return self.embed.t()
 
-    def set_codes(self, codes: Tensor) -> None:
-        """Start from ``codes`` (K, C), for another initial distribution."""
+    @torch.no_grad()
+    def set_codes(self, codes: Tensor, counts: Tensor | None = None) -> None:
+        """Start from ``codes`` (K, C).
+
+        Args:
+            codes: alone they are another initial distribution, which the rule of ``numerics``
+                forgets or lets jump at the first call as it does with its own.
+            counts: (K,), positive, vectors of one call behind each code, such as the sizes of
+                clusters of features: the averages start from them, and no code jumps.
+        """
+        shape = (self.codebook_size, self.channels)
+        good = codes.shape == shape and bool(codes.isfinite().all())
+        require(good, f"codes must be finite and {shape}, got {tuple(codes.shape)}")
         self.codes.copy_(codes)
-        if self.numerics == "biggan":
-            self.embed_avg.t().copy_(codes)
+        if counts is None:
+            if self.numerics == "biggan":
+                self.embed_avg.t().copy_(codes)
+            return
+        good = counts.shape == shape[:1] and bool(((counts > 0) & counts.isfinite()).all())
+        require(good, f"counts must be {self.codebook_size} positive numbers")
+        if self.numerics == "tf":  # as after one call
+            counts = counts * (1.0 - self.decay)
+            self.steps.fill_(1.0)
+        self.cluster_size.copy_(counts)
+        self.embed_avg.t().copy_(codes * counts.unsqueeze(1))
 
     def averages(self) -> tuple[Tensor, Tensor]:
         """Average counts (K,) and sums (C, K), without the bias towards the zero start in ``tf``.
@@ -139,9 +169,16 @@ class FeatureQuantizer(nn.Module):
         weight = 1.0 - self.decay ** self.steps.clamp(min=1.0)
         return self.cluster_size / weight, self.embed_avg / weight
 
-    def dead_codes(self, below: float = 0.01) -> Tensor:
-        """How many codes have an average count under ``below``; () integer, stays on the device."""
-        return (self.averages()[0] < below).sum()
+    def dead_codes(self, below: float = DEAD) -> Tensor:
+        """How many codes have an average count under ``below`` times the mean count of all codes.
+
+        A () integer, which stays on the device.
+        """
+        return self._rare(below).sum()
+
+    def _rare(self, below: float) -> Tensor:
+        """(K,) where the average count is under ``below`` times the mean; the bias cancels."""
+        return self.cluster_size < below * self.cluster_size.mean()
 
     def forward(self, features: Tensor) -> Quantized:
         """Quantize ``features`` (B, C, H, W), or (B, C, ...); fp32 under any autocast.
@@ -152,6 +189,12 @@ class FeatureQuantizer(nn.Module):
             raise ValueError(
                 f"the quantizer has {self.channels} channels in dimension 1, "
                 f"features of shape {tuple(features.shape)} do not"
+            )
+        if self.training and _in_backward():
+            raise RuntimeError(
+                "the quantizer was called again in the backward pass: activation checkpointing may "
+                "not contain it, as its dictionary has moved on; checkpoint the blocks before it "
+                "and those behind it"
             )
         with torch.autocast(features.device.type, enabled=False), ieee_fp32():
             exact = features.float()
@@ -164,6 +207,7 @@ class FeatureQuantizer(nn.Module):
             if self.forward_mode == "straight_through":
                 offset = residual(exact.detach(), codes, index, self._gate(exact))
                 passed = (exact - offset).to(features.dtype)
+            self.last_left_out = found.left_out
             counts = self._update(exact, found) if self.training else found.uses
             self._summarize(counts)
         return Quantized(passed, loss, self.last_perplexity, index)
@@ -174,16 +218,19 @@ class FeatureQuantizer(nn.Module):
         assert found.sums is not None
         counts, sums = self._over_ranks(found.uses, found.sums)
         average = self.embed_avg.t()
-        self.cluster_size.mul_(self.decay).add_(counts, alpha=1.0 - self.decay)
-        average.mul_(self.decay).add_(sums, alpha=1.0 - self.decay)
+        some = counts.sum() > 0  # a call without any finite vector moves nothing
+        decay = torch.where(some, self.decay, 1.0)
+        self.cluster_size.mul_(decay).add_(counts, alpha=1.0 - self.decay)
+        average.mul_(decay).add_(sums, alpha=1.0 - self.decay)
         if hasattr(self, "steps"):
-            self.steps.add_(1.0)
+            self.steps.add_(some)
+        self.last_dead = self.dead_codes()
         if self.revive_below > 0.0:
             self._revive(features)
         size, total = self.averages()
         number = size.sum()
         smoothed = (size + self.eps) / (number + self.codebook_size * self.eps) * number
-        torch.div(total.t(), smoothed.unsqueeze(1), out=self.codes)
+        self.codes.copy_(torch.where(some, total.t() / smoothed.unsqueeze(1), self.codes))
         return counts
 
     def _over_ranks(self, counts: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
@@ -199,22 +246,20 @@ class FeatureQuantizer(nn.Module):
     def _revive(self, features: Tensor) -> None:
         """Set codes that nothing uses to random vectors of the batch.
 
-        The averages are set too: with the old sums the next line would undo the revival.
+        The averages are set too: with the old sums the next line would undo the revival. Their
+        count is the mean of all codes, so that they have as many calls to win vectors as any.
         """
         rows = features.detach().movedim(1, -1).reshape(-1, self.channels)
         chosen = torch.randint(len(rows), (self.codebook_size,), device=rows.device)
         candidates = rows[chosen]
         if self.statistics != "local" and _distributed():
             dist.broadcast(candidates, src=0)
-        size, _ = self.averages()
-        dead = size < self.revive_below
-        weight = torch.ones_like(size)
-        if self.numerics == "tf":
-            weight = weight * (1.0 - self.decay**self.steps)
+        dead = self._rare(self.revive_below) & candidates.square().sum(dim=1).isfinite()
+        self.last_replaced = dead.sum()
+        weight = self.cluster_size.mean()
         average = self.embed_avg.t()
         self.cluster_size.copy_(torch.where(dead, weight, self.cluster_size))
-        revived = candidates * weight.unsqueeze(1)
-        average.copy_(torch.where(dead.unsqueeze(1), revived, average))
+        average.copy_(torch.where(dead.unsqueeze(1), candidates * weight, average))
 
     def _gate(self, features: Tensor) -> Tensor:
         """(B,) 1 where codes are passed on, 0 during the warm-up; nothing waits for it."""
@@ -223,7 +268,7 @@ class FeatureQuantizer(nn.Module):
         return (self.steps >= self.warmup_calls).float().expand(len(features))
 
     def _summarize(self, counts: Tensor) -> None:
-        share = counts / counts.sum()
+        share = counts / counts.sum().clamp(min=1.0)
         self.last_perplexity = torch.exp(-(share * torch.log(share + 1e-10)).sum())
         self.last_usage = (counts > 0).float().mean()
 
@@ -245,6 +290,11 @@ class FeatureQuantizer(nn.Module):
         )
 
 
+def _in_backward() -> bool:
+    """Whether autograd is at work on this thread, as it is where checkpointing computes again."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
 def _distributed() -> bool:
     return dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1
 
@@ -252,15 +302,19 @@ def _distributed() -> bool:
 def quantizer_statistics(module: nn.Module) -> dict[str, Tensor]:
     """Diagnostics of every quantizer inside ``module``, as tensors () that nothing waited for.
 
-    ``NAME/codebook_perplexity`` and ``NAME/usage`` (share of codes used) describe the last call,
-    ``NAME/dead`` is the number of codes whose average count is below 0.01.
+    They describe the last call: ``NAME/codebook_perplexity``, ``NAME/usage`` (share of codes
+    used), ``NAME/dead`` (codes whose average count is below `DEAD` of the mean, before any was
+    replaced), ``NAME/replaced`` (by ``revive_below``) and ``NAME/left_out`` (vectors of this
+    process with NaN or Inf).
     """
     values: dict[str, Tensor] = {}
     for name, part in module.named_modules():
         if isinstance(part, FeatureQuantizer):
             values[f"{name}/codebook_perplexity"] = part.last_perplexity
             values[f"{name}/usage"] = part.last_usage
-            values[f"{name}/dead"] = part.dead_codes()
+            values[f"{name}/dead"] = part.last_dead
+            values[f"{name}/replaced"] = part.last_replaced
+            values[f"{name}/left_out"] = part.last_left_out
     return values
 
 
@@ -301,7 +355,7 @@ class QuantizerOptions:
     statistics: Statistics = "all"
     """Ranks whose features move the dictionary; rank0, local: as the authors' BigGAN, StyleGAN."""
     revive_below: float = 0.0
-    """Replace codes whose average count is smaller; 0: never."""
+    """Replace codes whose average count is below this share of the mean; 0: never."""
 
     def __post_init__(self) -> None:
         at_least(

@@ -26,6 +26,7 @@ class Matches(NamedTuple):
     squared: Tensor  # (R,) squared distance to it
     uses: Tensor  # (K,) vectors per code, as floats
     sums: Tensor | None  # (K, C) sum of the vectors of each code, where wanted
+    left_out: Tensor  # () vectors with NaN, Inf or an infinite square, in neither of the two
 
 
 @torch.no_grad()
@@ -38,7 +39,9 @@ def find_nearest(features: Tensor, codes: Tensor, *, with_sums: bool) -> Matches
     scores = codes.new_empty(step, codebook_size)
     index = torch.empty(number, dtype=torch.long, device=device)
     squared = codes.new_empty(number)
-    sums = torch.zeros_like(codes) if with_sums else None
+    # Vectors that are not finite are counted and summed in a row of their own, behind the codes.
+    rows = torch.empty_like(index)
+    sums = codes.new_zeros(codebook_size + 1, channels) if with_sums else None
     start = 0
     for vectors in vectors_of(features, step):
         part = slice(start, start + len(vectors))
@@ -49,9 +52,12 @@ def find_nearest(features: Tensor, codes: Tensor, *, with_sums: bool) -> Matches
         least = some.gather(1, picked.unsqueeze(1)).squeeze(1)
         torch.linalg.vector_norm(vectors, dim=1, out=squared[part])
         squared[part].square_().add_(least, alpha=2)
+        rows[part].copy_(picked).masked_fill_(~squared[part].isfinite(), codebook_size)
         if sums is not None:
-            sums.index_add_(0, picked, vectors)
-    return Matches(index, squared.clamp_(min=0.0), count(index, codebook_size), sums)
+            sums.index_add_(0, rows[part], vectors)
+    uses = count(rows, codebook_size + 1)
+    own = None if sums is None else sums[:-1]
+    return Matches(index, squared.clamp_(min=0.0), uses[:-1], own, uses[-1])
 
 
 def count(index: Tensor, codebook_size: int) -> Tensor:
@@ -78,7 +84,15 @@ class CommitmentLoss(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        features, index, codes = ctx.saved_tensors
+        try:
+            features, index, codes = ctx.saved_tensors
+        except RuntimeError as error:
+            if "inplace" not in str(error):
+                raise
+            raise RuntimeError(
+                "the features were changed in place behind the quantizer, whose backward pass "
+                "needs them; the activation that follows it must have inplace=False"
+            ) from error
         factor = grad * (2.0 / features[0].numel())
         return residual(features, codes, index, factor), None, None, None
 

@@ -111,6 +111,7 @@ class Scorer:
         self.options, self.images, self.device = options, images, torch.device(device)
         self.extractor = open_extractor(options, device)
         self.moments = read_moments(options.moments) if options.moments else None
+        self._real: Statistics | None = None  # of the data set, from the first score on
         if self.moments is not None and len(self.moments.mean) != self.extractor.dim:
             raise ValueError(
                 f"--scoring.moments {options.moments} is of {len(self.moments.mean)} features, "
@@ -150,18 +151,19 @@ class Scorer:
             fake = collect(self.extractor, batches, options.num_images, max_features=0)
             return compare_moments(self.moments, fake, splits=options.splits)
         assert self.images is not None
-        real = data_statistics(
-            self.images,
-            self.extractor,
-            cache_dir=options.cache_dir or None,
-            num_images=options.real_images,
-            batch_size=options.batch_size,
-            device=self.device,
-        )
+        if self._real is None:
+            self._real = data_statistics(
+                self.images,
+                self.extractor,
+                cache_dir=options.cache_dir or None,
+                num_images=options.real_images,
+                batch_size=options.batch_size,
+                device=self.device,
+            )
         fake = collect(self.extractor, self._batches(sample), options.num_images)
         # KID and precision need subsets no larger than either side.
         subset = min(1000, options.num_images, options.real_images or len(self.images))
-        return compare(real, fake, splits=options.splits, subset_size=subset)
+        return compare(self._real, fake, splits=options.splits, subset_size=subset)
 
     def _batches(self, sample: Callable[[int], Tensor]) -> Iterator[Tensor]:
         share = -(-self.options.num_images // distributed.world_size())
@@ -224,7 +226,7 @@ def data_statistics(
 ) -> Statistics:
     """Statistics of a `fixed_choice` of ``num_images`` (0: all), from the cache if possible.
 
-    The cache (default `default_cache_dir`) is keyed by the content of the data, the number, the
+    The cache (default `default_cache_dir`) is keyed by every pixel of the data, the number, the
     weights and the resizer. Several processes may fill it at once; every file in it is whole.
     """
     path = statistics_path(images, extractor, num_images, cache_dir)

@@ -7,6 +7,7 @@ import copy
 import pytest
 import torch
 from factories import Recorded, relative_error, run_ranks
+from torch.utils.checkpoint import checkpoint
 
 from fqgan import quantizer_kernels as quantizer_module
 from fqgan.quantizer import FeatureQuantizer, QuantizerOptions, quantizer_statistics
@@ -264,7 +265,9 @@ def test_statistics_name_every_quantizer_of_a_network():
     network = torch.nn.Sequential(torch.nn.Identity(), FeatureQuantizer(6, 11))
     network[1](features())
     values = quantizer_statistics(network)
-    assert set(values) == {"1/codebook_perplexity", "1/usage", "1/dead"}
+    assert set(values) == {
+        f"1/{name}" for name in ("codebook_perplexity", "usage", "dead", "replaced", "left_out")
+    }
     assert 1 <= float(values["1/codebook_perplexity"]) <= 11
 
 
@@ -344,3 +347,125 @@ def test_a_quantizer_is_built_as_the_options_say():
 def test_options_out_of_range_are_named(changes, message):
     with pytest.raises(ValueError, match=message):
         QuantizerOptions(**changes)
+
+
+NOT_FINITE = [float("nan"), float("inf"), float("-inf"), 1e30]  # the last has an infinite square
+
+
+@pytest.mark.parametrize("numerics", ["biggan", "tf"])
+@pytest.mark.parametrize("revive_below", [0.0, 0.1])
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_vectors_that_are_not_finite_are_left_out_and_counted(numerics, revive_below, value):
+    layer = FeatureQuantizer(6, 11, numerics=numerics, revive_below=revive_below)
+    x = features()
+    x[0, 2, 1, 1] = x[2, 0, 3, 4] = value
+    out = layer(x)
+    assert layer.last_left_out == 2
+    assert float(layer.averages()[0].sum()) > 0
+    for buffer in layer.buffers():
+        assert torch.isfinite(buffer).all()
+    assert torch.isfinite(out.codebook_perplexity)
+    assert not torch.isfinite(out.loss[[0, 2]]).any()
+    layer(features())
+    assert layer.last_left_out == 0
+
+
+@pytest.mark.parametrize("numerics", ["biggan", "tf"])
+def test_the_dictionary_is_that_of_the_finite_vectors_alone(numerics):
+    torch.manual_seed(0)
+    layer = FeatureQuantizer(6, 11, numerics=numerics)
+    alone = copy.deepcopy(layer)
+    x = features((1, 6, 1, 20))
+    poisoned = torch.cat([x, torch.full((1, 6, 1, 3), float("nan"))], dim=3)
+    layer(poisoned)
+    alone(x)
+    torch.testing.assert_close(layer.embed, alone.embed)
+    torch.testing.assert_close(layer.cluster_size, alone.cluster_size)
+
+
+@pytest.mark.parametrize("numerics", ["biggan", "tf"])
+@pytest.mark.parametrize("revive_below", [0.0, 0.1])
+def test_a_call_without_any_finite_vector_moves_nothing(numerics, revive_below):
+    layer = FeatureQuantizer(6, 11, numerics=numerics, revive_below=revive_below)
+    for _ in range(2):
+        before = copy.deepcopy(layer.state_dict())
+        layer(features() * float("nan"))
+        for name, value in layer.state_dict().items():
+            assert torch.equal(value, before[name])
+        layer(features())
+
+
+def test_dead_and_replaced_codes_are_reported_per_call_also_under_revival():
+    layer = FeatureQuantizer(2, 4, revive_below=0.01)
+    layer.set_codes(torch.tensor([[0.0, 0.0], [1.0, 0.0], [50.0, 0.0], [0.0, 50.0]]))
+    x = torch.zeros(1, 2, 2, 4)
+    x[0, 0, 1] = 1.0
+    layer(x)
+    values = quantizer_statistics(torch.nn.Sequential(layer))
+    assert values["0/dead"] == values["0/replaced"] == 2
+    layer(x)
+    assert layer.last_dead == layer.last_replaced == 0
+
+
+@pytest.mark.parametrize("vectors", [8, 8000])
+def test_the_threshold_does_not_depend_on_the_number_of_vectors(vectors):
+    layer = FeatureQuantizer(2, 4)
+    layer.set_codes(torch.tensor([[0.0, 0.0], [1.0, 0.0], [50.0, 0.0], [0.0, 50.0]]))
+    for _ in range(12):
+        x = torch.zeros(1, 2, 1, vectors)
+        x[0, 0, 0, : vectors // 2] = 1.0
+        layer(x)
+    assert layer.dead_codes() == 2
+
+
+@pytest.mark.parametrize("numerics", ["biggan", "tf"])
+def test_from_codes_with_counts_no_code_jumps(numerics):
+    layer = FeatureQuantizer(6, 11, numerics=numerics)
+    start = features((11, 6), seed=3)
+    layer.set_codes(start, torch.arange(1.0, 12.0))
+    far = torch.full((2, 6, 4, 4), 30.0)
+    index = layer(far).code_index
+    unused = torch.bincount(index.flatten(), minlength=11) == 0
+    assert unused.sum() == 10
+    torch.testing.assert_close(layer.codes[unused], start[unused], rtol=1e-3, atol=1e-4)
+
+
+def test_codes_and_counts_of_another_kind_are_refused():
+    layer = FeatureQuantizer(6, 11)
+    for codes in (torch.zeros(11), torch.zeros(6, 11), torch.full((11, 6), float("nan"))):
+        with pytest.raises(ValueError, match="codes must be finite"):
+            layer.set_codes(codes)
+    for counts in (torch.zeros(11), torch.ones(6), torch.full((11,), float("nan"))):
+        with pytest.raises(ValueError, match="counts must be 11 positive numbers"):
+            layer.set_codes(torch.zeros(11, 6), counts)
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+@pytest.mark.parametrize("forward_mode", ["commit_only", "straight_through"])
+def test_activation_checkpointing_around_the_layer_is_refused_in_training(reentrant, forward_mode):
+    layer = FeatureQuantizer(6, 11, forward_mode=forward_mode)
+
+    def block(x):
+        out = layer(x.sin())
+        return out.features.cos(), out.loss
+
+    def gradient(run):
+        x = features().requires_grad_()
+        passed, loss = run(x)
+        (passed.sum() + loss.sum()).backward()
+        return x.grad
+
+    def checkpointed(x):
+        return checkpoint(block, x, use_reentrant=reentrant)
+
+    with pytest.raises(RuntimeError, match="activation checkpointing may not contain it"):
+        gradient(checkpointed)
+    layer.eval()
+    torch.testing.assert_close(gradient(checkpointed), gradient(block))
+
+
+def test_an_activation_in_place_is_named():
+    layer = FeatureQuantizer(6, 11)
+    out = layer(features().requires_grad_() * 1.0)
+    with pytest.raises(RuntimeError, match="must have inplace=False"):
+        (torch.relu_(out.features).sum() + out.loss.sum()).backward()

@@ -6,11 +6,14 @@ import contextlib
 import hashlib
 import io
 import json
+import logging
 import os
 import zipfile
+import zlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 import torch
@@ -20,8 +23,129 @@ from ..metrics.networks import default_cache_dir
 from ..runtime.files import write_atomically
 from .images import EncodedImages, is_image_name
 
+logger = logging.getLogger(__name__)
+
+DESCRIPTION = "dataset.json"
+"""What NVlabs' tools call the file of labels beside the images."""
+SPLITS = {"train", "validation", "test"}
+SHOWN = 12
+"""So many classes are printed with their numbers of images."""
 MAX_FILE_BYTES = 1 << 28
 """No single image in an archive unpacks to more than this."""
+
+
+class ClassList(NamedTuple):
+    """The images of a folder or archive and their classes."""
+
+    classes: list[str]
+    entries: list[str]  # N, relative to the folder or archive
+    labels: list[int]  # N
+
+    def __str__(self) -> str:
+        """Numbers of images by class: "6 images, 3 classes: cat 2, dog 3, owl 1"."""
+        counts = Counter(self.labels)
+        shown = [f"{name} {counts[label]}" for label, name in enumerate(self.classes)]
+        if len(shown) > SHOWN:
+            shown[SHOWN:] = [f"and {len(shown) - SHOWN} more"]
+        number = len(self.classes)
+        classes = "1 class" if number == 1 else f"{number} classes"
+        return f"{len(self.entries)} images, {classes}: {', '.join(shown)}"
+
+
+def find_classes(
+    files: Iterable[str],
+    folders: Iterable[str],
+    name: str,
+    *,
+    description: str | None = None,
+    skip_other_files: bool = False,
+    prefix: str = "--data.",
+    archive: bool = False,
+) -> ClassList:
+    """Which classes a folder or zip archive holds; nothing else decides it.
+
+    Args:
+        files: names of all files, relative to the folder or archive, with slashes.
+        folders: names of the folders at its top, which hold no image if they are empty.
+        name: what errors call it.
+        description: content of an NVlabs ``dataset.json`` at its top, which then says the classes.
+        skip_other_files: pass over files that are no images or lie outside of classes.
+        prefix: of the options that errors name.
+        archive: whether it is an archive, whose folders no option can name.
+
+    Raises:
+        ValueError: there is no class, a class is empty or holds only folders, a file is no image.
+    """
+    images: list[str] = []
+    others: list[str] = []
+    depth = 1 if description is None else 0
+    for file in files:
+        if not visible(file) or file == DESCRIPTION:
+            continue
+        fits = is_image_name(file) and file.count("/") >= depth
+        (images if fits else others).append(file)
+    if others and not skip_other_files:
+        first = min(others)
+        wrong = (
+            "lies outside of the class folders" if is_image_name(first) else "is not an image file"
+        )
+        more = f" (nor are {len(others) - 1} others in place)" if len(others) > 1 else ""
+        raise ValueError(
+            f"{name}/{first} {wrong}{more}; move it away or give {prefix}skip-other-files"
+        )
+    if description is not None:
+        return _described(sorted(images), description, f"{name}/{DESCRIPTION}")
+    top = {file.split("/")[0] for file in images}
+    classes = sorted({*filter(visible, folders), *top})
+    direct = {file.split("/")[0] for file in images if file.count("/") == 1}
+    for one in classes:
+        if one not in top:
+            raise ValueError(
+                f"class folder {name}/{one} holds no image; add some or remove the folder"
+            )
+        if one not in direct:
+            inner = sorted({file.split("/")[1] for file in images if file.startswith(f"{one}/")})
+            more = f" and {len(inner) - 5} more" if len(inner) > 5 else ""
+            cure = "pack that folder alone" if archive else f"give {prefix}path {name}/{one}"
+            raise ValueError(
+                f"class folder {name}/{one} holds only folders: {', '.join(inner[:5])}{more}; if "
+                f"those are the classes, {cure}, else put the images into "
+                "the class folder itself"
+            )
+    number = {one: label for label, one in enumerate(classes)}
+    ordered = sorted(images, key=lambda file: (file.split("/")[0], *file.rpartition("/")))
+    return ClassList(classes, ordered, [number[file.split("/")[0]] for file in ordered])
+
+
+def _described(images: list[str], description: str, name: str) -> ClassList:
+    """The classes that NVlabs' ``dataset.json`` gives: ``{"labels": [[FILE, CLASS], ...]}``."""
+    try:
+        labels = json.loads(description)["labels"]
+        label_of = None if labels is None else {str(file): label for file, label in labels}
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(
+            f'{name} is no list of labels ({error}); {{"labels": [["a.png", 0], ...]}} is needed'
+        ) from error
+    if label_of is None:
+        return ClassList(["0"], images, [0] * len(images))
+    wrong = [label for label in label_of.values() if type(label) is not int or label < 0]
+    if wrong:
+        raise ValueError(f"{name}: {wrong[0]!r} is no number of a class")
+    for listed, there, what in (
+        (set(images), set(label_of), "has no label for"),
+        (set(label_of), set(images), "names, but there is no image,"),
+    ):
+        lacking = sorted(listed - there)
+        if lacking:
+            more = f" and {len(lacking) - 1} others" if len(lacking) > 1 else ""
+            raise ValueError(f"{name} {what} {lacking[0]}{more}")
+    classes = [str(label) for label in range(max(label_of.values(), default=-1) + 1)]
+    return ClassList(classes, images, [label_of[file] for file in images])
+
+
+def visible(name: str) -> bool:
+    """Whether no part of a path is hidden or an archive tool's own, as ``._a.jpg`` is."""
+    return not any(part.startswith(".") or part == "__MACOSX" for part in name.split("/"))
 
 
 def read_folder(
@@ -31,28 +155,32 @@ def read_folder(
     workers: int = 4,
     skip_other_files: bool = False,
     cache_dir: Path | None = None,
+    prefix: str = "--data.",
 ) -> EncodedImages:
     """Images of ``root/CLASS/**/FILE``; classes are numbered in alphabetical order.
 
-    The list of files is kept in ``cache_dir`` (default `default_cache_dir`), keyed by the folders
-    and their dates of change, so that a folder of a million files is listed once.
+    Where ``root`` has NVlabs' ``dataset.json``, that gives the classes. The list of files is kept
+    in ``cache_dir`` (default `default_cache_dir`), keyed by the folders and their dates of change,
+    so that a folder of a million files is listed once.
 
     Raises:
         FileNotFoundError: ``root`` is no folder, nor the authors' ``{dataset}_imgs.npz``.
-        ValueError: it has no class, a class is empty, or a file in it is no image.
+        ValueError: see `find_classes`.
     """
     root = Path(root).absolute()
     if root.name.endswith("_imgs.npz"):
         root, index = root.parent, read_author_index(root)
     elif root.is_dir():
-        index = _cached_index(root, skip_other_files, cache_dir or default_cache_dir())
+        cache_dir = cache_dir or default_cache_dir()
+        index = _cached_index(root, skip_other_files, cache_dir, prefix)
     else:
-        raise FileNotFoundError(f"--data.path {root} is not a folder; it must hold CLASS/IMAGE")
-    labels = torch.tensor(index["labels"], dtype=torch.int64)
+        raise FileNotFoundError(f"{prefix}path {root} is not a folder; it must hold CLASS/IMAGE")
+    found = ClassList(index["classes"], index["entries"], index["labels"])
+    logger.info("%s: %s", root, found)
     return EncodedImages(
-        index["entries"],
-        labels,
-        index["classes"],
+        found.entries,
+        torch.tensor(found.labels, dtype=torch.int64),
+        found.classes,
         str(root),
         resolution=resolution,
         load=lambda entry: (root / entry).open("rb"),
@@ -60,13 +188,15 @@ def read_folder(
     )
 
 
-def _cached_index(root: Path, skip_other_files: bool, cache_dir: Path) -> dict[str, Any]:
-    key = hashlib.sha256(f"{root} {skip_other_files}".encode()).hexdigest()[:32]
+def _cached_index(
+    root: Path, skip_other_files: bool, cache_dir: Path, prefix: str
+) -> dict[str, Any]:
+    key = hashlib.sha256(f"classes {root} {skip_other_files}".encode()).hexdigest()[:32]
     path = cache_dir / "folders" / f"{key}.json"
     cached = _read_cache(path)
     if cached is not None and _dates(root, cached["folders"]) == list(cached["folders"].values()):
         return cached
-    index = _index(root, skip_other_files)
+    index = _index(root, skip_other_files, prefix)
     # A home that cannot be written costs a listing each time, nothing else.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,38 +224,29 @@ def _dates(root: Path, folders: Iterable[str]) -> list[int | None]:
     return dates
 
 
-def _index(root: Path, skip_other_files: bool) -> dict[str, Any]:
-    classes = sorted(p.name for p in root.iterdir() if p.is_dir() and not _hidden(p.name))
-    if not classes:
-        raise ValueError(f"--data.path {root} has no sub-folders; images must lie in CLASS/IMAGE")
-    entries: list[str] = []
-    labels: list[int] = []
-    folders = [".", *classes]
-    for label, name in enumerate(classes):
-        before = len(entries)
-        for parent, inner, files in sorted(os.walk(root / name)):
-            folders += [(Path(parent) / folder).relative_to(root).as_posix() for folder in inner]
-            for file in sorted(files):
-                if _hidden(file) or not _wanted(Path(parent) / file, skip_other_files):
-                    continue
-                entries.append((Path(parent) / file).relative_to(root).as_posix())
-                labels.append(label)
-        if len(entries) == before:
-            raise ValueError(
-                f"class folder {root / name} holds no image; add some or remove the folder"
-            )
-    dates = dict(zip(folders, _dates(root, folders), strict=True))
-    return {"classes": classes, "entries": entries, "labels": labels, "folders": dates}
-
-
-def _wanted(file: Path, skip_other_files: bool) -> bool:
-    if is_image_name(file) or skip_other_files:
-        return is_image_name(file)
-    raise ValueError(f"{file} is not an image file; move it away or give --data.skip-other-files")
-
-
-def _hidden(name: str) -> bool:
-    return name.startswith(".")
+def _index(root: Path, skip_other_files: bool, prefix: str) -> dict[str, Any]:
+    tops = sorted(p.name for p in root.iterdir() if p.is_dir() and visible(p.name))
+    if not tops:
+        raise ValueError(f"{prefix}path {root} has no sub-folders; images must lie in CLASS/IMAGE")
+    files = [p.name for p in root.iterdir() if p.is_file()]
+    # A list of labels can change while its folder does not.
+    described = DESCRIPTION in files
+    folders = [".", *([DESCRIPTION] if described else []), *tops]
+    for top in tops:
+        for parent, inner, names in os.walk(root / top):
+            inner[:] = filter(visible, inner)
+            place = Path(parent).relative_to(root).as_posix()
+            folders += [f"{place}/{folder}" for folder in inner]
+            files += [f"{place}/{name}" for name in names]
+    found = find_classes(
+        files,
+        tops,
+        str(root),
+        description=(root / DESCRIPTION).read_text(encoding="utf-8") if described else None,
+        skip_other_files=skip_other_files,
+        prefix=prefix,
+    )
+    return {**found._asdict(), "folders": dict(zip(folders, _dates(root, folders), strict=True))}
 
 
 def read_zip(
@@ -136,11 +257,14 @@ def read_zip(
     workers: int = 4,
     skip_other_files: bool = False,
 ) -> EncodedImages:
-    """Images of a zip archive with entries ``SPLIT/CLASS/FILE`` or ``CLASS/FILE``.
+    """Images of a zip archive of what `read_folder` reads, also one split out of several.
+
+    A folder that holds everything, which archive tools put around, is looked through; of folders
+    ``train``, ``validation``, ``test`` that hold classes ``split`` is taken.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: it is no zip archive, lacks the split, or holds a file that is no image.
+        ValueError: it is no zip archive, lacks the split, or see `find_classes`.
     """
     path = Path(path)
     if not path.is_file():
@@ -149,57 +273,70 @@ def read_zip(
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is not a whole zip archive ({error}); fetch it again") from error
-    members = [m for m in archive.infolist() if not m.is_dir() and not _hidden_entry(m.filename)]
-    if members and all(len(PurePosixPath(m.filename).parts) > 2 for m in members):
-        splits = sorted({PurePosixPath(m.filename).parts[0] for m in members})
-        members = [m for m in members if PurePosixPath(m.filename).parts[0] == split]
-        if not members:
+    start = _start(archive.namelist(), split, path)
+    inside = [m for m in archive.infolist() if m.filename.startswith(start)]
+    inside = [m for m in inside if visible(m.filename.rstrip("/"))]
+    for member in inside:
+        if member.file_size > MAX_FILE_BYTES:
             raise ValueError(
-                f"{path} has no {split}/ folder, it has {', '.join(splits[:8])}; choose with "
-                "--data.split"
+                f"{path}: {member.filename} would unpack to {member.file_size} bytes: refused"
             )
-    chosen = _checked_members(members, path, skip_other_files)
-    class_names = sorted({PurePosixPath(name).parent.name for name in chosen})
-    number = {name: label for label, name in enumerate(class_names)}
+    names = [m.filename.removeprefix(start) for m in inside]
+    files = [name for name in names if name and not name.endswith("/")]
+    if not any(map(is_image_name, files)) and (skip_other_files or not files):
+        raise ValueError(f"{path} holds no image")
+    described = DESCRIPTION in files
+    found = find_classes(
+        files,
+        {name.split("/")[0] for name in names if "/" in name},
+        f"{path}/{start}".rstrip("/"),
+        description=archive.read(start + DESCRIPTION).decode() if described else None,
+        skip_other_files=skip_other_files,
+        archive=True,
+    )
+    logger.info("%s: %s", path, found)
     return EncodedImages(
-        chosen,
-        torch.tensor([number[PurePosixPath(name).parent.name] for name in chosen]),
-        class_names,
+        found.entries,
+        torch.tensor(found.labels, dtype=torch.int64),
+        found.classes,
         f"{path} ({split})",
         resolution=resolution,
-        load=_loader(archive),
+        load=_loader(archive, start),
         workers=workers,
     )
 
 
-def _hidden_entry(name: str) -> bool:
-    return any(_hidden(part) or part == "__MACOSX" for part in PurePosixPath(name).parts)
-
-
-def _checked_members(
-    members: list[zipfile.ZipInfo], path: Path, skip_other_files: bool
-) -> list[str]:
-    chosen = []
-    for member in sorted(members, key=lambda m: m.filename):
-        name = member.filename
-        if not is_image_name(name) or len(PurePosixPath(name).parts) < 2:
-            if skip_other_files:
-                continue
+def _start(names: Iterable[str], split: str, path: Path) -> str:
+    """What the names of all images of ``split`` begin with: "", "photos/", "photos/train/"."""
+    files = [name for name in names if visible(name)]
+    files = [f for f in files if is_image_name(f) or f.split("/")[-1] == DESCRIPTION]
+    start = ""
+    while True:
+        inside = [name.removeprefix(start) for name in files if name.startswith(start)]
+        tops = sorted({name.split("/")[0] for name in inside})
+        if not inside or any(name.count("/") < 2 for name in inside) or DESCRIPTION in tops:
+            only = len(tops) == 1 and f"{tops[0]}/{DESCRIPTION}" in inside
+            return f"{start}{tops[0]}/" if only else start
+        if split in tops:
+            return f"{start}{split}/"
+        if set(tops) <= SPLITS:
             raise ValueError(
-                f"{path}: {name} is not an image in a class folder; "
-                "remove it or give --data.skip-other-files"
+                f"{path} has no {split}/ folder, it has {', '.join(tops)}; choose with --data.split"
             )
-        if member.file_size > MAX_FILE_BYTES:
-            raise ValueError(f"{path}: {name} would unpack to {member.file_size} bytes: refused")
-        chosen.append(name)
-    if not chosen:
-        raise ValueError(f"{path} holds no image")
-    return chosen
+        if len(tops) > 1:
+            return start
+        start = f"{start}{tops[0]}/"
 
 
-def _loader(archive: zipfile.ZipFile) -> Callable[[str], BinaryIO]:
-    # Bytes are handed over whole: reading from the shared file under Pillow would serialize it.
-    return lambda entry: io.BytesIO(archive.read(entry))
+def _loader(archive: zipfile.ZipFile, start: str) -> Callable[[str], BinaryIO]:
+    def load(entry: str) -> BinaryIO:
+        # Bytes are handed over whole: reading from the shared file under Pillow would serialize it.
+        try:
+            return io.BytesIO(archive.read(start + entry))
+        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+            raise ValueError(str(error)) from error  # damaged, encrypted or of an unknown method
+
+    return load
 
 
 def read_author_index(path: str | Path) -> dict[str, Any]:
@@ -256,11 +393,11 @@ def read_photographs(
         raise FileNotFoundError(f"--data.path {root} is not a folder; it must hold image files")
     entries = []
     for parent, folders, files in os.walk(root):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for file in files:
+        folders[:] = filter(visible, folders)
+        for file in filter(visible, files):
             if is_image_name(file):
                 entries.append((Path(parent) / file).relative_to(root).as_posix())
-            elif not skip_other_files and not file.startswith("."):
+            elif not skip_other_files and file != DESCRIPTION:
                 raise ValueError(
                     f"{Path(parent) / file} is not an image file; move it away or give "
                     "--data.skip-other-files"

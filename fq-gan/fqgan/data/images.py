@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import io
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,8 +22,32 @@ UNREADABLE = (
     ValueError,
     Image.DecompressionBombError,
 )
-"""What Pillow and `to_rgb` raise for a file that is no image, or a damaged one."""
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""What Pillow and `open_image` raise for a file that is no image, or a damaged one."""
+BACKGROUND = "white"
+"""What is seen through transparent pixels."""
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""How to turn an image upright, by the orientation that its EXIF data name."""
+SUFFIXES = (
+    ".bmp",
+    ".gif",
+    ".jfif",
+    ".jpeg",
+    ".jpg",
+    ".pgm",
+    ".png",
+    ".ppm",
+    ".tif",
+    ".tiff",
+    ".webp",
+)
 
 
 class Images(Protocol):
@@ -120,27 +146,82 @@ class EncodedImages:
         return len(self.entries)
 
     def read(self, index: Tensor, crop: Tensor | None = None) -> Tensor:
-        """See `Images.read`; raises ``ValueError`` naming a file that is no image."""
+        """See `Images.read`; raises `UnreadableImagesError` for files that are no images."""
         if self._pool is None:
             self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="decode")
         offsets = [0.5] * len(index) if crop is None else crop.tolist()
-        pixels = list(self._pool.map(self._decode, index.tolist(), offsets))
-        return torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
+        found = list(self._pool.map(self._decode, index.tolist(), offsets))
+        pairs = zip(index.tolist(), found, strict=True)
+        failures = [(self.entries[i], reason) for i, reason in pairs if isinstance(reason, str)]
+        if failures:
+            raise UnreadableImagesError(self.name, failures)
+        return torch.from_numpy(np.stack(found)).permute(0, 3, 1, 2).contiguous()
 
-    def _decode(self, position: int, offset: float) -> np.ndarray:
+    def _decode(self, position: int, offset: float) -> np.ndarray | str:
+        """The pixels, or why there are none."""
         entry = self.entries[position]
         try:
-            with self._load(entry) as file, Image.open(file) as image:
-                return self._fit(to_rgb(image), self.resolution, offset)
+            with self._load(entry) as file:
+                return self._fit(open_image(file), self.resolution, offset)
         except UNREADABLE as error:
-            raise ValueError(
-                f"{self.name}: {entry} cannot be read as an image ({error}); "
-                "replace it or move it away"
-            ) from error
+            return str(error)
+
+
+class UnreadableImagesError(ValueError):
+    """Files that are no images, or damaged ones.
+
+    Args:
+        name: the folder or archive.
+        failures: entries and what is wrong with each.
+    """
+
+    def __init__(self, name: str, failures: Sequence[tuple[str, str]]) -> None:
+        self.failures = list(failures)
+        listed = ", ".join(f"{entry} ({reason})" for entry, reason in failures)
+        many = f"{len(failures)} files cannot be read as images: {listed}; replace or move them"
+        [(entry, reason), *others] = failures
+        one = f"{entry} cannot be read as an image ({reason}); replace it or move it"
+        super().__init__(f"{name}: {many if others else one} away")
+
+
+def decode_all(images: Images, batch_size: int = 256) -> None:
+    """Read every image once; raises `UnreadableImagesError` with all that cannot be read."""
+    failures: list[tuple[str, str]] = []
+    for index in torch.arange(len(images)).split(batch_size):
+        try:
+            images.read(index)
+        except UnreadableImagesError as error:
+            failures += error.failures
+    if failures:
+        raise UnreadableImagesError(images.name, failures)
+
+
+def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
+    """The image of a file, or of its content, as it is meant to be seen, in 8-bit RGB.
+
+    It is turned upright where its EXIF data say so, lies on `BACKGROUND` where it is transparent,
+    and is the first frame of an animation. Every reader opens images here.
+
+    Raises:
+        `UNREADABLE`: it is no image, or a damaged one.
+    """
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        image.load()
+        turn = UPRIGHT.get(_orientation(image))
+        rgb = to_rgb(image)
+    return rgb if turn is None else rgb.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """The orientation that EXIF data name; 1, upright, where they are absent or damaged."""
+    try:
+        return int(image.getexif().get(0x0112, 1))
+    except (*UNREADABLE, struct.error, TypeError, KeyError, IndexError):
+        return 1
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """``image`` of any mode as 8-bit RGB; transparency is dropped.
+    """``image`` of any mode as 8-bit RGB; what is transparent shows `BACKGROUND`.
 
     Sixteen bits of grey are scaled to eight: Pillow's own conversion would cut them off at 255.
 
@@ -153,7 +234,15 @@ def to_rgb(image: Image.Image) -> Image.Image:
             raise ValueError(
                 f"its pixels (mode {image.mode}) are not 8-bit or 16-bit levels; save it as PNG"
             )
+        key = image.info.get("transparency")
         image = Image.fromarray((levels / 257).round().astype(np.uint8))
+        if isinstance(key, int):  # the level that is transparent
+            image.putalpha(Image.fromarray(np.where(levels == key, 0, 255).astype(np.uint8)))
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        image = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, BACKGROUND), image).convert(
+            "RGB"
+        )
     return image.convert("RGB")
 
 
@@ -210,15 +299,16 @@ class Subset:
         return self._images.read(self._index[index], crop)
 
 
-def fingerprint(images: Images, probes: int = 256) -> str:
-    """Digest of the labels, the size and ``probes`` evenly spaced images.
+def fingerprint(images: Images, batch_size: int = 256) -> str:
+    """Digest of the labels, the size and the pixels of every image.
 
-    It is cheap, and unlike dates and paths it survives copying; caches are keyed by it.
+    Unlike dates and paths it survives copying; caches are keyed by it. All of the images are read:
+    of a choice, the others could change unnoticed.
     """
-    index = torch.linspace(0, len(images) - 1, min(probes, len(images))).round().long()
     content = hashlib.sha256(f"{len(images)} {images.resolution}".encode())
     content.update(images.labels.cpu().numpy().astype("<i8").tobytes())
-    content.update(images.read(index).cpu().numpy().tobytes())
+    for index in torch.arange(len(images)).split(batch_size):
+        content.update(images.read(index).cpu().numpy().tobytes())
     return content.hexdigest()
 
 

@@ -32,7 +32,7 @@ from .batches import one_pass
 from .datasets import DataConfig, build_images, data_name
 from .folders import read_folder
 from .hdf5 import read_hdf5, write_hdf5
-from .images import Images
+from .images import Images, UnreadableImagesError, decode_all
 from .small_images import ARCHIVES, FILES, read_cifar, read_mnist, read_svhn
 from .tfrecords import TfrecordImages, level_files, read_tfrecords, shuffled_order, write_tfrecords
 from .toy import toy_images
@@ -189,9 +189,9 @@ def prepare_folder(options: FolderOptions) -> None:
         resolution=options.resolution,
         workers=options.workers,
         skip_other_files=options.skip_other_files,
+        prefix="--",
     )
-    for index in torch.arange(len(images)).split(256):
-        images.read(index)
+    decode_all(images)
     _describe(images)
 
 
@@ -201,13 +201,17 @@ def prepare_hdf5(options: Hdf5Options) -> None:
     if _made_before(options.out, source):
         return
     images = build_images(options.data)
-    write_hdf5(
-        images,
-        options.out,
-        chunk_size=options.chunk_size,
-        compression="lzf" if options.compression == "lzf" else None,
-        truncate=options.legacy_truncation,
-    )
+    try:
+        write_hdf5(
+            images,
+            options.out,
+            chunk_size=options.chunk_size,
+            compression="lzf" if options.compression == "lzf" else None,
+            truncate=options.legacy_truncation,
+        )
+    except UnreadableImagesError:
+        decode_all(images)  # names all of them
+        raise
     _remember(options.out, source)
 
 
@@ -346,13 +350,17 @@ def prepare_tfrecords(options: TfrecordsOptions) -> None:
         return
     images = build_images(options.data)
     order = shuffled_order(len(images)) if options.shuffle else np.arange(len(images))
-    write_tfrecords(
-        images,
-        options.out,
-        order=order[: options.num_images or None],
-        labels=options.labels and has_labels(images),
-        grey=options.grey,
-    )
+    try:
+        write_tfrecords(
+            images,
+            options.out,
+            order=order[: options.num_images or None],
+            labels=options.labels and has_labels(images),
+            grey=options.grey,
+        )
+    except UnreadableImagesError:
+        decode_all(images)  # names all of them
+        raise
     write_atomically(note, source)
     _describe(read_tfrecords(options.out))
 

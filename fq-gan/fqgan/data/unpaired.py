@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,7 +20,15 @@ from ..metrics.networks import resize_like_tf1
 from ..runtime.download import download, extract
 from ..runtime.options import at_least
 from .batches import Batches, fixed_choice
-from .images import EncodedImages, Images, Subset, in_memory, is_image_name
+from .images import (
+    EncodedImages,
+    Images,
+    Subset,
+    UnreadableImagesError,
+    decode_all,
+    in_memory,
+    is_image_name,
+)
 from .toy import toy_domain
 
 logger = logging.getLogger(__name__)
@@ -239,9 +247,7 @@ FITS: dict[tuple[Resize, Split], Fit] = {
 
 def _levels(image: Image.Image) -> Tensor:
     """An upright RGB image as float32 levels (1, 3, H, W)."""
-    # A telephone's picture may say only in its header that it lies on its side.
-    upright = ImageOps.exif_transpose(image)
-    return torch.from_numpy(np.array(upright, dtype=np.float32)).permute(2, 0, 1)[None]
+    return torch.from_numpy(np.array(image, dtype=np.float32)).permute(2, 0, 1)[None]
 
 
 SPLITS: tuple[Split, ...] = ("train", "test")
@@ -391,12 +397,21 @@ def check_domains(root: str | Path, workers: int = 4) -> tuple[int, ...]:
         FileNotFoundError, ValueError: a folder is missing or empty, a file cannot be read.
     """
     config = UnpairedConfig(path=str(root), resolution=16, workers=workers)
-    counts = []
+    counts, errors = [], []
     for images in (*build_domains(config, "train"), *build_domains(config, "test")):
-        for index in torch.arange(len(images)).split(256):
-            images.read(index)
+        try:
+            decode_all(images)
+        except UnreadableImagesError as error:
+            errors.append((Path(images.name).name, error))
         logger.info("%s: %d images", images.name, len(images))
         counts.append(len(images))
+    if len(errors) == 1:
+        raise errors[0][1]
+    if errors:
+        found = [
+            (f"{name}/{entry}", why) for name, error in errors for entry, why in error.failures
+        ]
+        raise UnreadableImagesError(str(root), found)
     return tuple(counts)
 
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..runtime import distributed
-from ..runtime.precision import ieee_fp32
+from ..runtime.precision import ieee_fp32, safe_sqrt
 from ..runtime.weight_files import read_weight_file
 from .networks import (
     MEAN,
@@ -185,7 +185,7 @@ class LPIPS(nn.Module):
         with torch.autocast(images.device.type, enabled=False), ieee_fp32():
             normalized = ((images.float() + 1) / 2 - self.mean) / self.std
             return [
-                x / (x.square().sum(dim=1, keepdim=True).sqrt() + 1e-10)
+                x / (safe_sqrt(x.square().sum(dim=1, keepdim=True)) + 1e-10)
                 for x in self.network.stages(normalized)
             ]
 

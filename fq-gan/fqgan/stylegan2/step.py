@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from ..gan import ModelAverage, average_in_place, require_grad, send_from_first_rank
 from ..runtime.distributed import reduce_mean, world_size
-from ..runtime.precision import MixedPrecision, ieee_fp32
+from ..runtime.precision import MixedPrecision, ieee_fp32, safe_sqrt
 from .config import StepConfig
 from .networks import DiscriminatorOutput, Generator
 
@@ -406,7 +406,7 @@ def gradient_penalty(score: Callable[[Tensor], Tensor], real: Tensor, fake: Tens
     """WGAN-GP's (norm of the gradient - 1)^2 (B,) at random points between pairs of images."""
     share = torch.rand(len(real), 1, 1, 1, device=real.device)
     mixed = torch.lerp(real, fake, share).requires_grad_()
-    norms = squared_gradient(score(mixed), mixed).sqrt()
+    norms = safe_sqrt(squared_gradient(score(mixed), mixed))
     return (norms - 1.0).square()
 
 
@@ -420,4 +420,4 @@ def path_lengths(images: Tensor, styles: Tensor, noise: Tensor) -> Tensor:
     """
     scale = (images.shape[2] * images.shape[3]) ** -0.5
     (gradient,) = torch.autograd.grad((images * noise).sum() * scale, styles, create_graph=True)
-    return gradient.square().sum(dim=2).mean(dim=1).sqrt()
+    return safe_sqrt(gradient.square().sum(dim=2).mean(dim=1))

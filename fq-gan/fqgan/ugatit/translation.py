@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Literal, NamedTuple
@@ -13,7 +12,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 from torch.nn import functional as F
 
-from ..data.images import UNREADABLE, normalize, to_bytes, to_rgb
+from ..data.images import UNREADABLE, normalize, open_image, to_bytes
 from ..data.unpaired import FITS, Resize
 from ..pictures import save_sheet
 from ..quantizer import with_own_dictionaries
@@ -211,10 +210,7 @@ class Translator:
         """
         name = str(picture) if isinstance(picture, str | Path) else "the picture"
         try:
-            with Image.open(
-                io.BytesIO(picture) if isinstance(picture, bytes) else picture
-            ) as image:
-                upright = ImageOps.exif_transpose(to_rgb(image))
+            upright = open_image(picture)
         except FileNotFoundError:
             raise FileNotFoundError(f"{name} does not exist") from None
         except UNREADABLE as error:

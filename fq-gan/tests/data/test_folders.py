@@ -315,6 +315,16 @@ def test_the_fingerprint_follows_the_content():
     assert fingerprint(images) != fingerprint(other)
 
 
+def test_the_fingerprint_follows_every_one_of_many_images():
+    images = some_images(2000, resolution=2)
+    before = fingerprint(images)
+    for index in (1, 777, 1998):
+        images.pixels[index, 0, 0, 0] += 1
+        assert fingerprint(images) != before
+        images.pixels[index, 0, 0, 0] -= 1
+    assert fingerprint(images) == before
+
+
 def test_labels_without_a_class_and_classes_without_an_image_are_refused():
     with pytest.raises(ValueError, match="class 'b' holds no image"):
         check_classes(torch.tensor([0, 2]), ["a", "b", "c"], "x")

@@ -152,6 +152,16 @@ def test_an_image_has_no_distance_to_itself_and_a_gradient_to_others():
     assert moved.grad.abs().sum() > 0
 
 
+def test_features_that_are_all_zero_have_finite_gradients():
+    distance, images = random_lpips(), torch.rand(1, 3, 32, 32, requires_grad=True)
+    with torch.no_grad():
+        for layer in distance.network.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.bias.fill_(-1e3)
+    distance(images, torch.rand(1, 3, 32, 32)).sum().backward()
+    assert torch.isfinite(images.grad).all()
+
+
 def test_random_weights_depend_on_the_seed_alone():
     images = torch.rand(2, 1, 3, 16, 16)
     torch.manual_seed(5)

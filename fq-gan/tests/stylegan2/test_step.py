@@ -437,3 +437,17 @@ def test_path_lengths_of_a_linear_map_are_norms_of_its_transpose():
     noise = torch.randn(2, 3, 2, 2)
     expected = ((noise.flatten(1) / 2) @ matrix).norm(dim=1)
     torch.testing.assert_close(losses.path_lengths(images, styles, noise), expected)
+
+
+def test_where_nothing_moves_penalties_and_lengths_have_finite_gradients():
+    weight = torch.zeros(3, 4, 4, requires_grad=True)
+    images = torch.randn(2, 3, 4, 4)
+    losses.gradient_penalty(
+        lambda x: (x * weight).sum(dim=(1, 2, 3)), images, images
+    ).sum().backward()
+    assert torch.equal(weight.grad, torch.zeros_like(weight))
+    matrix = torch.zeros(12, 5, requires_grad=True)
+    styles = torch.randn(2, 3, 5, requires_grad=True)
+    flat = (styles.sum(dim=1) @ matrix.t()).view(2, 3, 2, 2)
+    losses.path_lengths(flat, styles, torch.randn(2, 3, 2, 2)).sum().backward()
+    assert torch.isfinite(matrix.grad).all()
