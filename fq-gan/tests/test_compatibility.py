@@ -159,7 +159,8 @@ def test_a_saved_run_goes_on_with_the_recorded_losses_and_weights(saved):
     pairs = {
         name: (found[name], value)
         for name, value in expected["resumed"].items()
-        if not re.fullmatch(family.unsettled, name)
+        # Dead codes were those below an absolute count then, and are below a share of the mean now.
+        if not re.fullmatch(family.unsettled, name) and not name.endswith("/dead")
     }
     assert len(pairs) > 0.9 * len(expected["resumed"])
     assert not {name: pair for name, pair in pairs.items() if not close(*pair)}

@@ -155,7 +155,9 @@ class Checkpoint:
 def finished_steps(run_dir: str | Path) -> list[int]:
     """Steps of the checkpoints in ``run_dir``, oldest first."""
     folder = Path(run_dir) / "checkpoints"
-    return sorted(int(path.name) for path in folder.glob("[0-9]*") if path.is_dir())
+    return sorted(
+        int(one.name) for one in folder.glob("*") if one.name.isdecimal() and one.is_dir()
+    )
 
 
 def read_part(run_dir: str | Path, name: str, step: int | None = None) -> tuple[Any, int]:

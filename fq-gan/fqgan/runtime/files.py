@@ -72,6 +72,8 @@ def find_damage(folder: Path) -> str | None:
         for name, expected in json.loads((folder / "digest.json").read_text()).items():
             if expected != digest(folder / f"{name}.pt"):
                 return f"{name}.pt does not match its digest"
-    except (OSError, ValueError, AttributeError) as error:
+    except AttributeError:
+        return "its digest.json is no list of digests"
+    except (OSError, ValueError) as error:
         return str(error)
     return None

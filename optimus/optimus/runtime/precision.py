@@ -203,3 +203,9 @@ def _set(products: str, convolutions: str | None = None, recurrent: str | None =
 def _switches() -> tuple[Any, Any, Any]:
     cudnn: Any = torch.backends.cudnn
     return torch.backends.cuda.matmul, cudnn.conv, cudnn.rnn
+
+
+def safe_sqrt(squares: Tensor) -> Tensor:
+    """Square root with gradient 0 at 0, where that of ``sqrt`` is infinite, and times 0 NaN."""
+    zero = squares == 0
+    return torch.where(zero, 1.0, squares).sqrt() * ~zero

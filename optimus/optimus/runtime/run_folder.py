@@ -80,6 +80,7 @@ class RunFolder:
 
     def __enter__(self) -> RunFolder:
         try:
+            _require_folder(self.path)
             self._compare(self._config)
             if is_main():
                 self._stage()
@@ -139,13 +140,15 @@ class RunFolder:
                     "belong to; put the file back or choose another --run-dir"
                 )
             return
-        before = _upgraded(read_plain(self.path / CONFIG), self._upgrade)
+        before = _upgraded(self.path / CONFIG, self._upgrade)
         if before.get("kind") != self.kind:
             raise ValueError(
                 f"{self.path} holds a run of kind {before.get('kind', 'unknown')!r}, this command "
                 f"makes one of kind {self.kind!r}; choose another --run-dir"
             )
         if self.started:
+            options = {key: value for key, value in before.items() if key not in HEADER}
+            from_plain(type(config), options, str(self.path / CONFIG))  # whole, or refused by name
             self._compare_fixed(_flatten(before), _flatten(as_plain(config)))
 
     def _compare_fixed(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> None:
@@ -261,16 +264,13 @@ def read_header(run_dir: str | Path, upgrade: Upgrade | None = None) -> dict[str
     path = Path(run_dir) / CONFIG
     if not path.exists():
         problem = f"it has no {CONFIG}" if path.parent.is_dir() else "it does not exist"
+        problem = "it is a file" if path.parent.is_file() else problem
         raise FileNotFoundError(f"{run_dir} is not the folder of a run: {problem}")
-    plain = _upgraded(read_plain(path), upgrade)
+    plain = _upgraded(path, upgrade)
     if not isinstance(plain.get("kind"), str):
         raise ValueError(
-            f"{path} does not say what kind of run it belongs to: it is no run of ours"
-        )
-    if plain.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{path} has format {plain.get('format_version')}, written by version "
-            f"{plain.get('version')}; this version reads up to {FORMAT_VERSION}: install the other"
+            f"{path} does not say what kind of run it belongs to: it is no run of ours; give the "
+            "folder that a training command had as --run-dir"
         )
     return plain
 
@@ -279,7 +279,7 @@ def read_plain(path: Path) -> dict[str, Any]:
     """A ``config.json`` as it stands; ``ValueError`` where it is none."""
     try:
         plain = json.loads(path.read_text())
-    except ValueError as error:  # no JSON, or no text at all
+    except (ValueError, OSError) as error:  # no JSON, no text at all, or no file
         raise _damaged(path, str(error)) from None
     if not isinstance(plain, dict):
         raise _damaged(path, f"a {type(plain).__name__} and no object")
@@ -297,12 +297,14 @@ def describe_unfinished(run_dir: str | Path) -> str | None:
     path = Path(run_dir) / REACHED
     if not path.exists():  # of an older version, or not saved yet
         return None
-    reached = read_plain(path)
-    if reached["step"] >= reached["total_steps"]:
-        return None
-    return (
-        f"{run_dir} is unfinished: {reached['unit']} {reached['step']} of {reached['total_steps']}"
-    )
+    try:
+        reached = json.loads(path.read_text())
+        if reached["step"] >= reached["total_steps"]:
+            return None
+        where = f"{reached['unit']} {reached['step']} of {reached['total_steps']}"
+        return f"{run_dir} is unfinished: {where}"
+    except (ValueError, OSError, KeyError, TypeError):
+        return f"{path} is damaged, so it is not known how far the run has come"
 
 
 def config_text(kind: str, config: Any) -> str:
@@ -325,6 +327,11 @@ def from_plain(kind: Any, value: Any, origin: str) -> Any:
         ValueError: an option is unknown or missing.
     """
     if dataclasses.is_dataclass(kind):
+        if not isinstance(value, dict):
+            raise ValueError(
+                f"{origin}: {json.dumps(value)} stands where a group of options belongs; put the "
+                "original back, or train anew in another folder"
+            )
         hints = typing.get_type_hints(kind)
         names = [field.name for field in dataclasses.fields(kind)]
         for problem, found in (
@@ -348,11 +355,32 @@ def from_plain(kind: Any, value: Any, origin: str) -> Any:
     return Path(value) if kind is Path and value is not None else value
 
 
-def _upgraded(plain: dict[str, Any], upgrade: Upgrade | None) -> dict[str, Any]:
-    if plain.get("format_version", 1) < FORMAT_VERSION and upgrade is not None:
-        unknown = {"version": "an older one", "format_version": FORMAT_VERSION}
+def _upgraded(path: Path, upgrade: Upgrade | None) -> dict[str, Any]:
+    """The ``config.json`` at ``path`` in today's form; refuses one of a later version."""
+    plain = read_plain(path)
+    version = plain.get("format_version", 1)
+    if not isinstance(version, int):
+        raise _damaged(path, f"its format_version is {version!r}")
+    if version > FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format {version}, written by version {plain.get('version')}; this version "
+            f"reads up to {FORMAT_VERSION}: install the other"
+        )
+    if version < FORMAT_VERSION and upgrade is not None:
+        unknown = {"version": "an older one"}
         return {**unknown, **upgrade(plain), "format_version": FORMAT_VERSION}
+    if version == FORMAT_VERSION and not isinstance(plain.get("version"), str):
+        raise _damaged(path, "it does not say which version wrote it")
     return plain
+
+
+def _require_folder(path: Path) -> None:
+    """Refuse a place for a run that is a file or lies below one."""
+    for one in (path, *path.parents):
+        if one.exists():
+            if not one.is_dir():
+                raise ValueError(f"--run-dir {path}: {one} is a file; choose a folder for the run")
+            return
 
 
 def _damaged(path: Path, reason: str) -> ValueError:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from prevalent.runtime.checkpoint import Checkpoint
-from prevalent.runtime.run_folder import RunFolder, read_run
+from prevalent.runtime.checkpoint import Checkpoint, finished_steps
+from prevalent.runtime.run_folder import RunFolder, describe_unfinished, read_run
 
 
 @dataclass(frozen=True)
@@ -215,3 +215,48 @@ def test_checkpoints_without_a_configuration_are_not_guessed_at(tmp_path):
         RunFolder(tmp_path / "run", "toy", Options()),
     ):
         pass
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"format_version": "2"}, "its format_version is '2'"),
+        ({"format_version": None}, "its format_version is None"),
+        ({"format_version": 99}, "has format 99"),
+        ({"version": None}, "does not say which version wrote it"),
+        ({"inner": 5}, "5 stands where a group of options belongs"),
+        ({"inner": None}, "null stands where a group of options belongs"),
+        ({"learn_rate": 1}, "unknown learn_rate"),
+    ],
+)
+def test_what_cannot_be_read_is_not_continued_either(tmp_path, change, problem):
+    make_run(tmp_path / "run")
+    path = tmp_path / "run" / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    before = contents(tmp_path)
+    with pytest.raises(ValueError, match=problem):
+        read_run(tmp_path / "run", {"toy": Options})
+    with pytest.raises(ValueError, match=problem), RunFolder(tmp_path / "run", "toy", Options()):
+        pass
+    assert contents(tmp_path) == before
+
+
+def test_a_file_is_no_place_for_a_run(tmp_path):
+    (tmp_path / "file").write_text("a")
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        with (
+            pytest.raises(ValueError, match="is a file; choose a folder for the run"),
+            RunFolder(place, "toy", Options()),
+        ):
+            pass
+    with pytest.raises(FileNotFoundError, match="it is a file"):
+        read_run(tmp_path / "file", {"toy": Options})
+
+
+def test_stray_folders_and_a_damaged_note_stop_nobody(tmp_path):
+    make_run(tmp_path / "run")
+    (tmp_path / "run" / "checkpoints" / "12abc").mkdir()
+    assert finished_steps(tmp_path / "run") == [3]
+    for note in ("{}", '{"step": "a"', '{"step": "a", "total_steps": 3}'):
+        (tmp_path / "run" / "reached.json").write_text(note)
+        assert "is damaged, so it is not known" in describe_unfinished(tmp_path / "run")
