@@ -33,6 +33,7 @@ from .runtime.command import parse
 from .runtime.files import write_atomically
 from .runtime.logs import read_metrics
 from .runtime.options import at_least
+from .runtime.run_folder import CONFIG
 from .simulator.graph import load_graphs
 
 SPLIT = "val_unseen"
@@ -169,7 +170,11 @@ Demo = TypeVar("Demo", bound=Comparison)
 
 
 def shortened(config: Demo) -> Demo:
-    """``config``, with ``--smallest`` of a few steps."""
+    """``config``, with ``--smallest`` of a few steps; a folder that is a run itself is refused."""
+    if (config.run_dir / CONFIG).exists():
+        raise ValueError(
+            f"--run-dir {config.run_dir} is a run; a demo makes several, choose a folder for them"
+        )
     if not config.smallest:
         return config
     return replace(config, seeds=1, pretrain_steps=4, agent_steps=2, houses=1)

@@ -83,6 +83,8 @@ class WalkConfig:
                     raise ValueError(
                         f"--{name} is of the agent of a run; drop it, or give --run-dir RUN"
                     )
+        if self.step is not None and self.snapshot is not None:
+            raise ValueError("give --step or --snapshot, not both: each names weights of the run")
         at_least(self, beam=0, batch_size=1)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"--alpha must be in [0, 1], got {self.alpha}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from prevalent.__main__ import main
 from prevalent.demo import (
     FINDING,
     ROWS_OF_HANNA,
@@ -85,3 +86,12 @@ def test_the_table_has_a_row_for_every_agent():
 def test_an_impossible_number_is_named():
     with pytest.raises(ValueError, match="--agent-steps"):
         HannaDemoConfig(agent_steps=0)
+
+
+@pytest.mark.parametrize("verb", ["demo", "demo-hanna"])
+def test_a_run_is_no_place_for_a_demo(tmp_path, verb, capsys):
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(SystemExit, match="2"):
+        main([verb, "--smallest", "--run-dir", str(tmp_path)])
+    assert "is a run; a demo makes several" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]

@@ -173,6 +173,11 @@ def test_a_search_for_a_file_is_refused_before_anything_is_written(tmp_path, bea
     assert sorted(tmp_path.rglob("*")) == before
 
 
+def test_two_names_of_the_weights_are_refused(tmp_path):
+    with pytest.raises(ValueError, match="--step or --snapshot, not both"):
+        EvaluateConfig(run_dir=tmp_path, step=2, snapshot="last")
+
+
 def test_a_negative_beam_of_a_run_is_refused(tmp_path):
     with pytest.raises(ValueError, match="--beam must not be negative, got -3"):
         SubmitConfig(run_dir=tmp_path, beam=-3)
