@@ -143,7 +143,7 @@ class FeatureQuantizer(nn.Module):
                 clusters of features: the averages start from them, and no code jumps.
         """
         shape = (self.codebook_size, self.channels)
-        good = codes.shape == shape and bool(codes.isfinite().all())
+        good = codes.shape == shape and (codes.is_meta or bool(codes.isfinite().all()))
         require(good, f"codes must be finite and {shape}, got {tuple(codes.shape)}")
         self.codes.copy_(codes)
         if counts is None:

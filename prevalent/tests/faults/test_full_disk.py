@@ -9,13 +9,13 @@ from prevalent.runtime.checkpoint import Checkpoint
 
 
 def full_from_step_4_on(rank: int) -> None:
-    """The kernel refuses to let any file of the process grow beyond 5000 bytes."""
+    """The kernel refuses to let any file of the process grow beyond 20000 bytes."""
     save = Checkpoint.save
 
     def limited(self: Checkpoint, step: int) -> None:
         if step == 4:
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))
+            resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
         save(self, step)
 
     Checkpoint.save = limited  # type: ignore[method-assign]
