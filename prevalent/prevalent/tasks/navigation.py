@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
@@ -360,13 +361,13 @@ class AgentTraining(Training):
         self.parts = {**agent.parts(), **orders, self.means_part: self.means}
         self.vocabulary, self.summary = vocabulary.read_bytes(), summary
 
+    @abstractmethod
     def learn(self) -> dict[str, Tensor]:
         """Take one optimizer step; returns its losses."""
-        raise NotImplementedError
 
+    @abstractmethod
     def snapshot(self) -> dict[str, Any]:
         """Kind and sizes, all that loading an agent needs beside weights, words and data."""
-        raise NotImplementedError
 
     def begin(self, run_dir: Path, logs: Logs) -> None:
         logs.text(self.summary)
