@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 import zipfile
@@ -33,6 +32,7 @@ from .metrics.statistics import (
 )
 from .runtime import distributed
 from .runtime.evaluation import versions
+from .runtime.files import json_text
 from .runtime.options import at_least
 
 PUBLISHED_IMAGES = 50_000  # generated, behind every published FID and Inception score
@@ -179,7 +179,7 @@ def open_scorer(options: ScoringOptions, data: DataConfig, device: torch.device)
 def print_evaluation(result: Any) -> None:
     """Print what an evaluation found, on rank 0; its group of processes may be gone by now."""
     if os.environ.get("RANK", "0") == "0":
-        print(json.dumps(result, indent=2))
+        print(json_text(result, indent=2))
 
 
 def record_evaluation(
@@ -208,7 +208,7 @@ def record_evaluation(
     row |= {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **versions()}
     if distributed.is_main():
         with (Path(folder) / "evaluations.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json_text(row) + "\n")
     return row
 
 

@@ -32,7 +32,7 @@ from prevalent.data.tokenizers import (
 )
 from prevalent.data.toy import STYLES, Style, ToyConfig, write_toy
 from prevalent.optimizer import OptimizerConfig
-from prevalent.runtime.files import write_atomically
+from prevalent.runtime.files import json_text, write_atomically, write_json
 from prevalent.runtime.logs import read_metrics
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, PretrainConfig, pretrain
 from prevalent.tasks.r2r import R2R_PRESETS, train_r2r
@@ -125,7 +125,7 @@ def make_world(folder: Path) -> None:
         items = read_paths(folder, split)
         for item in items:
             item["instructions"] = [item["instructions"][STYLES.index(STYLE)]]
-        write_atomically(folder / "r2r" / f"R2R_{split}.json", json.dumps(items))
+        write_atomically(folder / "r2r" / f"R2R_{split}.json", json_text(items))
     write_vocabulary(folder / "wordpiece.txt", words)
 
 
@@ -180,7 +180,7 @@ def run(root: Path, trial: Trial, steps: int) -> dict[str, float]:
     rows = [row for row in read_metrics(folder) if "val_unseen/success_rate" in row]
     scores = {name: value for name, value in rows[-1].items() if name.split("/")[0] in SPLITS}
     scores["cpu_seconds"] = time.process_time() - began
-    write_atomically(done, json.dumps({**asdict(trial), **scores}, indent=2) + "\n")
+    write_json(done, {**asdict(trial), **scores})
     shown = "  ".join(f"{split} {success(scores, split):.3f}" for split in SPLITS)
     print(f"{trial.name}: {shown}", flush=True)
     return scores
@@ -193,7 +193,7 @@ def annotated(root: Path, paths: int, seed: int) -> Path:
         items = read_paths(root / "world", "train")
         random.Random(seed).shuffle(items)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(items[:paths]))
+        write_atomically(file, json_text(items[:paths]))
     return file
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, Literal
 
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
+from ..runtime.files import json_text
 from ..runtime.options import at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
@@ -339,7 +339,7 @@ def digest_of(config: BigganTrain) -> str:
     plain = dataclasses.asdict(config)
     plain["data"].pop("workers")
     kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json_text(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def authors_name(config: BigganTrain) -> str:

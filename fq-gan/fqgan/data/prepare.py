@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
@@ -26,7 +25,7 @@ from ..metrics.statistics import collect, write_statistics
 from ..runtime.command import parse
 from ..runtime.distributed import choose_device
 from ..runtime.download import download, extract, verify
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from ..scoring import statistics_path
 from .batches import one_pass
 from .datasets import DataConfig, build_images, data_name
@@ -344,7 +343,7 @@ class DigitsOptions:
 def prepare_tfrecords(options: TfrecordsOptions) -> None:
     """Write, unless the folder is there and was made with the same options."""
     note = Path(options.out) / NOTE
-    source = json.dumps({k: v for k, v in asdict(options).items() if k != "out"}, indent=2)
+    source = json_text({k: v for k, v in asdict(options).items() if k != "out"}, indent=2)
     if note.is_file() and note.read_text() == source:
         _describe(read_tfrecords(options.out))
         return
@@ -495,7 +494,7 @@ def _made_before(out: str, source: dict[str, Any]) -> bool:
     note = Path(f"{out}.json")
     if not Path(out).exists():
         return False
-    same = note.is_file() and note.read_text() == json.dumps(source, indent=2)
+    same = note.is_file() and note.read_text() == json_text(source, indent=2)
     if not same:
         raise ValueError(f"--out {out} exists and was made otherwise; delete it or choose a name")
     _describe(read_hdf5(out))
@@ -503,7 +502,7 @@ def _made_before(out: str, source: dict[str, Any]) -> bool:
 
 
 def _remember(out: str, source: dict[str, Any]) -> None:
-    write_atomically(f"{out}.json", json.dumps(source, indent=2))
+    write_atomically(f"{out}.json", json_text(source, indent=2))
     _describe(read_hdf5(out))
 
 

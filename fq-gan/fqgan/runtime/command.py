@@ -8,7 +8,6 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import io
-import json
 import logging
 import os
 import re
@@ -17,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any, NoReturn, TypeVar
 
+from .files import json_text, spell_infinite
 from .options import HELP, show_help
 
 Config = TypeVar("Config")
@@ -168,6 +168,7 @@ def _sentence(box: str, prog: str) -> str:
 
 def _maybe_print(config: Config, dry_run: bool) -> Config:
     if dry_run:
-        print(json.dumps(dataclasses.asdict(config), indent=2, default=str))  # type: ignore[call-overload]
+        options = dataclasses.asdict(config)  # type: ignore[call-overload]
+        print(json_text(spell_infinite(options), indent=2))
         raise SystemExit(0)
     return config

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -13,6 +12,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
+from ..runtime.files import json_text
 from ..runtime.options import at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
@@ -423,7 +423,7 @@ class Stylegan2Train:
         plain["data"].pop("workers")
         plain["schedule"].pop("total_kimg")
         kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
-        digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json_text(kept, sort_keys=True).encode()).hexdigest()[:8]
         return Path("runs") / f"{self.name}-{data_name(self.data)}-{digest}"
 
 

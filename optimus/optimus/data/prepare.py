@@ -19,7 +19,7 @@ from typing import Any
 
 from ..runtime.command import parse
 from ..runtime.download import download, extract, verify
-from ..runtime.files import digest, write_atomically
+from ..runtime.files import digest, json_text, write_atomically, write_json
 from ..runtime.text_files import Line, decode_lines, read_lines, read_texts
 from .labeled import TASKS, glue_text, read_labeled
 from .tokenizers import SEPARATOR
@@ -363,7 +363,7 @@ def _digest_of_source(config: PrepareConfig) -> str | None:
         found += [config.source, *config.source.parent.glob(f"{config.source.name}.*")]
         found += [config.source.with_suffix(".labels")]
     files = sorted({path for path in found if path.is_file()})
-    content = json.dumps([[path.name, digest(path)] for path in files])
+    content = json_text([[path.name, digest(path)] for path in files])
     return hashlib.sha256(content.encode()).hexdigest() if files else None
 
 
@@ -387,7 +387,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 
 def _record(folder: Path, content: dict[str, Any]) -> None:
-    write_atomically(folder / "corpus.json", json.dumps(content, indent=2) + "\n")
+    write_json(folder / "corpus.json", content)
 
 
 # name -> (help, default configuration, function)

@@ -24,13 +24,14 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from ..runtime.checkpoint import CheckpointMismatch
-from ..runtime.files import digest, write_atomically
+from ..runtime.files import digest, json_text, write_atomically
 from ..runtime.text_files import read_lines
 from .tokenizers import Tokenizers
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the cache; a change of the arrays or of the filter raises it
+VERSION = 1  # of the file, shards included; a change of the arrays raises it
+FILTER = 2  # of the cache of a text; a change of what is left out raises it
 CHUNK = 8192  # lines handed to the tokenizers at once
 
 
@@ -66,6 +67,7 @@ class ReadCounts:
 
     read: int = 0
     empty: int = 0
+    """Blank, or of characters alone that BERT's normalisation removes (U+00AD, U+200B)."""
     too_many_words: int = 0
     too_many_tokens: int = 0
     truncated: int = 0
@@ -144,8 +146,8 @@ def load_sentences(
         logger.info("%s: %s", path, sentences.counts)
         return sentences
 
-    content = [VERSION, digest(path), tokenizers.fingerprint, asdict(options)]
-    return _cached(path, json.dumps(content), tokenizers, cache_dir, build)
+    content = [VERSION, FILTER, digest(path), tokenizers.fingerprint, asdict(options)]
+    return _cached(path, json_text(content), tokenizers, cache_dir, build)
 
 
 def _cached(
@@ -226,6 +228,9 @@ def _tokenize_chunk(
     encoder, decoder = tokenizers.encode_encoder(texts), tokenizers.encode_decoder(texts)
     rows = []
     for index, (left, right) in enumerate(zip(encoder, decoder, strict=True)):
+        if len(left) <= 2:  # BERT's normalisation leaves nothing of a soft hyphen or such
+            counts["empty"] += 1
+            continue
         limits = options.max_encoder_tokens, options.max_decoder_tokens
         if len(left) > limits[0] or len(right) > limits[1]:
             if options.overlong == "skip":
@@ -288,7 +293,7 @@ def save_sentences(path: str | Path, sentences: Sentences, tokenizer: str) -> No
         "version": VERSION,
     }
     # one entry: safetensors writes several in no fixed order, and equal shards shall be equal files
-    write_atomically(path, save(arrays, metadata={"note": json.dumps(note)}))
+    write_atomically(path, save(arrays, metadata={"note": json_text(note)}))
 
 
 def _pack(sentences: Sentences) -> tuple[dict[str, np.ndarray], str]:
@@ -612,7 +617,7 @@ class Batches:
     def _fingerprint(self) -> str:
         sizes = [[len(s), int(s.encoder_offsets[-1]), s.digest] for s in self.shards]
         content = [sizes, self.global_batch, self.order, self.bucket, self.seed]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return hashlib.sha256(json_text(content).encode()).hexdigest()
 
     def _visits(self, epoch: int) -> np.ndarray:
         """Order of the shards in an epoch."""

@@ -29,6 +29,7 @@ from transformers.utils import logging
 
 from ..metrics.latent import importance_log_weights, log_marginal
 from ..objectives import Objective, kl_divergence, kl_loss, sentence_lengths, total_loss
+from ..runtime.files import json_text
 from ..runtime.weight_files import read_weight_file
 from .decoder import Injection, LatentDecoder
 from .encoder import LatentEncoder, Posterior
@@ -382,7 +383,7 @@ class ExtendedVae(nn.Module):
         self.vae.save_pretrained(folder)
         added = {key: value.detach().cpu().contiguous() for key, value in self._added().items()}
         save_file(added, folder / f"{self.NAME}.safetensors")
-        settings = json.dumps({name: getattr(self, name) for name in self.SETTINGS}, indent=2)
+        settings = json_text({name: getattr(self, name) for name in self.SETTINGS}, indent=2)
         (folder / f"{self.NAME}.json").write_text(f"{settings}\n", encoding="utf-8")
 
     @classmethod

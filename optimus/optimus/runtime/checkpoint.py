@@ -19,7 +19,15 @@ from typing import Any
 import torch
 
 from .distributed import barrier, gather_objects, is_main, rank, unwrap
-from .files import digest, find_damage, flushed, remove_folder, remove_leftovers, replace_folder
+from .files import (
+    digest,
+    find_damage,
+    flushed,
+    json_text,
+    remove_folder,
+    remove_leftovers,
+    replace_folder,
+)
 from .random_state import get_random_state, set_random_state
 
 logger = logging.getLogger(__name__)
@@ -194,7 +202,7 @@ def _write(path: Path, state: Any) -> str:
 
 def _write_digests(folder: Path, digests: dict[str, str]) -> None:
     with flushed(folder / DIGESTS) as file:
-        file.write(json.dumps(digests, indent=1).encode())
+        file.write(json_text(digests, indent=1).encode())
 
 
 def _link(source: Path, target: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import os
 import tempfile
 import zlib
@@ -20,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..runtime.files import json_text
 from ..simulator.geometry import NUM_VIEWS, AngleLayout, angle_table
 from ..simulator.graph import Graphs, default_cache_dir
 from .records import read_json
@@ -524,7 +524,7 @@ def write_npy(path: Path, rows: Iterable[FeatureRow], dtype: str = "float32") ->
         with os.fdopen(handle, "wb") as file:
             names = _write_rows(file, rows, dtype, path)
         ids_temporary = Path(temporary + ".ids")
-        ids_temporary.write_text(json.dumps(names))
+        ids_temporary.write_text(json_text(names))
         os.replace(ids_temporary, ids_path(path))
         os.replace(temporary, path)
     finally:

@@ -7,7 +7,6 @@ the neighbors and instructions name them, so that reading leads to the goal in u
 from __future__ import annotations
 
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.distributed import barrier, is_main
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from ..simulator.geometry import (
     NUM_HEADINGS,
     VIEW_ELEVATIONS,
@@ -155,7 +154,7 @@ class _Guide:
 
 def _write(path: Path, records: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(records))
+    write_atomically(path, json_text(records))
 
 
 def _r2r_item(guide: _Guide, scan: str, walk: list[int]) -> dict[str, Any]:
@@ -418,7 +417,7 @@ def write_house(folder: Path, house: House) -> None:
         row |= {"visible": free[i].tolist(), "unobstructed": free[i].tolist(), "height": 1.5}
         rows.append(row)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{house.scan}_connectivity.json", json.dumps(rows))
+    write_atomically(folder / f"{house.scan}_connectivity.json", json_text(rows))
 
 
 def landmark_embeddings(num_landmarks: int, width: int) -> NDArray[np.float32]:

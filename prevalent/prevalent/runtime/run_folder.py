@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, TextIO, TypeVar
 
 from .checkpoint import finished_steps
 from .distributed import barrier, gather_objects, is_main
-from .files import replace_folder, write_atomically
+from .files import json_text, replace_folder, spell_infinite, write_atomically
 
 logger = logging.getLogger(__name__)
 Config = TypeVar("Config")
@@ -34,6 +34,9 @@ HEADER = ("kind", "format_version", "version")
 CONFIG = "config.json"
 LOCK = ".lock"
 REACHED = "reached.json"
+INFINITE = ("inf", "-inf", "nan")
+TYPES: dict[Any, Any] = {bool: bool, int: int, float: (int, float), str: str, Path: str}
+"""Types of options, and those of JSON that stand for them."""
 
 
 class RunFolder:
@@ -283,13 +286,14 @@ def read_plain(path: Path) -> dict[str, Any]:
         raise _damaged(path, str(error)) from None
     if not isinstance(plain, dict):
         raise _damaged(path, f"a {type(plain).__name__} and no object")
-    return plain
+    options: dict[str, Any] = spell_infinite(plain)  # older files have Infinity
+    return options
 
 
 def write_reached(run_dir: Path, step: int, total_steps: int, unit: str) -> None:
     """Note in ``RUN/reached.json`` how far the run has come, in its unit of progress."""
     reached = {"step": step, "total_steps": total_steps, "unit": unit}
-    write_atomically(run_dir / REACHED, json.dumps(reached) + "\n")
+    write_atomically(run_dir / REACHED, json_text(reached) + "\n")
 
 
 def describe_unfinished(run_dir: str | Path) -> str | None:
@@ -311,12 +315,13 @@ def config_text(kind: str, config: Any) -> str:
     """The text of a ``config.json``."""
     package = importlib.import_module(__name__.partition(".")[0])
     header = dict(zip(HEADER, (kind, FORMAT_VERSION, package.__version__), strict=True))
-    return json.dumps({**header, **as_plain(config)}, indent=2) + "\n"
+    return json_text({**header, **as_plain(config)}, indent=2) + "\n"
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """A dataclass of options as JSON values."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    """A dataclass of options as JSON values; infinite numbers as one gives them, such as "inf"."""
+    options = spell_infinite(dataclasses.asdict(config))
+    plain: dict[str, Any] = json.loads(json_text(options))
     return plain
 
 
@@ -324,12 +329,12 @@ def from_plain(kind: Any, value: Any, origin: str) -> Any:
     """The dataclass ``kind`` from JSON values; ``origin`` is the file that an error names.
 
     Raises:
-        ValueError: an option is unknown or missing.
+        ValueError: an option is unknown, missing, or of another type.
     """
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise ValueError(
-                f"{origin}: {json.dumps(value)} stands where a group of options belongs; put the "
+                f"{origin}: {json_text(value)} stands where a group of options belongs; put the "
                 "original back, or train anew in another folder"
             )
         hints = typing.get_type_hints(kind)
@@ -343,6 +348,8 @@ def from_plain(kind: Any, value: Any, origin: str) -> Any:
                     f"{origin}: {problem} {', '.join(found)}; it was written by another version or "
                     "changed by hand: put the original back, or train anew in another folder"
                 )
+        for key, item in value.items():
+            _require_type(hints[key], item, f"{origin}: {key}")
         known = {key: from_plain(hints[key], item, origin) for key, item in value.items()}
         return kind(**known)  # type: ignore[operator]
     arguments = typing.get_args(kind)
@@ -352,7 +359,26 @@ def from_plain(kind: Any, value: Any, origin: str) -> Any:
     if typing.get_origin(kind) is tuple:
         each = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
         return tuple(from_plain(item, part, origin) for item, part in zip(each, value, strict=True))
+    if kind is float and value in INFINITE:
+        return float(value)
     return Path(value) if kind is Path and value is not None else value
+
+
+def _require_type(kind: Any, value: Any, name: str) -> None:
+    """Refuse a ``value`` that no command line can have given to an option of the type ``kind``."""
+    if kind is float and value in INFINITE:
+        return
+    allowed = TYPES.get(kind, object)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind in (int, float)):
+        wanted = f"must be of type {kind.__name__}"
+    elif typing.get_origin(kind) is typing.Literal and value not in typing.get_args(kind):
+        wanted = f"must be one of {', '.join(map(str, typing.get_args(kind)))}"
+    else:
+        return
+    raise ValueError(
+        f"{name} {wanted}, got {json_text(value)}; put the original file back, or train anew in "
+        "another folder"
+    )
 
 
 def _upgraded(path: Path, upgrade: Upgrade | None) -> dict[str, Any]:

@@ -7,7 +7,6 @@ targets are determined, and linear probes say what an agent finds in the encoder
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -30,7 +29,7 @@ from ..old_runs import upgrade
 from ..released.checkpoints import load_model
 from ..runtime.command import parse
 from ..runtime.distributed import World, start
-from ..runtime.files import write_atomically
+from ..runtime.files import write_atomically, write_json
 from ..runtime.run_folder import read_run
 from ..simulator.graph import Graphs
 from .pretraining import (
@@ -77,7 +76,7 @@ def main(argv: Sequence[str]) -> None:
     config = parse(ProbeConfig, argv, "prevalent probe")
     found = probe(config)
     text = describe(found)
-    write_atomically(config.run_dir / "probe.json", json.dumps(found, indent=2) + "\n")
+    write_json(config.run_dir / "probe.json", found)
     write_atomically(config.run_dir / "probe.md", text)
     print(text, end="")
 
