@@ -35,6 +35,8 @@ from .runtime.evaluation import versions
 from .runtime.files import json_text
 from .runtime.options import at_least
 
+logger = logging.getLogger(__name__)
+
 PUBLISHED_IMAGES = 50_000  # generated, behind every published FID and Inception score
 
 
@@ -112,6 +114,8 @@ class Scorer:
         self.extractor = open_extractor(options, device)
         self.moments = read_moments(options.moments) if options.moments else None
         self._real: Statistics | None = None  # of the data set, from the first score on
+        if few := too_few(self.extractor, options.num_images, self.num_real):
+            logger.warning("%s", few)
         if self.moments is not None and len(self.moments.mean) != self.extractor.dim:
             raise ValueError(
                 f"--scoring.moments {options.moments} is of {len(self.moments.mean)} features, "
@@ -176,6 +180,18 @@ def open_scorer(options: ScoringOptions, data: DataConfig, device: torch.device)
     return Scorer(options, None if options.moments else build_images(data), device)
 
 
+def too_few(extractor: FeatureExtractor, *num_images: int) -> str:
+    """Why a FID of so many images on either side says little, empty if it does; 0 is unknown."""
+    fewest = min((number for number in num_images if number), default=0)
+    if not fewest or fewest > extractor.dim:
+        return ""
+    return (
+        f"{fewest} images are too few for the {extractor.dim} features of {extractor.name}: their "
+        "covariance is singular, and the FID depends on the number of images as much as on the "
+        f"images; more than {extractor.dim} of either side are needed"
+    )
+
+
 def print_evaluation(result: Any) -> None:
     """Print what an evaluation found, on rank 0; its group of processes may be gone by now."""
     if os.environ.get("RANK", "0") == "0":
@@ -196,23 +212,24 @@ def record_evaluation(
         row: scores and their settings.
         extractor: the features, if the scores are of any.
         published_images: generated images behind published figures; of fewer, ``num_images`` of
-            the row, it is a trial, which does not compare with them.
+            the row, it is a trial, which does not compare with them. Nor does a FID of fewer
+            images, or ``real_images``, than features; ``warning`` says so.
     """
     row = {**row, "trial": row.get("num_images", published_images) < published_images}
     if extractor is not None:
+        sides = row.get("num_images", 0), row.get("real_images", 0)
+        few = too_few(extractor, *sides) if any("fid" in name for name in row) else ""
         row |= {
             "features": extractor.name,
             "protocol": extractor.protocol,
-            "comparable": extractor.comparable and not row["trial"],
+            "comparable": extractor.comparable and not row["trial"] and not few,
         }
+        row |= {"warning": few} if few else {}
     row |= {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **versions()}
     if distributed.is_main():
         with (Path(folder) / "evaluations.jsonl").open("a") as file:
             file.write(json_text(row) + "\n")
     return row
-
-
-logger = logging.getLogger(__name__)
 
 
 def data_statistics(

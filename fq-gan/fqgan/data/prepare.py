@@ -26,7 +26,7 @@ from ..runtime.command import parse
 from ..runtime.distributed import choose_device
 from ..runtime.download import download, extract, verify
 from ..runtime.files import json_text, write_atomically
-from ..scoring import statistics_path
+from ..scoring import statistics_path, too_few
 from .batches import one_pass
 from .datasets import DataConfig, build_images, data_name
 from .folders import read_folder
@@ -242,6 +242,8 @@ def prepare_moments(options: MomentsOptions) -> None:
     path = statistics_path(images, extractor, options.num_images, cache_dir)
     write_statistics(path, found._replace(logits=None))
     logger.info("statistics of %d images: %s", found.moments.num_images, path)
+    if few := too_few(extractor, found.moments.num_images):
+        logger.warning("%s", few)
     logger.info("protocol: %s", extractor.protocol)
     if found.logits is not None and found.moments.num_images >= 10:
         score = inception_score(found.logits.softmax(dim=1))

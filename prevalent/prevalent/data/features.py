@@ -361,6 +361,8 @@ def _decode(text: str, where: str) -> NDArray[np.float32]:
         raise ValueError(f"{where} has damaged features ({error}); fetch the file again") from error
     if len(content) % 8 == 0 and _is_halved(numbers):
         raise ValueError(f"{where} holds numbers of 64 bits; write them as float32")
+    if _is_paired(numbers):
+        raise ValueError(f"{where} holds numbers of 16 bits; write them as float32")
     if not np.isfinite(numbers).all():
         raise ValueError(f"{where} holds numbers that are not finite; fetch or make it again")
     return numbers
@@ -370,6 +372,22 @@ def _is_halved(numbers: NDArray) -> bool:
     """Whether these are halves of 64 bit numbers: many of sizes that features do not have."""
     whole = numbers.view("<f8")
     return _share_of_odd_sizes(numbers) > 0.05 and _share_of_odd_sizes(whole) == 0
+
+
+def _is_paired(numbers: NDArray) -> bool:
+    """Whether these are pairs of 16 bit numbers, whose sizes then differ eight times as much."""
+    halves = numbers.view("<f2")
+    return (
+        bool(np.isfinite(halves).all())  # the low bits of 32 are any: some make NaN
+        and _spread(halves) < 5
+        and _spread(numbers) > max(8.0, 4 * _spread(halves))
+    )
+
+
+def _spread(numbers: NDArray) -> float:
+    """Standard deviation of the powers of two of all numbers but 0; about 1.6 for normal ones."""
+    size = np.abs(numbers[numbers != 0].astype(np.float64))
+    return float(np.log2(size).std()) if size.size else 0.0
 
 
 def _share_of_odd_sizes(numbers: NDArray) -> float:
