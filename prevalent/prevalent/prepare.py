@@ -15,9 +15,8 @@ from pathlib import Path
 from .config import default_data_dir
 from .data.hanna import HELPERS, read_routes, read_tasks
 from .data.records import read_json_list
-from .runtime.command import parse
+from .runtime.command import choose, parse
 from .runtime.download import download, extract
-from .runtime.options import HELP
 from .simulator.graph import load_graphs, read_scans
 
 logger = logging.getLogger(__name__)
@@ -92,17 +91,8 @@ class PrepareConfig:
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent prepare r2r --data-dir data``."""
-    if argv and argv[0] in HELP:
-        print(f"usage: prevalent prepare NAME [OPTIONS]\n\n{PrepareConfig.__doc__}\n\nnames:")
-        for name, work in WORK.items():
-            print(f"  {name:<{max(map(len, WORK))}}  {(work.__doc__ or '').splitlines()[0]}")
-        print("\n`prevalent prepare NAME --help` lists the options.")
-        return
-    if not argv or argv[0].startswith("-"):
-        raise ValueError(f"name what to prepare: {', '.join(WORK)}")
-    name, *options = argv
-    if name not in WORK:
-        raise ValueError(f"unknown data set {name!r}; there are {', '.join(WORK)}")
+    texts = {name: (work.__doc__ or "").partition("\n")[0] for name, work in WORK.items()}
+    name, options = choose(texts, argv, "prevalent prepare", "name", PrepareConfig.__doc__ or "")
     config = parse(PrepareConfig, options, f"prevalent prepare {name}")
     print(f"{name}: {WORK[name](config)}")
 

@@ -121,7 +121,9 @@ class BigganConfig:
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
-            raise ValueError(f"--resolution must be one of {RESOLUTIONS}, got {self.resolution}")
+            raise ValueError(
+                f"--data.resolution must be one of {RESOLUTIONS}, got {self.resolution}"
+            )
         at_least(self, num_classes=1)
         last = NUM_BLOCKS.get(self.resolution, 8) - 1 - (self.architecture == "biggan-deep")
         wrong = [layer for layer in self.quantizer.layers if layer > last]

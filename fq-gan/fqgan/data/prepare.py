@@ -7,7 +7,6 @@ import re
 import shutil
 import sys
 import tarfile
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -22,7 +21,7 @@ from ..metrics.features import SOURCES, FeatureName, build_extractor, inception_
 from ..metrics.latent_space import FILES as LPIPS_FILES, load_lpips
 from ..metrics.networks import Variant, cached_file, default_cache_dir
 from ..metrics.statistics import collect, write_statistics
-from ..runtime.command import parse
+from ..runtime.command import choose, parse
 from ..runtime.distributed import choose_device
 from ..runtime.download import download, extract, verify
 from ..runtime.files import json_text, write_atomically
@@ -536,16 +535,8 @@ _VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``fqgan prepare cifar10 --data-dir data/cifar``."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in {"-h", "--help"}:
-        alike: dict[type, list[str]] = {}
-        for verb, (kind, _) in _VERBS.items():
-            alike.setdefault(kind, []).append(verb)
-        print("usage: fqgan prepare WHAT ...\n")
-        for kind, verbs in alike.items():
-            names = textwrap.fill(", ".join(verbs), initial_indent="  ", subsequent_indent="  ")
-            print(f"{names}\n      {kind.__doc__}")
-        return
-    if words[0] not in _VERBS:
-        raise ValueError(f"prepare {words[0]!r} is not known; choose one of {', '.join(_VERBS)}")
-    kind, function = _VERBS[words[0]]
-    function(parse(kind, words[1:], f"fqgan prepare {words[0]}"))
+    texts = {name: (kind.__doc__ or "").partition("\n")[0] for name, (kind, _) in _VERBS.items()}
+    about = "Fetch, check or convert images, or the weights that scores need."
+    name, words = choose(texts, words, "fqgan prepare", "name", about)
+    kind, function = _VERBS[name]
+    function(parse(kind, words, f"fqgan prepare {name}"))

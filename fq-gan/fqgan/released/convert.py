@@ -95,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Options,  # type: ignore[arg-type]  # tyro takes unions of subcommands
         argv or [],
         "fqgan convert",
+        description="Convert weights of the authors, or of TensorFlow Hub, to a folder of ours.",
     )
     if isinstance(options, ConvertBiggan):
         reports = convert_biggan(options.folder, options.out, options.suffix)

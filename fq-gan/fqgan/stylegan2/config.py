@@ -127,7 +127,9 @@ class Stylegan2Config:
 
     def __post_init__(self) -> None:
         if self.resolution < 8 or self.resolution & (self.resolution - 1):
-            raise ValueError(f"--resolution must be a power of two from 8, got {self.resolution}")
+            raise ValueError(
+                f"--data.resolution must be a power of two from 8, got {self.resolution}"
+            )
         if self.label_size < 0 or self.num_channels < 1:
             raise ValueError("label vectors and images need sizes that are not negative")
         wrong = [n for n in self.quantizer.layers if not 3 <= n <= self.levels]

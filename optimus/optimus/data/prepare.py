@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.command import parse
+from ..runtime.command import choose, parse
 from ..runtime.download import download, extract, verify
 from ..runtime.files import digest, json_text, write_atomically, write_json
 from ..runtime.text_files import Line, decode_lines, read_lines, read_texts
@@ -89,22 +89,15 @@ class LabeledConfig(SplitConfig):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``optimus prepare NAME --folder data/NAME``."""
-    words = list(argv or ())
-    if not words or words[0] in ("-h", "--help"):
-        width = max(map(len, CORPORA))
-        print("usage: optimus prepare NAME [--folder DIR] [--source FILE]\n\nnames:")
-        for name, (text, _, _) in CORPORA.items():
-            print(f"  {name:<{width}}  {text}")
-        return
-    name = words[0]
-    if name not in CORPORA:
-        raise ValueError(f"unknown corpus {name!r}; choose one of {', '.join(CORPORA)}")
+    texts = {name: text for name, (text, _, _) in CORPORA.items()}
+    about = "Fetch or make a corpus in --folder, from --source where it is here already."
+    name, words = choose(texts, argv or (), "optimus prepare", "name", about)
     _, default, prepare = CORPORA[name]
     prog = f"optimus prepare {name}"
     if name == "wikipedia":
-        prepare(parse(WikipediaConfig, words[1:], prog))
+        prepare(parse(WikipediaConfig, words, prog))
         return
-    config = parse(type(default), words[1:], prog, default=default)
+    config = parse(type(default), words, prog, default=default)
     note = {key: str(value) for key, value in asdict(config).items() if key != "folder"}
     source = _digest_of_source(config)
     if _is_whole(config.folder, note, source):

@@ -66,10 +66,10 @@ class ToyConfig:
         if min(self.train_houses, self.unseen_houses, self.house_size) < 1:
             raise ValueError("a toy world needs at least one train house and one unseen house")
         if not 1 <= self.min_steps <= self.max_steps:
-            raise ValueError(f"--min-steps {self.min_steps} exceeds --max-steps {self.max_steps}")
+            raise ValueError(f"min_steps {self.min_steps} exceeds max_steps {self.max_steps}")
         if not 14 <= self.num_landmarks <= len(LANDMARKS):
             raise ValueError(
-                f"--num-landmarks must be 14 to {len(LANDMARKS)}, got {self.num_landmarks}"
+                f"num_landmarks must be 14 to {len(LANDMARKS)}, got {self.num_landmarks}"
             )
 
 
@@ -398,7 +398,7 @@ def _place_landmarks(
         taken = {int(landmarks[other]) for other in near}
         free = [mark for mark in range(num_landmarks) if mark not in taken]
         if not free:
-            raise ValueError(f"--num-landmarks {num_landmarks} is too few for such a dense house")
+            raise ValueError(f"num_landmarks {num_landmarks} is too few for such a dense house")
         landmarks[node] = rng.choice(free)
     return landmarks
 

@@ -136,8 +136,8 @@ def check_fit(
                     f"has {wanted}; {cure}"
                 )
     raise ValueError(
-        f"{origin} does not fit: its {name} has {report.wrong_shape[0]}; give the --model options "
-        "that it was trained with"
+        f"{origin} does not fit: its {name} has {report.wrong_shape[0]}; give the "
+        "--model.* options that it was trained with"
     )
 
 
