@@ -18,6 +18,7 @@ WHOLE = (
     "ruff.toml",
     "LICENSE",
     "tests/documents.py",
+    "tests/test_faults.py",
     "tests/test_help.py",
     "tests/test_messages.py",
 )

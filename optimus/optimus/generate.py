@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+import tyro
 
 from .api import SentenceVAE
 from .config import Device
@@ -34,7 +35,7 @@ TAB = "\t"
 class GenerateConfig:
     """What the four kinds of generation share."""
 
-    model: Path = Path("runs/demo/model")
+    model: Annotated[Path, tyro.conf.arg(aliases=("--run-dir",))] = Path("runs/demo/model")
     """Folder of a model, or of a run."""
     step: int | None = None
     """Of a run: the step of the checkpoint to use; by default its newest weights."""

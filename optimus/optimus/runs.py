@@ -79,6 +79,9 @@ def find_weights(folder: str | Path, *wanted: str, step: int | None = None) -> W
         ValueError: it is of another kind.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise FileNotFoundError(f"{folder} {problem}; give the folder of a run or of weights")
     config = folder / CONFIG
     if not config.is_file() or "model_type" in read_plain(config):
         if step is not None:

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fqgan.runtime.checkpoint import Checkpoint, finished_steps
-from fqgan.runtime.run_folder import RunFolder, describe_unfinished, read_run
+from fqgan.runtime.run_folder import RunFolder, describe_unfinished, read_header, read_run
 
 
 @dataclass(frozen=True)
@@ -175,6 +175,10 @@ def test_an_older_configuration_is_brought_up_to_date(tmp_path):
         return {"kind": "toy", "run_dir": "r", "data": None, "inner": {"sizes": [1]}, **plain}
 
     assert read_run(tmp_path, {"toy": Options}, upgrade).config.lr == 0.5
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=rf"it is no run of ours; give {tmp_path}$"):
+        read_header(tmp_path / "model")
     with pytest.raises(ValueError, match="does not say what kind of run"):
         read_run(tmp_path, {"toy": Options})
 

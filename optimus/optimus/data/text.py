@@ -376,11 +376,17 @@ def load_corpus(
             if shards:
                 return [load_authors_json(shard, tokenizers, cache_dir) for shard in shards]
     if not text.is_file():
-        raise FileNotFoundError(
-            f"{folder} has no {text.name}" + (" and no shards" if split == "train" else "") + "; "
-            "`optimus prepare NAME` writes a corpus, and --data.folder names its folder"
-        )
+        lacking = f"{folder} has no {text.name}" + (" and no shards" if split == "train" else "")
+        raise FileNotFoundError(f"{lacking}; {way_to(folder)}")
     return [load_sentences(text, tokenizers, options, cache_dir)]
+
+
+def way_to(folder: Path) -> str:
+    """How one comes to the corpus that was looked for in ``folder``."""
+    from .prepare import CORPORA  # which imports this module
+
+    name = folder.name if folder.name in CORPORA else "NAME"
+    return f"`optimus prepare {name} --folder {folder}` writes it, --data.folder names another"
 
 
 def load_authors_json(

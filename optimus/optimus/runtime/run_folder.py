@@ -271,9 +271,12 @@ def read_header(run_dir: str | Path, upgrade: Upgrade | None = None) -> dict[str
         raise FileNotFoundError(f"{run_dir} is not the folder of a run: {problem}")
     plain = _upgraded(path, upgrade)
     if not isinstance(plain.get("kind"), str):
+        above = Path(run_dir).parent
+        where = "the folder that a training command had as --run-dir"
+        where = str(above) if (above / CONFIG).exists() else where
         raise ValueError(
-            f"{path} does not say what kind of run it belongs to: it is no run of ours; give the "
-            "folder that a training command had as --run-dir"
+            f"{path} does not say what kind of run it belongs to: it is no run of ours; give "
+            f"{where}"
         )
     return plain
 

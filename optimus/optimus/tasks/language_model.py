@@ -30,6 +30,7 @@ from ..data.text import (
     evaluation_batches,
     load_corpus,
     read_sentences,
+    way_to,
 )
 from ..data.tokenizers import Tokenizers
 from ..metrics.latent import (
@@ -506,9 +507,7 @@ def _load(config: TrainConfig, split: str, tokenizers: Tokenizers) -> list[Sente
 def _train_lines(config: TrainConfig) -> list[str]:
     path: Path = config.data.folder / "train.txt"
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: `optimus prepare` makes corpora, --data.folder names one"
-        )
+        raise FileNotFoundError(f"{path} is missing; {way_to(config.data.folder)}")
     return list(read_sentences(path, config.data.format))
 
 

@@ -166,6 +166,7 @@ def build_tokenizers(
     """
     place = folder.place("tokenizers")
     if is_main() and not folder.has("tokenizers"):
+        _require_folders(options.init)
         if not options.vocabulary.isdigit():
             tokenizers = load_tokenizers(options.vocabulary)
         elif len(options.init) == 2:
@@ -201,13 +202,21 @@ def build_model(
     return model.train()
 
 
-def _initial_model(options: ModelOptions, tokenizers: Tokenizers) -> OptimusModel:
-    for folder in options.init:
+def _require_folders(init: Sequence[Path]) -> None:
+    """Refuse places of initial weights that are not there."""
+    for folder in init:
         if not folder.is_dir():
+            first = ""
+            if folder.name == "model":
+                first = f"train the run {folder.parent} first, or "
             raise FileNotFoundError(
-                f"--model.init {folder} is not a folder; give a model of ours, a checkpoint of the "
-                "authors, or a BERT and a GPT-2 folder (nothing is fetched from a model hub)"
+                f"--model.init {folder} is not a folder; {first}give a model of ours, a checkpoint "
+                "of the authors, or a BERT and a GPT-2 folder (nothing is fetched from a model hub)"
             )
+
+
+def _initial_model(options: ModelOptions, tokenizers: Tokenizers) -> OptimusModel:
+    _require_folders(options.init)
     if len(options.init) == 2:
         return _from_public_weights(options)
     if options.init:
