@@ -5,6 +5,7 @@ The same file in the three projects. What is learned, and how, is the task's: `T
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +21,8 @@ from .runtime.logs import Logs
 from .runtime.random_state import unchanged_random_state
 from .runtime.run_folder import RunFolder, Upgrade, write_reached
 from .runtime.signals import StopSignal
+
+logger = logging.getLogger(__name__)
 
 
 class RunOptions(Protocol):
@@ -184,6 +187,8 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
                 "is"
             )
         folder.commit(run.config)
+        if continued:
+            logger.info("continuing from %s %d in %s", run.unit, progress.step, run_dir)
 
         rows = progress.rows if continued else 0
         with Logs(run_dir, run.total_steps, progress.step, unit=run.unit, rows=rows) as logs:

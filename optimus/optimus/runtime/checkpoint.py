@@ -113,7 +113,6 @@ class Checkpoint:
         ranks = _read(folder / "random.pt")["ranks"]
         if rank() < len(ranks):
             set_random_state(ranks[rank()])
-        logger.info("continuing from step %d in %s", step, folder)
         return step
 
     def steps(self) -> list[int]:
@@ -137,7 +136,7 @@ class Checkpoint:
             ) from error
 
     def _newest_valid(self) -> int:
-        steps = self.steps()
+        steps, problem = self.steps(), None
         for step in reversed(steps):
             problem = find_damage(self.folder / f"{step:08d}")
             if problem is None:
@@ -146,7 +145,8 @@ class Checkpoint:
             logger.warning("checkpoint of step %d is damaged (%s); trying the older", step, problem)
         if steps:
             raise ValueError(
-                f"all checkpoints in {self.folder} are damaged; remove that folder to start afresh"
+                f"all checkpoints in {self.folder} are damaged, that of step {steps[0]} since "
+                f"{problem}; put their files back, or remove that folder to start afresh"
             )
         return 0
 

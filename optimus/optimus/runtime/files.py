@@ -101,6 +101,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def find_damage(folder: Path) -> str | None:
     """What is wrong with the ``NAME.pt`` of ``folder`` against its ``digest.json``, or None."""
+    if not (folder / "digest.json").is_file():
+        return "its digest.json is missing"
     try:
         for name, expected in json.loads((folder / "digest.json").read_text()).items():
             if expected != digest(folder / f"{name}.pt"):

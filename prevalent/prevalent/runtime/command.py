@@ -1,6 +1,7 @@
 """The command line: verbs, presets, and errors as one sentence.
 
-Exit status: 0 done, 2 the user can mend it (one sentence on stderr), 3 stopped by a signal.
+Exit status: 0 done, 2 the user can mend it (one sentence on stderr), 3 stopped by a signal after a
+checkpoint. A signal that comes before a run has begun ends the program with the shell's 128 + N.
 """
 
 from __future__ import annotations

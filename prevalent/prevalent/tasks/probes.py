@@ -27,6 +27,7 @@ from ..data.triplets import STOP, TripletBatch, TripletTable, mask_words
 from ..models.prevalent import IGNORE, PrevalentForPretraining, PrevalentModel
 from ..old_runs import upgrade
 from ..released.checkpoints import load_model
+from ..runtime.checkpoint import read_part
 from ..runtime.command import parse
 from ..runtime.distributed import World, start
 from ..runtime.files import write_atomically, write_json
@@ -54,6 +55,8 @@ class ProbeConfig:
 
     run_dir: Path = Path("runs/pretrain/demo")
     """Folder of a finished ``prevalent pretrain``; ``probe.md`` and ``probe.json`` go there."""
+    step: int | None = None
+    """The checkpoint of this step; by default the newest weights."""
     held_out: tuple[str, ...] = ()
     """Sources as in ``prevalent pretrain``; by default those of the run. Linear probes are fitted
     on the first and tested on the last."""
@@ -100,6 +103,8 @@ def probe(config: ProbeConfig) -> dict[str, dict[str, dict[str, float]]]:
         )
         corpus = build_corpus(run, world)
         model = load_model(config.run_dir / "model").to(world.device).eval()
+        if config.step is not None:
+            model.load_state_dict(read_part(config.run_dir, "model", config.step)[0])
         tokenizer = None
         if corpus.vocabulary is not None:
             tokenizer = WordPieceTokenizer(config.run_dir / "model" / "vocab.txt")
