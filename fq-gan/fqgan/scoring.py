@@ -74,7 +74,7 @@ class ScoringOptions(FeatureOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, "scoring", num_images=1, splits=1)
+        at_least(self, "scoring", num_images=1, real_images=0, splits=1)
         if self.num_images < 2 * self.splits:
             raise ValueError(
                 f"--scoring.num-images {self.num_images} is too few for --scoring.splits "
@@ -282,7 +282,10 @@ def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
             pixels = content["x"]
             labels = content["y"] if "y" in content.files else None
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} holds no samples under 'x' ({error})") from error
+        raise ValueError(
+            f"{path} holds no samples under 'x': it is no whole .npz file, such as "
+            "`fqgan sample --npz` writes"
+        ) from error
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
         raise ValueError(
             f"{path}: 'x' is {pixels.dtype} {pixels.shape}, uint8 (N, 3, R, R) is needed"

@@ -114,6 +114,7 @@ def test_a_file_of_moments_takes_the_place_of_the_data(tmp_path):
     ("options", "said"),
     [
         ({"num_images": 0}, "--scoring.num-images must be at least 1"),
+        ({"real_images": -1}, "--scoring.real-images must not be negative"),
         ({"num_images": 10, "splits": 10}, "too few for --scoring.splits"),
     ],
 )

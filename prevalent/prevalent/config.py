@@ -101,14 +101,14 @@ TINY_MODEL = ModelConfig(
 )
 
 
-def check_dropouts(*values: float) -> None:
-    """Raise ``ValueError`` unless every probability is in [0, 1)."""
-    for value in values:
+def check_dropouts(**probabilities: float) -> None:
+    """Raise ``ValueError`` naming the first option of a model that is not in [0, 1)."""
+    for name, value in probabilities.items():
         if not 0 <= value < 1:
-            raise ValueError(f"dropout probabilities must be in [0, 1), got {value}")
+            raise ValueError(f"--model.{name.replace('_', '-')} must be in [0, 1), got {value}")
 
 
 def check_angle_size(size: int) -> None:
     """Raise ``ValueError`` unless ``size`` holds whole groups of four numbers."""
     if size < 4 or size % 4:
-        raise ValueError(f"angle-size must be a multiple of 4, got {size}")
+        raise ValueError(f"--model.angle-size must be a multiple of 4, got {size}")

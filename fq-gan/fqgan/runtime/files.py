@@ -30,6 +30,8 @@ def flushed(path: str | Path) -> Iterator[BinaryIO]:
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Replace ``path`` so that a reader sees the old content or the new one, whole."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file to write")
     partial = Path(f"{path}.{os.getpid()}.tmp")
     try:
         with flushed(partial) as file:

@@ -131,6 +131,39 @@ def test_dry_run_prints_the_configuration_and_leaves(capsys):
     assert '"lr": 0.25' in capsys.readouterr().out
 
 
+@dataclass(frozen=True)
+class Loose:
+    """Options that check nothing themselves."""
+
+    place: str
+    """Where."""
+    seed: int = 0
+    """Of all draws."""
+    seeds: tuple[int, ...] = (0,)
+    """Of some."""
+    share: float = 0.5
+    """How much."""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seed", "-1"], r"^--seed must not be negative, got -1$"),
+        (["--seeds", "3", "-2"], r"^--seeds must not be negative, got -2$"),
+        (["--share", "nan"], r"^--share must be a number, got nan$"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_negative_seed_and_nan_are_refused_for_every_command(words, said, more):
+    with pytest.raises(ValueError, match=said):
+        parse(Loose, ["--place", "a", *words, *more], "prog")
+
+
+def test_a_missing_option_is_named():
+    with pytest.raises(ValueError, match=r"^--place is required \(`prog --help`"):
+        parse(Loose, [], "prog")
+
+
 HINT = r" \(`prog --help` lists the options\)$"
 
 

@@ -69,17 +69,35 @@ def test_infinity_in_an_older_metrics_file_is_read_and_mended(tmp_path):
     assert strict((tmp_path / "metrics.jsonl").read_text())["loss"] is None
 
 
+def test_a_folder_is_no_place_for_a_file(tmp_path):
+    with pytest.raises(IsADirectoryError, match=r"is a folder; name a file to write"):
+        write_json(tmp_path, 1)
+    assert list(tmp_path.iterdir()) == []
+
+
+@dataclass(frozen=True)
+class Inner:
+    rate: float = 0.5
+
+
 @dataclass(frozen=True)
 class Options:
     norm: float = INF
     pair: tuple[float, float] = (0.0, -INF)
     count: int = 2
+    inner: Inner = Inner()
 
 
 def test_infinite_options_are_written_as_one_gives_them():
     plain = strict(config_text("toy", Options()))
     assert (plain["norm"], plain["pair"]) == ("inf", [0.0, "-inf"])
     assert from_plain(Options, as_plain(Options()), "config.json") == Options()
+
+
+def test_a_value_of_another_type_in_a_group_is_named_with_the_group():
+    plain = as_plain(Options()) | {"inner": {"rate": "fast"}}
+    with pytest.raises(ValueError, match=r"config\.json: inner\.rate must be of type float"):
+        from_plain(Options, plain, "config.json")
 
 
 @pytest.mark.parametrize("value", ["8", None, True, 1.5, [1]])

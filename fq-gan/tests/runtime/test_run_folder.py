@@ -257,6 +257,17 @@ def test_a_file_is_no_place_for_a_run(tmp_path):
         read_run(tmp_path / "file", {"toy": Options})
 
 
+@pytest.mark.parametrize("name", ["checkpoints", "model"])
+def test_a_part_of_a_run_is_no_place_for_another(tmp_path, name):
+    make_run(tmp_path / "run")
+    (tmp_path / "run" / name).mkdir(exist_ok=True)
+    with (
+        pytest.raises(ValueError, match=rf"{name} is a part of the run in .*run; choose another"),
+        RunFolder(tmp_path / "run" / name, "toy", Options()),
+    ):
+        pass
+
+
 def test_stray_folders_and_a_damaged_note_stop_nobody(tmp_path):
     make_run(tmp_path / "run")
     (tmp_path / "run" / "checkpoints" / "12abc").mkdir()

@@ -328,8 +328,8 @@ def as_plain(config: Any) -> dict[str, Any]:
     return plain
 
 
-def from_plain(kind: Any, value: Any, origin: str) -> Any:
-    """The dataclass ``kind`` from JSON values; ``origin`` is the file that an error names.
+def from_plain(kind: Any, value: Any, origin: str, group: str = "") -> Any:
+    """The dataclass ``kind`` from JSON values; errors name the file ``origin`` and the ``group``.
 
     Raises:
         ValueError: an option is unknown, missing, or of another type.
@@ -352,13 +352,16 @@ def from_plain(kind: Any, value: Any, origin: str) -> Any:
                     "changed by hand: put the original back, or train anew in another folder"
                 )
         for key, item in value.items():
-            _require_type(hints[key], item, f"{origin}: {key}")
-        known = {key: from_plain(hints[key], item, origin) for key, item in value.items()}
+            _require_type(hints[key], item, f"{origin}: {group}{key}")
+        known = {
+            key: from_plain(hints[key], item, origin, f"{group}{key}.")
+            for key, item in value.items()
+        }
         return kind(**known)  # type: ignore[operator]
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) in {typing.Union, types.UnionType} and value is not None:
         inner = next(kind for kind in arguments if kind is not type(None))
-        return from_plain(inner, value, origin)
+        return from_plain(inner, value, origin, group)
     if typing.get_origin(kind) is tuple:
         each = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
         return tuple(from_plain(item, part, origin) for item, part in zip(each, value, strict=True))
@@ -405,6 +408,10 @@ def _upgraded(path: Path, upgrade: Upgrade | None) -> dict[str, Any]:
 
 def _require_folder(path: Path) -> None:
     """Refuse a place for a run that is a file or lies below one."""
+    if path.name in ("checkpoints", "model") and (path.parent / CONFIG).exists():
+        raise ValueError(
+            f"--run-dir {path} is a part of the run in {path.parent}; choose another folder"
+        )
     for one in (path, *path.parents):
         if one.exists():
             if not one.is_dir():

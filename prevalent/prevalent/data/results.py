@@ -141,7 +141,7 @@ def check_ids(references: Sequence[Reference], origin: str) -> list[Reference]:
 
 def read_results(path: Path, task: Task) -> Results:
     """Results of a file by id; ``ValueError`` names file, record and step of the first bad one."""
-    cure = "name an existing file with --results"
+    cure = "name a file of results with --results"
     return to_results(read_json_list(path, cure), task, f"{path}: record")
 
 

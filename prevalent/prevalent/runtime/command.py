@@ -10,6 +10,7 @@ import dataclasses
 import importlib
 import io
 import logging
+import math
 import os
 import re
 import sys
@@ -33,6 +34,7 @@ SAID: tuple[tuple[str, Any], ...] = (
         r"^[Ii]nvalid choice (.*) for argument '(--\S+)'\. Expected one of \((.*?),?\)",
         r"\2 \1: choose one of \3",
     ),
+    (r"^[Mm]issing from [^:]*: (--[\w.-]+).*", r"\1 is required"),
     (r"^[Uu]nrecognized options: ", "unknown options: "),
     (r"(choose one of .*)", lambda found: found[1].replace("'", "")),
 )
@@ -220,7 +222,22 @@ def _sentence(box: str, prog: str) -> str:
     return f"{sentence[:1].lower()}{sentence[1:]} (`{prog} --help` lists the options)"
 
 
+def _require_sound(config: Any, prefix: str = "--") -> None:
+    """Refuse what no option can mean: a number that is NaN, a negative seed."""
+    if not dataclasses.is_dataclass(config):
+        return
+    for field in dataclasses.fields(config):
+        name, value = prefix + field.name.replace("_", "-"), getattr(config, field.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, float) and math.isnan(one):
+                raise ValueError(f"{name} must be a number, got nan")
+            if field.name in ("seed", "seeds") and isinstance(one, int) and one < 0:
+                raise ValueError(f"{name} must not be negative, got {one}")
+        _require_sound(value, f"{name}.")
+
+
 def _maybe_print(config: Config, dry_run: bool) -> Config:
+    _require_sound(config)
     if dry_run:
         options = dataclasses.asdict(config)  # type: ignore[call-overload]
         print(json_text(spell_infinite(options), indent=2))
