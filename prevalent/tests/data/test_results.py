@@ -78,7 +78,7 @@ def test_a_repeated_instruction_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="name an existing file with --results"):
+    with pytest.raises(FileNotFoundError, match="name a file of results with --results"):
         read_results(tmp_path / "none.json", "r2r")
 
 
