@@ -12,6 +12,7 @@ VERBS = {
     "probe": ("prevalent.tasks.probes:main", "ask a pre-trained encoder what it reads and sees"),
     "train-speaker": ("prevalent.tasks.speaker:main", "train the agent that describes paths"),
     "train-r2r": ("prevalent.tasks.r2r:main", "train an agent that follows R2R instructions"),
+    "train-graph": ("prevalent.tasks.graph:main", "train an agent that draws a map, on R2R"),
     "train-ndh": ("prevalent.tasks.ndh:main", "train an agent that follows a dialog"),
     "train-hanna": ("prevalent.tasks.hanna:main", "train an agent that asks for help"),
     "evaluate": ("prevalent.evaluate:main", "score an agent or a result file"),

@@ -36,7 +36,7 @@ from .runtime.evaluation import Provenance, write_evaluation
 from .runtime.options import at_least
 from .runtime.run_folder import Run
 from .simulator.graph import Graphs, load_graphs
-from .tasks import hanna, ndh, r2r
+from .tasks import graph, hanna, ndh, r2r
 from .tasks.navigation import Walks, in_toy_world
 
 PATH_TYPE_SCORES = ("success_rate", "oracle success_rate", "spl", "nav_error")
@@ -50,7 +50,8 @@ class WalkConfig:
     results: Path | None = None
     """JSON list of results, as the task's leaderboard takes it; ``.json.gz`` too."""
     run_dir: Path | None = None
-    """Run of `prevalent train-r2r`, `train-ndh` or `train-hanna`, whose agent shall walk."""
+    """Run of `prevalent train-r2r`, `train-graph`, `train-ndh` or `train-hanna`, whose agent shall
+    walk."""
     split: str = "val_unseen"
     """Split that the results answer or the agent walks."""
     task: Task | None = None
@@ -147,7 +148,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     See the metrics for names and units.
     """
     if config.run_dir is not None:
-        return evaluate_run(config, open_run(config.run_dir, "r2r", "ndh", "hanna"))
+        return evaluate_run(config, open_run(config.run_dir, "r2r", "graph", "ndh", "hanna"))
     assert config.results is not None
     task, data_dir = config.task or "r2r", config.data_dir or default_data_dir()
     references = read_references(data_dir, task, config.split)
@@ -177,11 +178,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
 
 def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
     """Walk ``split`` with the agent of ``run``, keep the walks, score them."""
-    if config.task not in (None, run.kind):
-        raise ValueError(
-            f"--task {config.task}: {run.folder} is a run of kind {run.kind!r}; drop --task"
-        )
-    task = cast(Task, run.kind)
+    task = task_of(config, run)
     check_goals(read_references(data_of(config, run), task, config.split), task, config.split)
     walks = walk(config, run)
     if walks.chosen_by:
@@ -203,7 +200,7 @@ def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
         scores = row if one == path_type else scores
     write_results(path, results, task)
     about = Provenance(
-        run.kind, config.split, len(results), walks.left_out,
+        task, config.split, len(results), walks.left_out,
         trial="@" in config.split or walks.left_out > 0,
         step=walks.step, seed=run.config.seed, precision=run.config.precision,
         settings={"beam": config.beam, **settings_of(config)},
@@ -211,6 +208,16 @@ def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
     output = config.output or run.folder / f"evaluation_{suffix}.json"
     write_scores(config, output, scores, about, path_type)
     return scores
+
+
+def task_of(config: WalkConfig, run: Run) -> Task:
+    """The task that the agent of ``run`` walks; refuses another ``--task``."""
+    task = cast(Task, "r2r" if run.kind == "graph" else run.kind)
+    if config.task not in (None, task):
+        raise ValueError(
+            f"--task {config.task}: {run.folder} is a run of kind {run.kind!r}; drop --task"
+        )
+    return task
 
 
 def data_of(config: WalkConfig, run: Run) -> Path:
@@ -230,6 +237,8 @@ def walk(config: WalkConfig, run: Run) -> Walks:
     options |= {"data_dir": config.data_dir, "device": config.device}
     if run.kind != "r2r" and (config.beam or config.speaker):
         raise ValueError(f"--beam searches with agents of R2R only, {run.folder} is {run.kind}")
+    if run.kind == "graph":
+        return graph.walk_agent(graph.open_agent(run, config.split, **options), config.batch_size)
     if run.kind == "ndh":
         return ndh.walk_agent(ndh.open_agent(run, config.split, **options), config.batch_size)
     if run.kind == "hanna":
@@ -282,10 +291,8 @@ def submit(config: SubmitConfig) -> Path:
     task: Task
     results: Results
     if config.run_dir is not None:
-        run = open_run(config.run_dir, "r2r", "ndh")
-        task, folder = cast(Task, run.kind), config.run_dir
-        if config.task not in (None, task):
-            raise ValueError(f"--task {config.task}: {folder} is a run of kind {task!r}; drop it")
+        run = open_run(config.run_dir, "r2r", "graph", "ndh")
+        task, folder = task_of(config, run), config.run_dir
         references = read_references(data_of(config, run), task, config.split)
         walks = walk(config, run)
         results, graphs = walks.results, walks.graphs
