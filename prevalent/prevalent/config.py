@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from .runtime.options import at_least
+from .runtime.options import at_least, option
 
 Precision = Literal["fp32", "bf16", "fp16", "apex-O1", "apex-O2"]
 
@@ -101,14 +101,14 @@ TINY_MODEL = ModelConfig(
 )
 
 
-def check_dropouts(**probabilities: float) -> None:
-    """Raise ``ValueError`` naming the first option of a model that is not in [0, 1)."""
+def check_dropouts(section: str = "model", /, **probabilities: float) -> None:
+    """Raise ``ValueError`` naming the first option of ``section`` that is not in [0, 1)."""
     for name, value in probabilities.items():
         if not 0 <= value < 1:
-            raise ValueError(f"--model.{name.replace('_', '-')} must be in [0, 1), got {value}")
+            raise ValueError(f"{option(name, section)} must be in [0, 1), got {value}")
 
 
-def check_angle_size(size: int) -> None:
+def check_angle_size(size: int, section: str = "model") -> None:
     """Raise ``ValueError`` unless ``size`` holds whole groups of four numbers."""
     if size < 4 or size % 4:
-        raise ValueError(f"--model.angle-size must be a multiple of 4, got {size}")
+        raise ValueError(f"{option('angle_size', section)} must be a multiple of 4, got {size}")
