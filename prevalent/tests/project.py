@@ -13,6 +13,7 @@ TRAINED = {
     "pretrain": "smoke",
     "train-speaker": "smoke",
     "train-r2r": "smoke",
+    "train-graph": "smoke",
     "train-ndh": "ndh-smoke",
     "train-hanna": "hanna-smoke",
 }
