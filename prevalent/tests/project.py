@@ -27,6 +27,7 @@ WHERE = {
     "tasks/pretraining.py": ["pretrain"],
     "tasks/speaker.py": ["train-speaker"],
     "tasks/r2r.py": ["train-r2r", "evaluate", "submit"],
+    "tasks/graph.py": ["train-graph"],
     "tasks/ndh.py": ["train-ndh"],
     "tasks/hanna.py": ["train-hanna"],
     "tasks/probes.py": ["probe"],
