@@ -81,4 +81,3 @@ def _read_file(data_dir: Path, split: str) -> list[Instruction]:
     if "objId" in first:
         return expand_objects(items, places_of(read_boxes(data_dir / "reverie")), path)
     return expand(items, path)
-

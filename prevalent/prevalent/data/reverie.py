@@ -71,8 +71,8 @@ def expand_objects(
             key = (item["scan"], str(item["objId"]))
             if key not in places:
                 raise ValueError(
-                    f"{where}: no viewpoint of scan {key[0]!r} shows its object {key[1]}; the boxes "
-                    "belong to another version of the data"
+                    f"{where}: no viewpoint of scan {key[0]!r} shows its object {key[1]}; the "
+                    "boxes belong to another version of the data"
                 )
             about = {"object": key[1], "goals": places[key]}
             name = f"{item['path_id']}_{key[1]}" if name is None else name
@@ -94,7 +94,7 @@ def expand_objects(
 
 
 def read_boxes(folder: Path) -> Boxes:
-    """Objects of all viewpoints: ``BBoxes.json``, or ``bbox/SCAN_VIEWPOINT.json`` as first published.
+    """Objects of all viewpoints: ``BBoxes.json``, or ``bbox/SCAN_VIEWPOINT.json`` of the first data.
 
     Args:
         folder: that holds either.

@@ -39,8 +39,8 @@ def read_rxr(data_dir: str | Path, split: str, language: str = "") -> list[Instr
 
     Args:
         data_dir: folder with ``rxr/rxr_SPLIT_guide.jsonl.gz``, unpacked or not.
-        split: ``train``, ``val_seen``, ``val_unseen``, ``test_standard``, ``test_challenge``; a path
-            with a slash; ``@N`` behind either takes a random N (seed 0).
+        split: ``train``, ``val_seen``, ``val_unseen``, ``test_standard``, ``test_challenge``; a
+            path with a slash; ``@N`` behind either takes a random N (seed 0).
         language: ``en``, ``hi``, ``te``; all where empty.
 
     Raises:
@@ -85,11 +85,11 @@ class Demonstration(NamedTuple):
     """The ``instruction_id`` of the guide."""
     path: tuple[str, ...]
     metrics: Mapping[str, float]
-    """``ne``, ``sr``, ``spl``, ``dtw``, ``ndtw``, ``sdtw`` against the guide's path, as published."""
+    """``ne``, ``sr``, ``spl``, ``dtw``, ``ndtw``, ``sdtw`` against the guide, as published."""
 
 
 def read_followers(data_dir: str | Path, split: str) -> Iterator[Demonstration]:
-    """Followers of ``train``, ``val_seen`` or ``val_unseen`` in file order; raises as `read_rxr`."""
+    """Followers of ``train``, ``val_seen``, ``val_unseen`` in file order; raises as `read_rxr`."""
     path = _find(Path(data_dir), FOLLOWERS.get(split, split))
     for where, item in read_json_lines(path, CURE):
         check_record(item, FOLLOWER_FIELDS, where)

@@ -32,8 +32,8 @@ def read_soon(data_dir: str | Path, split: str) -> list[Instruction]:
 
     Args:
         data_dir: folder with ``soon/``.
-        split: ``train``, ``val_unseen_instrs``, ``val_unseen_house``, ``test``, or another name of a
-            file; a path with a slash; ``@N`` behind either takes N random items (seed 0).
+        split: ``train``, ``val_unseen_instrs``, ``val_unseen_house``, ``test``, or another name of
+            a file; a path with a slash; ``@N`` behind either takes N random items (seed 0).
 
     Raises:
         FileNotFoundError: there is no such file.
