@@ -51,7 +51,7 @@ def test_an_unknown_name_lists_the_known_ones(argv):
 
 
 def test_images_need_a_network(tmp_path):
-    with pytest.raises(ValueError, match="--skyboxes and --resnet go together"):
+    with pytest.raises(ValueError, match="--skyboxes and --network go together"):
         PrepareConfig(skyboxes=tmp_path)
 
 

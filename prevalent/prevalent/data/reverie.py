@@ -94,7 +94,7 @@ def expand_objects(
 
 
 def read_boxes(folder: Path) -> Boxes:
-    """Objects of all viewpoints: ``BBoxes.json``, or ``bbox/SCAN_VIEWPOINT.json`` of the first data.
+    """Objects of all viewpoints: ``BBoxes.json``, or at first ``bbox/SCAN_VIEWPOINT.json``.
 
     Args:
         folder: that holds either.
