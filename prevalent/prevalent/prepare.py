@@ -18,6 +18,7 @@ from .data import r4r, reverie, rxr, soon
 from .data.hanna import HELPERS, read_routes, read_tasks
 from .data.instructions import AUGMENTED, expand, read_paths
 from .data.records import read_json_lines, read_json_list
+from .data.tokenizers import build_vocabulary, write_vocabulary
 from .runtime.command import parse
 from .runtime.download import download, extract
 from .runtime.files import write_atomically
@@ -197,6 +198,14 @@ def prepare_vocabulary(config: PrepareConfig) -> Path:
     )
 
 
+def prepare_multilingual_vocabulary(config: PrepareConfig) -> Path:
+    """BERT's multilingual WordPiece vocabulary, for RxR."""
+    path = config.data_dir / "vocab" / "bert" / "bert-base-multilingual-uncased-vocab.txt"
+    return download(
+        "https://huggingface.co/bert-base-multilingual-uncased/resolve/main/vocab.txt", path
+    )
+
+
 def prepare_features(config: PrepareConfig) -> Path:
     """View features: the released TSV, or our own from skybox images and a network."""
     folder = config.data_dir / "features"
@@ -264,7 +273,7 @@ def prepare_r4r(config: PrepareConfig) -> Path:
 
 
 def prepare_rxr(config: PrepareConfig) -> Path:
-    """Room-across-Room's guides and followers; every record is read."""
+    """Room-across-Room: guides, followers, and the words of its English guides."""
     folder = config.data_dir / "rxr"
     for name in (*rxr.FILES.values(), *rxr.FOLLOWERS.values()):
         path = folder / f"{name}.jsonl.gz"
@@ -273,7 +282,10 @@ def prepare_rxr(config: PrepareConfig) -> Path:
         except OSError as error:
             raise OSError(f"{error}; the data are described on {RXR_PAGE}") from None
     for split in rxr.FILES:
-        rxr.read_rxr(config.data_dir, split)
+        guides = rxr.read_rxr(config.data_dir, split)
+        if split == "train" and not (folder / "train_vocab.txt").exists():
+            english = [one.text for one in guides if one.item["language"] in rxr.LANGUAGES["en"]]
+            write_vocabulary(folder / "train_vocab.txt", build_vocabulary(english))
     for split in rxr.FOLLOWERS:
         for _ in rxr.read_followers(config.data_dir, split):
             pass
@@ -286,9 +298,9 @@ def prepare_reverie(config: PrepareConfig) -> Path:
     wanted = [folder / f"REVERIE_{split}.json" for split in REVERIE_SPLITS]
     if not any(path.exists() for path in wanted):
         raise FileNotFoundError(
-            f"REVERIE is not fetched by this program: take REVERIE_train.json, REVERIE_val_seen.json"
-            f", REVERIE_val_unseen.json, REVERIE_test.json and BBoxes.json from {reverie.PAGE} and "
-            f"put them in {folder}"
+            "REVERIE is not fetched by this program: take REVERIE_train.json, "
+            "REVERIE_val_seen.json, REVERIE_val_unseen.json, REVERIE_test.json and BBoxes.json from "
+            f"{reverie.PAGE} and put them in {folder}"
         )
     for split, path in zip(REVERIE_SPLITS, wanted, strict=True):
         if path.exists():
@@ -364,6 +376,7 @@ WORK: dict[str, Callable[[PrepareConfig], Path | str]] = {
     "ndh": prepare_ndh,
     "hanna": prepare_hanna,
     "vocabulary": prepare_vocabulary,
+    "multilingual-vocabulary": prepare_multilingual_vocabulary,
     "features": prepare_features,
     "aug-envdrop": prepare_aug_envdrop,
     "aug-prevalent": prepare_aug_prevalent,
