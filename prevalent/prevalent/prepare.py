@@ -299,8 +299,8 @@ def prepare_reverie(config: PrepareConfig) -> Path:
     if not any(path.exists() for path in wanted):
         raise FileNotFoundError(
             "REVERIE is not fetched by this program: take REVERIE_train.json, "
-            "REVERIE_val_seen.json, REVERIE_val_unseen.json, REVERIE_test.json and BBoxes.json from "
-            f"{reverie.PAGE} and put them in {folder}"
+            "REVERIE_val_seen.json, REVERIE_val_unseen.json, REVERIE_test.json and BBoxes.json "
+            f"from {reverie.PAGE} and put them in {folder}"
         )
     for split, path in zip(REVERIE_SPLITS, wanted, strict=True):
         if path.exists():

@@ -25,7 +25,7 @@ from ..metrics.navigation import (
 )
 from ..metrics.objects import mean_rows, score_reverie, score_soon
 from ..runtime.files import write_atomically
-from ..simulator.graph import Graphs, SimulatorError
+from ..simulator.graph import Graphs, SimulatorError, load_graphs
 from .datasets import READERS, family, read_walks
 from .instructions import Instruction, read_split
 from .records import NAME, check_record, is_lines, read_json, read_json_lines, read_json_list
@@ -203,6 +203,27 @@ def open_results(
     if twice is not None:
         raise ValueError(f"{path}: instruction {twice!r} has several results")
     return {named[name]: replace(one, key=named[name]) for name, one in results.items()}
+
+
+class Answers(NamedTuple):
+    """A file of results, and what it answers."""
+
+    results: Results
+    references: list[Reference]
+    graphs: Graphs
+
+
+def open_answers(
+    path: Path, data_dir: Path, task: Task, split: str, *, strict: bool = False
+) -> Answers:
+    """The results of ``path``, the references of ``split`` and the graphs of its scans.
+
+    Raises as `read_references` and `read_results` do.
+    """
+    references = read_references(data_dir, task, split)
+    results = open_results(path, references, task, strict=strict)
+    scans = sorted({reference.scan for reference in references})
+    return Answers(results, references, load_graphs(data_dir / "connectivity", scans))
 
 
 def read_results(path: Path, task: Task, *, strict: bool = False) -> Results:
@@ -433,8 +454,8 @@ def _check_walk(
 
 
 def write_results(path: Path, results: Mapping[str, Result], task: Task) -> None:
-    """All that is known of the results, in the form of the task's files (atomic)."""
-    records = [result.record(task) for result in results.values()]
+    """All that is known of the results (atomic), walks of every data set as of Room-to-Room."""
+    records = [result.record("r2r" if task in READERS else task) for result in results.values()]
     path.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(records, allow_nan=False) + "\n")
 
