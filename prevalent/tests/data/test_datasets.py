@@ -201,7 +201,7 @@ def test_boxes_are_read_from_a_file_a_viewpoint_too(items, tmp_path):
     whole.unlink()
     assert read_boxes(whole.parent) == boxes
     shutil.rmtree(whole.parent / "bbox")
-    with pytest.raises(FileNotFoundError, match="holds neither BBoxes.json nor bbox/"):
+    with pytest.raises(FileNotFoundError, match=r"holds neither BBoxes\.json nor bbox/"):
         read_reverie(tmp_path, "val_seen")
 
 
@@ -234,7 +234,7 @@ def test_an_object_that_is_seen_from_nowhere_is_named(items, tmp_path):
     records = json.loads(path.read_text())
     records[1]["objId"] = 9999
     path.write_text(json.dumps(records))
-    with pytest.raises(ValueError, match="item 1: no viewpoint of scan .* shows its object 9999"):
+    with pytest.raises(ValueError, match=r"item 1: no viewpoint of scan .* shows its object 9999"):
         read_reverie(tmp_path, "train")
 
 

@@ -1,4 +1,4 @@
-"""A feature file is read whole, every layout alike, and everything that is wrong with it is told."""
+"""A feature file of any layout is read whole, and everything that is wrong with it is told."""
 
 import base64
 import json

@@ -73,7 +73,7 @@ def test_json_lines_are_read_and_named(tmp_path, end):
 
 def test_one_walk_has_one_form(tmp_path):
     path = written(tmp_path / "r.json", [{"instr_id": "1", "trajectory": [["a"], ["b", 0, 0]]}])
-    with pytest.raises(ValueError, match="record 0: step 1 .* must be a list of viewpoints"):
+    with pytest.raises(ValueError, match=r"record 0: step 1 .* must be a list of viewpoints"):
         read_results(path, "r2r")
 
 
