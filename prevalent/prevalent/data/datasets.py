@@ -11,10 +11,11 @@ from functools import partial
 from pathlib import Path
 from typing import Literal
 
-from .instructions import AUGMENTED, Instruction, expand, read_paths, read_split
+from .instructions import AUGMENTED, Instruction, expand, read_paths, read_split, split_name
 from .r4r import read_r4r
+from .records import is_lines, read_json_lines
 from .reverie import expand_objects, places_of, read_boxes, read_reverie
-from .rxr import expand_guides, read_rxr
+from .rxr import read_rxr
 from .soon import expand_targets, read_soon
 
 WalkData = Literal["r2r", "r4r", "rxr", "rxr-en", "rxr-hi", "rxr-te", "reverie", "soon"]
@@ -72,10 +73,14 @@ def read_walks(data_dir: str | Path, data: str, split: str) -> list[Instruction]
 
 def _read_file(data_dir: Path, split: str) -> list[Instruction]:
     """A file in any form, which is seen from its first record."""
-    path, items = read_split(split, Path, "name an existing file")
+    cure = "name an existing file"
+    path = Path(split_name(split)[0])
+    if is_lines(path) and "instruction_id" in next(read_json_lines(path, cure), ("", {}))[1]:
+        return read_rxr(data_dir, split)  # line by line, for it may be large
+    path, items = read_split(split, Path, cure)
     first = items[0] if items else {}
     if "instruction_id" in first:
-        return expand_guides(items, path)
+        return read_rxr(data_dir, split)
     if "bboxes" in first:
         return expand_targets(items, path)
     if "objId" in first:

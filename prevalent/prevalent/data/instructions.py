@@ -6,10 +6,11 @@ import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .records import NAME, NUMBER, check_record, read_json_list
 
+Item = TypeVar("Item")
 SHUFFLE_SEED = 10
 SAMPLE_SEED = 0
 FIELDS = {
@@ -78,15 +79,25 @@ def read_split(
         find: the file of a name.
         cure: where a missing file is had.
     """
-    name, mark, number = split.partition("@")
+    name, number = split_name(split)
     path = Path(name) if "/" in name else find(name)
-    items = read_json_list(path, cure)
-    if mark:
-        if not number.isdigit():
-            raise ValueError(f"split {split!r}: {number!r} after @ must be a whole number")
-        random.Random(SAMPLE_SEED).shuffle(items)
-        items = items[: int(number)]
-    return path, items
+    return path, pick(read_json_list(path, cure), number)
+
+
+def split_name(split: str) -> tuple[str, int | None]:
+    """Name or path of a split, and the number behind ``@`` if there is one."""
+    name, mark, number = split.partition("@")
+    if mark and not number.isdigit():
+        raise ValueError(f"split {split!r}: {number!r} after @ must be a whole number")
+    return name, int(number) if mark else None
+
+
+def pick(items: list[Item], number: int | None) -> list[Item]:
+    """A random ``number`` of ``items`` (seed 0), all in their order where it is None."""
+    if number is None:
+        return items
+    random.Random(SAMPLE_SEED).shuffle(items)
+    return items[:number]
 
 
 def _find_split(data_dir: Path, name: str) -> Path:

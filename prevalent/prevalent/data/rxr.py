@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from .instructions import Instruction, read_split
-from .records import NAME, NUMBER, check_record, read_json_lines
+from .instructions import Instruction, pick, split_name
+from .records import NAME, NUMBER, check_record, is_lines, read_json_lines, read_json_list
 
 CURE = (
     "fetch it with `prevalent prepare rxr` or point --data-dir or PREVALENT_DATA at the folder "
@@ -47,8 +47,9 @@ def read_rxr(data_dir: str | Path, split: str, language: str = "") -> list[Instr
         FileNotFoundError: there is no such file.
         ValueError: a record lacks a field; names file and record, or no record has the language.
     """
-    path, items = read_split(split, lambda name: _find(Path(data_dir), FILES.get(name, name)), CURE)
-    found = expand_guides(items, path)
+    name, number = split_name(split)
+    path = Path(name) if "/" in name else _find(Path(data_dir), FILES.get(name, name))
+    found = pick(read_guides(path), number)
     if language:
         found = [one for one in found if one.item["language"] in LANGUAGES[language]]
         if not found:
@@ -56,25 +57,30 @@ def read_rxr(data_dir: str | Path, split: str, language: str = "") -> list[Instr
     return found
 
 
-def expand_guides(items: Iterable[Mapping[str, Any]], origin: str | Path) -> list[Instruction]:
-    """One `Instruction` for each guide, whose id is its ``instruction_id``."""
-    found = []
-    for number, item in enumerate(items):
-        check_record(item, FIELDS, f"{origin}: item {number}")
-        if not item["path"]:
-            raise ValueError(f"{origin}: item {number} has an empty 'path'")
-        found.append(
-            Instruction(
-                id=str(item["instruction_id"]),
-                path_id=item.get("path_id", item["instruction_id"]),
-                scan=item["scan"],
-                path=tuple(item["path"]),
-                heading=float(item["heading"]),
-                text=item["instruction"],
-                item={"language": item["language"]},
-            )
-        )
-    return found
+def read_guides(path: Path) -> list[Instruction]:
+    """One `Instruction` for each guide of a file, whose id is its ``instruction_id``.
+
+    The file is read line by line: what it says of the time of every word is not kept.
+    """
+    if is_lines(path):
+        return [_to_instruction(item, where) for where, item in read_json_lines(path, CURE)]
+    items = enumerate(read_json_list(path, CURE))
+    return [_to_instruction(item, f"{path}: item {number}") for number, item in items]
+
+
+def _to_instruction(item: Mapping[str, Any], where: str) -> Instruction:
+    check_record(item, FIELDS, where)
+    if not item["path"]:
+        raise ValueError(f"{where} has an empty 'path'")
+    return Instruction(
+        id=str(item["instruction_id"]),
+        path_id=item.get("path_id", item["instruction_id"]),
+        scan=item["scan"],
+        path=tuple(item["path"]),
+        heading=float(item["heading"]),
+        text=item["instruction"],
+        item={"language": item["language"]},
+    )
 
 
 class Demonstration(NamedTuple):

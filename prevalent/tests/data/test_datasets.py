@@ -137,6 +137,12 @@ def test_guides_are_read_packed_or_not_by_language(items, tmp_path):
     english = read_walks(tmp_path, "rxr-en", "val_seen")
     assert {one.item["language"] for one in english} == {"en-IN", "en-US"}
     assert [one.id for one in read_walks(tmp_path, "rxr-hi", "val_seen")][:2] == ["1", "5"]
+    some = {one.id for one in read_rxr(tmp_path, "val_seen@3")}
+    assert some < {one.id for one in read_rxr(tmp_path, "val_seen@5")}
+    path = tmp_path / "rxr" / "rxr_val_seen_guide.jsonl.gz"
+    assert read_walks(tmp_path, "r2r", str(path)) == found  # the form is seen
+    path.with_name("guides.json").write_text(json.dumps(records))
+    assert read_walks(tmp_path, "r2r", str(path.with_name("guides.json"))) == found
     write_lines(tmp_path / "rxr" / "rxr_train_guide.jsonl", records[:1])
     assert [one.id for one in read_rxr(tmp_path, "train")] == ["0"]
     with pytest.raises(ValueError, match="no instruction in te-IN"):
@@ -154,16 +160,16 @@ def test_followers_are_read_with_their_scores(items, tmp_path):
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"path": []}, "item 1 has an empty 'path'"),
-        ({"heading": None}, "item 1: 'heading' must be a finite number"),
-        ({"instruction": 5}, "item 1: 'instruction' must be a text"),
+        ({"path": []}, "line 2 has an empty 'path'"),
+        ({"heading": None}, "line 2: 'heading' must be a finite number"),
+        ({"instruction": 5}, "line 2: 'instruction' must be a text"),
     ],
 )
 def test_a_damaged_guide_is_named(items, tmp_path, change, sentence):
     records = guides(items)[:3]
     records[1] |= change
     write_lines(tmp_path / "rxr" / "rxr_train_guide.jsonl.gz", records)
-    with pytest.raises(ValueError, match=rf"rxr_train_guide\.jsonl\.gz: {sentence}"):
+    with pytest.raises(ValueError, match=rf"rxr_train_guide\.jsonl\.gz {sentence}"):
         read_rxr(tmp_path, "train")
 
 
