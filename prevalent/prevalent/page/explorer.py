@@ -70,7 +70,7 @@ class Explorer:
         self.data_dir = data_dir or (moved if moved.is_dir() and not own.is_dir() else own)
         self.data = run.config.data
         names = (*run.config.held_out, *run.config.train)
-        others = tuple(dict.fromkeys(name.partition("@")[0] for name in names))
+        others = list(dict.fromkeys(name.partition("@")[0] for name in names))
         self.splits = find_splits(self.data_dir) if self.data == "r2r" else others
         self._opened = lru_cache(maxsize=4)(self._open)
         self._read = lru_cache(maxsize=4)(self._read_split)

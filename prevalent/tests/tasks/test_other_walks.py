@@ -7,6 +7,8 @@ import pytest
 
 from prevalent.__main__ import main
 from prevalent.data.datasets import read_walks
+from prevalent.environments.gym import open_r2r
+from prevalent.page.explorer import Explorer
 from prevalent.prepare import main as prepare
 from prevalent.runs import open_run
 from prevalent.tasks.r2r import train_r2r
@@ -98,3 +100,15 @@ def test_a_run_keeps_its_data_set(runs, world):
     config = follower_run(world, runs / "r4r", data="r2r", max_steps=3, eval_every=2)
     with pytest.raises(ValueError, match="--data"):
         train_r2r(config)
+
+
+def test_the_page_and_the_environment_show_the_data_set_of_a_run(runs, world):
+    page = Explorer(runs / "r4r", device="cpu")
+    assert page.splits == ["val_unseen", "train"]
+    (first, *_) = page.instructions("val_unseen", page.scans("val_unseen")[0])
+    joined = {one.id: one for one in read_walks(world, "r4r", "val_unseen")}
+    assert joined[first.id].path == first.path
+    walked = page.walk(page.agents[0], "val_unseen", first.id, first.text)
+    assert walked.trace.task.path == first.path
+    opened = open_r2r(world, "val_unseen", data="r4r")
+    assert {one.id for one in opened.episodes} <= set(joined)
