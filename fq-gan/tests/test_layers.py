@@ -16,7 +16,7 @@ LAYERS = [
     FAMILIES,
     ("released",),
     ("config", "plots", *(f"{family}.commands" for family in FAMILIES)),
-    ("page", "report", "released.migrate", "data.prepare"),
+    ("page", "report", "released.migrate", "data.prepare", "metrics.score"),
     ("__main__",),
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

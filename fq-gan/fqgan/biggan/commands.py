@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,7 +14,7 @@ import torch
 from ..data.datasets import DataConfig, data_name
 from ..data.images import to_bytes
 from ..pictures import save_image, write_npz
-from ..runs import Source, WeightOptions, run_of
+from ..runs import Samples, Source, WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.options import at_least, positive
@@ -267,6 +267,21 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         )
         row = {**scores, "samples": config.samples}
         return record_evaluation(Path(config.samples).parent, row, extractor)
+
+
+def open_samples(options: WeightOptions, *, seed: int, device: torch.device) -> Samples:
+    """The images by which `evaluate` would score the same run or weights."""
+    words = ["--run-dir", options.run_dir] if options.run_dir else []
+    config = replace(of_run(EvaluateConfig, words), **vars(options), seed=seed)
+    source = config.source("biggan")
+    weights = config.open_weights(source, device)
+    settings = {
+        "weights": str(source.folder),
+        "step": weights.step,
+        "sample_statistics": config.sample_statistics,
+    }
+    size, number = config.scoring.batch_size, config.scoring.num_images
+    return Samples(config.sampler(weights, size), size, number, settings)
 
 
 def evaluate_weights(config: EvaluateConfig, device: torch.device) -> dict[str, Any]:

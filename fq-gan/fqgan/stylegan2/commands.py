@@ -28,7 +28,7 @@ from ..metrics.statistics import collect
 from ..pictures import save_image, save_sheet, square_columns, write_npz
 from ..released.loading import require_complete
 from ..released.stylegan2 import Snapshot, load_snapshot
-from ..runs import WeightOptions, run_of
+from ..runs import Samples, WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.options import at_least
@@ -204,9 +204,12 @@ Metric = Literal[
     "fid50k", "is50k", "pr50k3", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend", "ppl2_wend", "ls"
 ]  # fmt: skip
 SCORES = {
-    "fid50k": ("fid", "kid_x100", "kid_x100_std", "precision", "recall"),
+    "fid50k": (
+        "fid", "kid_x100", "kid_x100_std", "kid_x100_low", "kid_x100_high",
+        "precision", "recall", "density", "coverage",
+    ),
     "is50k": ("inception_score", "inception_score_std"),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -304,6 +307,19 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         return record_evaluation(source.home, row, extractor, published_images=PUBLISHED_IMAGES)
 
 
+def open_samples(options: WeightOptions, *, seed: int, device: torch.device) -> Samples:
+    """The images by which `evaluate` would score the same run or weights."""
+    scoring = EvaluateConfig().scoring
+    if options.run_dir and (found := run_of(["--run-dir", options.run_dir], "stylegan2")):
+        scoring = found.config.scoring
+    config = EvaluateConfig(**vars(options), seed=seed, scoring=scoring)
+    source = config.source("stylegan2")
+    weights = load_weights(source.folder, step=source.step, device=device)
+    settings = {"weights": str(source.folder), "step": weights.step}
+    sampler = metric_sampler(config, weights)
+    return Samples(sampler, scoring.batch_size, scoring.num_images, settings)
+
+
 def feature_scores(config: EvaluateConfig, weights: Weights, scorer: Scorer) -> dict[str, float]:
     """``fid50k`` and ``is50k`` on the features of ``config.scoring``."""
     found = scorer(metric_sampler(config, weights))
@@ -330,7 +346,7 @@ def manifold_scores(
             ((sampler(batch_size) for _ in itertools.count()), count),
         )
     )
-    found = precision_recall(real, fake)
+    found = precision_recall(real.to(device), fake.to(device))
     return {"pr50k3_precision": found.precision, "pr50k3_recall": found.recall}
 
 
