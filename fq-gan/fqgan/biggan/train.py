@@ -44,6 +44,11 @@ class BigganTraining(Training):
         ValueError, FileNotFoundError: options, data or weights are unusable.
     """
 
+    headline = (
+        "loss_generator", "loss_real", "loss_fake", "codebook_perplexity",
+        "fid", "kid_x100", "inception_score",
+    )  # fmt: skip
+
     def __init__(self, config: BigganTrain, world: World, folder: RunFolder) -> None:
         self.config, device = config, world.device
         self.images = build_images(config.data, seed=config.seed)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..gan import Latents
-from ..pictures import save_sheet
+from ..pictures import loop_through, save_sheet, save_video
 from ..quantizer import with_own_dictionaries
 from ..runs import (
     first_weights,
@@ -355,6 +355,7 @@ def truncation_sheet(
     *,
     label: int | None = None,
     lod: float = 0.0,
+    titles: bool = False,
 ) -> Path:
     """A row a seed and a column for each of ``truncations``, with the network's own noise."""
     rows = []
@@ -362,4 +363,29 @@ def truncation_sheet(
         for truncation in truncations:
             styles = seeded_styles(generator, [seed], truncation=truncation, label=label)
             rows.append(generator.synthesis(styles, noise="fixed", lod=lod).float())
-    return save_sheet(torch.cat(rows), path, len(truncations))
+    return save_sheet(
+        torch.cat(rows), path, len(truncations),
+        row_titles=[str(seed) for seed in seeds] if titles else (),
+        column_titles=[f"{truncation:g}" for truncation in truncations] if titles else (),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def style_video(
+    generator: Generator,
+    seeds: Sequence[int],
+    path: str | Path,
+    *,
+    frames: int,
+    per_second: int,
+    truncation: float,
+    label: int | None = None,
+    lod: float = 0.0,
+) -> Path:
+    """A closed way through the styles of ``seeds``, with the network's own noise."""
+    styles = seeded_styles(generator, seeds, truncation=truncation, label=label)
+    shown = [
+        generator.synthesis(part, noise="fixed", lod=lod).float().cpu()
+        for part in loop_through(styles, frames).split(8)
+    ]
+    return save_video(torch.cat(shown), path, per_second=per_second)

@@ -57,6 +57,10 @@ class Stylegan2Training(Training):
 
     unit = "image"
     length_option = "--schedule.total-kimg"
+    headline = (
+        "loss_generator", "loss_real", "loss_fake", "loss_r1", "codebook_perplexity",
+        "augment_p", "fid", "kid_x100", "inception_score",
+    )  # fmt: skip
 
     def __init__(self, config: Stylegan2Train, world: World, folder: RunFolder) -> None:
         self.config, self.processes, device = config, world.size, world.device

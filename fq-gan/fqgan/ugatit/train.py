@@ -42,6 +42,11 @@ class UgatitTraining(Training):
         ValueError, FileNotFoundError: options, data or weights are unusable.
     """
 
+    headline = (
+        "loss_discriminator", "loss_generator", "loss_cycle", "loss_cam", "codebook_perplexity",
+        "kid_x100",
+    )  # fmt: skip
+
     def __init__(self, config: UgatitTrain, world: World, folder: RunFolder) -> None:
         self.config, device = config, world.device
         domains = build_domains(config.data, "train", seed=config.seed)
