@@ -41,6 +41,7 @@ TRAINED = 500
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--host", choices=HOSTS, default="biggan")
+    parser.add_argument("--preset", default="small-cifar10-fq-commit", help="of BigGAN")
     parser.add_argument("--images", default="", help="zip of CIFAR-10, or folder of selfie2anime")
     parser.add_argument("--class", dest="label", type=int, default=7, help="of CIFAR: 7 is horse")
     parser.add_argument("--features", choices=("squeezenet", "random"), default="squeezenet")
@@ -94,7 +95,7 @@ def scores_of(
         cache_dir=str(run.parents[1] / "cache"),
     )  # fmt: skip
     if options.host == "biggan":
-        own = BIGGAN["small-cifar10-fq-commit"][1]
+        own = BIGGAN[options.preset][1]
         train(
             replace(
                 own, **common, max_steps=steps, evaluate_every=0, sample_every=0, data=data,

@@ -226,6 +226,8 @@ def test_learning_rates_fall_as_the_schedule_says():
     assert cosine.learning_rates(76, 100) == pytest.approx((0.5, 1.0))
     assert cosine.learning_rates(100, 100)[0] < 0.01
     assert replace(step, schedule="constant").learning_rates(100, 100) == (1, 2)
+    with pytest.raises(ValueError, match=r"--step\.augment colour: choose among color"):
+        StepConfig(augment=("colour",))
     with pytest.raises(ValueError, match=r"--step\.decay-start must be in"):
         StepConfig(decay_start=1.0)
 

@@ -68,6 +68,13 @@ POLICIES: dict[Policy, Callable[[Tensor], Tensor]] = {
 }
 
 
+def check_policies(policies: Sequence[str]) -> None:
+    """Raise ``ValueError`` for a policy that there is not."""
+    for policy in policies:
+        if policy not in POLICIES:
+            raise ValueError(f"--step.augment {policy}: choose among {', '.join(POLICIES)}")
+
+
 def _uniform(images: Tensor) -> Tensor:
     """A number of [0, 1) for each image: (B, 1, 1, 1)."""
     return torch.rand(len(images), 1, 1, 1, device=images.device)

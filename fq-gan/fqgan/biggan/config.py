@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-from ..augment.diffaugment import Policy
+from ..augment.diffaugment import Policy, check_policies
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
 from ..runtime.options import at_least, positive
@@ -184,6 +184,7 @@ class StepConfig:
             self, "step", batch_size=1, num_d_steps=1, num_d_accumulations=1, num_g_accumulations=1
         )
         positive(self, "step", "generator_lr", "discriminator_lr")
+        check_policies(self.augment)
         if not 0 <= self.decay_start < 1:
             raise ValueError(f"--step.decay-start must be in [0, 1), got {self.decay_start}")
 

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import torch
 import tyro
@@ -47,9 +47,9 @@ class ScoreConfig:
     samples), a file of statistics (ours, clean-fid's, pytorch-fid's).
     """
 
-    a: tyro.conf.Positional[str]
+    a: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="A")]
     """The reference, such as the real images."""
-    b: tyro.conf.Positional[str] = ""
+    b: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="B")] = ""
     """The images that are judged; may be absent where --save is given."""
     features: FeatureName = "inception"
     """What images are compared by; inception, -clean and -pytorch-fid differ in how they resize."""
@@ -78,7 +78,7 @@ class ScoreConfig:
     step: int | None = None
     """Of a run: the checkpoint of this step (of StyleGAN2: image)."""
     seed: int = 0
-    """Of a run's noise and labels, and of the subsets."""
+    """Of a run's noise and labels."""
     batch_size: int = 64
     """Images in one pass; of a run that of its own scores."""
     workers: int = 4
@@ -159,7 +159,7 @@ def compare_sides(
     subset = min(config.subset_size, *(len(one.features) or 2 for one in (real, fake)))
     scores: dict[str, Any] = compare(
         real, fake, splits=min(config.splits, max(1, fake.moments.num_images // 2)),
-        subset_size=subset, subsets=config.subsets, seed=config.seed, device=device,
+        subset_size=subset, subsets=config.subsets, device=device,
     )  # fmt: skip
     bias = warn_of_bias(real, fake, names=(config.a, config.b), device=device)
     if bias is not None:
@@ -169,7 +169,7 @@ def compare_sides(
             raise ValueError(
                 f"--infinity needs images behind {config.b}, whose statistics are moments alone"
             )
-        found = extrapolated_distance(real.moments, fake.features, seed=config.seed, device=device)
+        found = extrapolated_distance(real.moments, fake.features, device=device)
         scores |= {"fid_infinity": found.value, "fid_infinity_error": found.error}
     return scores
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from ..augment.diffaugment import Policy
+from ..augment.diffaugment import Policy, check_policies
 from ..data.unpaired import UnpairedConfig
 from ..quantizer import QuantizerOptions
 from ..runtime.options import at_least, positive
@@ -147,6 +147,7 @@ class StepConfig:
             identity_weight=0, cam_weight=0, penalty_weight=0, l2_weight=0,
         )  # fmt: skip
         positive(self, "step", "lr")
+        check_policies(self.augment)
 
     def moves_generators(self, step: int) -> bool:
         """Whether the generators learn in iteration number ``step`` (from 1)."""

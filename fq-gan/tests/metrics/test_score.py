@@ -15,7 +15,7 @@ import pytest
 import scipy.linalg
 import torch
 from PIL import Image
-from tiny_runs import tiny_run, tiny_stylegan2
+from tiny_runs import begun, tiny_run, tiny_stylegan2
 from ugatit_runs import tiny_ugatit
 
 from fqgan.biggan.commands import EvaluateConfig, evaluate
@@ -49,19 +49,17 @@ def write_folder(folder: Path, pixels: np.ndarray) -> str:
 
 @pytest.fixture(scope="module")
 def two_classes(tmp_path_factory) -> list[str]:
-    """Folders of 150 images each: two classes of CIFAR-10, or of toy shapes where it is absent."""
+    """Folders of 100 images each: two classes of CIFAR-10, or of toy shapes where it is absent."""
     root = tmp_path_factory.mktemp("classes")
     archive = Path(DATA) / "images" / "cifar10_jpeg.zip"
     if not (DATA and archive.exists()):
         images = toy_images(2000, resolution=32)
-        parts = [images.pixels[images.labels == label][:150].numpy() for label in (0, 1)]
+        parts = [images.pixels[images.labels == label][:100].numpy() for label in (0, 1)]
         return [write_folder(root / str(i), part) for i, part in enumerate(parts)]
     with zipfile.ZipFile(archive) as file:
-        names = sorted(name for name in file.namelist() if name.endswith((".jpg", ".jpeg")))
-        tops = sorted({str(Path(name).parent) for name in names})[:2]
-        for number, top in enumerate(tops):
+        for number, top in enumerate(("train/frog/", "train/ship/")):
             (root / str(number)).mkdir()
-            for name in [name for name in names if str(Path(name).parent) == top][:150]:
+            for name in [name for name in file.namelist() if name.startswith(top)][1:101]:
                 (root / str(number) / Path(name).name).write_bytes(file.read(name))
     return [str(root / "0"), str(root / "1")]
 
@@ -91,8 +89,8 @@ def test_the_distance_of_two_real_sets_is_that_of_scipys_root(two_classes):
     mmd = sum(own) - 2 * kernel(x, y).sum() / (n * m)
     assert found["kid_x100"] == pytest.approx(100 * mmd, rel=1e-4)
     assert found["kid_x100_low"] < found["kid_x100"] < found["kid_x100_high"]
-    assert found["fid_infinity"] < found["fid"]
-    assert found["fid_bias"] > 0  # 150 images, 448 features
+    assert found["fid_infinity"] == pytest.approx(found["fid"], rel=0.2)
+    assert found["fid_bias"] > 0  # 100 images, 448 features
 
 
 def test_a_set_is_at_no_distance_from_itself_and_near_its_half(two_classes, tmp_path):
@@ -100,8 +98,6 @@ def test_a_set_is_at_no_distance_from_itself_and_near_its_half(two_classes, tmp_
     same = run(first, first)
     assert same["fid"] == pytest.approx(0, abs=1e-4)
     assert (same["precision"], same["recall"], same["coverage"]) == (1, 1, 1)
-    half = run(first, first, num_images=75)
-    assert half["fid"] == pytest.approx(0, abs=1e-4)  # the same choice of both
     paths = sorted(Path(first).iterdir())
     (tmp_path / "half").mkdir()
     for path in paths[::2]:
@@ -113,7 +109,7 @@ def test_a_set_is_at_no_distance_from_itself_and_near_its_half(two_classes, tmp_
     assert abs(part["kid_x100"]) < other["kid_x100"] / 2
 
 
-def test_every_form_of_the_same_images_has_the_same_scores(tmp_path):
+def test_every_form_of_the_same_images_is_read_alike(tmp_path):
     images = toy_images(24, resolution=16)
     pixels = images.pixels.numpy()
     forms = {"folder": write_folder(tmp_path / "folder" / "deep", pixels)}
@@ -132,13 +128,9 @@ def test_every_form_of_the_same_images_has_the_same_scores(tmp_path):
     forms["unnamed"] = str(tmp_path / "arr.npz")
     kinds = {open_set(path).kind for path in forms.values()}
     assert kinds == {"folder", "zip", "tar", "hdf5", "npz"}
-    noise = write_folder(
-        tmp_path / "noise", np.random.default_rng(0).integers(0, 256, (12, 3, 16, 16), np.uint8)
-    )
-    found = {name: run(path, noise) for name, path in forms.items()}
-    for name, scores in found.items():
-        for score_name in ("fid", "kid_x100", "density", "coverage"):
-            assert scores[score_name] == pytest.approx(found["folder"][score_name]), name
+    first, *others = (torch.cat(list(open_set(path).batches(10))) for path in forms.values())
+    for other in others:
+        assert torch.equal(first, other)
 
 
 def test_images_of_many_sizes_are_scored_as_they_are(tmp_path):
@@ -167,7 +159,7 @@ def test_clean_fids_bicubic_filter_is_pillows():
 def test_statistics_are_exchanged_with_other_programs(two_classes, tmp_path):
     first, second = two_classes
     whole = run(first, second)
-    assert run(first, save=str(tmp_path / "own.npz"))["a"]["images"] == 150
+    assert run(first, save=str(tmp_path / "own.npz"))["a"]["images"] == 100
     for name in ("fid", "kid_x100", "coverage"):
         assert run(str(tmp_path / "own.npz"), second)[name] == pytest.approx(whole[name])
     x = features_of(first)
@@ -214,9 +206,8 @@ def test_training_evaluate_and_score_give_the_same_numbers(tmp_path):
         str(tmp_path / "run"),
         seed=4,
         splits=2,
-        subset_size=20,
     )
-    for name in ("fid", "precision", "recall", "density", "coverage"):
+    for name in ("fid", "kid_x100", "kid_x100_std", "precision", "recall", "density", "coverage"):
         assert found[name] == pytest.approx(again[name]), name
         assert found[name] == pytest.approx(trained[name]), name
     assert found["b"]["kind"] == "biggan"
@@ -230,7 +221,7 @@ def test_a_run_of_stylegan2_is_scored_and_one_that_translates_says_what_to_do(tm
         tmp_path / "noise", np.random.default_rng(0).integers(0, 256, (12, 3, 8, 8), np.uint8)
     )
     assert run(noise, str(tmp_path / "styles"))["b"]["images"] == 20
-    train(tiny_ugatit(tmp_path / "ways"))
+    begun(tmp_path / "ways", tiny_ugatit(tmp_path / "ways"))
     with pytest.raises(ValueError, match="fqgan translate and score that folder"):
         run(noise, str(tmp_path / "ways"))
 
