@@ -98,6 +98,11 @@ def kind_of(folder: str | Path) -> str:
     return str(read_header(folder, upgrade)["kind"]).removesuffix(WEIGHTS)
 
 
+def is_weights(folder: str | Path) -> bool:
+    """Whether ``folder`` is one of weights and no run."""
+    return str(read_header(folder, upgrade)["kind"]).endswith(WEIGHTS)
+
+
 class Samples(NamedTuple):
     """What a run is scored by."""
 

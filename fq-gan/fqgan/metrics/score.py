@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -15,7 +13,7 @@ from torch import Tensor
 
 from ..config import VERBS, call
 from ..data.sets import open_set
-from ..runs import WEIGHTS, WeightOptions, kind_of
+from ..runs import WeightOptions, is_weights, kind_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.evaluation import Provenance, versions, write_evaluation
@@ -34,8 +32,6 @@ from .statistics import (
     warn_of_bias,
     write_statistics,
 )
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -105,10 +101,10 @@ def main(argv: Sequence[str]) -> None:
 
 
 class Side(NamedTuple):
-    """One of the two sets: its statistics, and what they are of."""
+    """One of the two sets, opened: what it is, and how its statistics are made."""
 
-    statistics: Statistics
     about: dict[str, Any]
+    statistics: Callable[[], Statistics]
 
 
 def score(config: ScoreConfig) -> dict[str, Any]:
@@ -130,7 +126,9 @@ def score(config: ScoreConfig) -> dict[str, Any]:
                 config.features, weights=config.weights, fetch=config.download,
                 cache_dir=config.cache_dir or None, device=device,
             )  # fmt: skip
+        # What is missing or wrong is said before anything is computed.
         sides = [open_side(path, config, extractor, device) for path in paths]
+        found = [side.statistics() for side in sides]
         settings: dict[str, Any] = {
             name: side.about for name, side in zip("ab", sides, strict=False)
         }
@@ -138,14 +136,14 @@ def score(config: ScoreConfig) -> dict[str, Any]:
             settings |= {"features": extractor.name, "protocol": extractor.protocol}
         scores: dict[str, Any] = {}
         if config.save and world.is_main:
-            write_statistics(config.save, sides[0].statistics)
+            write_statistics(config.save, found[0])
         if config.b:
-            scores = compare_sides(config, sides[0].statistics, sides[1].statistics, device)
-            enough = sides[1].statistics.moments.num_images >= PUBLISHED_IMAGES
+            scores = compare_sides(config, found[0], found[1], device)
+            enough = found[1].moments.num_images >= PUBLISHED_IMAGES
             settings["comparable"] = extractor is not None and extractor.comparable and enough
         if config.out and world.is_main:
             about = Provenance(
-                "score", config.a, sides[-1].statistics.moments.num_images, seed=config.seed,
+                "score", config.a, found[-1].moments.num_images, seed=config.seed,
                 settings=settings,
             )  # fmt: skip
             write_evaluation(config.out, scores, about)
@@ -185,11 +183,12 @@ def is_statistics(path: str) -> bool:
 def open_side(
     path: str, config: ScoreConfig, extractor: FeatureExtractor | None, device: torch.device
 ) -> Side:
-    """The statistics of one set, whatever it is."""
+    """Open one set, whatever it is."""
     if is_statistics(path):
         found = read_any_statistics(path)
         known = found.moments.num_images
-        return Side(found, {"path": path, "kind": "statistics", "images": known or None})
+        about = {"path": path, "kind": "statistics", "images": known or None}
+        return Side(about, lambda: found)
     assert extractor is not None
     if (Path(path) / CONFIG).is_file():
         return _of_run(path, config, extractor, device)
@@ -197,8 +196,11 @@ def open_side(
         path, resolution=config.resolution, limit=config.num_images, workers=config.workers,
         device=device,
     )  # fmt: skip
-    found = _collect(extractor, images.batches(config.batch_size), images.number, config)
-    return Side(found, {"path": path, "kind": images.kind, "images": images.number})
+    size, most = config.batch_size, config.max_features
+    return Side(
+        {"path": path, "kind": images.kind, "images": images.number},
+        lambda: collect(extractor, images.batches(size), images.number, max_features=most),
+    )
 
 
 def _of_run(
@@ -211,24 +213,17 @@ def _of_run(
             f"{path} is of kind {kind!r}, which draws no images from noise; write pictures "
             "with fqgan translate and score that folder, or use fqgan evaluate"
         )
-    content = json.loads((Path(path) / CONFIG).read_text())
-    place = "weights" if str(content.get("kind", "")).endswith(WEIGHTS) else "run_dir"
-    chosen = {} if place == "weights" else {"best": config.best, "step": config.step}
-    options = WeightOptions(**{place: path}, **chosen)  # type: ignore[arg-type]
+    chosen: dict[str, Any] = {"run_dir": path, "best": config.best, "step": config.step}
+    options = WeightOptions(**({"weights": path} if is_weights(path) else chosen))
     samples = call(opening, options, seed=config.seed, device=device)
-    count = config.num_images or samples.number
+    number = config.num_images or samples.number
 
     def batches() -> Iterator[Tensor]:
-        share = -(-count // distributed.world_size())
+        share = -(-number // distributed.world_size())
         for _ in range(0, share, samples.batch_size):
             yield samples.draw(samples.batch_size)
 
-    found = _collect(extractor, batches(), count, config)
-    about = {"path": path, "kind": kind, "images": count, "seed": config.seed, **samples.settings}
-    return Side(found, about)
-
-
-def _collect(
-    extractor: FeatureExtractor, batches: Iterator[Tensor], count: int, config: ScoreConfig
-) -> Statistics:
-    return collect(extractor, batches, count, max_features=config.max_features)
+    return Side(
+        {"path": path, "kind": kind, "images": number, "seed": config.seed, **samples.settings},
+        lambda: collect(extractor, batches(), number, max_features=config.max_features),
+    )

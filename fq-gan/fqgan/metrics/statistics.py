@@ -156,13 +156,8 @@ def compare(
         return scores
     x, y = real.features.to(device), fake.features.to(device)
     kid = kernel_distance(x, y, subset_size=subset_size, subsets=subsets, seed=seed)
-    names = {
-        "mean": "kid_x100",
-        "std": "kid_x100_std",
-        "low": "kid_x100_low",
-        "high": "kid_x100_high",
-    }
-    scores |= {names[name]: 100 * value for name, value in kid._asdict().items()}
+    names = ("kid_x100", "kid_x100_std", "kid_x100_low", "kid_x100_high")
+    scores |= {name: 100 * value for name, value in zip(names, kid, strict=True)}
     return scores | manifold_scores(x, y)._asdict()
 
 
