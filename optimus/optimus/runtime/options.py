@@ -44,6 +44,12 @@ def option(name: str, section: str = "") -> str:
     return f"--{section}{'.' if section else ''}{name.replace('_', '-')}"
 
 
+def added(default: Any) -> Any:
+    """An option that came after runs were written: where their ``config.json`` lacks it, it has
+    ``default``, which is what they did."""
+    return dataclasses.field(default=default, metadata={"added": True})
+
+
 HELP = ("-h", "--help")
 EVERYTHING = "all"
 READABLE = 35

@@ -8,6 +8,7 @@ ELBO, KL, mutual information, active units, and BLEU of generated text.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -50,7 +51,7 @@ from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, gather_objects, is_main, start, wrap
 from ..runtime.evaluation import Provenance
 from ..runtime.files import write_atomically
-from ..runtime.options import at_least, require
+from ..runtime.options import added, at_least, require
 from ..runtime.precision import MixedPrecision, ieee_fp32
 from ..runtime.run_folder import RunFolder
 from ..runtime.text_files import read_texts
@@ -77,11 +78,17 @@ class ObjectiveOptions:
     """The loss of a sentence: -log p(x|z) + beta KL, with free bits and a cyclical beta."""
 
     kind: Literal[
-        "free-bits", "free-bits-floor", "deterministic-connect", "autoencoder", "language-model"
+        "free-bits",
+        "free-bits-floor",
+        "deterministic-connect",
+        "autoencoder",
+        "mmd",
+        "beta-tc",
+        "language-model",
     ] = "free-bits"
     """free-bits masks dimensions at or below the threshold as the authors do, free-bits-floor is
     max(KL, threshold); deterministic-connect samples with unit variance; autoencoder uses z = mean;
-    language-model has no latent."""
+    mmd is InfoVAE and beta-tc beta-TC-VAE, without free bits; language-model has no latent."""
     beta: float = 1.0
     """Largest weight of the KL term; 0 leaves a noisy auto-encoder."""
     free_bits: float = 0.5
@@ -96,9 +103,20 @@ class ObjectiveOptions:
     """Divide the reconstruction term by the number of tokens of the sentence."""
     mask_probability: float = 0.0
     """Share of the encoder's tokens to corrupt (denoising)."""
+    alpha: float = added(1.0)
+    """mmd: share of the KL that is left out; 1 leaves the discrepancy alone."""
+    mmd_weight: float = added(10.0)
+    """mmd: weight lambda of the discrepancy between all latents and the prior."""
+    tc_weight: float = added(2.0)
+    """beta-tc: weight of the total correlation; 1 is the plain KL, estimated."""
 
     def __post_init__(self) -> None:
-        at_least(self, "objective", beta=0, free_bits=0, cycles=1)
+        at_least(self, "objective", beta=0, free_bits=0, cycles=1, tc_weight=0)
+        require(
+            math.isfinite(self.alpha) and self.alpha + self.mmd_weight >= 1,
+            f"--objective.mmd-weight must be at least 1 - --objective.alpha {self.alpha}, got "
+            f"{self.mmd_weight}",
+        )
         for name, right, allowed in (
             ("ratio-zero", 0 <= self.ratio_zero <= 1, "[0, 1]"),
             ("ratio-increase", 0 < self.ratio_increase <= 1, "(0, 1]"),
@@ -151,6 +169,16 @@ class TrainConfig(LoopOptions):
             "--objective.kind language-model and --model.inject none belong together, got "
             f"{self.objective.kind} and {self.model.inject}",
         )
+        if self.objective.kind in ("mmd", "beta-tc"):
+            require(
+                self.optimizer.accumulate == 1,
+                f"--optimizer.accumulate must be 1 with --objective.kind {self.objective.kind}: "
+                "its term is a statistic of one batch",
+            )
+            require(
+                self.data.batch_size > 1,
+                f"--data.batch-size must be at least 2 with --objective.kind {self.objective.kind}",
+            )
         rows_per_process(self.data.batch_size, 1, self.optimizer.accumulate)
 
 
@@ -346,7 +374,8 @@ class LanguageModelTraining(AdamWTraining):
         shards = _load(config, "train", tokenizers)
         self.batches = build_batches(config, shards, tokenizers, world)
         total_steps = config.steps(self.batches.batches_per_epoch, config.optimizer.accumulate)
-        self.betas, self.objective = build_schedule(config.objective, total_steps)
+        size = sum(map(len, shards))
+        self.betas, self.objective = build_schedule(config.objective, total_steps, size)
         self.held_out: Sentences | None = None
         if (config.data.folder / "valid.txt").exists():
             (self.held_out,) = _load(config, "valid", tokenizers)
@@ -476,7 +505,9 @@ def build_batches(
     )
 
 
-def build_schedule(options: ObjectiveOptions, steps: int) -> tuple[list[float], Objective]:
+def build_schedule(
+    options: ObjectiveOptions, steps: int, dataset_size: int = 1
+) -> tuple[list[float], Objective]:
     """Beta of every step and the loss; only a variational objective has a KL term."""
     if options.kind == "autoencoder":
         return [0.0] * steps, Objective("autoencoder", length_weighted=options.length_weighted)
@@ -489,11 +520,16 @@ def build_schedule(options: ObjectiveOptions, steps: int) -> tuple[list[float], 
         ratio_increase=options.ratio_increase,
         ratio_zero=options.ratio_zero,
     )
+    named = options.kind in ("deterministic-connect", "mmd", "beta-tc")
     objective = Objective(
-        kind="deterministic-connect" if options.kind == "deterministic-connect" else "vae",
+        kind=options.kind if named else "vae",  # type: ignore[arg-type]
         free_bits=options.free_bits,
         free_bits_rule="floor" if options.kind == "free-bits-floor" else "mask",
         length_weighted=options.length_weighted,
+        alpha=options.alpha,
+        mmd_weight=options.mmd_weight,
+        tc_weight=options.tc_weight,
+        dataset_size=dataset_size,
     )
     return betas, objective
 
