@@ -6,6 +6,7 @@ Everything is computed from tensors of scores, in double precision on the tensor
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -47,6 +48,18 @@ class BaselinePerplexity(NamedTuple):
 
     of_means: float  # exp of the mean over sentences of (loss / tokens)
     of_totals: float  # exp of (total loss / total tokens)
+
+
+def sentence_noise(
+    numbers: Sequence[int], samples: int, latent_dim: int, seed: int
+) -> Tensor:
+    """Noise (B, K, Z) that depends on a sentence's number alone, not on its batch or process."""
+    generator = torch.Generator()
+    draws = []
+    for number in numbers:
+        generator.manual_seed((seed << 32) + number)
+        draws.append(torch.randn(samples, latent_dim, generator=generator))
+    return torch.stack(draws)
 
 
 def gaussian_log_density(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
+    AutoModel,
     BertConfig,
     BertModel,
     GPT2Config,
@@ -422,3 +424,7 @@ class ExtendedVae(nn.Module):
 
     def _added(self) -> dict[str, Tensor]:
         return {k: value for k, value in self.state_dict().items() if not k.startswith("vae.")}
+
+
+AutoConfig.register(OptimusConfig.model_type, OptimusConfig)
+AutoModel.register(OptimusConfig, OptimusModel)

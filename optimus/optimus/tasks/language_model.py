@@ -39,6 +39,7 @@ from ..metrics.latent import (
     likelihood_report,
     mutual_information,
     reconstruction_report,
+    sentence_noise,
 )
 from ..metrics.text import bleu, self_bleu
 from ..models.encoder import Posterior
@@ -844,13 +845,9 @@ def _gather(rows: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
 
 
 def _noise(config: EvaluateConfig, batch: Batch, samples: int, latent_dim: int) -> Tensor:
-    """Noise (B, K, Z) that depends on a sentence's number alone, not on its batch or process."""
-    generator = torch.Generator()
-    draws = []
-    for number in batch.index.tolist():
-        generator.manual_seed((config.seed << 32) + number)
-        draws.append(torch.randn(samples, latent_dim, generator=generator))
-    return torch.stack(draws).to(batch.index.device)
+    """Noise (B, K, Z) of the sentences of ``batch``."""
+    noise = sentence_noise(batch.index.tolist(), samples, latent_dim, config.seed)
+    return noise.to(batch.index.device)
 
 
 def _autocast(config: EvaluateConfig, world: World) -> AbstractContextManager[object]:
