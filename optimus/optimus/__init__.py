@@ -8,7 +8,6 @@ from typing import Any
 
 __version__ = "0.1.0"
 MODEL = f"{__name__}.models.vae"
-AUTO = "transformers.models.auto.modeling_auto"
 
 
 def __getattr__(name: str) -> Any:
@@ -20,16 +19,16 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-class _AutoClasses(MetaPathFinder):
-    """Has `AutoModel` of transformers know our model as soon as somebody imports it.
+class _AfterTransformers(MetaPathFinder):
+    """Has the Auto classes know our model as soon as somebody imports transformers.
 
     ``models/vae.py`` registers the model when it is imported, and to import it here would make each
     ``import optimus`` wait for torch.
     """
 
     def find_spec(self, name: str, path: Any, target: Any = None) -> Any:
-        """The module as it would be found without us, followed by ours."""
-        if name != AUTO:
+        """transformers as it would be found without us, followed by our model."""
+        if name != "transformers":
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
@@ -38,14 +37,18 @@ class _AutoClasses(MetaPathFinder):
 
             def execute_both(module: Any) -> None:
                 execute(module)
-                if MODEL not in sys.modules:  # else it is being imported and comes to it by itself
-                    importlib.import_module(MODEL)
+                _register()
 
             spec.loader.exec_module = execute_both  # type: ignore[method-assign]
         return spec
 
 
-if AUTO in sys.modules:
-    importlib.import_module(MODEL)
+def _register() -> None:
+    if f"{__name__}.models" not in sys.modules:  # else it is being imported and does so by itself
+        importlib.import_module(MODEL)
+
+
+if "transformers" in sys.modules:
+    _register()
 else:
-    sys.meta_path.insert(0, _AutoClasses())
+    sys.meta_path.insert(0, _AfterTransformers())

@@ -43,7 +43,7 @@ class Neighbour(NamedTuple):
 
     text: str
     distance: float
-    index: int  # in the list that was searched
+    number: int  # in the list that was searched
 
 
 class SentenceVAE:
@@ -152,9 +152,7 @@ class SentenceVAE:
             try:
                 hub = HfApi()
                 hub.create_repo(name, private=private, exist_ok=True)
-                sent = hub.upload_folder(
-                    repo_id=name, folder_path=folder, commit_message=message
-                )
+                sent = hub.upload_folder(repo_id=name, folder_path=folder, commit_message=message)
             except Exception as error:
                 raise OSError(f"could not send {name} to the hub: {_first_line(error)}") from error
         return str(sent.commit_url)
@@ -193,7 +191,9 @@ class SentenceVAE:
             width = max(map(len, rows))
             pad = self.tokenizers.encoder_pad_id
             ids = [row + [pad] * (width - len(row)) for row in rows]
-            return list(torch.cat(self.model.encode(torch.tensor(ids, device=self.device)), 1).cpu())
+            return list(
+                torch.cat(self.model.encode(torch.tensor(ids, device=self.device)), 1).cpu()
+            )
 
         limit = self._limits[0]
         rows = [cut_tokens(row, limit) for row in self.tokenizers.encode_encoder(texts)]
@@ -254,7 +254,9 @@ class SentenceVAE:
         Raises:
             ValueError: an argument is none of these, or the model has no latent.
         """
-        require(output in get_args(Output), f"output must be mean, logvar or sample, got {output!r}")
+        require(
+            output in get_args(Output), f"output must be mean, logvar or sample, got {output!r}"
+        )
         require(
             not (normalize and output == "logvar"), "normalize has no meaning with output='logvar'"
         )
@@ -491,8 +493,8 @@ class SentenceVAE:
 
         See ``directions.learn_direction`` for the methods.
         """
-        groups = (self.encode(texts, batch_size) for texts in (having, lacking))
-        return learn_direction(*groups, method, name)
+        first, second = (self.encode(texts, batch_size) for texts in (having, lacking))
+        return learn_direction(first, second, method, name)
 
     def move(
         self,

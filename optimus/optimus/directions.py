@@ -72,8 +72,8 @@ def learn_direction(
 
     ``difference`` is the difference of the means (Larsen et al., ICML 2016, Sec. 4.1, on pictures).
     ``boundary`` is the normal of the plane that logistic regression puts between the groups (Shen
-    et al., CVPR 2020, there with a support-vector machine), as long as the means are apart along it:
-    it leaves out what differs in the groups and tells nothing of the attribute.
+    et al., CVPR 2020, there with a support-vector machine), as long as the means are apart along
+    it: it leaves out what differs between the groups and says nothing of the attribute.
     """
     require(method in get_args(Method), f"method must be difference or boundary, got {method!r}")
     require(len(having) > 0 and len(lacking) > 0, "a direction needs sentences of both groups")

@@ -88,7 +88,7 @@ def kl_loss(objective: Objective, mean: Tensor, logvar: Tensor, beta: float) -> 
 
 
 class KlParts(NamedTuple):
-    """The KL of a sentence in three parts (Chen et al., 2018, Sec. 3.1), each (B,) and estimated."""
+    """The KL of a sentence in three parts, each (B,), estimated (Chen et al., 2018, Sec. 3.1)."""
 
     mutual_information: Tensor  # log q(z|x) - log q(z)
     total_correlation: Tensor  # log q(z) - sum_j log q(z_j)
@@ -98,8 +98,8 @@ class KlParts(NamedTuple):
 def kl_parts(latent: Tensor, mean: Tensor, logvar: Tensor, dataset_size: int) -> KlParts:
     """The three parts by minibatch-weighted sampling (Chen et al., 2018, Sec. 3.2).
 
-    log q(z_i) is taken as log 1/(N B) sum_k q(z_i|x_k), and alike for each dimension. The parts of a
-    sentence add up to log q(z_i|x_i) - log p(z_i).
+    log q(z_i) is taken as log 1/(N B) sum_k q(z_i|x_k), and alike for each dimension. The parts of
+    a sentence add up to log q(z_i|x_i) - log p(z_i).
 
     Args:
         latent: one sample of each posterior, (B, Z).
@@ -239,7 +239,7 @@ def learning_rate_at(
 ) -> float:
     """Linear warm-up over ``warmup_steps``, then down to 0 at ``total_steps``, or ``constant``.
 
-    ``linear`` is the authors' way down, ``cosine`` half a wave (Loshchilov and Hutter, 2017, Eq. 5).
+    ``linear`` is the authors' way down, ``cosine`` half a wave (Loshchilov & Hutter, 2017, Eq. 5).
     """
     if step < warmup_steps:
         return base * (step / max(1, warmup_steps))

@@ -219,8 +219,8 @@ def test_neighbours_are_the_nearest_by_either_measure(tiny):
         expected = cdist(latents, latents, measure)
         found = tiny.neighbours(LINES, LINES, 3, latents=latents.numpy(), measure=measure)
         for row, distances in zip(found, expected, strict=True):
-            assert [one.index for one in row] == distances.argsort()[:3].tolist()
-            assert [one.text for one in row] == [LINES[one.index] for one in row]
+            assert [one.number for one in row] == distances.argsort()[:3].tolist()
+            assert [one.text for one in row] == [LINES[one.number] for one in row]
             assert [one.distance for one in row] == pytest.approx(sorted(distances)[:3], abs=1e-5)
     (row,) = tiny.neighbours("dogs bark", LINES, 9)
     assert len(row) == len(LINES)
@@ -299,7 +299,7 @@ def test_a_model_goes_to_the_hub_and_comes_back(tiny, tmp_path, monkeypatch):
 
     monkeypatch.setattr(Hub, "create_repo", refuse)
     monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
-    with pytest.raises(OSError, match="could not send me/vae to the hub: no network$"):
+    with pytest.raises(OSError, match=r"could not send me/vae to the hub: no network$"):
         tiny.push_to_hub("me/vae")
-    with pytest.raises(OSError, match="could not fetch me/vae from the hub: no network$"):
+    with pytest.raises(OSError, match=r"could not fetch me/vae from the hub: no network$"):
         SentenceVAE.from_hub("me/vae")

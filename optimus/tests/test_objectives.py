@@ -201,9 +201,7 @@ def test_the_discrepancy_agrees_with_a_double_loop():
         return math.exp(-sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True)) / 6)
 
     pairs = [(i, j) for i in range(5) for j in range(5)]
-    within = sum(
-        kernel(rows[i], rows[j]) for rows in (first, second) for i, j in pairs if i != j
-    )
+    within = sum(kernel(rows[i], rows[j]) for rows in (first, second) for i, j in pairs if i != j)
     across = sum(kernel(first[i], second[j]) for i, j in pairs)
     expected = within / 20 - 2 * across / 25
     assert float(maximum_mean_discrepancy(first, second)) == pytest.approx(expected)

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
 from ..runtime.logs import ReportTo
-from ..runtime.options import added, at_least, positive
+from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
 
@@ -248,7 +248,7 @@ class BigganTrain:
     """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many scores in a row that were not the best; 0: never."""
-    report_to: ReportTo = added("none")
+    report_to: ReportTo = field(default="none", metadata=ADDED)
     """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
     in RUN/wandb for `wandb sync`."""
     keep_best: int = 5

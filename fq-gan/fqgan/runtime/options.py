@@ -44,10 +44,9 @@ def option(name: str, section: str = "") -> str:
     return f"--{section}{'.' if section else ''}{name.replace('_', '-')}"
 
 
-def added(default: Any) -> Any:
-    """An option that came after runs were written: where their ``config.json`` lacks it, it has
-    ``default``, which is what they did."""
-    return dataclasses.field(default=default, metadata={"added": True})
+ADDED = {"added": True}
+"""Metadata of an option that came after runs were written: where a ``config.json`` lacks it, it has
+its default, which is what those runs did."""
 
 
 HELP = ("-h", "--help")

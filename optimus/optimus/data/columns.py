@@ -124,9 +124,7 @@ def _split_csv(lines: Iterator[Line]) -> Iterator[tuple[Line, list[str]]]:
         yield last[0], row
 
 
-def _objects(
-    lines: Iterator[Line], wanted: Sequence[str]
-) -> Iterator[tuple[Line, list[str]]]:
+def _objects(lines: Iterator[Line], wanted: Sequence[str]) -> Iterator[tuple[Line, list[str]]]:
     for line in lines:
         if not line.text.strip():
             continue

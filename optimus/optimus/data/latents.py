@@ -122,9 +122,7 @@ def _parts(chunks: Sequence[Path], name: str) -> Iterable[bytes]:
             yield file.get_tensor(name).tobytes()
 
 
-def _write_npz(
-    chunks: Sequence[Path], target: Path, shapes: Any, kinds: Any, about: str
-) -> None:
+def _write_npz(chunks: Sequence[Path], target: Path, shapes: Any, kinds: Any, about: str) -> None:
     with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
         for name in ARRAYS:
             header = {"descr": kinds[name].str, "fortran_order": False, "shape": shapes[name]}

@@ -36,6 +36,14 @@ class LikelihoodReport(NamedTuple):
     kl: float  # KL(q(z | x) || p(z)), no free bits
 
 
+class Perplexities(NamedTuple):
+    """exp(nats / units) in three conventions."""
+
+    perplexity: float  # over m + 2 tokens of a sentence, <BOS> counted: the authors' figure
+    perplexity_predicted: float  # over the m + 1 tokens that are predicted
+    perplexity_word: float  # over white-space words and one end of sentence
+
+
 class ReconstructionReport(NamedTuple):
     """One posterior sample a sentence."""
 
@@ -50,9 +58,7 @@ class BaselinePerplexity(NamedTuple):
     of_totals: float  # exp of (total loss / total tokens)
 
 
-def sentence_noise(
-    numbers: Sequence[int], samples: int, latent_dim: int, seed: int
-) -> Tensor:
+def sentence_noise(numbers: Sequence[int], samples: int, latent_dim: int, seed: int) -> Tensor:
     """Noise (B, K, Z) that depends on a sentence's number alone, not on its batch or process."""
     generator = torch.Generator()
     draws = []
@@ -107,15 +113,21 @@ def likelihood_report(
     nll, kl = -log_marginal(log_weights), kl.double()
     reconstruction = -log_likelihood.double().mean(dim=1)
     total, count = float(nll.sum()), len(nll)
-    num_words = int(words.sum())
     return LikelihoodReport(
-        perplexity=_exp(total / int(tokens.sum())),
-        perplexity_predicted=_exp(total / (int(tokens.sum()) - count)),
-        perplexity_word=_exp(total / (num_words + count)) if num_words else math.nan,
+        *perplexities(total, count, int(tokens.sum()), int(words.sum())),
         elbo=float((reconstruction + kl).mean()),
         iw_nll=total / count,
         reconstruction=float(reconstruction.mean()),
         kl=float(kl.mean()),
+    )
+
+
+def perplexities(nats: float, sentences: int, tokens: int, words: int) -> Perplexities:
+    """Of ``sentences`` that cost ``nats`` in all; without words (0) the last one is nan."""
+    return Perplexities(
+        perplexity=_exp(nats / tokens),
+        perplexity_predicted=_exp(nats / (tokens - sentences)),
+        perplexity_word=_exp(nats / (words + sentences)) if words else math.nan,
     )
 
 

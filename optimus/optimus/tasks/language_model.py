@@ -52,7 +52,7 @@ from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, gather_objects, is_main, start, wrap
 from ..runtime.evaluation import Provenance
 from ..runtime.files import write_atomically
-from ..runtime.options import added, at_least, require
+from ..runtime.options import ADDED, at_least, require
 from ..runtime.precision import MixedPrecision, ieee_fp32
 from ..runtime.run_folder import RunFolder
 from ..runtime.text_files import read_texts
@@ -104,11 +104,11 @@ class ObjectiveOptions:
     """Divide the reconstruction term by the number of tokens of the sentence."""
     mask_probability: float = 0.0
     """Share of the encoder's tokens to corrupt (denoising)."""
-    alpha: float = added(1.0)
+    alpha: float = field(default=1.0, metadata=ADDED)
     """mmd: share of the KL that is left out; 1 leaves the discrepancy alone."""
-    mmd_weight: float = added(10.0)
+    mmd_weight: float = field(default=10.0, metadata=ADDED)
     """mmd: weight lambda of the discrepancy between all latents and the prior."""
-    tc_weight: float = added(2.0)
+    tc_weight: float = field(default=2.0, metadata=ADDED)
     """beta-tc: weight of the total correlation; 1 is the plain KL, estimated."""
 
     def __post_init__(self) -> None:

@@ -442,7 +442,7 @@ def test_batches_that_have_no_statistic_are_refused(smoke):
                 optimizer=replace(smoke.optimizer, **options),
                 data=replace(smoke.data, batch_size=2 if options else 1),
             )
-    with pytest.raises(ValueError, match="--objective.mmd-weight must be at least 1 - "):
+    with pytest.raises(ValueError, match=r"--objective\.mmd-weight must be at least 1 - "):
         ObjectiveOptions(kind="mmd", alpha=0.2, mmd_weight=0.5)
 
 

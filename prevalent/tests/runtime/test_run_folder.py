@@ -1,14 +1,14 @@
 """A refused start leaves a run's folder as it was; a run knows its kind and its options."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from prevalent.runtime.checkpoint import Checkpoint, finished_steps
-from prevalent.runtime.options import added
+from prevalent.runtime.options import ADDED
 from prevalent.runtime.run_folder import RunFolder, describe_unfinished, read_run
 
 
@@ -164,7 +164,7 @@ def test_unknown_and_missing_options_are_named(tmp_path, change, problem):
 
 @dataclass(frozen=True)
 class Later(Options):
-    colour: str = added("none")
+    colour: str = field(default="none", metadata=ADDED)
 
 
 def test_an_option_that_came_later_has_its_default(tmp_path):
