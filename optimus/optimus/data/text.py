@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 VERSION = 1  # of the cache; a change of the arrays or of the filter raises it
 CHUNK = 8192  # lines handed to the tokenizers at once
+PART_LINES = 1_000_000  # lines of a text that are tokenised into one file of the cache
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,41 @@ def load_sentences(
 
     content = [VERSION, digest(path), tokenizers.fingerprint, asdict(options)]
     return _cached(path, json.dumps(content), tokenizers, cache_dir, build)
+
+
+def load_large_text(
+    path: Path,
+    tokenizers: Tokenizers,
+    options: TextOptions,
+    cache_dir: str | Path | None = None,
+) -> list[Sentences]:
+    """``load_sentences`` of a text that may be larger than the memory: a shard a million lines.
+
+    A text of at most so many lines is one shard, the same as ``load_sentences`` gives. The lines of
+    a larger one are tokenised part by part into the cache, which must be writable; a command that
+    was cut off goes on with the first part that is missing.
+    """
+    with_lines = islice(read_lines(path), PART_LINES, None) if path.is_file() else iter(())
+    if next(with_lines, None) is None:
+        return [load_sentences(path, tokenizers, options, cache_dir)]
+    content = [VERSION, digest(path), tokenizers.fingerprint, asdict(options), PART_LINES]
+    stream = read_sentences(path, options.format)
+    totals, parts = Counter[str](), list[Sentences]()
+    with tqdm(unit="line", desc=path.name, disable=None) as bar:
+        for first in count(0, PART_LINES):
+            lines = islice(stream, PART_LINES)
+            ahead = next(lines, None)
+            if ahead is None:
+                break
+            rest = chain([ahead], lines)
+            key = json.dumps([*content, first])
+            part = _cached(path, key, tokenizers, cache_dir, lambda r=rest: tokenize(r, tokenizers, options))
+            bar.update(sum(1 for _ in rest))  # of a part that was there already
+            bar.update(part.counts.read - bar.n % PART_LINES if bar.n < first + PART_LINES else 0)
+            totals.update(asdict(part.counts))
+            parts.append(replace(part, lines=part.lines + first))
+    logger.info("%s: %s", path, ReadCounts(**totals))
+    return [part for part in parts if len(part)]
 
 
 def _cached(

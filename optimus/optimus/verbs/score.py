@@ -18,6 +18,7 @@ from ..tasks.training import Results, print_results
 from .chunks import Chunks
 from .encode import FileConfig, open_model, parse_with_run_dir, read_all
 
+CHUNK = 1024
 SUFFIXES = (".jsonl", ".tsv")
 COLUMNS = ("id", "reconstruction", "kl", "elbo", "iw_nll", "tokens", "words", "text")
 SUMMED = ("reconstruction", "kl", "elbo", "iw_nll", "tokens", "words")
@@ -69,9 +70,9 @@ def score(config: ScoreConfig) -> Results:
             rows.append(json.dumps({**values, "text": item.text}, ensure_ascii=False) + "\n")
         return "".join(rows).encode()
 
-    plan |= {"samples": config.samples, "seed": config.seed}
+    plan |= {"samples": config.samples, "seed": config.seed, "chunk": CHUNK}
     with Chunks(config.output, plan) as chunks:
-        blank = chunks.work(read_all(config), make, size=1024)
+        blank = chunks.work(read_all(config), make, CHUNK)
         sums: dict[str, float] = chunks.finish(_join)
     count, tokens, words = (int(sums[name]) for name in ("count", "tokens", "words"))
     means = {name: sums[name] / count for name in ("elbo", "kl", "reconstruction", "iw_nll")}
