@@ -150,38 +150,32 @@ def load_sentences(
 
 
 def load_large_text(
-    path: Path,
+    path: str | Path,
     tokenizers: Tokenizers,
-    options: TextOptions,
+    options: TextOptions | None = None,
     cache_dir: str | Path | None = None,
 ) -> list[Sentences]:
-    """``load_sentences`` of a text that may be larger than the memory: a shard a million lines.
+    """``load_sentences`` of a text that may be larger than the memory, in parts.
 
-    A text of at most so many lines is one shard, the same as ``load_sentences`` gives. The lines of
-    a larger one are tokenised part by part into the cache, which must be writable; a command that
-    was cut off goes on with the first part that is missing.
+    A text of more than a million lines is tokenised a million at a time into the cache, which is
+    memory-mapped; a command that was cut off goes on with the first part that is missing. A
+    smaller text is one part.
     """
-    with_lines = islice(read_lines(path), PART_LINES, None) if path.is_file() else iter(())
-    if next(with_lines, None) is None:
+    path, options = Path(path), options or TextOptions()
+    if not path.is_file() or next(islice(read_lines(path), PART_LINES, None), None) is None:
         return [load_sentences(path, tokenizers, options, cache_dir)]
-    content = [VERSION, digest(path), tokenizers.fingerprint, asdict(options), PART_LINES]
+    about = [VERSION, digest(path), tokenizers.fingerprint, asdict(options), PART_LINES]
     stream = read_sentences(path, options.format)
-    totals, parts = Counter[str](), list[Sentences]()
-    with tqdm(unit="line", desc=path.name, disable=None) as bar:
-        for first in count(0, PART_LINES):
-            lines = islice(stream, PART_LINES)
-            ahead = next(lines, None)
-            if ahead is None:
-                break
-            rest = chain([ahead], lines)
-            key = json.dumps([*content, first])
-            part = _cached(path, key, tokenizers, cache_dir, lambda r=rest: tokenize(r, tokenizers, options))
-            bar.update(sum(1 for _ in rest))  # of a part that was there already
-            bar.update(part.counts.read - bar.n % PART_LINES if bar.n < first + PART_LINES else 0)
-            totals.update(asdict(part.counts))
-            parts.append(replace(part, lines=part.lines + first))
-    logger.info("%s: %s", path, ReadCounts(**totals))
-    return [part for part in parts if len(part)]
+    parts: list[Sentences] = []
+    while lines := list(islice(stream, PART_LINES)):
+
+        def build(lines: list[str] = lines) -> Sentences:
+            return tokenize(lines, tokenizers, options)
+
+        content = json.dumps([*about, len(parts)])
+        parts.append(_cached(path, content, tokenizers, cache_dir, build))
+        logger.info("%s, part %d: %s", path, len(parts), parts[-1].counts)
+    return parts
 
 
 def _cached(
@@ -393,11 +387,12 @@ def load_corpus(
 ) -> list[Sentences]:
     """The sentences of ``folder/SPLIT.txt``, or for ``train`` all tokenised shards of ``folder``.
 
-    Shards are ``shard-*.safetensors`` of ``optimus prepare wikipedia``, or the authors' ``*.json``;
-    they lie in ``folder`` or in ``folder/shards``.
+    A large ``train.txt`` is several shards, see `load_large_text`; each text may be packed as
+    ``.txt.gz``. Shards are ``shard-*.safetensors`` of ``optimus prepare wikipedia``, or the
+    authors' ``*.json``; they lie in ``folder`` or in ``folder/shards``.
     """
     folder = Path(folder)
-    text = folder / f"{split}.txt"
+    text = text_of(folder, split)
     if split == "train" and not text.is_file():
         for place in (folder / "shards", folder):
             shards = _natural(place.glob("shard-*.safetensors"))
@@ -411,7 +406,15 @@ def load_corpus(
             f"{folder} has no {text.name}" + (" and no shards" if split == "train" else "") + "; "
             "`optimus prepare NAME` writes a corpus, and --data.folder names its folder"
         )
+    if split == "train":
+        return load_large_text(text, tokenizers, options, cache_dir)
     return [load_sentences(text, tokenizers, options, cache_dir)]
+
+
+def text_of(folder: Path, split: str) -> Path:
+    """``folder/SPLIT.txt``, or ``SPLIT.txt.gz`` where that is what there is."""
+    packed = folder / f"{split}.txt.gz"
+    return packed if packed.is_file() else folder / f"{split}.txt"
 
 
 def load_authors_json(

@@ -12,6 +12,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -22,6 +23,7 @@ from .. import loop
 from ..api import SentenceVAE
 from ..config import Device, LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
 from ..data.text import (
+    PART_LINES,
     Batch,
     Batches,
     Padding,
@@ -31,6 +33,7 @@ from ..data.text import (
     evaluation_batches,
     load_corpus,
     read_sentences,
+    text_of,
 )
 from ..data.tokenizers import Tokenizers
 from ..metrics.latent import (
@@ -378,7 +381,7 @@ class LanguageModelTraining(AdamWTraining):
         size = sum(map(len, shards))
         self.betas, self.objective = build_schedule(config.objective, total_steps, size)
         self.held_out: Sentences | None = None
-        if (config.data.folder / "valid.txt").exists():
+        if text_of(config.data.folder, "valid").exists():
             (self.held_out,) = _load(config, "valid", tokenizers)
         model = build_model(config.model, tokenizers, folder)
         model.to(world.device)  # type: ignore[arg-type]
@@ -540,13 +543,14 @@ def _load(config: TrainConfig, split: str, tokenizers: Tokenizers) -> list[Sente
     return load_corpus(config.data.folder, split, tokenizers, options)
 
 
-def _train_lines(config: TrainConfig) -> list[str]:
-    path: Path = config.data.folder / "train.txt"
+def _train_lines(config: TrainConfig) -> Iterator[str]:
+    """Lines that vocabularies are learned from, the first million of the training text."""
+    path = text_of(config.data.folder, "train")
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: `optimus prepare` makes corpora, --data.folder names one"
         )
-    return list(read_sentences(path, config.data.format))
+    return islice(read_sentences(path, config.data.format), PART_LINES)
 
 
 def _decay_steps(config: TrainConfig, shards: list[Sentences]) -> int | None:
@@ -794,7 +798,12 @@ def _load_split(config: EvaluateConfig, vae: SentenceVAE) -> tuple[Sentences, Pr
     if folder is None:
         raise ValueError("--data is missing: the folder of a corpus with test.txt")
     options = TextOptions(max_words=block_size or 510, format=form or "text")
-    (sentences,) = load_corpus(folder, config.split, vae.tokenizers, options)
+    sentences, *more = load_corpus(folder, config.split, vae.tokenizers, options)
+    require(
+        not more,
+        f"--split {config.split}: {folder} has {1 + len(more)} shards of training sentences, which "
+        "are not scored; take valid or test, or `optimus score` for a file of any size",
+    )
     counts, items = sentences.counts, len(sentences)
     if config.max_sentences:
         items = min(items, config.max_sentences)

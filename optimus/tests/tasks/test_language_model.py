@@ -1,3 +1,4 @@
+import gzip
 import json
 import math
 from dataclasses import replace
@@ -12,6 +13,7 @@ from torch.distributions import Normal
 from optimus.__main__ import main
 from optimus.api import SentenceVAE
 from optimus.config import ModelOptions
+from optimus.data import text
 from optimus.data.tokenizers import load_tokenizers
 from optimus.data.toy import toy_sentences, write_toy
 from optimus.models.vae import OptimusModel
@@ -456,3 +458,16 @@ def test_the_term_of_a_batch_reaches_the_encoder():
         assert model.encoder.head.weight.grad.abs().sum() > 0
         assert torch.equal(losses.kl, losses.kl[:1].expand(4))
         torch.testing.assert_close(losses.total, losses.reconstruction + losses.kl)
+
+
+def test_a_text_larger_than_the_memory_is_trained_on_in_parts(smoke, tmp_path, monkeypatch):
+    lines = toy_sentences(60)
+    (tmp_path / "train.txt.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    (tmp_path / "valid.txt").write_text("\n".join(lines[:9]))
+    monkeypatch.setattr(text, "PART_LINES", 25)
+    config = replace(smoke, data=replace(smoke.data, folder=tmp_path))
+    train(config)
+    assert len(list((tmp_path / ".cache").glob("train*"))) == 3
+    message = "has 3 shards of training sentences, which are not scored"
+    with pytest.raises(ValueError, match=message):
+        evaluate(EvaluateConfig(run_dir=config.run_dir, split="train", samples=2))
