@@ -43,7 +43,7 @@ def test_directions_lead_from_the_mean_of_the_others_to_that_of_a_group():
     latents = torch.randn(60, 4)
     values = ["a"] * 20 + ["b"] * 20 + ["c"] * 20
     latents[:20, 1] += 5
-    found = find_directions(latents, {"letter": values, "all": ["x"] * 60}, 5)
+    found = find_directions(latents, {"letter": values, "all": ["x"] * 60}, count=5)
     assert [each.name for each in found] == [
         "letter: a",
         "letter: b",
@@ -56,7 +56,7 @@ def test_directions_lead_from_the_mean_of_the_others_to_that_of_a_group():
     assert component.norm() ** 2 == pytest.approx(
         (latents @ (component / component.norm())).var(correction=0).item(), rel=1e-4
     )
-    two = find_directions(latents, {"half": ["m"] * 30 + ["n"] * 30}, 1)
+    two = find_directions(latents, {"half": ["m"] * 30 + ["n"] * 30}, count=1)
     assert two[0].name == "half: n"
 
 
