@@ -30,7 +30,7 @@ def texts() -> list[str]:
 
 @functools.cache
 def vae() -> SentenceVAE:
-    """4 + 4 layers of width 256, as in the other benchmarks, with vocabularies of the toy corpus."""
+    """4 + 4 layers of width 256, as in the other benchmarks; vocabularies of the toy corpus."""
     tokenizers = train_tokenizers(toy_sentences(500), 400, 400)
     sizes = tokenizers.encoder_vocab_size, tokenizers.decoder_vocab_size
     bert = BertConfig(**{**BERT.to_dict(), "vocab_size": sizes[0]})

@@ -38,15 +38,8 @@ def text_hash(text: str) -> int:
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big")
 
 
-def check_suffix(path: Path) -> None:
-    """Raise where latents cannot be written to ``path``.
-
-    Raises:
-        ValueError: the name has another ending.
-        ImportError: it is .parquet, and pyarrow is not installed.
-    """
-    if path.suffix not in SUFFIXES:
-        raise ValueError(f"--output {path} must end in one of {', '.join(SUFFIXES)}")
+def check_writable(path: Path) -> None:
+    """Raise ``ImportError`` where the form of ``path`` needs a package that is not installed."""
     if path.suffix == ".parquet":
         _import_parquet()
 

@@ -14,7 +14,7 @@ import tyro
 from ..api import SentenceVAE
 from ..config import Device
 from ..data.columns import Format, Item, read_items
-from ..data.latents import check_suffix, join_chunks, pack_chunk
+from ..data.latents import SUFFIXES, check_writable, join_chunks, pack_chunk
 from ..runtime.command import parse
 from ..runtime.distributed import choose_device
 from ..runtime.evaluation import versions
@@ -63,7 +63,10 @@ class EncodeConfig(FileConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_suffix(self.output)
+        require(
+            self.output.suffix in SUFFIXES,
+            f"--output {self.output} must end in one of {', '.join(SUFFIXES)}",
+        )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -77,8 +80,10 @@ def encode(config: EncodeConfig) -> int:
     Raises:
         FileNotFoundError: there is no such file or model.
         FileExistsError: there is an output already.
+        ImportError: a package for the form of the output is missing.
         ValueError: the model has no latents, or the file is not of its format.
     """
+    check_writable(config.output)
     vae, plan = open_model(config)
     require(vae.model.encoder is not None, f"{config.model} is a language model without latents")
 

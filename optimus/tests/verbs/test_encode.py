@@ -150,4 +150,4 @@ def test_parquet_without_its_package_is_a_sentence(text, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(ImportError, match=r"pip install 'optimus-vae\[parquet\]'"):
-        EncodeConfig(text, tmp_path / "a.parquet")
+        encode(EncodeConfig(text, tmp_path / "a.parquet"))
