@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ from .runs import SENTENCE_VAES, find_weights
 from .runtime.distributed import choose_device
 from .runtime.options import require
 
+logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Output = Literal["mean", "logvar", "sample"]
 
@@ -195,8 +197,7 @@ class SentenceVAE:
                 torch.cat(self.model.encode(torch.tensor(ids, device=self.device)), 1).cpu()
             )
 
-        limit = self._limits[0]
-        rows = [cut_tokens(row, limit) for row in self.tokenizers.encode_encoder(texts)]
+        rows = _cut(self.tokenizers.encode_encoder(texts), self._limits[0], "encoder")
         found = _by_length(rows, encode_batch, batch_size, progress)
         both = torch.stack(found) if found else torch.zeros(0, 2 * self.latent_dim)
         require(
@@ -441,8 +442,8 @@ class SentenceVAE:
         texts = _sentences(texts)
         left, right = self._limits
         rows = zip(
-            [cut_tokens(row, left) for row in self.tokenizers.encode_encoder(texts)],
-            [cut_tokens(row, right) for row in self.tokenizers.encode_decoder(texts)],
+            _cut(self.tokenizers.encode_encoder(texts), left, "encoder"),
+            _cut(self.tokenizers.encode_decoder(texts), right, "decoder"),
             [len(text.split()) for text in texts],
             range(len(texts)),
             strict=True,
@@ -552,6 +553,14 @@ def _sentences(texts: str | Sequence[str]) -> Sequence[str]:
         if not isinstance(text, str):
             raise ValueError(f"texts must be strings, and number {number} is {text!r}")
     return texts
+
+
+def _cut(rows: list[list[int]], limit: int, side: str) -> list[list[int]]:
+    """``rows`` of at most ``limit`` ids, the closing one kept; how many are cut is told."""
+    number = sum(len(row) > limit for row in rows)
+    if number:
+        logger.warning("%d sentences have more than the %s's %d tokens: cut", number, side, limit)
+    return [cut_tokens(row, limit) for row in rows]
 
 
 def _first_line(error: Exception) -> str:

@@ -250,6 +250,13 @@ def test_scores_agree_with_sums_over_the_samples(tiny):
         torch.testing.assert_close(whole[2:], part, rtol=1e-5, atol=1e-5)
 
 
+def test_what_is_longer_than_the_positions_is_cut_and_said(tiny, caplog):
+    long = "the dog barks . " * 30
+    assert tiny.encode([long, "a dog"]).isfinite().all()
+    assert "1 sentences have more than the encoder's 40 tokens: cut" in caplog.text
+    assert tiny.score([long], 2).tokens.tolist() == [39]
+
+
 def test_a_direction_leads_to_sentences_that_have_it(tiny):
     direction = tiny.direction(LINES[:2], LINES[2:], name="long")
     latents = tiny.encode(LINES)
