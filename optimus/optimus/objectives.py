@@ -31,7 +31,7 @@ class Objective:
     """Divide the reconstruction term by the sentence's length in tokens, BOS and EOS included."""
     alpha: float = 1.0
     """``mmd``: the share of the KL that is left out."""
-    mmd_weight: float = 10.0
+    mmd_weight: float = 100.0
     """``mmd``: lambda, see `info_vae_loss`."""
     tc_weight: float = 2.0
     """``beta-tc``: the weight of the total correlation; 1 is the plain KL, estimated."""

@@ -109,8 +109,9 @@ class ObjectiveOptions:
     """Share of the encoder's tokens to corrupt (denoising)."""
     alpha: float = field(default=1.0, metadata=ADDED)
     """mmd: share of the KL that is left out; 1 leaves the discrepancy alone."""
-    mmd_weight: float = field(default=10.0, metadata=ADDED)
-    """mmd: weight lambda of the discrepancy between all latents and the prior."""
+    mmd_weight: float = field(default=100.0, metadata=ADDED)
+    """mmd: weight lambda of the discrepancy (0 to 2) between all latents and the prior, which is to
+    count beside the nats of a sentence."""
     tc_weight: float = field(default=2.0, metadata=ADDED)
     """beta-tc: weight of the total correlation; 1 is the plain KL, estimated."""
 
