@@ -13,6 +13,7 @@ from ..data.toy import analogies, score_analogies, score_factors, write_toy
 from ..decoding import Sampling, unique
 from ..runtime.command import parse
 from ..runtime.options import at_least
+from ..runtime.run_folder import read_plain
 from ..runtime.text_files import read_texts
 from .app import serve
 from .examples import words_kept
@@ -72,13 +73,12 @@ def main(argv: Sequence[str]) -> None:
 
 def require_vae(folder: Path) -> None:
     """Raise where ``folder`` holds public networks and no sentence VAE."""
-    parts = sorted(
-        path.parent for path in folder.glob("*/config.json") if path.parent.name != "model"
-    )
-    if folder.is_dir() and not (folder / "config.json").is_file() and len(parts) > 1:
-        names = " ".join(map(str, parts[:2]))
+    found = sorted(path for path in folder.glob("*/config.json") if path.parent.name != "model")
+    if folder.is_dir() and not (folder / "config.json").is_file() and len(found) > 1:
+        found.sort(key=lambda path: "LM" in str(read_plain(path).get("architectures", "")))
+        names = " ".join(str(path.parent) for path in (found[0], found[-1]))
         raise ValueError(
-            f"--real {folder} holds {len(parts)} models that are no sentence VAE: train one of an "
+            f"--real {folder} holds {len(found)} models that are no sentence VAE: train one of an "
             f"encoder and a decoder, such as `optimus train lm-penn-0.50 --model.init {names} "
             "--data.folder CORPUS --run-dir RUN`, and show that run with --real RUN"
         )

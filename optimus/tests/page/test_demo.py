@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from factories import tiny_vae
 
@@ -36,9 +38,9 @@ def test_a_saved_model_is_shown_with_examples(saved, ends):
 
 
 def test_folders_of_public_models_are_told_how_to_become_one(tmp_path, fails):
-    for name in ("encoder", "decoder"):
+    for name, kind in (("a", "LlamaForCausalLM"), ("b", "BertModel")):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text("{}")
+        (tmp_path / name / "config.json").write_text(json.dumps({"architectures": [kind]}))
     message = fails("demo", "--real", tmp_path)
-    assert f"--model.init {tmp_path / 'decoder'} {tmp_path / 'encoder'}" in message
+    assert f"--model.init {tmp_path / 'b'} {tmp_path / 'a'} " in message
     assert "holds no model" in fails("demo", "--real", tmp_path / "none")
