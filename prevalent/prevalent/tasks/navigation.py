@@ -29,9 +29,9 @@ from ..optimizer import OptimizerConfig
 from ..released.checkpoints import load_model
 from ..released.snapshots import Snapshot, as_options, save_agent
 from ..runtime.distributed import World, gather_objects
-from ..runtime.logs import Logs
+from ..runtime.logs import Logs, ReportTo
 from ..runtime.means import RunningMeans
-from ..runtime.options import at_least
+from ..runtime.options import ADDED, at_least
 from ..runtime.precision import check_weights
 from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs, load_graphs
@@ -113,6 +113,9 @@ class AgentRun:
     """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many evaluations without a better one in unseen houses; 0: never."""
+    report_to: ReportTo = field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:

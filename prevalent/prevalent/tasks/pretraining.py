@@ -44,9 +44,9 @@ from ..released.checkpoints import initialize_from, save_model
 from ..runtime.command import parse_preset
 from ..runtime.distributed import World, reduce_sum, unwrap, wrap
 from ..runtime.files import write_atomically
-from ..runtime.logs import Logs
+from ..runtime.logs import Logs, ReportTo
 from ..runtime.means import RunningMeans
-from ..runtime.options import at_least, positive
+from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import MixedPrecision, build_adamw, check_weights
 from ..runtime.run_folder import RunFolder
 from ..simulator.geometry import NUM_VIEWS
@@ -136,6 +136,9 @@ class PretrainConfig:
     """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many evaluations without a lower held-out loss; 0: never."""
+    report_to: ReportTo = field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
     model: ModelConfig = field(default_factory=ModelConfig)
 
     def __post_init__(self) -> None:
