@@ -288,7 +288,10 @@ class FeatureQuantizer(nn.Module):
             world = counts.clone()
             dist.broadcast(counts, src=0)  # the codes are vectors of the first rank
             dist.all_reduce(world)
-            number, vectors = int(counts[0]), int((world if self.statistics == "all" else counts)[1])
+            number, vectors = (
+                int(counts[0]),
+                int((world if self.statistics == "all" else counts)[1]),
+            )
             chosen = chosen if dist.get_rank() == 0 else rows.new_empty(number, self.channels)
             dist.broadcast(chosen, src=0)
         end, count = begin + number, vectors / self.codebook_size
@@ -316,7 +319,9 @@ class FeatureQuantizer(nn.Module):
         candidates = rows[chosen]
         if self._shares():
             dist.broadcast(candidates, src=0)
-        dead = _rare(self.cluster_size, self.revive_below) & candidates.square().sum(dim=1).isfinite()
+        dead = (
+            _rare(self.cluster_size, self.revive_below) & candidates.square().sum(dim=1).isfinite()
+        )
         self.last_replaced = dead.sum()
         weight = self.cluster_size.mean()
         average = self.embed_avg.t()
@@ -400,8 +405,8 @@ def quantizer_statistics(module: nn.Module) -> dict[str, Tensor]:
     Of the last call: ``NAME/codebook_perplexity``, ``NAME/usage`` (share of codes used),
     ``NAME/replaced`` (codes set to vectors of the call by ``revive_below``) and ``NAME/left_out``
     (vectors of this process with NaN or Inf). As moving averages over calls:
-    ``NAME/average_perplexity`` and ``NAME/dead``, codes used less than `DEAD` times as often as
-    the mean, whether they were replaced or not, and ``NAME/average_usage``, the share of the others.
+    ``NAME/average_perplexity``, ``NAME/dead`` (codes used less than `DEAD` times as often as the
+    mean, whether they were replaced or not) and ``NAME/average_usage`` (the share of the others).
     """
     values: dict[str, Tensor] = {}
     for name, part in module.named_modules():

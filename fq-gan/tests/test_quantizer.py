@@ -7,9 +7,12 @@ import copy
 import pytest
 import torch
 from factories import Recorded, relative_error, run_ranks
+from torch.nn.functional import softplus
 from torch.utils.checkpoint import checkpoint
 
 from fqgan import quantizer_kernels as quantizer_module
+from fqgan.data.images import normalize
+from fqgan.data.toy import toy_images
 from fqgan.quantizer import FeatureQuantizer, QuantizerOptions, quantizer_statistics
 
 TOLERANCE = 1e-5  # relative to the largest entry; fp32 sums in another order
@@ -593,3 +596,48 @@ def test_two_processes_start_from_features_and_revive_alike(tmp_path):
         assert state["started"] == len(state["cluster_size"])
         assert float(state["uses"].sum()) > 0
     assert any(state["replaced"] > 0 for state in first.values())
+
+
+@pytest.mark.parametrize("steps", [400, pytest.param(2000, marks=pytest.mark.slow)])
+def test_the_five_lines_of_the_readme_keep_their_codes_in_use_in_a_plain_dcgan(steps):
+    """On toy shapes with the recommended setting: perplexity at least K / 3 in the last tenth."""
+    torch.manual_seed(0)
+    images = normalize(toy_images(400, resolution=16).pixels)
+    generator = torch.nn.Sequential(
+        torch.nn.Linear(16, 512), torch.nn.Unflatten(1, (32, 4, 4)),
+        torch.nn.BatchNorm2d(32), torch.nn.ReLU(),
+        torch.nn.ConvTranspose2d(32, 16, 4, stride=2, padding=1),
+        torch.nn.BatchNorm2d(16), torch.nn.ReLU(),
+        torch.nn.ConvTranspose2d(16, 3, 4, stride=2, padding=1), torch.nn.Tanh(),
+    )  # fmt: skip
+    bottom = torch.nn.Conv2d(3, 16, 4, stride=2, padding=1)
+    quantizer = FeatureQuantizer(16, 64, codebook_start="features", revive_below=0.1)
+    top = torch.nn.Sequential(
+        torch.nn.LeakyReLU(0.2), torch.nn.Conv2d(16, 32, 4, stride=2, padding=1),
+        torch.nn.LeakyReLU(0.2), torch.nn.Flatten(), torch.nn.Linear(512, 1),
+    )  # fmt: skip
+
+    def judge(x):
+        hidden, quantization_loss, *_ = quantizer(bottom(x))
+        return top(hidden), quantization_loss.mean()
+
+    d_parameters = [*bottom.parameters(), *top.parameters()]
+    d_step = torch.optim.Adam(d_parameters, 1e-3, (0.5, 0.99), fused=True)
+    g_step = torch.optim.Adam(generator.parameters(), 1e-3, (0.5, 0.99), fused=True)
+    perplexities = []
+    for step in range(steps):
+        fake, real = generator(torch.randn(8, 16)), images[torch.randint(400, (8,))]
+        logits, quantization_loss = judge(torch.cat([fake.detach(), real]))
+        d_loss = softplus(logits[:8]).mean() + softplus(-logits[8:]).mean() + quantization_loss
+        d_step.zero_grad()
+        d_loss.backward()
+        d_step.step()
+        logits, quantization_loss = judge(fake)
+        g_loss = softplus(-logits).mean() + quantization_loss
+        g_step.zero_grad()
+        g_loss.backward()
+        g_step.step()
+        if step >= 0.9 * steps:
+            perplexities.append(float(quantizer.average_perplexity()))
+    assert sum(perplexities) / len(perplexities) > 64 / 3
+    assert quantizer.dead_codes() < 64 / 8
