@@ -1,12 +1,13 @@
 """Feature quantization (Zhao et al., ICML 2020): the layer that any discriminator can use.
 
-    quantizer = FeatureQuantizer(channels=256, codebook_size=1024)
+    quantizer = FeatureQuantizer(256, 256, codebook_start="features", revive_below=0.1)
     hidden = bottom(images)  # (B, 256, H, W)
     hidden, quantization_loss, *_ = quantizer(hidden)
     logits = top(hidden)
     loss = adversarial_loss(logits) + quantization_loss.mean()  # in D's steps and in G's
 
-The rule stands here; the products behind it, in pieces that fit a cache, in `quantizer_kernels`.
+The defaults are the released code's rule, with which most codes of a large dictionary are never
+used; the options of the example keep them in use. The rule stands here; the products behind it, in pieces that fit a cache, in `quantizer_kernels`.
 """
 
 from __future__ import annotations
@@ -51,7 +52,9 @@ class FeatureQuantizer(nn.Module):
 
     Args:
         channels: C, the width of the feature map.
-        codebook_size: K, the number of codes.
+        codebook_size: K, the number of codes. Take a sixteenth of the vectors N that one call
+            brings (B x H x W, real and generated images together), and no more than a quarter
+            (README, "How many codes").
         commitment_weight: factor of the loss.
         decay: of the moving averages, per call.
         eps: Laplace smoothing of the counts.
@@ -67,11 +70,11 @@ class FeatureQuantizer(nn.Module):
             (as the authors' DataParallel) or ``local`` (as their StyleGAN: dictionaries drift).
         revive_below: codes whose average count is below this share of the mean over all codes are
             replaced by vectors of the current batch, and their averages with them; 0 switches it
-            off, as in the released code.
+            off, as in the released code. 0.1 is recommended.
         codebook_start: ``random`` as in the released code; ``features`` takes the codes from the
             first training-mode calls: random vectors of the call, each with the mean count N / K
             of a call with N vectors, so that no code jumps. Where N is less than K it goes on with
-            the next calls until every code is one.
+            the next calls until every code is one. ``features`` is recommended.
 
     Vectors with NaN or Inf never reach the dictionary: they are left out of counts and sums, and
     ``last_left_out`` says how many they were. Their loss is not finite, so that a loss scaler
@@ -449,7 +452,7 @@ class QuantizerOptions:
     layers: tuple[int, ...] = ()
     """Layers that are quantized; none at all is the plain network."""
     codebook_size: int = 0
-    """Number of codes per layer; 0: the authors' for each layer."""
+    """Codes per layer, best a sixteenth of the vectors of a call; 0: the authors' numbers."""
     commitment_weight: float = 0.25
     """Factor of the commitment loss."""
     decay: float = 0.8
@@ -461,9 +464,9 @@ class QuantizerOptions:
     statistics: Statistics = "all"
     """Ranks whose features move the dictionary; rank0, local: as the authors' BigGAN, StyleGAN."""
     revive_below: float = 0.0
-    """Replace codes whose average count is below this share of the mean; 0: never."""
+    """Replace codes used less than this share of the mean, best 0.1; 0, as released: never."""
     codebook_start: CodebookStart = "random"
-    """First codes: random as released, or features, vectors of the first forward passes."""
+    """First codes: random as released, or, better, features: vectors of the first passes."""
 
     def __post_init__(self) -> None:
         at_least(
