@@ -9,7 +9,7 @@ class, hinge loss and Adam. All cells of a seed begin with the same weights, see
 and draw the same noise; they differ in the quantizers behind the blocks of D alone. Runs come seed
 by seed, so that what an interrupted experiment has is complete for its first seeds; the same
 command goes on with the rest. `train` keeps 1,000 samples of the averaged G and a curve, FID on
-random features; `score` compares the samples with 1,000 images of the training set on SqueezeNet's
+random features; `score` compares the samples with as many images of the training set on SqueezeNet's
 features; `show` prints means, spreads and differences from the baseline seed by seed.
 
 The interval of one score comes from halves of both sets drawn without replacement, whose deviation
@@ -118,6 +118,7 @@ def main() -> None:
     parser.add_argument("--decay", type=float, default=0.9, help="of the dictionary")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--cells", type=int, nargs="+", default=range(len(CELLS)))
+    parser.add_argument("--samples", type=int, default=1000, help="images that are scored")
     parser.add_argument("--weights", default="", help="folder of SqueezeNet's weights")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, required=True, help="folder of rows and samples")
@@ -168,10 +169,14 @@ def score(args: argparse.Namespace) -> None:
         key = json.dumps([settings["resolution"], settings["images"]])
         if key not in real:
             pixels, _ = read_images(args.data, settings)
-            real[key] = score_features(extractor, pixels[:1000].to(args.device).split(50))
-        images = torch.from_numpy(np.load(args.out / f"{row['run']}.npy"))
+            real[key] = score_features(extractor, pixels[: args.samples].to(args.device).split(50))
+        images = torch.from_numpy(np.load(args.out / f"{row['run']}.npy")[: args.samples])
         fake = score_features(extractor, normalize(images).to(args.device).split(50))
-        write_row(args.out, "scores", {"run": row["run"], **distances(real[key], fake)})
+        write_row(
+            args.out,
+            "scores",
+            {"run": row["run"], "samples": args.samples, **distances(real[key], fake)},
+        )
 
 
 def read_rows(folder: Path, name: str) -> list[dict[str, Any]]:
