@@ -9,7 +9,7 @@ class, hinge loss and Adam. All cells of a seed begin with the same weights, see
 and draw the same noise; they differ in the quantizers behind the blocks of D alone. Runs come seed
 by seed, so that what an interrupted experiment has is complete for its first seeds; the same
 command goes on with the rest. `train` keeps 1,000 samples of the averaged G and a curve, FID on
-random features; `score` compares the samples with as many images of the training set on SqueezeNet's
+random features; `score` compares samples with as many images of the training set on SqueezeNet's
 features; `show` prints means, spreads and differences from the baseline seed by seed.
 
 The interval of one score comes from halves of both sets drawn without replacement, whose deviation
