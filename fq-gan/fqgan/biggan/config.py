@@ -91,7 +91,7 @@ class QuantizerConfig(QuantizerOptions):
     layers: tuple[int, ...] = (2,)
     """Blocks of the discriminator that are quantized; none at all is plain BigGAN."""
     codebook_size: int = 1024
-    """Number of codes per layer."""
+    """Codes per layer, best a sixteenth of the vectors of a call: images x height x width."""
     commitment_weight: float = 0.5
     """Factor of the commitment loss."""
 
