@@ -11,6 +11,7 @@ from torch import Tensor
 
 from .data.tokenizers import Tokenizers, load_tokenizers
 from .decoding import Sampling, analogy, check_used, generate, interpolate
+from .models.pretrained import without_lora
 from .models.vae import OptimusModel
 from .runs import SENTENCE_VAES, find_weights
 from .runtime.distributed import choose_device
@@ -31,16 +32,10 @@ class SentenceVAE:
     """
 
     def __init__(self, model: OptimusModel, tokenizers: Tokenizers) -> None:
-        config = model.config
-        for side, given, wanted in (
-            ("decoder", tokenizers.decoder_vocab_size, config.gpt2.vocab_size),
-            ("encoder", tokenizers.encoder_vocab_size, config.bert.vocab_size),
-        ):
-            if given != wanted and (side == "decoder" or model.encoder is not None):
-                raise ValueError(
-                    f"the {side}'s tokenizer has {given} tokens and the model {wanted}: they are "
-                    "not of one model"
-                )
+        config, rows = model.config, 0 if model.encoder is None else model.config.encoder_vocab_size
+        misfit = tokenizers.misfit(rows, config.decoder_vocab_size)
+        if misfit is not None:
+            raise ValueError(f"{misfit}: they are not of one model")
         self.model, self.tokenizers = model.eval(), tokenizers
 
     @classmethod
@@ -72,7 +67,7 @@ class SentenceVAE:
         model: torch.nn.Module = OptimusModel.from_pretrained(folder, local_files_only=True)
         assert isinstance(model, OptimusModel)
         if state is not None:
-            inner = {key.removeprefix("vae."): value for key, value in state.items()}
+            inner = {key.removeprefix("vae."): one for key, one in without_lora(state).items()}
             model.load_state_dict({key: inner[key] for key in model.state_dict()})
         torch.nn.Module.to(model, choose_device(device))
         return cls(model, load_tokenizers(vocabularies))
@@ -202,7 +197,8 @@ class SentenceVAE:
 
     def _cut(self, rows: list[list[int]]) -> list[list[int]]:
         """Shorten what the encoder has no positions for, keeping the closing [SEP]."""
-        limit = self.model.config.bert.max_position_embeddings
+        assert self.model.encoder is not None
+        limit = self.model.encoder.num_positions
         return [row if len(row) <= limit else [*row[: limit - 1], row[-1]] for row in rows]
 
 

@@ -7,8 +7,18 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, BertConfig, GPT2Config
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    BertConfig,
+    GPT2Config,
+    PreTrainedTokenizerFast,
+)
 
 from optimus.api import SentenceVAE
 from optimus.data.text import Sentences
@@ -190,3 +200,22 @@ def tiny_pretrained(encoder: str, decoder: str, seed: int = 0, **options: Any) -
                 parameter.mul_(4.0)
     model.name = decoder
     return model
+
+
+def write_tokenizer(folder: Path, lines: Sequence[str], decoder: bool) -> int:
+    """A tokenizer learned from ``lines``, saved as transformers does; returns its size.
+
+    The decoder's ends are <s> and </s>, its padding is </s> too, as in many causal models.
+    """
+    pair = train_tokenizers(lines, 120, 320)
+    if decoder:
+        inner = Tokenizer(pair.bpe.model)
+        inner.pre_tokenizer, inner.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+        special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+    else:
+        inner = pair.wordpiece
+        special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]"}
+        special |= {"sep_token": "[SEP]", "mask_token": "[MASK]"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+    fast.save_pretrained(folder)
+    return len(fast)

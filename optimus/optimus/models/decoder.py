@@ -1,4 +1,4 @@
-"""A language model with a sentence vector in its attention memory, its embeddings, or both (Sec. 3.1).
+"""A language model with a sentence vector in its memory, its embeddings, or both (Sec. 3.1).
 
 `LatentDecoder` says how z enters and how a sentence is scored; `Gpt2Decoder` is the paper's GPT-2.
 Any other causal model is read by `pretrained.PretrainedDecoder`.
@@ -52,8 +52,13 @@ class LatentDecoder(nn.Module, ABC):
         inject: where z enters. ``memory`` is one key and value per layer before the sequence
             (then tokens take positions 1..T), ``embedding`` a vector added to every token's.
         pad_token_id: a label that is not a target.
+
+    Attributes:
+        network: the language model itself, of transformers.
+        memory, embedding: W_M and W_D, or None.
     """
 
+    network: Any
     memory: nn.Linear | None
     embedding: nn.Linear | None
 
@@ -168,6 +173,10 @@ class Gpt2Decoder(LatentDecoder):
         memory, embedding = inject in ("memory", "both"), inject in ("embedding", "both")
         self.memory = nn.Linear(latent_dim, layers * width, bias=False) if memory else None
         self.embedding = nn.Linear(latent_dim, width, bias=False) if embedding else None
+
+    @property
+    def network(self) -> GPT2LMHeadModel:  # type: ignore[override]
+        return self.gpt2
 
     @property
     def num_positions(self) -> int:

@@ -4,7 +4,7 @@
 """
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -43,10 +43,12 @@ class LatentEncoder(nn.Module, ABC):
 
     Attributes:
         head: W_E, from the vector of a sentence to mean and logvar.
+        network: the encoder itself, of transformers.
         num_positions: tokens of the longest sentence.
     """
 
     head: nn.Linear
+    network: Any
     num_positions: int
 
     @abstractmethod
@@ -98,6 +100,10 @@ class BertEncoder(LatentEncoder):
         self.bert = bert
         self.head = nn.Linear(bert.config.hidden_size, 2 * latent_dim, bias=False)
         self.num_positions = bert.config.max_position_embeddings
+
+    @property
+    def network(self) -> BertModel:  # type: ignore[override]
+        return self.bert
 
     def pooled(
         self, ids: Tensor, mask: Tensor | None = None, token_type_ids: Tensor | None = None

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -69,11 +69,14 @@ class OptimusConfig(PreTrainedConfig):
     """
 
     model_type = "optimus"
-    bert: BertConfig | None
-    gpt2: GPT2Config | None
+    bert: Any
+    gpt2: Any
     encoder: PreTrainedConfig | None = None
     decoder: PreTrainedConfig | None = None
     pooling: Pooling = "pooler"
+    pad_token_id: int
+    bos_token_id: int
+    eos_token_id: int
 
     def __init__(
         self,
@@ -98,14 +101,15 @@ class OptimusConfig(PreTrainedConfig):
         super().__init__(**kwargs)
         self.latent_dim, self.inject = latent_dim, inject
         self.encoder_pad_token_id = encoder_pad_token_id
-        self.pad_token_id, self.bos_token_id = pad_token_id, bos_token_id
-        self.eos_token_id = eos_token_id
         self.initializer_range = 0.02
+        tokens = dict(zip(TOKEN_FIELDS, (pad_token_id, bos_token_id, eos_token_id), strict=True))
         if decoder is None:
-            self._set_paper(bert, gpt2)
+            self._set_paper(bert, gpt2, tokens)
             return
-        if None in (pad_token_id, bos_token_id, eos_token_id):
+        if None in tokens.values():
             raise ValueError("a decoder of your own needs pad_token_id, bos_token_id, eos_token_id")
+        for key, number in tokens.items():
+            setattr(self, key, number)
         self.bert = self.gpt2 = None
         self.decoder = read_config(copy.deepcopy(decoder))
         if inject != "none":
@@ -115,16 +119,18 @@ class OptimusConfig(PreTrainedConfig):
         self.tie_word_embeddings = self.decoder.tie_word_embeddings
 
     def _set_paper(
-        self, bert: BertConfig | dict[str, Any] | None, gpt2: GPT2Config | dict[str, Any] | None
+        self,
+        bert: BertConfig | dict[str, Any] | None,
+        gpt2: GPT2Config | dict[str, Any] | None,
+        given: Mapping[str, int | None],
     ) -> None:
-        """BERT and GPT-2, whose last three ids are the special tokens."""
+        """BERT and GPT-2, whose last three ids are the special tokens unless others are given."""
         encoder = bert if bert is not None else {"vocab_size": 28996}
         decoder = gpt2 if gpt2 is not None else {"vocab_size": 50260}
         vocab_size = decoder["vocab_size"] if isinstance(decoder, dict) else decoder.vocab_size
         first = vocab_size - NUM_ADDED_TOKENS
         for number, key in enumerate(TOKEN_FIELDS):
-            if getattr(self, key) is None:
-                setattr(self, key, first + number)
+            setattr(self, key, first + number if given[key] is None else given[key])
         # GPT-2's own defaults point outside of a small vocabulary.
         tokens = {key: getattr(self, key) for key in TOKEN_FIELDS}
         self.bert = BertConfig(**encoder) if isinstance(encoder, dict) else copy.deepcopy(encoder)
@@ -188,12 +194,12 @@ class OptimusModel(PreTrainedModel):
         if config.gpt2 is not None:
             if config.inject != "none":
                 self.encoder = BertEncoder(BertModel(config.bert), size)
-            network = GPT2LMHeadModel(config.gpt2)
-            self.decoder = Gpt2Decoder(network, size, config.inject, pad)
+            self.decoder = Gpt2Decoder(GPT2LMHeadModel(config.gpt2), size, config.inject, pad)
         else:
             if config.encoder is not None:
                 body = build_encoder(config.encoder, config.pooling)
                 self.encoder = PretrainedEncoder(body, size, config.pooling)
+            assert config.decoder is not None
             network = build_decoder(config.decoder)
             self.decoder = PretrainedDecoder(network, size, config.inject, pad)
             tied = network.get_expanded_tied_weights_keys()
@@ -244,12 +250,12 @@ class OptimusModel(PreTrainedModel):
         if model.encoder is not None:
             if bert is None:
                 raise ValueError(f"inject={inject!r} needs a BERT encoder, and none was given")
-            model.encoder.bert.load_state_dict(bert.state_dict())
-        rows = model.decoder.gpt2.transformer.wte.weight.data
+            model.encoder.network.load_state_dict(bert.state_dict())
+        rows = model.decoder.network.transformer.wte.weight.data
         old = gpt2.state_dict()
         rows[: gpt2.config.vocab_size] = old["transformer.wte.weight"]
         old["transformer.wte.weight"] = old["lm_head.weight"] = rows.clone()
-        model.decoder.gpt2.load_state_dict(old)
+        model.decoder.network.load_state_dict(old)
         return model
 
     @classmethod
@@ -258,7 +264,7 @@ class OptimusModel(PreTrainedModel):
         encoder: PreTrainedModel | None,
         decoder: PreTrainedModel,
         *,
-        tokens: dict[str, int],
+        tokens: Mapping[str, Any],
         latent_dim: int = 32,
         inject: Injection = "both",
         pooling: Pooling = "pooler",
@@ -310,8 +316,7 @@ class OptimusModel(PreTrainedModel):
         if self.encoder is None:
             return
         verb = "enable" if enabled else "disable"
-        paper = isinstance(self.encoder, BertEncoder)
-        network = self.encoder.bert if paper else self.encoder.network
+        network = self.encoder.network
         # The first name is that of newer versions of transformers, where the second one warns.
         names = (f"activation_checkpointing_{verb}", f"gradient_checkpointing_{verb}")
         switch = next(getattr(network, name) for name in names if hasattr(network, name))

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -28,6 +29,7 @@ from ..data.text import (
     TextOptions,
     corrupt,
     evaluation_batches,
+    gather,
     load_corpus,
     read_sentences,
 )
@@ -41,6 +43,8 @@ from ..metrics.latent import (
 )
 from ..metrics.text import bleu, self_bleu
 from ..models.encoder import Posterior
+from ..models.pretrained import without_lora
+from ..models.start import start_from_data
 from ..models.vae import OptimusModel, importance_scores
 from ..objectives import Objective, beta_schedule
 from ..old_runs import upgrade
@@ -54,6 +58,7 @@ from ..runtime.options import at_least, require
 from ..runtime.precision import MixedPrecision, ieee_fp32
 from ..runtime.run_folder import RunFolder
 from ..runtime.text_files import read_texts
+from .pretrained import adapt
 from .training import (
     FIXED,
     AdamWTraining,
@@ -67,6 +72,7 @@ from .training import (
 )
 
 logger = logging.getLogger(__name__)
+START_BATCH = 64  # sentences read at once for a start from data
 SAMPLES = 100  # of the importance-weighted likelihood in the paper
 COLLAPSED = 0.05  # nats; below this KL the latent says nothing about the sentence
 AUTHORS_KEYS = ("perplexity", "elbo", "kl", "nll", "au", "mi")  # of their eval_results.txt
@@ -350,8 +356,12 @@ class LanguageModelTraining(AdamWTraining):
         self.held_out: Sentences | None = None
         if (config.data.folder / "valid.txt").exists():
             (self.held_out,) = _load(config, "valid", tokenizers)
-        model = build_model(config.model, tokenizers, folder)
+        model = build_model(config.model, tokenizers, folder, any_networks=True)
         model.to(world.device)  # type: ignore[arg-type]
+        _check_lengths(model, [*shards, *([self.held_out] if self.held_out else [])])
+        if config.model.start == "data" and not folder.started:
+            _start_from_data(config, model, shards[0], tokenizers)
+        adapt(model, config.model)
         optimizer = build_optimizer(config.optimizer, model, "adamw" in config.compat)
         amp = MixedPrecision(config.precision, world.device)
         self.model, optimizer = amp.prepare(model, optimizer)
@@ -444,7 +454,8 @@ class LanguageModelTraining(AdamWTraining):
 
     def export(self, run_dir: Path, name: str) -> None:
         with exporting(run_dir / ("model" if name == "last" else name)) as folder:
-            self.model.save_pretrained(folder)
+            state = without_lora(self.model.state_dict())
+            self.model.save_pretrained(folder, state_dict=state)
             self.tokenizers.save(folder / "tokenizers")
 
     def _next_batch(self) -> Batch:
@@ -501,6 +512,35 @@ def build_schedule(options: ObjectiveOptions, steps: int) -> tuple[list[float], 
 def _load(config: TrainConfig, split: str, tokenizers: Tokenizers) -> list[Sentences]:
     options = TextOptions(max_words=config.data.block_size, format=config.data.format)
     return load_corpus(config.data.folder, split, tokenizers, options)
+
+
+def _check_lengths(model: OptimusModel, corpora: Sequence[Sentences]) -> None:
+    """Refuse sentences that a network has no positions for."""
+    sides = [("decoder", "decoder_lengths", model.decoder.max_tokens)]
+    if model.encoder is not None:
+        sides.append(("encoder", "encoder_lengths", model.encoder.num_positions))
+    for side, lengths, limit in sides:
+        longest = max(int(getattr(one, lengths).max(initial=0)) for one in corpora)
+        require(
+            longest <= limit,
+            f"the corpus has a sentence of {longest} {side} tokens and the {side} {limit} "
+            "positions; leave long sentences out by a smaller --data.block-size",
+        )
+
+
+def _start_from_data(
+    config: TrainConfig, model: OptimusModel, sentences: Sentences, tokenizers: Tokenizers
+) -> None:
+    """The connectors of ``model`` from the first sentences of the corpus."""
+    padding = Padding(tokenizers.pad_id, tokenizers.encoder_pad_id)
+    chosen = range(min(config.model.start_sentences, len(sentences)))
+    device = model.device
+    batches = [
+        gather(sentences, np.array(chosen[first : first + START_BATCH]), padding).to(device)
+        for first in range(0, len(chosen), START_BATCH)
+    ]
+    report = start_from_data(model, [(batch.encoder_ids, batch.decoder_ids) for batch in batches])
+    logger.info("%s", report)
 
 
 def _train_lines(config: TrainConfig) -> list[str]:

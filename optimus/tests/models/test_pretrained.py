@@ -14,7 +14,17 @@ from optimus.models.pretrained import PretrainedDecoder, find_misfit
 from optimus.models.vae import OptimusModel, importance_scores
 
 ENCODERS = ("bert", "roberta", "distilbert", "mpnet", "modernbert", "deberta", "deberta-v2")
-DECODERS = ("gpt2", "llama", "llama-untied", "qwen2", "opt", "opt-projected", "gpt_neox", "gemma", "gemma2")
+DECODERS = (
+    "gpt2",
+    "llama",
+    "llama-untied",
+    "qwen2",
+    "opt",
+    "opt-projected",
+    "gpt_neox",
+    "gemma",
+    "gemma2",
+)
 
 
 def batch(model, lengths=(9, 7, 4), seed=0):
@@ -75,7 +85,9 @@ def test_pooling_is_what_it_says(pooling):
     expected = {
         "pooler": out.pooler_output,
         "cls": states[:, 0],
-        "mean": torch.stack([one[real].mean(dim=0) for one, real in zip(states, mask, strict=True)]),
+        "mean": torch.stack(
+            [one[real].mean(dim=0) for one, real in zip(states, mask, strict=True)]
+        ),
     }
     torch.testing.assert_close(found, expected[pooling])
 
@@ -132,7 +144,8 @@ def test_saved_and_loaded_it_gives_the_same_losses(decoding, tmp_path):
     for ours, theirs in zip(model(*inputs, eps=eps), again(*inputs, eps=eps), strict=True):
         assert torch.equal(ours, theirs)
     words, head = (
-        again.decoder.network.get_input_embeddings(), again.decoder.network.get_output_embeddings()
+        again.decoder.network.get_input_embeddings(),
+        again.decoder.network.get_output_embeddings(),
     )
     tied = again.config.decoder.tie_word_embeddings
     assert (words.weight.data_ptr() == head.weight.data_ptr()) == tied
