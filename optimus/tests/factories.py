@@ -24,7 +24,7 @@ from optimus.api import SentenceVAE
 from optimus.data.text import Sentences
 from optimus.data.tokenizers import train_tokenizers
 from optimus.models.pretrained import pooler_options
-from optimus.models.vae import OptimusConfig, OptimusModel
+from optimus.models.vae import OptimusConfig, OptimusModel, without_bars
 from optimus.released.checkpoints import AuthorsCheckpoint, assemble, import_checkpoint
 
 ABSOLUTE = RELATIVE = 1e-4
@@ -219,3 +219,15 @@ def write_tokenizer(folder: Path, lines: Sequence[str], decoder: bool) -> int:
     fast = PreTrainedTokenizerFast(tokenizer_object=inner, **special)
     fast.save_pretrained(folder)
     return len(fast)
+
+
+def write_network(folder: Path, kind: str, lines: Sequence[str], decoder: bool) -> Path:
+    """A random network and a tokenizer of ``lines``, in a folder as one downloads them."""
+    sizes = (TINY_DECODERS if decoder else TINY_ENCODERS)[kind]
+    config = AutoConfig.for_model(kind, **sizes)
+    config.vocab_size = write_tokenizer(folder, lines, decoder)
+    torch.manual_seed(1)
+    network = (AutoModelForCausalLM if decoder else AutoModel).from_config(config)
+    with without_bars():
+        network.save_pretrained(folder)
+    return folder

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from factories import TINY_DECODERS, TINY_ENCODERS, tiny_networks, write_tokenizer
+from factories import write_network
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+from transformers import AutoModel, AutoModelForCausalLM
 
 from optimus.api import SentenceVAE
 from optimus.config import ModelOptions, OptimizerOptions
@@ -40,26 +40,13 @@ def corpus(tmp_path_factory):
     return write_toy(tmp_path_factory.mktemp("toy"), sizes=(80, 12, 12))
 
 
-def write_network(folder: Path, kind: str, decoder: bool) -> Path:
-    """A random network with a tokenizer of the toy corpus, as one downloads them."""
-    tokens = write_tokenizer(folder, LINES, decoder)
-    sizes = (TINY_DECODERS if decoder else TINY_ENCODERS)[kind]
-    config = AutoConfig.for_model(kind, **sizes)
-    config.vocab_size = tokens
-    if not decoder:
-        config.pad_token_id = 1 if kind == "roberta" else 0
-    torch.manual_seed(1)
-    (AutoModelForCausalLM if decoder else AutoModel).from_config(config).save_pretrained(folder)
-    return folder
-
-
 @pytest.fixture(scope="module")
 def networks(tmp_path_factory):
     """Folders of a BERT and of a Llama."""
     place = tmp_path_factory.mktemp("networks")
     return (
-        write_network(place / "encoder", "bert", decoder=False),
-        write_network(place / "decoder", "llama", decoder=True),
+        write_network(place / "encoder", "bert", LINES, decoder=False),
+        write_network(place / "decoder", "llama", LINES, decoder=True),
     )
 
 
@@ -81,12 +68,18 @@ def copies(networks, tmp_path):
     return tuple(shutil.copytree(one, tmp_path / one.name) for one in networks)
 
 
+def back_to_half(config, tmp_path):
+    """The same run as it was after step 3."""
+    halves = replace(config, run_dir=tmp_path / "halves")
+    shutil.copytree(config.run_dir, halves.run_dir)
+    shutil.rmtree(halves.run_dir / "checkpoints" / "00000006")
+    return halves
+
+
 def test_a_run_continues_exactly_and_can_be_used_without_the_folders(smoke, copies, tmp_path):
     options = replace(smoke.model, init=copies, start="data", start_sentences=40)
     smoke = replace(smoke, model=options, optimizer=OptimizerOptions(lr=1e-3, new_lr=1e-2))
-    halves = replace(smoke, run_dir=tmp_path / "halves")
-    whole = train(smoke)
-    train(replace(halves, max_steps=3))
+    whole, halves = train(smoke), back_to_half(smoke, tmp_path)
     for folder in copies:
         shutil.rmtree(folder)
     for name, value in train(halves).state_dict().items():
@@ -145,8 +138,7 @@ def test_a_frozen_network_stays_and_the_rest_learns(smoke, networks):
 def test_lora_is_trained_continued_and_merged_into_what_is_saved(smoke, tmp_path):
     options = replace(smoke.model, train_encoder="lora", train_decoder="lora", lora_rank=2)
     smoke = replace(smoke, model=options, optimizer=OptimizerOptions(lr=1e-2))
-    whole, halves = train(smoke), replace(smoke, run_dir=tmp_path / "halves")
-    train(replace(halves, max_steps=3))
+    whole, halves = train(smoke), back_to_half(smoke, tmp_path)
     for name, value in train(halves).state_dict().items():
         assert torch.equal(value, whole.state_dict()[name]), name
     trained = {name for name, one in whole.named_parameters() if one.requires_grad}
@@ -244,7 +236,9 @@ def test_folders_of_the_wrong_kind_are_named(networks, smoke, order, words):
 
 
 def test_a_tokenizer_of_another_network_is_refused(copies, smoke):
-    write_tokenizer(copies[1], [f"{n:x} of {n * n:x}" for n in range(900)], decoder=True)
+    config = AutoConfig.from_pretrained(copies[1])
+    config.vocab_size = 200
+    AutoModelForCausalLM.from_config(config).save_pretrained(copies[1])
     with pytest.raises(
         ValueError, match=r"the tokenizer has \d+ tokens and the network embeddings"
     ):
@@ -300,7 +294,3 @@ def test_metrics_of_a_checkpointed_run_are_those_of_a_plain_one(smoke, tmp_path)
     for ours, theirs in zip(plain, recomputed, strict=True):
         assert ours["step"] == theirs["step"]
         assert ours.get("loss", 0) == pytest.approx(theirs.get("loss", 0), rel=1e-4)
-
-
-def test_tiny_networks_are_two_layers():
-    assert all(one.config.num_hidden_layers == 2 for one in tiny_networks("bert", "llama"))
