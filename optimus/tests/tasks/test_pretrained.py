@@ -10,7 +10,7 @@ import pytest
 import torch
 from factories import write_network
 from safetensors.torch import load_file, save_file
-from transformers import AutoModel, AutoModelForCausalLM
+from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
 from optimus.api import SentenceVAE
 from optimus.config import ModelOptions, OptimizerOptions
