@@ -45,6 +45,8 @@ class ModelOptions:
     the encoder's vectors of the first sentences, and the connectors from the decoder's states."""
     start_sentences: int = 2000
     """Sentences of --model.start data."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """Of two folders: random takes their architectures and tokenizers alone, for comparison."""
     train_encoder: Literal["full", "frozen", "lora"] = "full"
     """What of the encoder is trained; lora needs the extra `lora`. Connectors always are."""
     train_decoder: Literal["full", "frozen", "lora"] = "full"
@@ -56,7 +58,8 @@ class ModelOptions:
 
     def __post_init__(self) -> None:
         at_least(self, "model", latent_dim=1, layers=1, start_sentences=2, lora_rank=1)
-        for name, default in (("pooling", "default"), ("start", "fresh")):
+        defaults = {"pooling": "default", "start": "fresh", "weights": "pretrained"}
+        for name, default in defaults.items():
             value = getattr(self, name)
             require(
                 value == default or len(self.init) == 2,

@@ -19,6 +19,7 @@ ADDED_MODEL = {
     "pooling": "default",
     "start": "fresh",
     "start_sentences": 2000,
+    "weights": "pretrained",
     "lora_rank": 16,
     "train_encoder": "full",
     "train_decoder": "full",

@@ -35,7 +35,7 @@ from .encoder import LatentEncoder
 Pooling = Literal["pooler", "cls", "mean"]
 DROPOUT = re.compile(r"(dropout|dropout_prob|pdrop)$")
 NOT_DROPOUT = re.compile(r"^(classifier|seq_classif|qa|summary)|layerdrop")
-LORA_SCALING = 2.0
+LORA_SCALING = 2
 """alpha / rank of LoRA: what the product of its two matrices is multiplied with."""
 
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -29,7 +28,6 @@ from ..data.text import (
     TextOptions,
     corrupt,
     evaluation_batches,
-    gather,
     load_corpus,
     read_sentences,
 )
@@ -44,7 +42,6 @@ from ..metrics.latent import (
 from ..metrics.text import bleu, self_bleu
 from ..models.encoder import Posterior
 from ..models.pretrained import without_lora
-from ..models.start import start_from_data
 from ..models.vae import OptimusModel, importance_scores
 from ..objectives import Objective, beta_schedule
 from ..old_runs import upgrade
@@ -58,7 +55,7 @@ from ..runtime.options import at_least, require
 from ..runtime.precision import MixedPrecision, ieee_fp32
 from ..runtime.run_folder import RunFolder
 from ..runtime.text_files import read_texts
-from .pretrained import adapt
+from .pretrained import adapt, check_lengths, start_from_sentences
 from .training import (
     FIXED,
     AdamWTraining,
@@ -72,7 +69,6 @@ from .training import (
 )
 
 logger = logging.getLogger(__name__)
-START_BATCH = 64  # sentences read at once for a start from data
 SAMPLES = 100  # of the importance-weighted likelihood in the paper
 COLLAPSED = 0.05  # nats; below this KL the latent says nothing about the sentence
 AUTHORS_KEYS = ("perplexity", "elbo", "kl", "nll", "au", "mi")  # of their eval_results.txt
@@ -189,6 +185,15 @@ CORPORA: dict[str, tuple[Literal["text", "label-text"], int, int, float]] = {
 }
 
 
+REAL_CORPORA = {
+    "tatoeba": ("0.05", "0.50"),
+    "snli-sentences": ("0.05", "0.50"),
+    "penn": ("0.05",),
+    "yelp": ("0.05",),
+}
+"""Of the presets with real weights: lambdas by corpus."""
+
+
 def _language_modeling() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     """Fine-tuning of the Wikipedia model on four corpora for five lambdas (Table 1)."""
     for corpus, (form, block_size, batch_size, epochs) in CORPORA.items():
@@ -281,6 +286,65 @@ def _from_scratch() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
             yield f"mid-{corpus}-{free_bits}", (f"{corpus} from scratch, 12 layers, GPU", mid)
 
 
+def _real_weights() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
+    """MiniLM and SmolLM2 (135 M) on two CPU cores: the shape of Table 1, and what the start does.
+
+    The weights are under licences of their own; any other two folders do with ``--model.init``.
+    """
+    real = TrainConfig(
+        model=ModelOptions(
+            init=(Path("weights/minilm-l6"), Path("weights/smollm2-135m")),
+            pooling="mean",
+            start="data",
+            dropout=0.0,
+        ),
+        objective=ObjectiveOptions(ratio_zero=0.1, ratio_increase=0.4),
+        data=DataOptions(Path("data/tatoeba"), block_size=40, batch_size=16),
+        optimizer=OptimizerOptions(lr=1e-4, new_lr=1e-3, warmup_steps=20),
+        max_steps=300,
+        log_every=10,
+        save_every=300,
+        keep=1,
+    )
+    plain = replace(
+        real,
+        model=replace(real.model, inject="none", start="fresh"),
+        objective=ObjectiveOptions(kind="language-model"),
+        optimizer=replace(real.optimizer, new_lr=0.0),
+    )
+
+    def row(name: str, about: str, config: TrainConfig) -> tuple[str, tuple[str, TrainConfig]]:
+        place = Path("runs/real_weights", name.replace("-", "_"))
+        return f"real-{name}", (f"real weights, {about}", replace(config, run_dir=place))
+
+    for corpus, lambdas in REAL_CORPORA.items():
+        form, block_size = ("label-text", 40) if corpus == "yelp" else ("text", 60)
+        data = replace(real.data, folder=Path("data", corpus), format=form, block_size=block_size)  # type: ignore[arg-type]
+        yield row(f"{corpus}-lm", f"{corpus}, the decoder alone", replace(plain, data=data))
+        for free_bits in lambdas:
+            objective = replace(real.objective, free_bits=float(free_bits))
+            config = replace(real, data=data, objective=objective)
+            yield row(f"{corpus}-{free_bits}", f"{corpus}, lambda {free_bits}", config)
+    changes: dict[str, tuple[str, dict[str, object]]] = {
+        "fresh": ("random connectors", {"start": "fresh"}),
+        "random": ("random networks", {"weights": "random", "start": "fresh"}),
+        "frozen": ("the decoder frozen", {"train_decoder": "frozen"}),
+        "lora": ("LoRA in both networks", {"train_decoder": "lora", "train_encoder": "lora"}),
+    }
+    for name, (about, change) in changes.items():
+        config = replace(real, model=replace(real.model, **change))  # type: ignore[arg-type]
+        yield row(f"tatoeba-0.50-{name}", f"Tatoeba, lambda 0.50, {about}", config)
+    one_rate = replace(real, optimizer=replace(real.optimizer, new_lr=0.0))
+    yield row("tatoeba-0.50-one-lr", "Tatoeba, lambda 0.50, one learning rate", one_rate)
+    pretraining = replace(
+        real, data=replace(real.data, folder=Path("data/unlabelled")), max_steps=900, save_every=100
+    )
+    yield row("pretrain", "latent pre-training on unlabelled text", pretraining)
+    tuned = ModelOptions(init=(Path("runs/real_weights/pretrain/model"),), dropout=0.0)
+    yield row("tatoeba-0.50-pretrained", "Tatoeba after the latent pre-training, lambda 0.50",
+              replace(real, model=tuned))  # fmt: skip
+
+
 def _own() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     """The VAE that sees GLUE's texts before its labels, the quick check, and the demo."""
     demo = TrainConfig(
@@ -324,6 +388,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         _manipulation,
         _injection,
         _from_scratch,
+        _real_weights,
         _own,
     )
     for name, entry in rows()
@@ -358,9 +423,9 @@ class LanguageModelTraining(AdamWTraining):
             (self.held_out,) = _load(config, "valid", tokenizers)
         model = build_model(config.model, tokenizers, folder, any_networks=True)
         model.to(world.device)  # type: ignore[arg-type]
-        _check_lengths(model, [*shards, *([self.held_out] if self.held_out else [])])
+        check_lengths(model, [*shards, *([self.held_out] if self.held_out else [])])
         if config.model.start == "data" and not folder.started:
-            _start_from_data(config, model, shards[0], tokenizers)
+            start_from_sentences(model, shards[0], config.model.start_sentences)
         adapt(model, config.model)
         optimizer = build_optimizer(config.optimizer, model, "adamw" in config.compat)
         amp = MixedPrecision(config.precision, world.device)
@@ -512,35 +577,6 @@ def build_schedule(options: ObjectiveOptions, steps: int) -> tuple[list[float], 
 def _load(config: TrainConfig, split: str, tokenizers: Tokenizers) -> list[Sentences]:
     options = TextOptions(max_words=config.data.block_size, format=config.data.format)
     return load_corpus(config.data.folder, split, tokenizers, options)
-
-
-def _check_lengths(model: OptimusModel, corpora: Sequence[Sentences]) -> None:
-    """Refuse sentences that a network has no positions for."""
-    sides = [("decoder", "decoder_lengths", model.decoder.max_tokens)]
-    if model.encoder is not None:
-        sides.append(("encoder", "encoder_lengths", model.encoder.num_positions))
-    for side, lengths, limit in sides:
-        longest = max(int(getattr(one, lengths).max(initial=0)) for one in corpora)
-        require(
-            longest <= limit,
-            f"the corpus has a sentence of {longest} {side} tokens and the {side} {limit} "
-            "positions; leave long sentences out by a smaller --data.block-size",
-        )
-
-
-def _start_from_data(
-    config: TrainConfig, model: OptimusModel, sentences: Sentences, tokenizers: Tokenizers
-) -> None:
-    """The connectors of ``model`` from the first sentences of the corpus."""
-    padding = Padding(tokenizers.pad_id, tokenizers.encoder_pad_id)
-    chosen = range(min(config.model.start_sentences, len(sentences)))
-    device = model.device
-    batches = [
-        gather(sentences, np.array(chosen[first : first + START_BATCH]), padding).to(device)
-        for first in range(0, len(chosen), START_BATCH)
-    ]
-    report = start_from_data(model, [(batch.encoder_ids, batch.decoder_ids) for batch in batches])
-    logger.info("%s", report)
 
 
 def _train_lines(config: TrainConfig) -> list[str]:

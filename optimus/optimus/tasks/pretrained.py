@@ -11,11 +11,13 @@ import json
 import logging
 import pickle
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, PreTrainedConfig
@@ -27,6 +29,7 @@ from transformers.utils import logging as transformers_logging
 
 from ..config import ModelOptions
 from ..data.pretrained_tokenizers import PretrainedTokenizers, read_pretrained_tokenizers
+from ..data.text import Padding, Sentences, gather
 from ..data.tokenizers import Tokenizers, load_tokenizers
 from ..models.pretrained import (
     LORA_SCALING,
@@ -36,6 +39,7 @@ from ..models.pretrained import (
     pooler_options,
     set_dropout,
 )
+from ..models.start import start_from_data
 from ..models.vae import OptimusModel, without_bars
 from ..runtime.options import require
 from ..runtime.run_folder import read_plain
@@ -44,6 +48,7 @@ logger = logging.getLogger(__name__)
 HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 HUB_SECONDS = 10.0
+START_BATCH = 64  # sentences read at once for a start from data
 
 
 def find_folders(init: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -76,6 +81,7 @@ def are_the_papers(options: ModelOptions, folders: tuple[Path, ...]) -> bool:
     """Whether the two ``folders`` are read as the paper's BERT, with its pooler, and GPT-2."""
     kinds = [_model_type(folder) for folder in folders]
     plain = options.pooling in ("default", "pooler") and options.start == "fresh"
+    plain = plain and options.weights == "pretrained"
     return kinds == ["bert", "gpt2"] and plain
 
 
@@ -95,7 +101,8 @@ def build_from_networks(
     encoder_folder, decoder_folder = folders
     config = _check_architecture("decoder", decoder_folder)
     set_dropout(config, options.dropout)
-    decoder = load_network(AutoModelForCausalLM, decoder_folder, config)
+    random = options.weights == "random"
+    decoder = load_network(AutoModelForCausalLM, decoder_folder, config, random=random)
     misfit = find_misfit(decoder)
     require(misfit is None, f"--model.init {decoder_folder} cannot be a decoder: {misfit}")
     rows = decoder.get_input_embeddings().num_embeddings
@@ -137,7 +144,8 @@ def _load_encoder(options: ModelOptions, folder: Path) -> tuple[Any, Pooling]:
             f"--model.pooling pooler: the network in {folder} has no pooler; give cls or mean",
         )
         pooling = "cls"
-    return load_network(AutoModel, folder, config, **pooler_options(config, pooling)), pooling
+    given = {"random": options.weights == "random", **pooler_options(config, pooling)}
+    return load_network(AutoModel, folder, config, **given), pooling
 
 
 def _own_pooling(folder: Path, config: PreTrainedConfig) -> Pooling:
@@ -187,9 +195,21 @@ def _check_architecture(side: str, folder: Path) -> PreTrainedConfig:
 
 
 def load_network(
-    network: Any, folder: Path, config: PreTrainedConfig | None = None, **options: Any
+    network: Any,
+    folder: Path,
+    config: PreTrainedConfig | None = None,
+    *,
+    random: bool = False,
+    **options: Any,
 ) -> Any:
-    """The ``network`` in ``folder``, in fp32; all of its tensors are there, and no others."""
+    """The ``network`` in ``folder``, in fp32; all of its tensors are there, and no others.
+
+    With ``random`` it is one of that ``config`` with random weights.
+    """
+    if random:
+        assert config is not None
+        config.dtype = torch.float32
+        return network.from_config(config, **options)
     try:
         with without_bars(), _quietly():
             loaded, report = network.from_pretrained(
@@ -279,3 +299,30 @@ def is_new(name: str) -> bool:
     """Whether a parameter is none of the pre-trained networks': a connector, or of LoRA."""
     pretrained = any(f".{part}." in name for part in ("network", "bert", "gpt2"))
     return not pretrained or "lora_" in name
+
+
+def check_lengths(model: OptimusModel, corpora: Sequence[Sentences]) -> None:
+    """Refuse sentences that a network has no positions for."""
+    sides = [("decoder", "decoder_lengths", model.decoder.max_tokens)]
+    if model.encoder is not None:
+        sides.append(("encoder", "encoder_lengths", model.encoder.num_positions))
+    for side, lengths, limit in sides:
+        longest = max(int(getattr(one, lengths).max(initial=0)) for one in corpora)
+        require(
+            longest <= limit,
+            f"the corpus has a sentence of {longest} {side} tokens and the {side} {limit} "
+            "positions; leave long sentences out by a smaller --data.block-size",
+        )
+
+
+def start_from_sentences(model: OptimusModel, sentences: Sentences, count: int) -> None:
+    """Set the connectors of ``model`` from the first ``count`` of ``sentences``, and say how."""
+    padding = Padding(model.config.pad_token_id, model.config.encoder_pad_token_id)
+    numbers = np.arange(min(count, len(sentences)))
+    numbers = numbers[np.argsort(sentences.decoder_lengths[numbers], kind="stable")]
+    batches = [
+        gather(sentences, numbers[first : first + START_BATCH], padding).to(model.device)
+        for first in range(0, len(numbers), START_BATCH)
+    ]
+    report = start_from_data(model, [(one.encoder_ids, one.decoder_ids) for one in batches])
+    logger.info("%s", report)

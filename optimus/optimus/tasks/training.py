@@ -60,6 +60,7 @@ DECODER_POSITIONS = 1024
 FIXED = (
     *(f"model.{name}" for name in ("latent_dim", "inject", "init", "vocabulary")),
     *("model.layers", "model.hidden", "model.pooling", "model.start", "model.start_sentences"),
+    "model.weights",
     *("model.train_encoder", "model.train_decoder", "model.lora_rank"),
     *("optimizer.kind", "optimizer.accumulate"),
     *("data.batch_size", "seed", "precision"),
@@ -210,9 +211,7 @@ def build_model(
     """
     if folder is not None and folder.started and folder.has("model/config.json"):
         config = OptimusConfig.from_pretrained(folder.path / "model")
-        for network in (config.encoder, config.decoder):
-            if network is not None:
-                set_dropout(network, options.dropout)
+        _set_network_dropout(config, options.dropout)
         model = OptimusModel(config)
     else:
         model = _initial_model(options, tokenizers)
@@ -324,7 +323,9 @@ def _from_public_weights(options: ModelOptions, folders: tuple[Path, ...]) -> Op
 def _from_optimus(options: ModelOptions) -> OptimusModel:
     folder = _weights_folder(options.init[0])
     if (folder / "model.safetensors").exists():
-        model = OptimusModel.from_pretrained(folder, local_files_only=True)
+        config = OptimusConfig.from_pretrained(folder)
+        _set_network_dropout(config, options.dropout)
+        model = OptimusModel.from_pretrained(folder, config=config, local_files_only=True)
     else:
         checkpoint = read_authors_checkpoint(folder)
         model, report = import_checkpoint(checkpoint, inject=options.inject)  # type: ignore[arg-type]
@@ -365,6 +366,13 @@ def _set_dropout(model: OptimusModel, probability: float) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = probability
+
+
+def _set_network_dropout(config: OptimusConfig, probability: float) -> None:
+    """Of networks other than the paper's, which have to be told before they are built."""
+    for network in (config.encoder, config.decoder):
+        if network is not None:
+            set_dropout(network, probability)
 
 
 def _weights_folder(init: Path) -> Path:
