@@ -176,7 +176,7 @@ def find_misfit(network: PreTrainedModel) -> str | None:
     network.eval()
     try:
         form = cache_form(network.config)
-        ids = torch.zeros(1, 2, dtype=torch.long)
+        ids = torch.tensor([[5, 7]])  # ids of padding are often embedded as 0
         out = network.base_model(input_ids=ids, use_cache=True)
         shapes = [tuple(layer.keys.shape) for layer in out.past_key_values.layers]
         values = [tuple(layer.values.shape) for layer in out.past_key_values.layers]
