@@ -29,19 +29,24 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from prevalent.data.instructions import read_paths
+from prevalent.data.features import FeatureStore
+from prevalent.data.instructions import read_instructions, read_paths
 from prevalent.data.tokenizers import (
     build_wordpiece_vocabulary,
     split_words,
     write_vocabulary,
 )
 from prevalent.data.toy import ToyConfig, write_toy
+from prevalent.data.toy_reader import ToyReader
 from prevalent.data.toy_texts import STYLES, Style
+from prevalent.metrics.navigation import SUCCESS_RADIUS
 from prevalent.optimizer import OptimizerConfig
 from prevalent.runtime.files import write_atomically
 from prevalent.runtime.logs import read_metrics
+from prevalent.simulator.graph import Graphs
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, PretrainConfig, pretrain
 from prevalent.tasks.r2r import R2R_PRESETS, train_r2r
 
@@ -137,6 +142,7 @@ def main(argv: list[str] | None = None) -> None:
         arms = ABLATIONS
     unseen = max(1, world.unseen_houses * options.houses // world.train_houses)
     make_world(root / "world", replace(world, train_houses=options.houses, unseen_houses=unseen))
+    print(f"a reader by rule who counts the steps: {oracle(root / 'world'):.3f}", flush=True)
     for encoder in sorted({arm.encoder for arm in arms.values()} - {""}):
         pretrain(pretraining(root, encoder, options.pretrain_steps, world))
     chosen = {name: choose(root, name, arm, options.steps) for name, arm in arms.items()}
@@ -166,6 +172,20 @@ def make_world(folder: Path, size: ToyConfig) -> None:
         write_atomically(folder / "r2r" / f"R2R_{split}.json", json.dumps(items))
     words = build_wordpiece_vocabulary(word for text in texts for word in split_words(text))
     write_vocabulary(folder / "wordpiece.txt", words)
+
+
+def oracle(folder: Path) -> float:
+    """Success in unseen houses of a reader who knows every template and word."""
+    tasks = read_instructions(folder, ["val_unseen"])
+    graphs = Graphs.load(folder / "connectivity", sorted({task.scan for task in tasks}))
+    reader = ToyReader(graphs, FeatureStore.open(folder / "features.npy"))
+    rng = np.random.default_rng(0)
+    reached = []
+    for task in tasks:
+        start, goal = graphs.nodes([task.scan] * 2, [task.path[0], task.path[-1]])
+        end = reader.walk(split_words(task.text), int(start), task.heading, rng)
+        reached.append(graphs.distance(end, int(goal)) < SUCCESS_RADIUS)
+    return float(np.mean(reached))
 
 
 def places(root: Path) -> dict[str, Any]:

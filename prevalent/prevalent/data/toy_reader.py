@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ..simulator.geometry import NUM_HEADINGS, VIEW_HEADINGS, canonical_angle
+from ..simulator.geometry import NUM_HEADINGS, VIEW_HEADINGS, canonical_angle, nearest_view
 from ..simulator.graph import Graphs
 from .features import FeatureStore
 from .toy import color_embeddings, landmark_embeddings
@@ -153,6 +153,19 @@ class ToyReader:
             judge(node, 2 * self.agree(goal, node))
         best = max(points.values())
         return {option for option, worth in points.items() if worth == best}
+
+    def walk(
+        self, words: Sequence[str], node: int, heading: float, rng: np.random.Generator
+    ) -> int:
+        """Where a reader ends who starts at ``node`` and counts the steps, ties drawn by lot."""
+        view = int(nearest_view(heading, 0.0))
+        for done in range(len(read_clauses(words))):
+            following = int(rng.choice(sorted(self.next_nodes(words, node, view, done))))
+            if following == node:
+                break
+            x, y, _ = self.graphs.positions[following] - self.graphs.positions[node]
+            node, view = following, int(nearest_view(float(np.pi / 2 - np.arctan2(y, x)), 0.0))
+        return node
 
     def agree(self, said: Thing, node: int) -> float:
         """1 where all that is said is true of ``node``, -1 where not, 0 where nothing is said."""

@@ -117,12 +117,14 @@ def test_hard_instructions_are_understood_by_rule_and_not_by_what_they_mention(t
     tasks = read_instructions(tmp_path, ["val_unseen"])
     graphs = Graphs.load(tmp_path / "connectivity", sorted({one.scan for one in tasks}))
     reader = ToyReader(graphs, FeatureStore.open(tmp_path / "features.npy"))
-    read, mentioned = [], []
+    read, mentioned, arrived = [], [], []
+    rng = np.random.default_rng(0)
     for task in tasks:
         words = split_words(task.text)
         marks = {(LANDMARKS + SYNONYMS).index(one) for one in words if one in LANDMARKS + SYNONYMS}
         walk = graphs.nodes([task.scan] * len(task.path), list(task.path)).tolist()
         view = nearest_view([task.heading], 0.0)
+        arrived.append(reader.walk(words, walk[0], task.heading, rng) == walk[-1])
         for done, (node, following) in enumerate(itertools.pairwise(walk)):
             found = reader.next_nodes(words, node, int(view[0]), done)
             read.append((following in found) / len(found))
@@ -133,3 +135,4 @@ def test_hard_instructions_are_understood_by_rule_and_not_by_what_they_mention(t
             view = candidates_of(graphs).view[[node], slot].astype(np.int64)
     assert np.mean(read) > 0.93
     assert np.mean(mentioned) < 0.65
+    assert np.mean(arrived) > 0.8
