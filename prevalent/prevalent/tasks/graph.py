@@ -19,6 +19,7 @@ from .. import loop
 from ..agents.graph import GraphAgent, GraphWalk, MaskedWords
 from ..agents.rollout import Batch, EpisodeBatches, Episodes
 from ..config import READING_MODEL, TINY_MODEL, ModelConfig
+from ..data.datasets import WalkData
 from ..data.instructions import Instruction
 from ..data.results import Results, check_goals, score_results
 from ..data.tokenizers import WordPieceTokenizer
@@ -76,6 +77,8 @@ class GraphConfig:
 class GraphRun(AgentRun):
     """Train the graph-based agent."""
 
+    data: WalkData = "r2r"
+    """Data set whose splits ``--train`` and ``--held-out`` name; ``rxr`` is all three languages."""
     wordpieces: Path = Path("vocab/bert/bert-base-uncased-vocab.txt")
     """WordPiece vocabulary, relative to the data folder; a pre-trained folder that holds a
     ``vocab.txt`` has precedence."""
@@ -217,7 +220,7 @@ class GraphTraining(AgentTraining):
         self.held_out: dict[str, Episodes] = {}
         for name in here.held_out:
             episodes = Episodes.encode(self.data.splits[name], self.tokenizer, name)
-            check_goals(episodes.references(), "r2r", name)
+            check_goals(episodes.references(), here.data, name)
             if name in here.train:
                 episodes = episodes.first(TRAIN_EVALUATION_BATCHES * here.batch_size)
             self.held_out[name] = episodes
@@ -254,7 +257,8 @@ class GraphTraining(AgentTraining):
         scores = {}
         for name, episodes in self.held_out.items():
             results = walk_split(self.agent, episodes, self.config.eval_batch_size, self.world)
-            rates = score_results(results, episodes.references(), self.data.graphs, "r2r")
+            references, graphs = episodes.references(), self.data.graphs
+            rates = score_results(results, references, graphs, self.config.data)
             for metric, value in rates.items():
                 scores[f"{name.partition('@')[0]}/{metric}"] = value
         return scores
@@ -279,7 +283,7 @@ TASK = loop.Task(
     kind=KIND,
     config=GraphRun,
     open=GraphTraining,
-    fixed=(*FIXED, "wordpieces", "model", "bert"),
+    fixed=(*FIXED, "data", "wordpieces", "model", "bert"),
     upgrade=upgrade,
 )
 
@@ -343,6 +347,7 @@ def open_agent(
     snapshot: str | None = None,
     step: int | None = None,
     data_dir: Path | None = None,
+    data: WalkData | None = None,
     device: str = "auto",
 ) -> TrainedAgent:
     """The agent of a run, in eval mode, and the episodes of ``split``.
@@ -353,22 +358,24 @@ def open_agent(
         snapshot: which agent; None is the best one in unseen houses, or the last.
         step: the checkpoint to take instead.
         data_dir: in place of the run's own.
+        data: data set in place of the run's own.
         device: to run on.
 
     Raises ``FileNotFoundError`` or ``ValueError`` where the snapshot or data is missing.
     """
     saved = open_snapshot(run.folder, KIND, snapshot, step)
     config = options_of_snapshot(run, saved, GraphConfig, GraphWalk, data_dir)
-    data = open_instructions(config, [split], config.model.angle_size, choose_device(device))
+    config = replace(config, data=data or config.data)
+    opened = open_instructions(config, [split], config.model.angle_size, choose_device(device))
     tokenizer = open_tokenizer(config, saved.vocabulary)
     bert = bert_of_snapshot(saved.content)
     assert bert is not None
-    agent = make_agent(config, data, bert)
+    agent = make_agent(config, opened, bert)
     saved.load(agent.modules)
-    items = data.splits[split]
+    items = opened.splits[split]
     episodes = Episodes.encode(items, tokenizer, f"the split {split!r}")
     left_out = len(items) - len(episodes)
-    return TrainedAgent(agent.train(False), data, episodes, config, left_out, saved.step)
+    return TrainedAgent(agent.train(False), opened, episodes, config, left_out, saved.step)
 
 
 def walk_agent(agent: TrainedAgent, batch_size: int) -> Walks:
