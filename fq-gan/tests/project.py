@@ -17,7 +17,7 @@ FAMILIES = {
 LINES = [
     *(f"prepare {name}" for name in PREPARED),
     *(line for lines in FAMILIES.values() for line in lines),
-    *("convert", "plot", "report", "demo"),
+    *("score", "convert", "plot", "report", "demo"),
 ]
 """Commands that have options, with the name, preset or family that comes before these."""
 WHERE = {

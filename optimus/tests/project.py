@@ -9,11 +9,13 @@ from optimus.data.prepare import CORPORA
 __all__ = ["CODE", "FOREIGN", "LINES", "OTHERS", "PROG", "WHERE", "main"]
 
 PROG, CODE = "optimus", Path(optimus.__file__).parent
+NAMED = ("train", "prepare", "generate", "edit", "migrate")
 LINES = [
     *(f"prepare {name}" for name in CORPORA),
     *(f"generate {kind}" for kind in ("reconstruct", "sample", "interpolate", "analogy")),
     *(f"{verb} smoke" for verb in VERBS if verb.startswith("train")),
-    *(verb for verb in VERBS if not verb.startswith(("train", "prepare", "generate", "migrate"))),
+    *("edit learn", "edit move"),
+    *(verb for verb in VERBS if not verb.startswith(NAMED)),
 ]
 """Commands that have options, with the name or preset that comes before these."""
 TASKS = {

@@ -8,7 +8,7 @@ import typing
 
 import pytest
 import tyro
-from documents import DOCUMENTS
+from documents import DOCUMENTS, INDENTED
 from project import CODE, FOREIGN, LINES, OTHERS, PROG, WHERE, main
 
 OPTION = re.compile(r"(?<![\w<-])--([A-Za-z][\w.-]*)")
@@ -130,6 +130,7 @@ def test_an_option_in_a_document_exists(path, known):
     if path.name in FOREIGN:
         pytest.skip("speaks of the authors' options")
     text = re.sub(r"^```\w*\n.*?^```", "", path.read_text(), flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"`python [^`]*`", "", INDENTED.sub("", text))  # scripts have their own
     text = re.sub(r"^\|[^|]*\|", "|", text, flags=re.MULTILINE)  # what a table is about: theirs
     assert not absent(re.sub(r"\s+", " ", text), known, known[""])
 

@@ -17,6 +17,7 @@ from ..decoding import Sampling, check_used
 from ..directions import Direction, Method
 from ..metrics.classification import NgramJudge
 from ..metrics.text import paired_bleu
+from ..runtime.command import choose
 from ..runtime.distributed import choose_device
 from ..runtime.files import write_atomically
 from ..runtime.options import at_least, require
@@ -135,16 +136,11 @@ class Parts(NamedTuple):
 def main(argv: Sequence[str]) -> None:
     """Run ``optimus edit learn --having past.txt --lacking present.txt``, or ``move``."""
     kinds: dict[str, tuple[Any, Any]] = {"learn": (LearnConfig, learn), "move": (MoveConfig, move)}
-    if not argv or argv[0] in {"-h", "--help"}:
-        print("usage: optimus edit KIND ...\n\nkinds:")
-        for name, (kind, _) in kinds.items():
-            print(f"  {name:<6}  {kind.__doc__.splitlines()[0]}")
-        print("\n`optimus edit KIND --help` lists the options of a kind.")
-        return
-    if argv[0] not in kinds:
-        raise ValueError(f"unknown kind {argv[0]!r}; choose one of {', '.join(kinds)}")
-    kind, function = kinds[argv[0]]
-    function(parse_with_run_dir(kind, argv[1:], f"optimus edit {argv[0]}"))
+    texts = {name: kind.__doc__.partition("\n")[0] for name, (kind, _) in kinds.items()}
+    about = "Learn the direction of an attribute in latent space, and move sentences along it."
+    name, words = choose(texts, argv, "optimus edit", "kind", about)
+    kind, function = kinds[name]
+    function(parse_with_run_dir(kind, words, f"optimus edit {name}"))
 
 
 def learn(config: LearnConfig) -> Direction:

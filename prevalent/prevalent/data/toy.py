@@ -96,7 +96,7 @@ class ToyConfig:
                 f"num_landmarks must be {least} to {len(LANDMARKS)}, got {self.num_landmarks}"
             )
         if unknown := sorted(set(self.forms) - set(FORMS)):
-            raise ValueError(f"--forms knows {', '.join(FORMS)}; {unknown[0]!r} is none of them")
+            raise ValueError(f"forms knows {', '.join(FORMS)}; {unknown[0]!r} is none of them")
 
 
 def write_toy(folder: str | Path, config: ToyConfig | None = None) -> None:

@@ -176,7 +176,7 @@ def test_a_tsv_holds_the_same_features(tmp_path):
         ({"num_landmarks": 99}, "num_landmarks must be"),
         ({"num_colors": 9}, "num_colors must be 1 to 4"),
         ({"num_landmarks": 6, "num_colors": 2}, "num_landmarks must be 7 to"),
-        ({"forms": ("rhymes",)}, "--forms knows synonyms.* 'rhymes' is none"),
+        ({"forms": ("rhymes",)}, "forms knows synonyms.* 'rhymes' is none"),
     ],
 )
 def test_an_impossible_world_is_refused(change, message):
