@@ -213,8 +213,9 @@ class UgatitTrain:
     """Of weights, order and augmentation."""
     device: str = "auto"
     """auto, cpu or cuda."""
-    precision: Precision = "fp32"
-    """The quantizer's dictionary is fp32 in all of them."""
+    precision: Precision = "auto"
+    """Arithmetic of all networks. auto: bf16 on a GPU that has it, else fp32; a continued run
+    keeps what it began with. The quantizer's dictionary is fp32 in all of them."""
     channels_last: bool = False
     """Memory order that tensor cores prefer."""
     deterministic: bool = False
@@ -377,7 +378,9 @@ def light(config: UgatitTrain) -> UgatitTrain:
 def _presets() -> dict[str, tuple[str, UgatitTrain]]:
     presets: dict[str, tuple[str, UgatitTrain]] = {}
     for dataset, names in DATASETS.items():
-        full = UgatitTrain(domain_names=names, data=UnpairedConfig(path=f"data/{dataset}"))
+        full = UgatitTrain(
+            channels_last=True, domain_names=names, data=UnpairedConfig(path=f"data/{dataset}")
+        )
         table = f"image-to-image translation, {dataset}"
         presets |= {
             f"ugatit-{dataset}": (f"FQ-U-GAT-IT, {table}", full),

@@ -424,7 +424,8 @@ class LanguageModelTraining(AdamWTraining):
                 continue
             batch = batch.to(world.device)
             noise = None if model.encoder is None else eps.to(world.device)
-            losses = model(batch.encoder_ids, batch.decoder_ids, beta=1.0, eps=noise)
+            with self.amp.autocast():
+                losses = model(batch.encoder_ids, batch.decoder_ids, beta=1.0, eps=noise)
             rows.append(torch.stack([losses.reconstruction, losses.full_kl], dim=1).double().cpu())
             if model.encoder is not None:
                 means.append(losses.mean.float().cpu())

@@ -82,8 +82,9 @@ class AgentRun:
     """Episodes of one process and one roll-out."""
     max_steps: int = 80_000
     """Optimizer steps."""
-    precision: Precision = "fp32"
-    """Arithmetic of the forward passes."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward passes. ``auto``: bf16 on a GPU that has it, else fp32; a
+    continued run keeps what it began with."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     seed: int = 1
