@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Literal
 
 from .runtime.options import at_least
+from .runtime.precision import Precision as Precision
 
-Precision = Literal["fp32", "bf16", "fp16", "apex-O1", "apex-O2"]
 
 
 def default_data_dir() -> Path:

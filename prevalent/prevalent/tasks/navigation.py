@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..agents.rollout import EpisodeBatches
-from ..config import ModelConfig, Precision, default_data_dir
+from ..config import ModelConfig, default_data_dir
 from ..curves import draw_scores
 from ..data.features import DeviceFeatures, open_store
 from ..data.instructions import SHUFFLE_SEED, Instruction, read_instructions
@@ -31,7 +31,7 @@ from ..runtime.distributed import World, gather_objects
 from ..runtime.logs import Logs
 from ..runtime.means import RunningMeans
 from ..runtime.options import at_least
-from ..runtime.precision import check_weights
+from ..runtime.precision import Precision, check_weights
 from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs, load_graphs
 
