@@ -5,11 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 from .runtime.options import at_least
 from .runtime.precision import Precision as Precision
-
 
 
 def default_data_dir() -> Path:

@@ -125,17 +125,21 @@ class LatentDecoder(nn.Module):
         """Logits (..., V) of final states (..., H)."""
         return self.gpt2.lm_head(hidden)
 
-    def nll(self, ids: Tensor, latent: Tensor | None) -> Tensor:
+    def nll(self, ids: Tensor, latent: Tensor | None, places: Tensor | None = None) -> Tensor:
         """-log p(ids | latent) in nats, summed over each sentence's targets. Returns (B,) fp32.
 
-        Targets are ``ids[:, 1:]`` except padding; the head runs on no other position.
+        Targets are ``ids[:, 1:]`` except padding; the head runs on no other position. ``places``
+        (N,) are theirs in B (T - 1); where they are not given, the host waits to learn their
+        number.
         """
         targets = ids[:, 1:]
-        real = targets != self.pad_token_id
-        states = self.hidden(ids[:, :-1], latent)
-        losses = linear_nll(states[real], self.gpt2.lm_head.weight, targets[real])
-        spread = torch.zeros(targets.shape, dtype=losses.dtype, device=losses.device)
-        return spread.masked_scatter(real, losses).sum(dim=1)
+        if places is None:
+            places = (targets.flatten() != self.pad_token_id).nonzero().squeeze(1)
+        states = self.hidden(ids[:, :-1], latent).flatten(0, 1).index_select(0, places)
+        goals = targets.flatten().index_select(0, places)
+        losses = linear_nll(states, self.gpt2.lm_head.weight, goals)
+        spread = losses.new_zeros(targets.numel()).index_copy(0, places, losses)
+        return spread.view(targets.shape).sum(dim=1)
 
     def _checkpointed(self, embeds: Tensor, positions: Tensor, slots: list[Tensor]) -> Tensor:
         """The blocks, each recomputed in the backward pass, with the latent as their argument.
