@@ -6,8 +6,17 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .runtime.options import at_least
+from .runtime.options import at_least, require
 from .runtime.precision import Precision as Precision
+
+
+def check_shares(batch_size: int, processes: int) -> int:
+    """Rows of one of ``processes`` that share ``batch_size``; ``ValueError`` where it is uneven."""
+    require(
+        batch_size % processes == 0,
+        f"--batch-size {batch_size} must be a multiple of the {processes} processes that share it",
+    )
+    return batch_size // processes
 
 
 def default_data_dir() -> Path:

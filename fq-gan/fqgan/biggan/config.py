@@ -137,7 +137,7 @@ class StepConfig:
     """One training iteration: some steps of D, one step of G, one update of the average."""
 
     batch_size: int = 64
-    """Images per forward pass and process."""
+    """Images per forward pass, over all processes together."""
     generator_batch_size: int = 0
     """Images per forward pass in G's step; never fewer than the batch size."""
     num_d_steps: int = 2

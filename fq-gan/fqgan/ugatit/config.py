@@ -9,7 +9,7 @@ from typing import ClassVar, Literal
 
 from ..data.unpaired import UnpairedConfig
 from ..quantizer import QuantizerOptions
-from ..runtime.options import at_least, positive
+from ..runtime.options import at_least, positive, require
 from ..runtime.precision import Precision
 from ..scoring import FeatureOptions
 
@@ -112,7 +112,7 @@ class StepConfig:
     """One training iteration: a step of the discriminators and one of the generators."""
 
     batch_size: int = 1
-    """Images per domain and process."""
+    """Images per domain, over all processes together."""
     lr: float = 1e-4
     """Adam's learning rate, before the decay."""
     betas: tuple[float, float] = (0.5, 0.999)
@@ -271,6 +271,16 @@ class UgatitTrain:
     def folder(self) -> Path:
         """Where the run is."""
         return Path(self.run_dir) if self.run_dir else Path("runs") / experiment_name(self)
+
+
+def share_step(step: StepConfig, processes: int) -> StepConfig:
+    """``step`` for one of ``processes``, so that together they do what ``step`` says."""
+    require(
+        step.batch_size % processes == 0,
+        f"--step.batch-size {step.batch_size} must be a multiple of the {processes} processes, "
+        "which share it",
+    )
+    return replace(step, batch_size=step.batch_size // processes)
 
 
 def experiment_name(config: UgatitTrain) -> str:

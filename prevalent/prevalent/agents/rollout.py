@@ -20,6 +20,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..config import check_shares
 from ..data.features import DeviceFeatures, expand_angles
 from ..data.instructions import BatchOrder, Instruction
 from ..data.results import Reference
@@ -579,17 +580,18 @@ class Drawable(Protocol):
 
 
 class EpisodeBatches:
-    """Endless batches in the authors' order; N processes share out batches of N times the size.
+    """Endless batches in the authors' order, which the processes share out.
 
     Args:
         episodes: to draw from.
-        batch_size: episodes of one process.
+        batch_size: episodes of all processes together.
         world: this process among its peers.
     """
 
     def __init__(self, episodes: Drawable, batch_size: int, world: World) -> None:
         self.episodes, self.world = episodes, world
-        self.order = BatchOrder(len(episodes.instructions), batch_size * world.size)
+        check_shares(batch_size, world.size)
+        self.order = BatchOrder(len(episodes.instructions), batch_size)
         names = "\n".join(one.id for one in episodes.instructions)
         self.digest = hashlib.sha256(names.encode()).hexdigest()[:16]
 

@@ -79,7 +79,7 @@ class AgentRun:
     """Take the optimizer's state from such a file too."""
 
     batch_size: int = 64
-    """Episodes of one process and one roll-out."""
+    """Episodes of one roll-out, over all processes together."""
     max_steps: int = 80_000
     """Optimizer steps."""
     precision: Precision = "auto"

@@ -21,6 +21,7 @@ from ..config import (
     TOY_MODEL,
     ModelConfig,
     Precision,
+    check_shares,
     default_data_dir,
 )
 from ..curves import draw_scores
@@ -85,7 +86,7 @@ class PretrainConfig:
     """Most actions collected from a path."""
 
     batch_size: int = 96
-    """Triplets of one process and one forward pass."""
+    """Triplets of one forward pass, over all processes together."""
     accumulate: int = 1
     """Forward passes of one optimizer step."""
     epochs: int = 20
@@ -514,7 +515,7 @@ def build_batches(
     return TripletBatches(
         table,
         corpus.codes,
-        config.batch_size,
+        check_shares(config.batch_size, world.size),
         features=corpus.features,
         feature_rows=corpus.feature_rows,
         device=world.device,
