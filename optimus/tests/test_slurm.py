@@ -70,6 +70,7 @@ def test_a_signal_saves_puts_the_job_back_and_the_next_job_continues(job):
     assert f"continuing from step {stopped}" in (folder / "log").read_text()
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_is_not_put_back(job):
     start, place, folder = job
     assert start("--max-steps", "2", "--data.folder", str(folder / "nothing")).wait(PATIENCE) != 0

@@ -86,7 +86,7 @@ class _Waits(TorchFunctionMode):
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
-        # `item` and its like end in `_local_scalar_dense`; behind `cpu` there is nothing to wait for.
+        # `item` and its like end in `_local_scalar_dense`; behind `cpu` nothing is waited for.
         if getattr(func, "__name__", "") in ("cpu", "tolist"):
             self.found[_caller()] += 1
         return func(*args, **(kwargs or {}))
