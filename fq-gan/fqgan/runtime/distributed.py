@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -85,6 +87,29 @@ def _leave(*, wait: bool) -> None:
         dist.distributed_c10d._abort_process_group()
     elif wait:
         dist.destroy_process_group()
+    _let_threads_finish()
+
+
+def _let_threads_finish(patience: float = 2.0) -> None:
+    """Wait until the other threads of this process sleep, at most ``patience`` seconds.
+
+    One of gloo's threads that still drops a tensor of the last operation needs the interpreter's
+    lock; when Python has begun to end it gets none, and the whole process is aborted.
+    """
+    until, quiet = time.monotonic() + patience, 0
+    while quiet < 3 and time.monotonic() < until:
+        time.sleep(0.005)  # leaves the lock to them
+        quiet = 0 if _other_threads_run() else quiet + 1
+
+
+def _other_threads_run() -> bool:
+    """Whether a thread beside the main one is on a processor or waits for one (Linux; else no)."""
+    for thread in Path("/proc/self/task").glob("*/stat"):
+        with suppress(OSError):  # it may have ended meanwhile
+            state = thread.read_text().rpartition(")")[2].split()[0]
+            if state == "R" and thread.parent.name != str(os.getpid()):
+                return True
+    return False
 
 
 def rank() -> int:

@@ -3,6 +3,8 @@
 import socket
 import subprocess
 import sys
+import threading
+import time
 
 import pytest
 import torch
@@ -74,4 +76,21 @@ def test_two_processes_reduce_and_gather(tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
     command += ["--master-port", str(free_port()), str(script)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.returncode == 0, done.stderr[:2000] + " ... " + done.stderr[-2000:]
+
+
+def test_leaving_waits_for_a_thread_that_is_at_work():
+    """Python must not end below one of gloo's threads: the process would be aborted."""
+    ended = threading.Event()
+
+    def work() -> None:
+        until = time.monotonic() + 0.3
+        matrix = torch.ones(300, 300)
+        while time.monotonic() < until:
+            matrix @ matrix
+        ended.set()
+
+    threading.Thread(target=work, daemon=True).start()
+    time.sleep(0.05)
+    distributed._let_threads_finish(patience=30)
+    assert ended.is_set()
