@@ -13,7 +13,8 @@ from typing import Any, ClassVar, Literal
 from ..augment.diffaugment import Policy, check_policies
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
-from ..runtime.options import at_least, positive
+from ..runtime.logs import ReportTo
+from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
 
@@ -90,7 +91,7 @@ class QuantizerConfig(QuantizerOptions):
     layers: tuple[int, ...] = (2,)
     """Blocks of the discriminator that are quantized; none at all is plain BigGAN."""
     codebook_size: int = 1024
-    """Number of codes per layer."""
+    """Codes per layer, best a sixteenth of the vectors of a call: images x height x width."""
     commitment_weight: float = 0.5
     """Factor of the commitment loss."""
 
@@ -267,6 +268,9 @@ class BigganTrain:
     """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many scores in a row that were not the best; 0: never."""
+    report_to: ReportTo = field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
     keep_best: int = 5
     """Weights of the best scores that stay, in best0, best1, ..."""
     best_metric: Literal["fid", "inception_score"] = "fid"
@@ -341,7 +345,8 @@ def share_step(step: StepConfig, processes: int) -> StepConfig:
 # What does not change the result, or only how far the run goes, is no part of the digest.
 OUTSIDE_DIGEST = {
     "run_dir", "naming", "name_suffix", "max_steps", "device", "log_every", "save_every",
-    "evaluate_every", "sample_every", "spectra_every", "keep", "keep_best", "patience", "scoring",
+    "evaluate_every", "sample_every", "spectra_every", "keep", "keep_best", "patience", "report_to",
+    "scoring",
 }  # fmt: skip
 
 

@@ -14,7 +14,8 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 from ..augment.adaptive import AdaptiveOptions
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
-from ..runtime.options import at_least, positive
+from ..runtime.logs import ReportTo
+from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
 
@@ -322,7 +323,7 @@ def _at(pairs: Sequence[tuple[int, Value]], resolution: int, default: Value) -> 
 # What does not change the result, or only how far the run goes, is no part of the folder's name.
 OUTSIDE_DIGEST = (
     "run_dir", "name", "device", "log_kimg", "save_kimg", "evaluate_kimg", "sample_kimg", "keep",
-    "patience",
+    "patience", "report_to",
     "keep_best", "best_metric", "sheet_images", "scoring",
 )  # fmt: skip
 # The schedule decides these at every moment of the run.
@@ -375,6 +376,9 @@ class Stylegan2Train:
     """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many scores in a row that were not the best; 0: never."""
+    report_to: ReportTo = field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
     keep_best: int = 1
     """Weights of the best scores that stay, in best0, best1, ..."""
     best_metric: Literal["fid", "inception_score"] = "fid"

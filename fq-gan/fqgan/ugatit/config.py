@@ -10,7 +10,8 @@ from typing import ClassVar, Literal
 from ..augment.diffaugment import Policy, check_policies
 from ..data.unpaired import UnpairedConfig
 from ..quantizer import QuantizerOptions
-from ..runtime.options import at_least, positive
+from ..runtime.logs import ReportTo
+from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import FeatureOptions
 
@@ -242,6 +243,9 @@ class UgatitTrain:
     """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many scores in a row that were not the best; 0: never."""
+    report_to: ReportTo = field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
 
     data: UnpairedConfig = field(default_factory=UnpairedConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
