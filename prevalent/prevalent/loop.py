@@ -89,6 +89,7 @@ class Training(ABC):
         also: further things to do (samples, spectra), each with its interval.
         unit: what a step counts.
         length_option: the option that decides ``total_steps``.
+        headline: the scalars that lines of the log show; all where it is empty.
     """
 
     config: Any
@@ -99,6 +100,7 @@ class Training(ABC):
     also: Sequence[tuple[int, Callable[[Path], None]]] = ()
     unit: str = "step"
     length_option: str = "--max-steps"
+    headline: Sequence[str] = ()
 
     def begin(self, run_dir: Path, logs: Logs) -> None:  # noqa: B027 - may do nothing
         """Say what is learned from what, before the very first step."""
@@ -189,14 +191,9 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
         folder.commit(run.config)
 
         rows = progress.rows if continued else 0
-        with Logs(
-            run_dir,
-            run.total_steps,
-            progress.step,
-            unit=run.unit,
-            rows=rows,
-            report_to=config.report_to,
-        ) as logs:
+        where: dict[str, Any] = {"unit": run.unit, "rows": rows, "headline": run.headline}
+        where["report_to"] = config.report_to
+        with Logs(run_dir, run.total_steps, progress.step, **where) as logs:
             if not continued:
                 run.begin(run_dir, logs)
             elif progress.step == run.total_steps and is_main():

@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import sys
+from collections.abc import Sequence
 import uuid
 from pathlib import Path
 from types import TracebackType
@@ -42,6 +43,8 @@ class Logs:
         first_step: the step that the run continues from.
         unit: what a step counts.
         rows: how many rows there were at the checkpoint; without it, those up to ``first_step``.
+        headline: the scalars that lines for people show, also as ``NAME/PART``; all where a row
+            has none of them. ``metrics.jsonl`` has everything.
         report_to: where rows go besides; ``wandb-offline`` leaves them in ``RUN/wandb`` for
             `wandb sync`.
     """
@@ -53,6 +56,7 @@ class Logs:
         first_step: int = 0,
         unit: str = "step",
         rows: int | None = None,
+        headline: Sequence[str] = (),
         report_to: ReportTo = "none",
     ) -> None:
         self.active, self.rows = is_main(), rows or 0
@@ -73,7 +77,7 @@ class Logs:
         self._handler = logging.FileHandler(folder / "log.txt")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logging.getLogger().addHandler(self._handler)
-        self._total = total_steps
+        self._total, self._headline = total_steps, headline
         self._bar = tqdm(total=total_steps, initial=first_step, unit=unit, disable=None)
 
     def __enter__(self) -> Logs:
@@ -102,7 +106,8 @@ class Logs:
             self._events.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(row, step=step)
-        summary = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+        known = [name for name in row if name.split("/")[0] in self._headline] or list(row)
+        summary = "  ".join(f"{name} {row[name]:.4g}" for name in known)
         self.text(f"step {step}/{self._total}  {summary}", show=bool(self._bar.disable))
         if not self._bar.disable:
             self._bar.set_postfix_str(summary[:100])

@@ -22,6 +22,16 @@ def test_scalars_reach_every_record(tmp_path):
     assert list((tmp_path / "events").glob("events.*"))
 
 
+def test_lines_for_people_show_the_headline_alone(tmp_path):
+    with Logs(tmp_path, total_steps=2, headline=("loss", "score")) as logs:
+        logs.log(1, loss=2.5, kl=1, **{"score/there": 3})
+        logs.log(2, other=4)
+    text = (tmp_path / "log.txt").read_text()
+    assert "step 1/2  loss 2.5  score/there 3\n" in text
+    assert "step 2/2  other 4" in text
+    assert read_metrics(tmp_path)[0]["kl"] == 1
+
+
 def test_rows_after_the_checkpoint_are_dropped_on_resume(tmp_path):
     with Logs(tmp_path, total_steps=4) as logs:
         for step in (1, 2, 3):
