@@ -175,6 +175,16 @@ class Tokenizers:
         text = " ".join(tokens).replace(" ##", "").strip().replace("[CLS]", "[SEP]")
         return [clean_up(part) for part in text.split("[SEP]") if part]
 
+    def misfit(self, encoder_rows: int, decoder_rows: int) -> str | None:
+        """What does not fit networks with so many embeddings (0: there is none), or None."""
+        for side, given, rows in (
+            ("decoder", self.decoder_vocab_size, decoder_rows),
+            ("encoder", self.encoder_vocab_size, encoder_rows),
+        ):
+            if rows and given != rows:
+                return f"the {side}'s tokenizer has {given} tokens and the model {rows}"
+        return None
+
     def save(self, folder: str | Path) -> None:
         """Write ``bert/vocab.txt``, ``gpt2/{vocab.json,merges.txt}`` and ``tokenizers.json``."""
         folder = Path(folder)
@@ -224,6 +234,10 @@ def load_tokenizers(
     options = {}
     if (folder / OPTIONS_FILE).is_file():
         options = json.loads((folder / OPTIONS_FILE).read_text(encoding="utf-8"))
+    if "special" in options:  # of other networks than the paper's
+        from .pretrained_tokenizers import PretrainedTokenizers  # which builds on this module
+
+        return PretrainedTokenizers.load(folder)
     vocabulary = _find(folder, ("bert", "encoder"), ENCODER_FILES)
     if lower_case is None:
         public = vocabulary.with_name("tokenizer_config.json")

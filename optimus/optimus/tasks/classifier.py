@@ -523,7 +523,7 @@ def build_classifier(
     vae = build_model(config.model, tokenizers)
     if vae.encoder is None:
         raise ValueError(f"{config.model.init[0]} is a language model and has no encoder")
-    bert: BertModel = vae.encoder.bert
+    bert: BertModel = vae.encoder.network
     return SentenceClassifier(
         bert,
         outputs,

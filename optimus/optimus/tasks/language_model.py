@@ -46,6 +46,7 @@ from ..metrics.latent import (
 )
 from ..metrics.text import bleu, self_bleu
 from ..models.encoder import Posterior
+from ..models.pretrained import without_lora
 from ..models.vae import OptimusModel, importance_scores
 from ..objectives import Objective, beta_schedule
 from ..old_runs import upgrade
@@ -59,6 +60,7 @@ from ..runtime.options import ADDED, at_least, require
 from ..runtime.precision import MixedPrecision, ieee_fp32
 from ..runtime.run_folder import RunFolder
 from ..runtime.text_files import read_texts
+from .pretrained import adapt, check_lengths, start_from_sentences
 from .training import (
     FIXED,
     AdamWTraining,
@@ -216,6 +218,15 @@ CORPORA: dict[str, tuple[Literal["text", "label-text"], int, int, float]] = {
 }
 
 
+REAL_CORPORA = {
+    "tatoeba": ("0.05", "0.50"),
+    "snli-sentences": ("0.05", "0.50"),
+    "penn": ("0.05",),
+    "yelp": ("0.05",),
+}
+"""Of the presets with real weights: lambdas by corpus."""
+
+
 def _language_modeling() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     """Fine-tuning of the Wikipedia model on four corpora for five lambdas (Table 1)."""
     for corpus, (form, block_size, batch_size, epochs) in CORPORA.items():
@@ -308,6 +319,65 @@ def _from_scratch() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
             yield f"mid-{corpus}-{free_bits}", (f"{corpus} from scratch, 12 layers, GPU", mid)
 
 
+def _real_weights() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
+    """MiniLM and SmolLM2 (135 M) on two CPU cores: the shape of Table 1, and what the start does.
+
+    The weights are under licences of their own; any other two folders do with ``--model.init``.
+    """
+    real = TrainConfig(
+        model=ModelOptions(
+            init=(Path("weights/minilm-l6"), Path("weights/smollm2-135m")),
+            pooling="mean",
+            start="data",
+            dropout=0.0,
+        ),
+        objective=ObjectiveOptions(ratio_zero=0.1, ratio_increase=0.4),
+        data=DataOptions(Path("data/tatoeba"), block_size=40, batch_size=16),
+        optimizer=OptimizerOptions(lr=1e-4, new_lr=1e-3, warmup_steps=20),
+        max_steps=300,
+        log_every=10,
+        save_every=300,
+        keep=1,
+    )
+    plain = replace(
+        real,
+        model=replace(real.model, inject="none", start="fresh"),
+        objective=ObjectiveOptions(kind="language-model"),
+        optimizer=replace(real.optimizer, new_lr=0.0),
+    )
+
+    def row(name: str, about: str, config: TrainConfig) -> tuple[str, tuple[str, TrainConfig]]:
+        place = Path("runs/real_weights", name.replace("-", "_"))
+        return f"real-{name}", (f"real weights, {about}", replace(config, run_dir=place))
+
+    for corpus, lambdas in REAL_CORPORA.items():
+        form, block_size = ("label-text", 40) if corpus == "yelp" else ("text", 60)
+        data = replace(real.data, folder=Path("data", corpus), format=form, block_size=block_size)  # type: ignore[arg-type]
+        yield row(f"{corpus}-lm", f"{corpus}, the decoder alone", replace(plain, data=data))
+        for free_bits in lambdas:
+            objective = replace(real.objective, free_bits=float(free_bits))
+            config = replace(real, data=data, objective=objective)
+            yield row(f"{corpus}-{free_bits}", f"{corpus}, lambda {free_bits}", config)
+    changes: dict[str, tuple[str, dict[str, object]]] = {
+        "fresh": ("random connectors", {"start": "fresh"}),
+        "random": ("random networks", {"weights": "random", "start": "fresh"}),
+        "frozen": ("the decoder frozen", {"train_decoder": "frozen"}),
+        "lora": ("LoRA in both networks", {"train_decoder": "lora", "train_encoder": "lora"}),
+    }
+    for name, (about, change) in changes.items():
+        config = replace(real, model=replace(real.model, **change))  # type: ignore[arg-type]
+        yield row(f"tatoeba-0.50-{name}", f"Tatoeba, lambda 0.50, {about}", config)
+    one_rate = replace(real, optimizer=replace(real.optimizer, new_lr=0.0))
+    yield row("tatoeba-0.50-one-lr", "Tatoeba, lambda 0.50, one learning rate", one_rate)
+    pretraining = replace(
+        real, data=replace(real.data, folder=Path("data/unlabelled")), max_steps=900, save_every=100
+    )
+    yield row("pretrain", "latent pre-training on unlabelled text", pretraining)
+    tuned = ModelOptions(init=(Path("runs/real_weights/pretrain/model"),), dropout=0.0)
+    yield row("tatoeba-0.50-pretrained", "Tatoeba after the latent pre-training, lambda 0.50",
+              replace(real, model=tuned))  # fmt: skip
+
+
 def _own() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     """The VAE that sees GLUE's texts before its labels, the quick check, and the demo."""
     demo = TrainConfig(
@@ -351,6 +421,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         _manipulation,
         _injection,
         _from_scratch,
+        _real_weights,
         _own,
     )
     for name, entry in rows()
@@ -384,8 +455,12 @@ class LanguageModelTraining(AdamWTraining):
         self.held_out: Sentences | None = None
         if text_of(config.data.folder, "valid").exists():
             (self.held_out,) = _load(config, "valid", tokenizers)
-        model = build_model(config.model, tokenizers, folder)
+        model = build_model(config.model, tokenizers, folder, any_networks=True)
         model.to(world.device)  # type: ignore[arg-type]
+        check_lengths(model, [*shards, *([self.held_out] if self.held_out else [])])
+        if config.model.start == "data" and not folder.started:
+            start_from_sentences(model, shards[0], config.model.start_sentences)
+        adapt(model, config.model)
         optimizer = build_optimizer(config.optimizer, model, "adamw" in config.compat)
         amp = MixedPrecision(config.precision, world.device)
         self.model, optimizer = amp.prepare(model, optimizer)
@@ -478,7 +553,8 @@ class LanguageModelTraining(AdamWTraining):
 
     def export(self, run_dir: Path, name: str) -> None:
         with exporting(run_dir / ("model" if name == "last" else name)) as folder:
-            self.model.save_pretrained(folder)
+            state = without_lora(self.model.state_dict())
+            self.model.save_pretrained(folder, state_dict=state)
             self.tokenizers.save(folder / "tokenizers")
 
     def _next_batch(self) -> Batch:
