@@ -33,9 +33,8 @@ from ..metrics.latent import importance_log_weights, log_marginal
 from ..objectives import Objective, kl_divergence, kl_loss, sentence_lengths, total_loss
 from ..runtime.weight_files import read_weight_file
 from .decoder import Gpt2Decoder, Injection, LatentDecoder
-from .encoder import BertEncoder, LatentEncoder, Posterior
+from .encoder import BertEncoder, LatentEncoder, Pooling, Posterior
 from .pretrained import (
-    Pooling,
     PretrainedDecoder,
     PretrainedEncoder,
     build_decoder,
