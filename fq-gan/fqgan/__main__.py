@@ -23,6 +23,10 @@ VERBS = {
         "fqgan.config:evaluate",
         "FID, KID, IS, precision and recall of a run or of files",
     ),
+    "score": (
+        "fqgan.metrics.score:main",
+        "FID, KID, precision, recall of any two sets of images, runs or statistics files",
+    ),
     "convert": ("fqgan.released.convert:main", "weights of the authors and of TF Hub into ours"),
     "migrate": ("fqgan.released.migrate:main", "the authors' command line into ours"),
     "plot": ("fqgan.plots:main", "curves of loss, FID and codebook perplexity as PNG"),

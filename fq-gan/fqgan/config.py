@@ -21,13 +21,20 @@ class Verbs(NamedTuple):
 
     sample: str
     evaluate: str
+    open_samples: str = ""  # what `score` takes of a run; none where it makes no images of noise
 
 
 VERBS: dict[str, Verbs] = {
-    "biggan": Verbs("fqgan.biggan.commands:sample_main", "fqgan.biggan.commands:evaluate_main"),
+    "biggan": Verbs(
+        "fqgan.biggan.commands:sample_main",
+        "fqgan.biggan.commands:evaluate_main",
+        "fqgan.biggan.commands:open_samples",
+    ),
     "ugatit": Verbs("fqgan.ugatit.commands:translate_main", "fqgan.ugatit.commands:evaluate_main"),
     "stylegan2": Verbs(
-        "fqgan.stylegan2.commands:sample_main", "fqgan.stylegan2.commands:evaluate_main"
+        "fqgan.stylegan2.commands:sample_main",
+        "fqgan.stylegan2.commands:evaluate_main",
+        "fqgan.stylegan2.commands:open_samples",
     ),
 }
 FOLDERS = ("--run-dir", "--weights")
@@ -64,10 +71,10 @@ def choose(argv: Sequence[str]) -> tuple[str, list[str]]:
     return "biggan", list(argv)
 
 
-def call(target: str, argv: Sequence[str]) -> None:
-    """Import ``package.module:function`` and hand it the command line."""
+def call(target: str, *arguments: Any, **options: Any) -> Any:
+    """Import ``package.module:function`` and call it, such as with the command line."""
     module, _, function = target.partition(":")
-    getattr(importlib.import_module(module), function)(argv)
+    return getattr(importlib.import_module(module), function)(*arguments, **options)
 
 
 def train_main(argv: Sequence[str]) -> None:

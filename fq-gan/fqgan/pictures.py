@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import importlib.util
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .data.images import UNREADABLE, normalize, open_image, square, to_bytes
@@ -30,12 +31,106 @@ def grid(images: Tensor, columns: int, *, border: int = 2) -> Tensor:
     return sheet
 
 
-def save_sheet(images: Tensor, path: str | Path, columns: int, *, border: int = 2) -> Path:
-    """Write ``images`` (N, 3, H, W), in [-1, 1], as one PNG with ``columns`` images a row."""
+def save_sheet(
+    images: Tensor,
+    path: str | Path,
+    columns: int,
+    *,
+    border: int = 2,
+    row_titles: Sequence[str] = (),
+    column_titles: Sequence[str] = (),
+) -> Path:
+    """Write ``images`` (N, 3, H, W), in [-1, 1], as one PNG with ``columns`` images a row.
+
+    Titles stand at the left of the rows and above the columns.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet = grid(to_bytes(images.float().cpu()), columns, border=border)
-    save_image(sheet, path)
+    sheet = picture_of(grid(to_bytes(images.float().cpu()), columns, border=border))
+    size = images.shape[2] + border, images.shape[3] + border
+    titled(sheet, size, row_titles, column_titles).save(path)
+    return path
+
+
+def titled(
+    sheet: Image.Image, size: tuple[int, int], rows: Sequence[str], columns: Sequence[str]
+) -> Image.Image:
+    """A sheet of images of ``size`` (height, width) with titles of its rows and columns."""
+    if not (rows or columns):
+        return sheet
+    font = ImageFont.load_default(max(10, min(20, size[0] // 3)))
+    line = font.getbbox("Ag")[3] + 4
+    left = int(max((font.getlength(title) for title in rows), default=0)) + (8 if rows else 0)
+    top = int(line) if columns else 0
+    canvas = Image.new("RGB", (sheet.width + left, sheet.height + top))
+    canvas.paste(sheet, (left, top))
+    draw = ImageDraw.Draw(canvas)
+    for number, title in enumerate(rows):
+        draw.text((4, top + (number + 0.5) * size[0] - line / 2), title, "white", font)
+    for number, title in enumerate(columns):
+        place = left + (number + 0.5) * size[1] - font.getlength(title) / 2
+        draw.text((max(left, place), 1), title, "white", font)
+    return canvas
+
+
+def loop_through(points: Tensor, frames: int, *, keep_spread: bool = False) -> Tensor:
+    """``frames`` places (frames, ...) on a closed way through ``points`` (K, ...), K at least 2.
+
+    ``keep_spread`` goes along arcs, on which normal noise stays as large as it is; else along
+    straight lines, slowly near the points.
+    """
+    if len(points) < 2 or frames < len(points):
+        raise ValueError(f"a way of {frames} frames cannot go through {len(points)} points")
+    place = torch.arange(frames, device=points.device) * (len(points) / frames)
+    first = place.long()
+    share = (place - first).view(-1, *[1] * (points.dim() - 1)).to(points.dtype)
+    start, end = points[first], points[(first + 1) % len(points)]
+    if keep_spread:
+        angle = share * (torch.pi / 2)
+        return angle.cos() * start + angle.sin() * end
+    smooth = 0.5 - 0.5 * torch.cos(share * torch.pi)
+    return start + smooth * (end - start)
+
+
+VIDEOS = (".gif", ".mp4")
+
+
+def check_video(path: str) -> None:
+    """Raise ``ValueError`` or ``ImportError`` where no video can be written to ``path``."""
+    if Path(path).suffix.lower() not in VIDEOS:
+        raise ValueError(f"--video {path} must end with .gif or .mp4")
+    if path.lower().endswith(".mp4") and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise ImportError(
+            f"--video {path} needs the package imageio-ffmpeg: pip install 'fq-gan[video]', or "
+            "write a .gif"
+        )
+
+
+def save_video(frames: Tensor, path: str | Path, *, per_second: int = 25) -> Path:
+    """Write ``frames`` (N, 3, H, W), in [-1, 1], as a GIF (Pillow) or MP4 (imageio-ffmpeg).
+
+    A GIF repeats for ever and shows time in hundredths of a second.
+    """
+    path = Path(path)
+    check_video(str(path))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Small images would be hard to see, and videos need even sides.
+    factor = max(1, round(2 * TILE / frames.shape[-1])) if frames.shape[-1] < TILE else 1
+    pixels = (
+        to_bytes(frames.float().cpu()).repeat_interleave(factor, 2).repeat_interleave(factor, 3)
+    )
+    if path.suffix.lower() == ".gif":
+        first, *rest = [picture_of(frame) for frame in pixels]
+        first.save(path, save_all=True, append_images=rest, duration=1000 // per_second, loop=0)
+        return path
+    from imageio_ffmpeg import write_frames
+
+    size = pixels.shape[-1], pixels.shape[-2]
+    writer = write_frames(str(path), size, fps=per_second, macro_block_size=2, quality=8)
+    writer.send(None)
+    for frame in pixels:
+        writer.send(frame.permute(1, 2, 0).contiguous().numpy())
+    writer.close()
     return path
 
 

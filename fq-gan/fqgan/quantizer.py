@@ -1,12 +1,13 @@
 """Feature quantization (Zhao et al., ICML 2020): the layer that any discriminator can use.
 
-    quantizer = FeatureQuantizer(channels=256, codebook_size=1024)
+    quantizer = FeatureQuantizer(256, 256, codebook_start="features", revive_below=0.1)
     hidden = bottom(images)  # (B, 256, H, W)
     hidden, quantization_loss, *_ = quantizer(hidden)
     logits = top(hidden)
     loss = adversarial_loss(logits) + quantization_loss.mean()  # in D's steps and in G's
 
-The rule stands here; the products behind it, in pieces that fit a cache, in `quantizer_kernels`.
+The defaults are the released code's rule, with which most codes of a large dictionary are never
+used; the options of the example keep them in use. The rule stands here; the products behind it, in pieces that fit a cache, in `quantizer_kernels`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import torch
 import torch.distributed as dist
@@ -28,6 +29,7 @@ logger = logging.getLogger(__name__)
 Numerics = Literal["biggan", "tf"]
 ForwardMode = Literal["commit_only", "straight_through"]
 Statistics = Literal["all", "rank0", "local"]
+CodebookStart = Literal["random", "features"]
 DEAD = 0.01
 """A code is dead whose average count is below this share of the mean count, N / K vectors."""
 
@@ -50,7 +52,9 @@ class FeatureQuantizer(nn.Module):
 
     Args:
         channels: C, the width of the feature map.
-        codebook_size: K, the number of codes.
+        codebook_size: K, the number of codes. Take a sixteenth of the vectors N that one call
+            brings (B x H x W, real and generated images together), and no more than a quarter
+            (README, "How many codes").
         commitment_weight: factor of the loss.
         decay: of the moving averages, per call.
         eps: Laplace smoothing of the counts.
@@ -66,7 +70,11 @@ class FeatureQuantizer(nn.Module):
             (as the authors' DataParallel) or ``local`` (as their StyleGAN: dictionaries drift).
         revive_below: codes whose average count is below this share of the mean over all codes are
             replaced by vectors of the current batch, and their averages with them; 0 switches it
-            off, as in the released code.
+            off, as in the released code. 0.1 is recommended.
+        codebook_start: ``random`` as in the released code; ``features`` takes the codes from the
+            first training-mode calls: random vectors of the call, each with the mean count N / K
+            of a call with N vectors, so that no code jumps. Where N is less than K it goes on with
+            the next calls until every code is one. ``features`` is recommended.
 
     Vectors with NaN or Inf never reach the dictionary: they are left out of counts and sums, and
     ``last_left_out`` says how many they were. Their loss is not finite, so that a loss scaler
@@ -77,6 +85,8 @@ class FeatureQuantizer(nn.Module):
     cluster_size: Tensor
     embed_avg: Tensor
     steps: Tensor
+    started: Tensor
+    uses: Tensor
 
     def __init__(
         self,
@@ -91,12 +101,14 @@ class FeatureQuantizer(nn.Module):
         warmup_calls: int = 0,
         statistics: Statistics = "all",
         revive_below: float = 0.0,
+        codebook_start: CodebookStart = "random",
     ) -> None:
         super().__init__()
         for name, value, known in (
             ("numerics", numerics, Numerics),
             ("forward_mode", forward_mode, ForwardMode),
             ("statistics", statistics, Statistics),
+            ("codebook_start", codebook_start, CodebookStart),
         ):
             choices = get_args(known)
             require(value in choices, f"{name} must be one of {choices}, got {value!r}")
@@ -114,6 +126,7 @@ class FeatureQuantizer(nn.Module):
         self.commitment_weight, self.decay, self.eps = commitment_weight, decay, eps
         self.numerics, self.forward_mode, self.statistics = numerics, forward_mode, statistics
         self.warmup_calls, self.revive_below = warmup_calls, revive_below
+        self.codebook_start = codebook_start
         # (C, K) as in the authors' files, but stored code by code: rows of `codes` are contiguous.
         self.register_buffer("embed", torch.randn(codebook_size, channels).t())
         self.register_buffer("cluster_size", torch.zeros(codebook_size))
@@ -121,9 +134,13 @@ class FeatureQuantizer(nn.Module):
         self.register_buffer("embed_avg", average.t())
         if numerics == "tf" or (forward_mode == "straight_through" and warmup_calls > 0):
             self.register_buffer("steps", torch.zeros(()))  # training-mode calls so far
+        if codebook_start == "features":
+            self.register_buffer("started", torch.zeros((), dtype=torch.long))  # codes from data
+        if codebook_start == "features" or revive_below > 0.0:
+            self.register_buffer("uses", torch.zeros(codebook_size))  # see `average_uses`
+        self._starting = codebook_start == "features"
         self.last_perplexity = torch.ones(())
         self.last_usage = torch.zeros(())
-        self.last_dead = torch.zeros((), dtype=torch.long)  # before codes were replaced
         self.last_replaced = torch.zeros((), dtype=torch.long)
         self.last_left_out = torch.zeros(())
 
@@ -157,6 +174,8 @@ class FeatureQuantizer(nn.Module):
             self.steps.fill_(1.0)
         self.cluster_size.copy_(counts)
         self.embed_avg.t().copy_(codes * counts.unsqueeze(1))
+        if hasattr(self, "started"):
+            self.started.fill_(self.codebook_size)
 
     def averages(self) -> tuple[Tensor, Tensor]:
         """Average counts (K,) and sums (C, K), without the bias towards the zero start in ``tf``.
@@ -169,16 +188,26 @@ class FeatureQuantizer(nn.Module):
         weight = 1.0 - self.decay ** self.steps.clamp(min=1.0)
         return self.cluster_size / weight, self.embed_avg / weight
 
+    @property
+    def average_uses(self) -> Tensor:
+        """(K,) moving average, with ``decay``, of the vectors that each code was nearest to.
+
+        With the authors' rule that is ``cluster_size``. A start from features and a revival set
+        those counts, so there it is an average of its own: a code that came back counts as used
+        once vectors choose it.
+        """
+        return self.uses if hasattr(self, "uses") else self.cluster_size
+
     def dead_codes(self, below: float = DEAD) -> Tensor:
-        """How many codes have an average count under ``below`` times the mean count of all codes.
+        """How many codes are used less than ``below`` times as often as the mean, on average.
 
         A () integer, which stays on the device.
         """
-        return self._rare(below).sum()
+        return _rare(self.average_uses, below).sum()
 
-    def _rare(self, below: float) -> Tensor:
-        """(K,) where the average count is under ``below`` times the mean; the bias cancels."""
-        return self.cluster_size < below * self.cluster_size.mean()
+    def average_perplexity(self) -> Tensor:
+        """Perplexity () of `average_uses`: codes in use over the last 1 / (1 - decay) calls."""
+        return _perplexity(self.average_uses)
 
     def forward(self, features: Tensor) -> Quantized:
         """Quantize ``features`` (B, C, H, W), or (B, C, ...); fp32 under any autocast.
@@ -198,6 +227,8 @@ class FeatureQuantizer(nn.Module):
             )
         with torch.autocast(features.device.type, enabled=False), ieee_fp32():
             exact = features.float()
+            if self.training and self._starting:
+                self._start(exact.detach())
             codes = self.codes.clone()  # the update moves the dictionary before backward
             found = find_nearest(exact.detach(), self.codes, with_sums=self.training)
             index = found.nearest.view(features.shape[0], *features.shape[2:])
@@ -224,7 +255,8 @@ class FeatureQuantizer(nn.Module):
         average.mul_(decay).add_(sums, alpha=1.0 - self.decay)
         if hasattr(self, "steps"):
             self.steps.add_(some)
-        self.last_dead = self.dead_codes()
+        if hasattr(self, "uses"):
+            self.uses.mul_(decay).add_(counts, alpha=1.0 - self.decay)
         if self.revive_below > 0.0:
             self._revive(features)
         size, total = self.averages()
@@ -234,7 +266,7 @@ class FeatureQuantizer(nn.Module):
         return counts
 
     def _over_ranks(self, counts: Tensor, sums: Tensor) -> tuple[Tensor, Tensor]:
-        if self.statistics == "local" or not _distributed():
+        if not self._shares():
             return counts, sums
         packed = torch.cat([counts, sums.flatten()])
         if self.statistics == "all":
@@ -242,6 +274,42 @@ class FeatureQuantizer(nn.Module):
         else:
             dist.broadcast(packed, src=0)
         return packed[: len(counts)], packed[len(counts) :].view_as(sums)
+
+    @torch.no_grad()
+    def _start(self, features: Tensor) -> None:
+        """Set codes that are not from features yet to different random vectors of this call.
+
+        Their count is the mean of a call, N / K. It waits for the device, in the first calls only.
+        """
+        rows = features.movedim(1, -1).reshape(-1, self.channels)
+        rows = rows[rows.square().sum(dim=1).isfinite()]
+        begin = int(self.started)
+        chosen = rows[torch.randperm(len(rows), device=rows.device)[: self.codebook_size - begin]]
+        number, vectors = len(chosen), len(rows)
+        if self._shares():
+            counts = torch.tensor([number, vectors], device=rows.device)
+            world = counts.clone()
+            dist.broadcast(counts, src=0)  # the codes are vectors of the first rank
+            dist.all_reduce(world)
+            number, vectors = (
+                int(counts[0]),
+                int((world if self.statistics == "all" else counts)[1]),
+            )
+            chosen = chosen if dist.get_rank() == 0 else rows.new_empty(number, self.channels)
+            dist.broadcast(chosen, src=0)
+        end, count = begin + number, vectors / self.codebook_size
+        if self.numerics == "tf":  # zero-debiased averages, of one call at least
+            self.steps.clamp_(min=1.0)
+            count *= 1.0 - self.decay ** float(self.steps)
+        self.codes[begin:end] = chosen
+        self.cluster_size[begin:end] = count
+        self.embed_avg.t()[begin:end] = chosen * count
+        self.started.fill_(end)
+        self._starting = end < self.codebook_size
+
+    def _shares(self) -> bool:
+        """Whether other ranks have the same dictionary."""
+        return self.statistics != "local" and _distributed()
 
     def _revive(self, features: Tensor) -> None:
         """Set codes that nothing uses to random vectors of the batch.
@@ -252,9 +320,11 @@ class FeatureQuantizer(nn.Module):
         rows = features.detach().movedim(1, -1).reshape(-1, self.channels)
         chosen = torch.randint(len(rows), (self.codebook_size,), device=rows.device)
         candidates = rows[chosen]
-        if self.statistics != "local" and _distributed():
+        if self._shares():
             dist.broadcast(candidates, src=0)
-        dead = self._rare(self.revive_below) & candidates.square().sum(dim=1).isfinite()
+        dead = (
+            _rare(self.cluster_size, self.revive_below) & candidates.square().sum(dim=1).isfinite()
+        )
         self.last_replaced = dead.sum()
         weight = self.cluster_size.mean()
         average = self.embed_avg.t()
@@ -268,8 +338,7 @@ class FeatureQuantizer(nn.Module):
         return (self.steps >= self.warmup_calls).float().expand(len(features))
 
     def _summarize(self, counts: Tensor) -> None:
-        share = counts / counts.sum().clamp(min=1.0)
-        self.last_perplexity = torch.exp(-(share * torch.log(share + 1e-10)).sum())
+        self.last_perplexity = _perplexity(counts, least=1.0)
         self.last_usage = (counts > 0).float().mean()
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> FeatureQuantizer:
@@ -282,12 +351,46 @@ class FeatureQuantizer(nn.Module):
                 self._buffers[name] = old.to(buffer.device)
         return self
 
+    def fit(self, state: dict[str, Tensor], prefix: str) -> None:
+        """Give ``state`` the buffers of this layer that depend on its options, and no others.
+
+        So a run goes on, and weights are fine-tuned, with a revival or a start that is new to them:
+        a dictionary that has learned stays.
+        """
+        counts = state.get(f"{prefix}cluster_size")
+        if counts is None:
+            return
+        learned = torch.tensor(self.codebook_size if bool(counts.any()) else 0)
+        for name, value in (("uses", counts), ("started", learned)):
+            if not hasattr(self, name):
+                state.pop(prefix + name, None)
+            elif prefix + name not in state:
+                state[prefix + name] = value.clone()
+
+    def _load_from_state_dict(
+        self, state_dict: dict[str, Tensor], prefix: str, *args: Any, **kwargs: Any
+    ) -> None:
+        self.fit(state_dict, prefix)
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
+        self._starting = self.codebook_start == "features"  # the next call looks at ``started``
+
     def extra_repr(self) -> str:
         return (
             f"channels={self.channels}, codebook_size={self.codebook_size}, "
             f"commitment_weight={self.commitment_weight}, decay={self.decay}, "
             f"numerics={self.numerics}, forward_mode={self.forward_mode}"
         )
+
+
+def _perplexity(counts: Tensor, least: float = 1e-30) -> Tensor:
+    """exp of the entropy of ``counts`` (K,), whose sum is taken to be ``least`` at least."""
+    share = counts / counts.sum().clamp(min=least)
+    return torch.exp(-(share * torch.log(share + 1e-10)).sum())
+
+
+def _rare(counts: Tensor, below: float) -> Tensor:
+    """(K,) where ``counts`` are under ``below`` times their mean; a common bias cancels."""
+    return counts < below * counts.mean()
 
 
 def _in_backward() -> bool:
@@ -302,17 +405,21 @@ def _distributed() -> bool:
 def quantizer_statistics(module: nn.Module) -> dict[str, Tensor]:
     """Diagnostics of every quantizer inside ``module``, as tensors () that nothing waited for.
 
-    They describe the last call: ``NAME/codebook_perplexity``, ``NAME/usage`` (share of codes
-    used), ``NAME/dead`` (codes whose average count is below `DEAD` of the mean, before any was
-    replaced), ``NAME/replaced`` (by ``revive_below``) and ``NAME/left_out`` (vectors of this
-    process with NaN or Inf).
+    Of the last call: ``NAME/codebook_perplexity``, ``NAME/usage`` (share of codes used),
+    ``NAME/replaced`` (codes set to vectors of the call by ``revive_below``) and ``NAME/left_out``
+    (vectors of this process with NaN or Inf). As moving averages over calls:
+    ``NAME/average_perplexity``, ``NAME/dead`` (codes used less than `DEAD` times as often as the
+    mean, whether they were replaced or not) and ``NAME/average_usage`` (the share of the others).
     """
     values: dict[str, Tensor] = {}
     for name, part in module.named_modules():
         if isinstance(part, FeatureQuantizer):
+            dead = part.dead_codes()
             values[f"{name}/codebook_perplexity"] = part.last_perplexity
             values[f"{name}/usage"] = part.last_usage
-            values[f"{name}/dead"] = part.last_dead
+            values[f"{name}/average_perplexity"] = part.average_perplexity()
+            values[f"{name}/average_usage"] = 1.0 - dead / part.codebook_size
+            values[f"{name}/dead"] = dead
             values[f"{name}/replaced"] = part.last_replaced
             values[f"{name}/left_out"] = part.last_left_out
     return values
@@ -324,10 +431,12 @@ def with_own_dictionaries(network: nn.Module, state: Mapping[str, Tensor]) -> di
     One that ``state`` lacks or has in another size starts anew; those of layers that are not
     quantized here are left out.
     """
+    state = dict(state)
     theirs = {key.removesuffix("embed") for key in state if key.endswith(".embed")}
     fitting = {k: v for k, v in state.items() if not any(map(k.startswith, theirs))}
     for name, part in network.named_modules():
         if isinstance(part, FeatureQuantizer):
+            part.fit(state, f"{name}.")
             own = {f"{name}.{key}": value for key, value in part.state_dict().items()}
             known = all(key in state and state[key].shape == own[key].shape for key in own)
             fitting |= {key: state[key] for key in own} if known else own
@@ -343,7 +452,7 @@ class QuantizerOptions:
     layers: tuple[int, ...] = ()
     """Layers that are quantized; none at all is the plain network."""
     codebook_size: int = 0
-    """Number of codes per layer; 0: the authors' for each layer."""
+    """Codes per layer, best a sixteenth of the vectors of a call; 0: the authors' numbers."""
     commitment_weight: float = 0.25
     """Factor of the commitment loss."""
     decay: float = 0.8
@@ -355,7 +464,9 @@ class QuantizerOptions:
     statistics: Statistics = "all"
     """Ranks whose features move the dictionary; rank0, local: as the authors' BigGAN, StyleGAN."""
     revive_below: float = 0.0
-    """Replace codes whose average count is below this share of the mean; 0: never."""
+    """Replace codes used less than this share of the mean, best 0.1; 0, as released: never."""
+    codebook_start: CodebookStart = "random"
+    """First codes: random as released, or, better, features: vectors of the first passes."""
 
     def __post_init__(self) -> None:
         at_least(
@@ -382,4 +493,5 @@ class QuantizerOptions:
             warmup_calls=self.warmup_calls,
             statistics=self.statistics,
             revive_below=self.revive_below,
+            codebook_start=self.codebook_start,
         )

@@ -98,6 +98,20 @@ def kind_of(folder: str | Path) -> str:
     return str(read_header(folder, upgrade)["kind"]).removesuffix(WEIGHTS)
 
 
+def is_weights(folder: str | Path) -> bool:
+    """Whether ``folder`` is one of weights and no run."""
+    return str(read_header(folder, upgrade)["kind"]).endswith(WEIGHTS)
+
+
+class Samples(NamedTuple):
+    """What a run is scored by."""
+
+    draw: Callable[[int], Tensor]  # B -> this process's next images (B, 3, R, R) in [-1, 1]
+    batch_size: int  # images to ask for at once
+    number: int  # images that the run itself scores
+    settings: dict[str, Any]  # what they depend on
+
+
 class Source(NamedTuple):
     """The weights that a command is asked to use."""
 

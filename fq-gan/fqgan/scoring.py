@@ -6,7 +6,6 @@ import hashlib
 import json
 import logging
 import os
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,7 +18,8 @@ from torch import Tensor
 
 from .data.batches import one_pass
 from .data.datasets import DataConfig, build_images
-from .data.images import Images, fingerprint, normalize
+from .data.images import Images, fingerprint
+from .data.sets import read_samples
 from .metrics.distances import inception_score, read_moments
 from .metrics.features import FeatureExtractor, FeatureName, build_extractor
 from .metrics.networks import default_cache_dir
@@ -27,8 +27,8 @@ from .metrics.statistics import (
     Statistics,
     collect,
     compare,
-    compare_moments,
     read_statistics,
+    warn_of_bias,
     write_statistics,
 )
 from .runtime import distributed
@@ -112,6 +112,7 @@ class Scorer:
         self.extractor = open_extractor(options, device)
         self.moments = read_moments(options.moments) if options.moments else None
         self._real: Statistics | None = None  # of the data set, from the first score on
+        self._warned = False
         if self.moments is not None and len(self.moments.mean) != self.extractor.dim:
             raise ValueError(
                 f"--scoring.moments {options.moments} is of {len(self.moments.mean)} features, "
@@ -141,29 +142,34 @@ class Scorer:
             sample: from a number B to (B, 3, R, R) in [-1, 1], this process's share.
 
         Returns:
-            ``fid``, ``kid_x100``, ``kid_x100_std``, ``precision``, ``recall`` and, where the
-            features have class probabilities, ``inception_score`` and its ``_std``; the same on
-            every process. Against moments alone there is neither KID nor precision and recall.
+            The scores of `compare`; the same on every process. Against moments alone there are
+            neither KID nor what needs neighbours.
         """
         options = self.options
-        if self.moments is not None:
-            batches = self._batches(sample)
-            fake = collect(self.extractor, batches, options.num_images, max_features=0)
-            return compare_moments(self.moments, fake, splits=options.splits)
-        assert self.images is not None
+        real = self.real_statistics()
+        fake = collect(self.extractor, self._batches(sample), options.num_images)
+        if not self._warned:
+            self._warned = True
+            warn_of_bias(real, fake, names=("the data set", "the generator"), device=self.device)
+        # KID and precision need subsets no larger than either side.
+        subset = min(1000, options.num_images, self.num_real or 1000)
+        return compare(real, fake, splits=options.splits, subset_size=subset, device=self.device)
+
+    def real_statistics(self) -> Statistics:
+        """Those of the data, or its moments alone; computed or read once."""
+        if self._real is None and self.moments is not None:
+            self._real = Statistics(self.moments, torch.empty(0, self.extractor.dim), None, "")
         if self._real is None:
+            assert self.images is not None
             self._real = data_statistics(
                 self.images,
                 self.extractor,
-                cache_dir=options.cache_dir or None,
-                num_images=options.real_images,
-                batch_size=options.batch_size,
+                cache_dir=self.options.cache_dir or None,
+                num_images=self.options.real_images,
+                batch_size=self.options.batch_size,
                 device=self.device,
             )
-        fake = collect(self.extractor, self._batches(sample), options.num_images)
-        # KID and precision need subsets no larger than either side.
-        subset = min(1000, options.num_images, options.real_images or len(self.images))
-        return compare(self._real, fake, splits=options.splits, subset_size=subset)
+        return self._real
 
     def _batches(self, sample: Callable[[int], Tensor]) -> Iterator[Tensor]:
         share = -(-self.options.num_images // distributed.world_size())
@@ -255,33 +261,6 @@ def statistics_path(
     return folder / "statistics" / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.npz"
 
 
-def read_samples(path: str | Path) -> tuple[np.ndarray, np.ndarray | None]:
-    """Pixels (N, 3, R, R), uint8, and labels (N,) of a ``samples.npz`` (``x``, ``y``)."""
-    if not Path(path).is_file():
-        what = "is a folder" if Path(path).is_dir() else "does not exist"
-        raise FileNotFoundError(f"{path} {what}; give a file that fqgan sample --npz wrote")
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            pixels = content["x"]
-            labels = content["y"] if "y" in content.files else None
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} holds no samples under 'x' ({error})") from error
-    if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3:
-        raise ValueError(
-            f"{path}: 'x' is {pixels.dtype} {pixels.shape}, uint8 (N, 3, R, R) is needed"
-        )
-    return pixels, labels
-
-
-def sample_batches(
-    pixels: np.ndarray, batch_size: int, device: torch.device | str = "cpu"
-) -> Iterator[Tensor]:
-    """This rank's part of uint8 ``pixels`` (N, 3, R, R) as float batches in [-1, 1]."""
-    share = pixels[distributed.rank() :: distributed.world_size()]
-    for start in range(0, len(share), batch_size):
-        yield normalize(torch.from_numpy(share[start : start + batch_size]).to(device))
-
-
 def score_samples(
     path: str | Path,
     extractor: FeatureExtractor,
@@ -298,15 +277,15 @@ def score_samples(
     ``pool_path`` (default ``TF_pool.npz`` or ``NAME_pool.npz`` beside the samples) as
     ``pool_mean`` and ``pool_var``.
     """
-    pixels, _ = read_samples(path)
-    batches = sample_batches(pixels, batch_size, device)
-    found = collect(extractor, batches, len(pixels), quantize=False)
+    samples = read_samples(path)
+    batches = (batch.images for batch in one_pass(samples, batch_size, device=device))
+    found = collect(extractor, batches, len(samples), quantize=False)
     name = "TF_pool.npz" if extractor.name == "inception" else f"{extractor.name}_pool.npz"
     target = Path(pool_path) if pool_path else Path(path).with_name(name)
     if distributed.is_main():
         mean, covariance = found.moments.mean.numpy(), found.moments.covariance.numpy()
         np.savez(target, pool_mean=mean, pool_var=covariance)
-    scores: dict[str, float | str] = {"protocol": extractor.protocol, "num_images": len(pixels)}
+    scores: dict[str, float | str] = {"protocol": extractor.protocol, "num_images": len(samples)}
     if found.logits is not None:
         score = inception_score(found.logits.softmax(dim=1), splits)
         scores |= {"inception_score": score.mean, "inception_score_std": score.std}

@@ -1,8 +1,12 @@
 import pytest
+import torch
 
 from fqgan.biggan.config import SMOKE
 from fqgan.config import presets_of
+from fqgan.data.images import normalize
+from fqgan.data.toy import SHAPES, toy_images
 from fqgan.page.demo import DemoConfig, main as demo_main
+from fqgan.page.shapes import recognised, train_judge
 from fqgan.runtime.logs import read_metrics
 from fqgan.stylegan2.config import SMOKE as STYLEGAN2_SMOKE
 from fqgan.ugatit.config import SMOKE as UGATIT_SMOKE
@@ -11,11 +15,14 @@ from fqgan.ugatit.config import SMOKE as UGATIT_SMOKE
 def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(presets_of("biggan"), "demo", ("in miniature", SMOKE))
     demo_main(["--run-dir", str(tmp_path), "--max-steps", "2"])
-    sheet, curves, scores = capsys.readouterr().out.splitlines()
+    sheet, curves, scores, codes, shapes = capsys.readouterr().out.splitlines()
     assert "fixed_000002.png" in sheet
     assert (tmp_path / "samples" / "fixed_000002.png").exists()
     assert "curves" in curves
     assert "not comparable" in scores
+    assert codes.startswith("codes in use")
+    assert codes.count(" dead) in blocks.") == 4
+    assert all(f"{name} " in shapes for name in SHAPES)
     assert "fid" in read_metrics(tmp_path)[-1]
 
 
@@ -36,7 +43,8 @@ def test_the_demo_of_stylegan2_counts_images(tmp_path, capsys, monkeypatch):
         presets_of("stylegan2"), "stylegan2-demo", ("in miniature", STYLEGAN2_SMOKE)
     )
     demo_main(["--family", "stylegan2", "--run-dir", str(tmp_path), "--max-steps", "8"])
-    sheet, curves, scores = capsys.readouterr().out.splitlines()
+    sheet, curves, scores, codes = capsys.readouterr().out.splitlines()
+    assert "codes in use" in codes
     assert str(tmp_path / "samples" / "fixed_00000008.png") in sheet
     assert "curves" in curves
     assert "FID by images" in scores
@@ -52,3 +60,15 @@ def test_the_demos_of_the_families_have_folders_of_their_own():
 def test_a_negative_number_of_iterations_is_named():
     with pytest.raises(ValueError, match="--max-steps must not be negative"):
         DemoConfig(max_steps=-1)
+
+
+def test_the_judge_of_the_demo_recognises_shapes_that_it_never_saw_and_no_noise():
+    before = torch.get_rng_state()
+    judge = train_judge(steps=100, batch_size=64)
+    assert torch.equal(torch.get_rng_state(), before)
+    images = toy_images(300, seed=9)
+    shares = recognised(judge, normalize(images.pixels), images.labels)
+    assert list(shares) == list(SHAPES)
+    assert sum(shares.values()) / 10 > 0.7
+    noise = torch.randn(300, 3, 32, 32)
+    assert sum(recognised(judge, noise, images.labels).values()) / 10 < 0.3

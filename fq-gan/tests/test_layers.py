@@ -10,13 +10,13 @@ FAMILIES = ("biggan", "ugatit", "stylegan2")
 # From the bottom up; a name stands for all modules below it that have no line of their own.
 LAYERS = [
     ("runtime",),
-    ("quantizer", "quantizer_kernels", "gan", "spectral_norm", "metrics"),
+    ("quantizer", "quantizer_kernels", "gan", "spectral_norm", "augment", "metrics"),
     ("data",),
     ("scoring", "pictures", "runs", "old_runs", "loop"),
     FAMILIES,
     ("released",),
     ("config", "plots", *(f"{family}.commands" for family in FAMILIES)),
-    ("page", "report", "released.migrate", "data.prepare"),
+    ("page", "report", "released.migrate", "data.prepare", "metrics.score"),
     ("__main__",),
 ]
 FILES = sorted(PACKAGE.rglob("*.py"))

@@ -1,13 +1,27 @@
-""""""
+"""Pictures of users come in; sheets with titles and videos go out."""
 
 from __future__ import annotations
+
+import importlib.util
+import sys
+import types
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
-from fqgan.pictures import check_picture, enlarged, grid, midpoints, read_square, save_sheet, tiled
+from fqgan.pictures import (
+    check_picture,
+    enlarged,
+    grid,
+    loop_through,
+    midpoints,
+    read_square,
+    save_sheet,
+    save_video,
+    tiled,
+)
 
 
 def test_the_middle_square_of_any_picture_is_read(tmp_path):
@@ -70,3 +84,56 @@ def test_the_range_of_a_sheet_is_fixed(tmp_path):
     path = save_sheet(images, tmp_path / "new" / "sheet.png", 3, border=0)
     pixels = np.asarray(Image.open(path))
     assert pixels[0, ::2, 0].tolist() == [0, 128, 255]
+
+
+def test_titles_stand_beside_rows_and_above_columns(tmp_path):
+    images = -torch.ones(4, 3, 32, 32)
+    save_sheet(images, tmp_path / "plain.png", 2)
+    save_sheet(images, tmp_path / "titled.png", 2, row_titles=("cat", "dog"), column_titles="12")
+    plain, titled = (Image.open(tmp_path / f"{name}.png") for name in ("plain", "titled"))
+    assert titled.width > plain.width
+    assert titled.height > plain.height
+    pixels = np.asarray(titled)
+    assert pixels[:, : titled.width - plain.width].max() > 200
+    assert pixels[: titled.height - plain.height].max() > 200
+    assert pixels[titled.height - plain.height :, titled.width - plain.width :].max() == 0
+
+
+def test_a_way_is_closed_and_keeps_the_spread_of_noise():
+    points = torch.randn(3, 2000)
+    line, arc = loop_through(points, 30), loop_through(points, 30, keep_spread=True)
+    for way in (line, arc):
+        torch.testing.assert_close(way[[0, 10, 20]], points, rtol=1e-4, atol=1e-4)
+    assert (arc.std(dim=1) - 1).abs().max() < 0.1
+    assert line.std(dim=1).min() < 0.8
+    with pytest.raises(ValueError, match="cannot go through 3 points"):
+        loop_through(points, 2)
+
+
+def test_a_video_shows_every_frame(tmp_path):
+    frames = torch.linspace(-1, 1, 6).view(6, 1, 1, 1).expand(6, 3, 8, 8)
+    with Image.open(save_video(frames, tmp_path / "a.gif")) as video:
+        assert video.n_frames == 6
+        assert video.width == 192
+    with pytest.raises(ValueError, match=r"must end with \.gif or \.mp4"):
+        save_video(frames, tmp_path / "a.avi")
+
+
+def test_an_mp4_needs_a_package_and_says_so(tmp_path, monkeypatch):
+    sent = []
+
+    def write_frames(path, size, **options):
+        assert size == (192, 192)
+        while True:
+            sent.append((yield))
+
+    fake = types.ModuleType("imageio_ffmpeg")
+    fake.write_frames = write_frames
+    fake.__spec__ = importlib.util.spec_from_loader("imageio_ffmpeg", None)
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", fake)
+    save_video(torch.zeros(3, 3, 8, 8), tmp_path / "a.mp4")
+    assert [frame.shape for frame in sent] == [(192, 192, 3)] * 3
+    monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install 'fq-gan\[video\]'"):
+        save_video(torch.zeros(3, 3, 8, 8), tmp_path / "a.mp4")

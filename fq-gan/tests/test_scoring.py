@@ -11,6 +11,7 @@ import torch
 
 from fqgan.data.datasets import DataConfig
 from fqgan.data.images import ArrayImages
+from fqgan.data.sets import read_samples
 from fqgan.data.toy import toy_images
 from fqgan.metrics.distances import inception_score, moments, write_moments
 from fqgan.metrics.features import FeatureExtractor, Features, RandomFeatures, build_extractor
@@ -20,7 +21,6 @@ from fqgan.scoring import (
     ScoringOptions,
     data_statistics,
     open_scorer,
-    read_samples,
     record_evaluation,
     score_samples,
 )

@@ -161,7 +161,7 @@ def main(
     file.parent.mkdir(exist_ok=True)
     content = {"title": title, "target": target, "repeats": repeats, "results": results}
     content["headline"] = [
-        headline(title, name, results, target) for name in results if name != plain
+        headline(title, name, results, target) for name in results if not name.startswith("plain")
     ]
     content |= {"agreement": agreement, "torch": torch.__version__}
     content["threads"] = torch.get_num_threads()

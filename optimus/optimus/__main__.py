@@ -17,6 +17,9 @@ VERBS = {
         "perplexity, ELBO, KL, MI, active units, BLEU",
     ),
     "generate": ("optimus.generate:main", "reconstruct, sample, interpolate, analogy"),
+    "encode": ("optimus.verbs.encode:main", "write latents of a file's sentences to disk"),
+    "score": ("optimus.verbs.score:main", "likelihood and KL of every sentence of a file"),
+    "edit": ("optimus.verbs.edit:main", "learn an attribute's direction, move sentences along it"),
     "train-dialog": ("optimus.tasks.dialog:train_command", "train dialog responses (SpaceFusion)"),
     "evaluate-dialog": (
         "optimus.tasks.dialog:evaluate_command",

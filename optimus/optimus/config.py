@@ -5,12 +5,14 @@ The dataclasses are the command line: a field is an option, its docstring the he
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from .models.decoder import Injection
-from .runtime.options import at_least, option, positive, require
+from .objectives import LearningRateSchedule
+from .runtime.logs import ReportTo
+from .runtime.options import ADDED, at_least, option, positive, require
 from .runtime.precision import Precision
 
 Device = Literal["auto", "cpu", "cuda"]
@@ -85,7 +87,7 @@ class ModelOptions:
 
 @dataclass(frozen=True)
 class OptimizerOptions:
-    """AdamW, linear warm-up, linear decay to zero; gradients are clipped to norm 1."""
+    """AdamW, linear warm-up, decay to zero; gradients are clipped to norm 1."""
 
     kind: Literal["torch", "fused"] = "torch"
     """fused takes apex's FusedAdam where its kernels are installed, else torch's fused AdamW."""
@@ -97,6 +99,8 @@ class OptimizerOptions:
     """Decay of the weights, biases and LayerNorm excepted."""
     warmup_steps: int = 0
     """Steps of the warm-up."""
+    schedule: LearningRateSchedule = field(default="linear", metadata=ADDED)
+    """Way of the learning rate after the warm-up: linear or cosine to zero, or constant."""
     accumulate: int = 1
     """Backward passes per optimizer step."""
 
@@ -126,6 +130,9 @@ class LoopOptions:
     """End the run after so many evaluations without a better one; 0 runs to the last step."""
     keep: int = 2
     """Newest checkpoints that stay on disk."""
+    report_to: ReportTo = field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
     seed: int = 42
     """Seed of python, numpy and torch; rank r uses seed + r."""
     device: Device = "auto"

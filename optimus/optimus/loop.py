@@ -16,7 +16,7 @@ from torch import Tensor
 
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.distributed import World, barrier, is_main, start
-from .runtime.logs import Logs
+from .runtime.logs import Logs, ReportTo, check_report_to
 from .runtime.random_state import unchanged_random_state
 from .runtime.run_folder import RunFolder, Upgrade, write_reached
 from .runtime.signals import StopSignal
@@ -37,6 +37,8 @@ class RunOptions(Protocol):
     def keep(self) -> int: ...
     @property
     def patience(self) -> int: ...
+    @property
+    def report_to(self) -> ReportTo: ...
 
 
 Options = TypeVar("Options", bound=RunOptions)
@@ -87,6 +89,7 @@ class Training(ABC):
         also: further things to do (samples, spectra), each with its interval.
         unit: what a step counts.
         length_option: the option that decides ``total_steps``.
+        headline: the scalars that lines of the log show; all where it is empty.
     """
 
     config: Any
@@ -97,6 +100,7 @@ class Training(ABC):
     also: Sequence[tuple[int, Callable[[Path], None]]] = ()
     unit: str = "step"
     length_option: str = "--max-steps"
+    headline: Sequence[str] = ()
 
     def begin(self, run_dir: Path, logs: Logs) -> None:  # noqa: B027 - may do nothing
         """Say what is learned from what, before the very first step."""
@@ -170,6 +174,7 @@ def train(task: Task, config: RunOptions) -> Training:
 
 def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> Training:
     """`train` in processes and with a handling of signals that the caller has opened."""
+    check_report_to(config.report_to)
     with RunFolder(
         config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade
     ) as folder:
@@ -186,7 +191,9 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
         folder.commit(run.config)
 
         rows = progress.rows if continued else 0
-        with Logs(run_dir, run.total_steps, progress.step, unit=run.unit, rows=rows) as logs:
+        where: dict[str, Any] = {"unit": run.unit, "rows": rows, "headline": run.headline}
+        where["report_to"] = config.report_to
+        with Logs(run_dir, run.total_steps, progress.step, **where) as logs:
             if not continued:
                 run.begin(run_dir, logs)
             elif progress.step == run.total_steps and is_main():

@@ -1,13 +1,22 @@
 import json
+import math
+import shutil
+import subprocess
+import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from factories import close, recorded_model, tiny_model, tiny_vae
+from scipy.spatial.distance import cdist
+from torch.distributions import Normal
 
 from optimus.api import SentenceVAE
 from optimus.data.tokenizers import load_tokenizers
 from optimus.decoding import Sampling
+from optimus.directions import Direction
+from optimus.metrics.latent import sentence_noise
 
 CLEAN = Sampling(clean=True)  # the recorded texts were
 
@@ -111,9 +120,21 @@ def test_a_string_is_one_sentence_and_a_vector_one_row():
     torch.testing.assert_close(latent, vae.encode(["the dog barks ."]))
     assert vae.decode(latent[0]) == vae.decode(latent.numpy()) == vae.reconstruct("the dog barks .")
     assert len(vae.analogy("the dog", "a cat", "the dog barks .")) == 1
-    for wrong in (torch.zeros(2, 5), latent * torch.nan):
-        with pytest.raises(ValueError, match=r"must be finite numbers of the shape \(N, 6\)"):
-            vae.decode(wrong)
+
+
+@pytest.mark.parametrize(
+    ("latents", "message"),
+    [
+        (torch.zeros(2, 5), r"of the shape \(N, 6\) or \(6,\), got \(2, 5\)"),
+        (np.zeros(5), r"of the shape \(N, 6\) or \(6,\), got \(5,\)"),
+        (torch.zeros(1, 2, 6), r"got \(1, 2, 6\)"),
+        (torch.zeros(3, 6).index_fill(0, torch.tensor([1]), torch.nan), "row 1 of 3 is not"),
+        (["a dog", "a cat"], "a tensor or an array of numbers, got list"),
+    ],
+)
+def test_latents_that_are_none_are_named(latents, message):
+    with pytest.raises(ValueError, match=message):
+        tiny_vae(["the dog barks ."] * 8).decode(latents)
 
 
 def test_the_package_gives_the_class():
@@ -148,3 +169,144 @@ def test_a_center_may_be_an_array():
     vae = tiny_vae(["the dog barks ."] * 8)
     center = vae.encode("the dog barks .")[0]
     assert vae.sample(1, scale=0.0, center=center.numpy()) == vae.decode(center)
+
+
+LINES = ["the dog barks .", "a cat sleeps on the old sofa .", "dogs bark", "the cat", "a big dog ."]
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    return tiny_vae(LINES * 4)
+
+
+def test_encode_gives_what_is_asked_for(tiny, capsys):
+    mean, logvar = tiny.posterior(LINES, batch_size=2)
+    assert torch.equal(tiny.encode(LINES, 2), mean)
+    assert torch.equal(tiny.encode(LINES, 2, output="logvar"), logvar)
+    assert mean.shape == (len(LINES), tiny.latent_dim)
+    array = tiny.encode(LINES, 2, as_numpy=True)
+    assert isinstance(array, np.ndarray)
+    np.testing.assert_array_equal(array, mean.numpy())
+    lengths = tiny.encode(LINES, normalize=True).norm(dim=1)
+    torch.testing.assert_close(lengths, torch.ones(len(LINES)))
+    assert not capsys.readouterr().err
+    tiny.encode(LINES, progress=True)
+    assert "5/5" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="output must be mean, logvar or sample, got 'z'"):
+        tiny.encode(LINES, output="z")
+    with pytest.raises(ValueError, match="number 1 is 3"):
+        tiny.encode(["a dog", 3])
+
+
+def test_samples_of_the_posterior_have_its_spread(tiny):
+    noise = torch.Generator().manual_seed(0)
+    drawn = tiny.encode(["the dog barks ."] * 4000, output="sample", generator=noise)
+    mean, logvar = (rows[0] for rows in tiny.posterior("the dog barks ."))
+    torch.testing.assert_close(drawn.mean(dim=0), mean, rtol=0, atol=0.1)
+    torch.testing.assert_close(drawn.var(dim=0).log(), logvar, rtol=0, atol=0.1)
+
+
+def test_weights_that_are_not_finite_are_told():
+    vae = tiny_vae(LINES)
+    vae.model.encoder.head.weight.data.fill_(torch.nan)
+    with pytest.raises(ValueError, match="latents that are not finite"):
+        vae.encode("a dog")
+
+
+def test_neighbours_are_the_nearest_by_either_measure(tiny):
+    latents = tiny.encode(LINES)
+    for measure in ("euclidean", "cosine"):
+        expected = cdist(latents, latents, measure)
+        found = tiny.neighbours(LINES, LINES, 3, latents=latents.numpy(), measure=measure)
+        for row, distances in zip(found, expected, strict=True):
+            assert [one.number for one in row] == distances.argsort()[:3].tolist()
+            assert [one.text for one in row] == [LINES[one.number] for one in row]
+            assert [one.distance for one in row] == pytest.approx(sorted(distances)[:3], abs=1e-5)
+    (row,) = tiny.neighbours("dogs bark", LINES, 9)
+    assert len(row) == len(LINES)
+    with pytest.raises(ValueError, match="one row for each of the 5 texts, got 2"):
+        tiny.neighbours("a", LINES, latents=latents[:2])
+
+
+def test_scores_agree_with_sums_over_the_samples(tiny):
+    scores = tiny.score(LINES, 3, batch_size=2, seed=7)
+    for number, text in enumerate(LINES):
+        mean, logvar = (rows[0] for rows in tiny.posterior(text))
+        posterior = Normal(mean, (logvar / 2).exp())
+        eps = sentence_noise([number], 4, tiny.latent_dim, 7)[0, 1:]
+        z = posterior.mean + posterior.stddev * eps
+        ids = torch.tensor(tiny.tokenizers.encode_decoder([text]))
+        with torch.no_grad():
+            nll = tiny.model.decoder.nll(ids.expand(3, -1), z).double()
+        weight = -nll + (Normal(0.0, 1.0).log_prob(z) - posterior.log_prob(z)).sum(1).double()
+        expected = nll.mean(), -(weight.logsumexp(0) - math.log(3))
+        found = scores.reconstruction[number], scores.iw_nll[number]
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+        assert scores.tokens[number] == ids.shape[1]
+        assert scores.words[number] == len(text.split())
+    torch.testing.assert_close(scores.elbo, scores.reconstruction + scores.kl)
+    later = tiny.score(LINES[2:], 3, seed=7, first=2)
+    for whole, part in zip(scores, later, strict=True):
+        torch.testing.assert_close(whole[2:], part, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_longer_than_the_positions_is_cut_and_said(tiny, caplog):
+    long = "the dog barks . " * 30
+    assert tiny.encode([long, "a dog"]).isfinite().all()
+    assert "1 sentences have more than the encoder's 40 tokens: cut" in caplog.text
+    assert tiny.score([long], 2).tokens.tolist() == [39]
+
+
+def test_a_direction_leads_to_sentences_that_have_it(tiny):
+    direction = tiny.direction(LINES[:2], LINES[2:], name="long")
+    latents = tiny.encode(LINES)
+    moved = direction.move(latents[2:].mean(dim=0, keepdim=True), 1.0)
+    torch.testing.assert_close(moved[0], latents[:2].mean(dim=0))
+    assert tiny.move(LINES, direction, 0.0) == tiny.reconstruct(LINES)
+    with pytest.raises(ValueError, match="of 3 dimensions, the latents have 6"):
+        tiny.move("a", Direction(torch.ones(3)))
+
+
+def test_a_model_moves_between_devices(tiny):
+    assert tiny.to("cpu") is tiny
+    assert tiny.device == torch.device("cpu")
+    with pytest.raises(ValueError, match="--device tpu: choose one of"):
+        tiny.to("tpu")
+
+
+def test_auto_classes_give_the_model_after_import_optimus(tiny, tmp_path):
+    tiny.save_pretrained(tmp_path)
+    code = (
+        "import sys, optimus\nassert 'torch' not in sys.modules\n"
+        "from transformers import AutoConfig, AutoModel\n"
+        f"model = AutoModel.from_pretrained({str(tmp_path)!r})\n"
+        f"print(type(model).__name__, AutoConfig.from_pretrained({str(tmp_path)!r}).latent_dim)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout.split() == ["OptimusModel", "6"], done.stderr
+
+
+def test_a_model_goes_to_the_hub_and_comes_back(tiny, tmp_path, monkeypatch):
+    class Hub:
+        def create_repo(self, name, **_):
+            assert name == "me/vae"
+
+        def upload_folder(self, repo_id, folder_path, **_):
+            shutil.copytree(folder_path, tmp_path / "hub")
+            return SimpleNamespace(commit_url="https://hub/1")
+
+    monkeypatch.setattr("huggingface_hub.HfApi", Hub)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", lambda *_, **__: tmp_path / "hub")
+    assert tiny.push_to_hub("me/vae") == "https://hub/1"
+    again = SentenceVAE.from_hub("me/vae")
+    assert torch.equal(again.encode(LINES), tiny.encode(LINES))
+
+    def refuse(*_, **__):
+        raise RuntimeError("no network\nmore")
+
+    monkeypatch.setattr(Hub, "create_repo", refuse)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", refuse)
+    with pytest.raises(OSError, match=r"could not send me/vae to the hub: no network$"):
+        tiny.push_to_hub("me/vae")
+    with pytest.raises(OSError, match=r"could not fetch me/vae from the hub: no network$"):
+        SentenceVAE.from_hub("me/vae")

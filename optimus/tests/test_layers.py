@@ -11,10 +11,11 @@ LAYERS = [
     {"objectives", "metrics", "runs", "old_runs"},
     {"models"},
     {"config", "data"},
-    {"decoding", "released.checkpoints"},
+    {"decoding", "directions", "released.checkpoints"},
     {"api", "loop"},
     {"tasks"},
-    {"generate", "page", "released.commands", "report"},  # further commands
+    {"generate", "released.commands", "report", "verbs"},  # further commands
+    {"page"},
     {"__main__"},
 ]
 

@@ -1,4 +1,5 @@
 import json
+import math
 
 import numpy as np
 import pytest
@@ -10,11 +11,15 @@ from torch.distributions import Normal, kl_divergence as reference_kl
 from optimus.objectives import (
     Objective,
     beta_schedule,
+    beta_tc_loss,
     free_bits_kl,
+    info_vae_loss,
     kl_divergence,
     kl_loss,
+    kl_parts,
     kl_per_dimension,
     learning_rate_at,
+    maximum_mean_discrepancy,
     total_loss,
 )
 from optimus.released.checkpoints import authors_name
@@ -153,3 +158,85 @@ def test_wrong_settings_are_named():
         Objective(free_bits=-1)
     with pytest.raises(ValueError, match="at least one step and one cycle"):
         beta_schedule(0)
+
+
+def posteriors(rows=6, width=3, seed=0):
+    noise = torch.Generator().manual_seed(seed)
+    mean, logvar, eps = torch.randn(3, rows, width, generator=noise, dtype=torch.double)
+    logvar = 0.5 * logvar - 1
+    return mean + (0.5 * logvar).exp() * eps, mean, logvar
+
+
+def test_the_parts_of_the_kl_agree_with_a_mixture_of_normals():
+    latent, mean, logvar = posteriors()
+    rows, size = len(latent), 100
+    found = kl_parts(latent, mean, logvar, size)
+    densities = [Normal(m, (0.5 * v).exp()) for m, v in zip(mean, logvar, strict=True)]
+    for i, z in enumerate(latent):
+        each = torch.stack([one.log_prob(z).exp() for one in densities])  # (B, Z)
+        aggregate = torch.log(each.prod(dim=1).sum() / (rows * size))
+        marginals = torch.log(each.sum(dim=0) / (rows * size)).sum()
+        posterior, prior = densities[i].log_prob(z).sum(), Normal(0.0, 1.0).log_prob(z).sum()
+        expected = (posterior - aggregate, aggregate - marginals, marginals - prior)
+        torch.testing.assert_close(torch.stack([part[i] for part in found]), torch.stack(expected))
+        torch.testing.assert_close(sum(part[i] for part in found), posterior - prior)
+
+
+def test_a_weight_of_one_is_the_kl_and_others_add_total_correlation():
+    rows = posteriors()
+    parts = kl_parts(*rows, 50)
+    torch.testing.assert_close(beta_tc_loss(*rows, 1.0, 50), sum(parts))
+    torch.testing.assert_close(
+        beta_tc_loss(*rows, 3.0, 50), sum(parts) + 2 * parts.total_correlation
+    )
+    drawn = [beta_tc_loss(*posteriors(500, 4, seed), 1.0, 500).mean() for seed in range(40)]
+    exact = [kl_divergence(*posteriors(500, 4, seed)[1:]).mean() for seed in range(40)]
+    assert np.mean(drawn) == pytest.approx(np.mean(exact), rel=0.02)
+
+
+def test_the_discrepancy_agrees_with_a_double_loop():
+    first, second = torch.randn(2, 5, 3, dtype=torch.double)
+
+    def kernel(a, b):
+        return math.exp(-sum((float(x) - float(y)) ** 2 for x, y in zip(a, b, strict=True)) / 6)
+
+    pairs = [(i, j) for i in range(5) for j in range(5)]
+    within = sum(kernel(rows[i], rows[j]) for rows in (first, second) for i, j in pairs if i != j)
+    across = sum(kernel(first[i], second[j]) for i, j in pairs)
+    expected = within / 20 - 2 * across / 25
+    assert float(maximum_mean_discrepancy(first, second)) == pytest.approx(expected)
+
+
+def test_the_discrepancy_is_zero_on_average_and_grows_with_distance():
+    def mean_of(shift):
+        draws = torch.randn(100, 2, 40, 4, generator=torch.Generator().manual_seed(1))
+        return float(torch.stack([maximum_mean_discrepancy(a, b + shift) for a, b in draws]).mean())
+
+    assert abs(mean_of(0.0)) < 2e-3
+    assert 0.02 < mean_of(0.5) < mean_of(1.0)
+    with pytest.raises(ValueError, match="at least 2 rows, got 1"):
+        maximum_mean_discrepancy(torch.zeros(1, 3), torch.zeros(1, 3))
+
+
+def test_info_vae_is_kl_and_discrepancy_in_their_shares():
+    latent, mean, logvar = posteriors()
+    prior = torch.randn_like(latent)
+    discrepancy = maximum_mean_discrepancy(latent, prior)
+    for alpha, weight in ((1.0, 10.0), (0.0, 1.0), (0.3, 5.0)):
+        expected = (1 - alpha) * kl_divergence(mean, logvar) + (alpha + weight - 1) * discrepancy
+        found = info_vae_loss(latent, mean, logvar, alpha, weight, prior)
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize(
+    ("schedule", "values"),
+    [
+        ("linear", [0.0, 0.5, 1.0, 0.75, 0.5, 0.25, 0.0]),
+        ("cosine", [0.0, 0.5, 1.0, 0.853553, 0.5, 0.146447, 0.0]),
+        ("constant", [0.0, 0.5, 1.0, 1.0, 1.0, 1.0, 1.0]),
+    ],
+)
+def test_learning_rates_warm_up_and_then_follow_their_schedule(schedule, values):
+    options = {"base": 1.0, "warmup_steps": 2, "total_steps": 6, "schedule": schedule}
+    found = [learning_rate_at(step, **options) for step in range(7)]
+    np.testing.assert_allclose(found, values, atol=1e-6)

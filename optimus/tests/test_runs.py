@@ -333,6 +333,27 @@ def test_every_task_scores_held_out_text_while_it_trains(corpora, kind, tmp_path
     assert (tmp_path / "run" / "best" / "model.safetensors").exists()
 
 
+@pytest.mark.parametrize("kind", ["dialog", "label-control"])
+def test_every_task_keeps_its_best_weights_ends_by_patience_and_is_used_unfinished(
+    corpora, kind, tmp_path, ends, monkeypatch, caplog
+):
+    more = ["--max-steps", "40", "--eval-every", "2", "--patience", "2", "--save-every", "2"]
+    more += ["--optimizer.lr", "1e-12"]
+    if kind == "label-control":
+        more += ["--data.valid", str(corpora / "other.tsv"), "--control.critic-lr", "1e-12"]
+    command = words(kind, corpora, tmp_path / "run", *more)
+    with monkeypatch.context() as patch:
+        patch.setattr("optimus.runtime.signals.StopSignal.requested", lambda self, step: step == 2)
+        ends(*command, status=3)
+    ends(*USERS[f"evaluate-{kind}"].replace("RUN", str(tmp_path / "run")).split())
+    assert "is unfinished: step 2 of 40" in caplog.text
+    ends(*command)
+    scores = [row["eval_rec"] for row in read_metrics(tmp_path / "run") if "eval_rec" in row]
+    assert len(scores) == 3  # the first is the best, two more bring nothing
+    assert (tmp_path / "run" / "best" / "model.safetensors").exists()
+    assert find_weights(tmp_path / "run", kind).state is None
+
+
 @pytest.mark.parametrize("name", ["dialog", "label_control", "classifier"])
 def test_configurations_of_version_0_1_are_recognised(name, tmp_path):
     shutil.copy(COMPAT / f"{name}.json", tmp_path / "config.json")

@@ -12,15 +12,27 @@ VERBS = {
     "probe": ("prevalent.tasks.probes:main", "ask a pre-trained encoder what it reads and sees"),
     "train-speaker": ("prevalent.tasks.speaker:main", "train the agent that describes paths"),
     "train-r2r": ("prevalent.tasks.r2r:main", "train an agent that follows R2R instructions"),
+    "train-graph": ("prevalent.tasks.graph:main", "train an agent that draws a map, on R2R"),
     "train-ndh": ("prevalent.tasks.ndh:main", "train an agent that follows a dialog"),
     "train-hanna": ("prevalent.tasks.hanna:main", "train an agent that asks for help"),
     "evaluate": ("prevalent.evaluate:main", "score an agent or a result file"),
+    "compare": (
+        "prevalent.evaluate:main_compare",
+        "whether the results of two agents differ",
+    ),
+    "check": (
+        "prevalent.evaluate:main_check",
+        "what is wrong with features or results",
+    ),
     "baseline": (
         "prevalent.evaluate:main_baseline",
         "run the random, stop, forward or shortest agent",
     ),
     "submit": ("prevalent.evaluate:main_submit", "check results and write them for a leaderboard"),
-    "trajectories": ("prevalent.page.trajectories:main", "a page of maps of what an agent walked"),
+    "trajectories": (
+        "prevalent.page.trajectories:main",
+        "a page of maps of what was walked",
+    ),
     "convert": ("prevalent.convert:main", "the authors' checkpoints and agents to ours and back"),
     "report": ("prevalent.report:main", "published figures beside ours"),
     "demo": (

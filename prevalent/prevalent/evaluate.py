@@ -1,44 +1,56 @@
-"""``prevalent evaluate``, ``submit`` and ``baseline``: walk, score, write for a leaderboard."""
+"""``prevalent evaluate``, ``compare``, ``check``, ``submit``, ``baseline``: walk, score, write."""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple, cast, get_args
+from typing import Annotated, Any, Literal, NamedTuple, cast, get_args
 
 import numpy as np
+import tyro
 
 from .agents.search import Mixture
 from .agents.simple import SimpleAgent, hanna_results, ndh_results, r2r_results
 from .config import default_data_dir
-from .data.instructions import expand, read_paths
+from .data.datasets import READERS, WalkData, family, read_walks
+from .data.feature_check import Finding, check_features
 from .data.ndh import path_of
 from .data.results import (
+    Answers,
+    Form,
     Reference,
     Results,
     Task,
     check_goals,
     check_results,
     hides_goals,
+    open_answers,
+    open_results,
     read_references,
-    read_results,
+    score_each,
     score_results,
     to_results,
     write_results,
     write_submission,
 )
 from .environments.navigation import Episode
+from .metrics.bootstrap import Difference, paired_bootstrap
 from .metrics.navigation import PathType
 from .runs import open_run
 from .runtime.command import parse
 from .runtime.evaluation import Provenance, write_evaluation
+from .runtime.files import write_atomically
 from .runtime.options import at_least
 from .runtime.run_folder import Run
 from .simulator.graph import Graphs, load_graphs
-from .tasks import hanna, ndh, r2r
+from .tasks import graph, hanna, ndh, r2r
 from .tasks.navigation import Walks, in_toy_world
 
+LANGUAGE_SCORES = ("success_rate", "spl", "ndtw", "sdtw")
 PATH_TYPE_SCORES = ("success_rate", "oracle success_rate", "spl", "nav_error")
 """What depends on whose path is right; goal progress does not."""
 
@@ -48,16 +60,17 @@ class WalkConfig:
     """What is walked, by which agent and how: `evaluate` and `submit` have this in common."""
 
     results: Path | None = None
-    """JSON list of results, as the task's leaderboard takes it; ``.json.gz`` too."""
+    """File of results: the leaderboard's form or that of other code, JSON, JSON lines, ``.gz``."""
     run_dir: Path | None = None
-    """Run of `prevalent train-r2r`, `train-ndh` or `train-hanna`, whose agent shall walk."""
+    """Run of `prevalent train-r2r`, `train-graph`, `train-ndh` or `train-hanna`, whose agent shall
+    walk."""
     split: str = "val_unseen"
     """Split that the results answer or the agent walks."""
     task: Task | None = None
-    """Of a file: Room-to-Room (if not given), Navigation from Dialog History, or HANNA. A run knows
-    its own."""
+    """Of a file: what it answers, r2r if not given. A run knows its own; one of train-r2r may walk
+    another data set of walks."""
     data_dir: Path | None = None
-    """Folder with connectivity/ and r2r/, ndh/ or hanna/ (default: the run's, $PREVALENT_DATA)."""
+    """Folder with connectivity/ and the data set's (default: the run's, $PREVALENT_DATA)."""
 
     snapshot: str | None = None
     """Which agent of the run: best_val_unseen if not given, or last where there is none yet."""
@@ -114,6 +127,14 @@ class EvaluateConfig(WalkConfig):
     """Try 101 shares and four ways of averaging and keep the one with the most successes."""
     one_text: bool = False
     """An agent that reads several instructions of a path reads one of them only."""
+    per_instruction: Path | None = None
+    """Also write the scores of every episode: ``.csv``, or one JSON record a line (``.jsonl``)."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        path = self.per_instruction
+        if path is not None and path.suffix not in (".csv", ".jsonl"):
+            raise ValueError(f"--per-instruction {path} must end in .csv or .jsonl")
 
 
 @dataclass(frozen=True)
@@ -123,14 +144,17 @@ class SubmitConfig(WalkConfig):
     split: str = "test"
     """Split that the leaderboard asks for."""
     output: Path | None = None
-    """Where to write; ``submit_SPLIT.json`` beside the results or in the run if not given."""
+    """Where to write; ``submit_SPLIT.json`` beside the results or in the run if not given (RxR:
+    ``.jsonl``). ``.gz`` behind packs the file."""
+    form: Form = "steps"
+    """Of the walks: ``steps`` is the leaderboards', ``viewpoints`` and ``nested`` other code's."""
     forbid_revisits: bool = True
     """Greedy walks of Room-to-Room do not return to a place, as the authors' submissions."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.task == "hanna":
-            raise ValueError("--task hanna has no leaderboard; give r2r or ndh")
+            raise ValueError("--task hanna has no leaderboard; give r2r, ndh or another")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -147,14 +171,12 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     See the metrics for names and units.
     """
     if config.run_dir is not None:
-        return evaluate_run(config, open_run(config.run_dir, "r2r", "ndh", "hanna"))
+        return evaluate_run(config, open_run(config.run_dir, "r2r", "graph", "ndh", "hanna"))
     assert config.results is not None
     task, data_dir = config.task or "r2r", config.data_dir or default_data_dir()
-    references = read_references(data_dir, task, config.split)
+    answers = open_answers(config.results, data_dir, task, config.split)
+    results, references, graphs = answers
     check_goals(references, task, config.split)
-    results = read_results(config.results, task)
-    scans = sorted({reference.scan for reference in references})
-    graphs = load_graphs(data_dir / "connectivity", scans)
     check_results(
         results,
         references,
@@ -171,22 +193,32 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         trial=len(results) < len(references) or "@" in config.split,
         settings=settings_of(config),
     )  # fmt: skip
+    write_each(config, answers, task, path_type)
     write_scores(config, config.output, scores, about, path_type)
     return scores
 
 
-def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
-    """Walk ``split`` with the agent of ``run``, keep the walks, score them."""
+def task_of_run(config: WalkConfig, run: Run) -> Task:
+    """What the agent of ``run`` walks: its own, or the data set of walks that ``--task`` names."""
+    if run.kind in ("r2r", "graph") and (config.task is None or config.task in READERS):
+        return cast(Task, config.task or run.config.data)
     if config.task not in (None, run.kind):
         raise ValueError(
             f"--task {config.task}: {run.folder} is a run of kind {run.kind!r}; drop --task"
         )
-    task = cast(Task, run.kind)
+    return cast(Task, run.kind)
+
+
+def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
+    """Walk ``split`` with the agent of ``run``, keep the walks, score them."""
+    task = task_of_run(config, run)
     check_goals(read_references(data_of(config, run), task, config.split), task, config.split)
     walks = walk(config, run)
     if walks.chosen_by:
         print(f"chosen by {walks.chosen_by}")
     results, suffix = walks.results, suffix_of(config)
+    if run.kind == "r2r" and task != run.config.data:
+        suffix = f"{task}_{suffix}"
     path = run.folder / f"results_{suffix}.json"
     path_type: PathType = "trusted_path"
     if run.kind == "ndh":
@@ -203,14 +235,53 @@ def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
         scores = row if one == path_type else scores
     write_results(path, results, task)
     about = Provenance(
-        run.kind, config.split, len(results), walks.left_out,
+        task, config.split, len(results), walks.left_out,
         trial="@" in config.split or walks.left_out > 0,
         step=walks.step, seed=run.config.seed, precision=run.config.precision,
         settings={"beam": config.beam, **settings_of(config)},
     )  # fmt: skip
     output = config.output or run.folder / f"evaluation_{suffix}.json"
-    write_scores(config, output, scores, about, path_type)
+    answers = Answers(results, list(walks.references), walks.graphs)
+    write_each(config, answers, task, path_type)
+    write_scores(config, output, scores, about, path_type, task)
     return scores
+
+
+def write_each(config: EvaluateConfig, answers: Answers, task: Task, path_type: PathType) -> None:
+    """Print the scores of every language, and write those of every episode where that is asked."""
+    results, references, graphs = answers
+    by_language: dict[str, list[Reference]] = {}
+    for one in references:
+        if "language" in one.item:
+            by_language.setdefault(one.item["language"], []).append(one)
+    for language, some in sorted(by_language.items()):
+        scores = score_results(results, some, graphs, task, count_turns=config.count_turns)
+        cells = (f"{name} {scores[name]:.4f}" for name in LANGUAGE_SCORES)
+        print(f"{language:<6} {len(some):>6} instructions  " + "  ".join(cells))
+    if config.per_instruction is None:
+        return
+    options: dict[str, Any] = {"path_type": path_type, "count_turns": config.count_turns}
+    each = score_each(results, references, graphs, task, **options)
+    about = {one.id: {"id": one.id, "scan": one.scan} for one in references}
+    for one in references:
+        if "language" in one.item:
+            about[one.id]["language"] = one.item["language"]
+    write_rows(config.per_instruction, [{**about[name], **row} for name, row in each.items()])
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Records as a table: one a line in JSON, or comma-separated with a line of names (atomic)."""
+    if path.suffix == ".jsonl":
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for row in rows)
+    else:
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        file = io.StringIO()
+        table = csv.DictWriter(file, names, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
+        text = file.getvalue()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, text)
 
 
 def data_of(config: WalkConfig, run: Run) -> Path:
@@ -235,6 +306,9 @@ def walk(config: WalkConfig, run: Run) -> Walks:
     if run.kind == "hanna":
         agent = hanna.open_agent(run, config.split, **options)
         return hanna.walk_agent(agent, config.split, config.batch_size)
+    options["data"] = cast(WalkData, task_of_run(config, run))
+    if run.kind == "graph":
+        return graph.walk_agent(graph.open_agent(run, config.split, **options), config.batch_size)
     how = r2r.Walking(config.batch_size, config.beam, config.speaker, Mixture(config.alpha))
     if isinstance(config, SubmitConfig):
         how = how._replace(forbid_revisits=config.forbid_revisits)
@@ -256,12 +330,13 @@ def write_scores(
     scores: Mapping[str, float],
     about: Provenance,
     path_type: PathType,
+    task: Task | None = None,
 ) -> None:
     """Record the scores with what they belong to, for ``prevalent report``."""
     if path is None:
         return
     record = {
-        "task": about.kind,
+        "task": task or about.kind,
         "split": config.split,
         "row": config.row,
         "path_type": path_type if about.kind == "ndh" else None,
@@ -269,6 +344,187 @@ def write_scores(
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write_evaluation(path, record, about)
+
+
+COMPARED: dict[str, tuple[str, ...]] = {
+    "ndh": ("dist_to_end_reduction", "success_rate", "spl"),
+    "hanna": ("success_rate", "spl", "error"),
+    "reverie": ("success_rate", "spl", "rgs", "rgspl"),
+    "soon": ("success_rate", "spl", "found_spl"),
+}
+COMPARED_WALKS = ("success_rate", "spl", "ndtw")
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """Whether two agents that walked the same split differ: a paired bootstrap of their scores."""
+
+    a: Annotated[Path, tyro.conf.Positional]
+    """File of results of agent A, in any form that `prevalent evaluate` reads."""
+    b: Annotated[Path, tyro.conf.Positional]
+    """That of agent B."""
+    split: str = "val_unseen"
+    """Split that both answer."""
+    task: Task = "r2r"
+    """What they answer."""
+    data_dir: Path = field(default_factory=default_data_dir)
+    """Folder with connectivity/ and that of the data set."""
+    scores: tuple[str, ...] = ()
+    """Scores to compare, by the names that `prevalent evaluate` prints; the usual ones if none."""
+    unit: Literal["path", "instruction", "scan"] = "path"
+    """What is drawn as a whole: the instructions of a path are walked alike, and so are houses."""
+    samples: int = 10_000
+    """Samples of the bootstrap."""
+    seed: int = 0
+    """Of the draws."""
+    path_type: PathType = "trusted_path"
+    """NDH: whose path is right."""
+    allow_missing: bool = False
+    """Compare what both files answer, where that is a part of the split."""
+    allow_jumps: bool = False
+    """Accept steps between viewpoints that share no edge."""
+    output: Path | None = None
+    """Also write the table to this JSON file."""
+
+    def __post_init__(self) -> None:
+        at_least(self, samples=100)
+
+
+def main_compare(argv: Sequence[str]) -> None:
+    """Run ``prevalent compare a.json b.json --split val_unseen``."""
+    config = parse(CompareConfig, argv, "prevalent compare")
+    count, table = compare(config)
+    print(
+        f"{config.task} {config.split}: {count} episodes, {config.samples} samples by {config.unit}"
+    )
+    width = max(map(len, table))
+    print(f"{'':<{width}}  {'A':>9}  {'B':>9}  {'A - B':>9}  {'95 % interval':>20}  {'p':>7}")
+    for name, one in table.items():
+        interval = f"[{one.low:.4f}, {one.high:.4f}]"
+        cells = (
+            f"{one.a:>9.4f}  {one.b:>9.4f}  {one.difference:>9.4f}  {interval:>20}  {one.p:>7.4f}"
+        )
+        print(f"{name:<{width}}  {cells}")
+    if config.output is not None:
+        differences = {name: one._asdict() for name, one in table.items()}
+        record = {
+            "a": str(config.a),
+            "b": str(config.b),
+            "task": config.task,
+            "split": config.split,
+            "episodes": count,
+            "unit": config.unit,
+            "samples": config.samples,
+            "seed": config.seed,
+            "scores": differences,
+        }
+        config.output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(config.output, json.dumps(record, indent=2, allow_nan=False) + "\n")
+
+
+def compare(config: CompareConfig) -> tuple[int, dict[str, Difference]]:
+    """The number of episodes that both answer, and the difference of every score."""
+    rows: list[dict[str, dict[str, float]]] = []
+    for path in (config.a, config.b):
+        answers = open_answers(path, config.data_dir, config.task, config.split)
+        results, references, graphs = answers
+        check_goals(references, config.task, config.split)
+        allowed = {"allow_missing": config.allow_missing, "allow_jumps": config.allow_jumps}
+        try:
+            check_results(results, references, graphs, **allowed)
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from None
+        rows.append(score_each(*answers, config.task, path_type=config.path_type))
+    both = [one for one in references if one.id in rows[0] and one.id in rows[1]]
+    if not both:
+        raise ValueError(f"{config.a} and {config.b} answer no instruction of {config.split} both")
+    groups = [unit_of(one, config.unit) for one in both]
+    first, second = ([row[one.id] for one in both] for row in rows)
+    known = [name for name in first[0] if all(name in row for row in (*first, *second))]
+    table = {}
+    for name in config.scores or COMPARED.get(config.task, COMPARED_WALKS):
+        if name not in known:
+            raise ValueError(f"--scores {name}: choose of {', '.join(known)}")
+        pair = ([row[name] for row in first], [row[name] for row in second])
+        table[name] = paired_bootstrap(*pair, groups, samples=config.samples, seed=config.seed)
+    return len(both), table
+
+
+def unit_of(reference: Reference, unit: str) -> tuple[Any, ...]:
+    """What an episode is drawn together with."""
+    if unit == "scan":
+        return (reference.scan,)
+    if unit == "path" and "path" in reference.item:
+        return (reference.scan, *reference.item["path"])
+    if unit == "path" and "path_id" in reference.item:
+        return (reference.item["path_id"],)
+    return (reference.id,)
+
+
+@dataclass(frozen=True)
+class CheckConfig:
+    """Read a feature file whole, or results as strictly as a leaderboard does.
+
+    The exit status is 0 where nothing is wrong.
+    """
+
+    file: Annotated[Path, tyro.conf.Positional]
+    """Features (.tsv, .npy, .hdf5, .h5) or results (.json, .jsonl, also with .gz behind)."""
+    data_dir: Path = field(default_factory=default_data_dir)
+    """Folder with connectivity/, whose viewpoints need features, and with the data of results."""
+    scans: tuple[str, ...] = ()
+    """Features: the scans that matter, all of connectivity/ if none is given."""
+    feature_columns: str = ""
+    """Features: look at the columns FIRST:END alone."""
+    views: int = 36
+    """Features: views of a panorama."""
+    task: Task = "r2r"
+    """Results: what they answer."""
+    split: str = "test"
+    """Results: the split that they must answer whole."""
+
+    def __post_init__(self) -> None:
+        at_least(self, views=1)
+
+
+def main_check(argv: Sequence[str]) -> None:
+    """Run ``prevalent check features/clip.hdf5`` or ``prevalent check submit_test.json``."""
+    config = parse(CheckConfig, argv, "prevalent check")
+    if config.file.name.removesuffix(".gz").endswith((".json", ".jsonl")):
+        answers = open_answers(config.file, config.data_dir, config.task, config.split, strict=True)
+        try:
+            check_results(*answers)
+        except ValueError as error:
+            raise ValueError(f"{config.file}: {error}") from None
+        print(
+            f"{config.file}: strict JSON, {len(answers.results):,} possible walks that answer all "
+            f"of {config.task} {config.split}"
+        )
+        return
+    folder = config.data_dir / "connectivity"
+    graphs = load_graphs(folder) if folder.is_dir() else None
+    if graphs is None and config.scans:
+        raise FileNotFoundError(f"--scans needs the graphs of {folder}, which is not there")
+    findings = check_features(
+        config.file,
+        graphs,
+        scans=config.scans,
+        columns=config.feature_columns,
+        num_views=config.views,
+    )
+    print("\n".join(describe_findings(findings)))
+    wrong = [one.what for one in findings if one.problem]
+    if wrong:
+        raise ValueError(f"feature file {config.file} has problems: {', '.join(wrong)}")
+
+
+def describe_findings(findings: Sequence[Finding]) -> list[str]:
+    """Lines of a table, what is wrong at their ends."""
+    widths = [max(len(one[i]) for one in findings) for i in (0, 1)]
+    return [
+        f"{one.what:<{widths[0]}}  {one.found:<{widths[1]}}  {one.problem or 'ok'}".rstrip()
+        for one in findings
+    ]
 
 
 def main_submit(argv: Sequence[str]) -> None:
@@ -282,10 +538,8 @@ def submit(config: SubmitConfig) -> Path:
     task: Task
     results: Results
     if config.run_dir is not None:
-        run = open_run(config.run_dir, "r2r", "ndh")
-        task, folder = cast(Task, run.kind), config.run_dir
-        if config.task not in (None, task):
-            raise ValueError(f"--task {config.task}: {folder} is a run of kind {task!r}; drop it")
+        run = open_run(config.run_dir, "r2r", "graph", "ndh")
+        task, folder = task_of_run(config, run), config.run_dir
         references = read_references(data_of(config, run), task, config.split)
         walks = walk(config, run)
         results, graphs = walks.results, walks.graphs
@@ -293,13 +547,12 @@ def submit(config: SubmitConfig) -> Path:
         assert config.results is not None
         task, folder = config.task or "r2r", config.results.parent
         data_dir = config.data_dir or default_data_dir()
-        references = read_references(data_dir, task, config.split)
-        results = read_results(config.results, task)
-        scans = sorted({reference.scan for reference in references})
-        graphs = load_graphs(data_dir / "connectivity", scans)
+        results, references, graphs = open_answers(config.results, data_dir, task, config.split)
     check_results(results, references, graphs)
-    output = config.output or folder / f"submit_{Path(config.split).stem}.json"
-    write_submission(output, results, task)
+    end = "jsonl" if family(task) == "rxr" else "json"
+    output = config.output or folder / f"submit_{Path(config.split).stem}.{end}"
+    write_submission(output, results, task, form=config.form, references=references)
+    check_results(open_results(output, references, task, strict=True), references, graphs)
     return output
 
 
@@ -312,11 +565,11 @@ class BaselineConfig:
     split: str = "val_unseen"
     """Split to walk."""
     task: Task = "r2r"
-    """Room-to-Room, Navigation from Dialog History, or HANNA."""
+    """Data set of walks, Navigation from Dialog History, or HANNA."""
     path_type: PathType = "trusted_path"
     """NDH: whose path the shortest agent follows to its end."""
     data_dir: Path = field(default_factory=default_data_dir)
-    """Folder with connectivity/ and r2r/, ndh/ or hanna/."""
+    """Folder with connectivity/ and that of the data set."""
     output: Path | None = None
     """JSON file for the first seed's results, in the form of the task's leaderboard."""
     seed: int = 0
@@ -373,7 +626,7 @@ def run_baseline(
     if config.task == "ndh":
         episodes = [dialog_episode(reference, config.path_type) for reference in references]
         return ndh_results(config.agent, graphs, episodes, seed=config.seed)
-    instructions = expand(read_paths(config.data_dir, config.split), config.split)
+    instructions = read_walks(config.data_dir, config.task, config.split)
     episodes = [Episode(one.scan, one.path, one.heading, one.id) for one in instructions]
     return r2r_results(config.agent, graphs, episodes, seed=config.seed)
 

@@ -13,11 +13,11 @@ KINDS = {
     "speaker": "speaker",  # of Room-to-Room, the last to ask: a follower may have one
 }
 """A key that the options of one kind alone have."""
-ADDED = {"keep": 2, "patience": 0, "deterministic": False}
+ADDED = {"keep": 2, "patience": 0, "deterministic": False, "feature_columns": ""}
 """Options that have come since, with the value that is what version 0.1 did."""
 ADDED_TO_KIND: dict[str, dict[str, Any]] = {
     "pretraining": {"action_target": "rank"},
-    "r2r": {"eval_batch_size": 100},
+    "r2r": {"data": "r2r", "eval_batch_size": 100, "teacher": "goal"},
 }
 ADDED_TO_MODEL = {"r2r": {"separate_sentences": False}}
 RENAMED = {"ndh": ("walk", "rollout"), "hanna": ("search", "rollout")}

@@ -23,12 +23,27 @@ SPLITS = {
     "HANNA test SeenEnv": ("hanna", "test_seen"),
     "HANNA test UnseenAll": ("hanna", "test_unseen"),
 }
+WALK_SCORES = {
+    "TL": ("lengths", 1.0),
+    "NE": ("nav_error", 1.0),
+    "SR": ("success_rate", 100.0),
+    "SPL": ("spl", 100.0),
+}
+FAITHFUL = {"nDTW": ("ndtw", 100.0), "SDTW": ("sdtw", 100.0), "CLS": ("cls", 100.0)}
+MORE_SCORES = {
+    "r2r": {},
+    **dict.fromkeys(("r4r", "rxr", "rxr-en", "rxr-hi", "rxr-te"), FAITHFUL),
+    "reverie": {"RGS": ("rgs", 100.0), "RGSPL": ("rgspl", 100.0)},
+    "soon": {"found": ("found_rate", 100.0), "SFPL": ("found_spl", 100.0)},
+}
+"""Scores of each data set of walks beside those of all."""
 # (task, metric) -> (score of an evaluation, factor to the unit of the table)
 SCORES = {
-    ("r2r", "TL"): ("lengths", 1.0),
-    ("r2r", "NE"): ("nav_error", 1.0),
-    ("r2r", "SR"): ("success_rate", 100.0),
-    ("r2r", "SPL"): ("spl", 100.0),
+    **{
+        (data, metric): score
+        for data, more in MORE_SCORES.items()
+        for metric, score in {**WALK_SCORES, **more}.items()
+    },
     ("ndh", "Oracle"): ("dist_to_end_reduction", 1.0),
     ("ndh", "Navigator"): ("dist_to_end_reduction", 1.0),
     ("ndh", "Mixed"): ("dist_to_end_reduction", 1.0),
@@ -38,7 +53,7 @@ SCORES = {
     ("hanna", "requests"): ("queries_per_ep", 1.0),
 }
 PATH_TYPES = {"Oracle": "planner_path", "Navigator": "player_path", "Mixed": "trusted_path"}
-HIDDEN = ("r2r", "ndh")
+HIDDEN = ("r2r", "reverie", "soon", "ndh")
 """Tasks whose leaderboards keep the goals of the split test."""
 TRIAL = "a trial: fewer episodes than the split"
 

@@ -24,6 +24,7 @@ class Kind(NamedTuple):
 KINDS = {
     "pretraining": Kind("pretraining:TASK", "convert and --pretrained RUN/model"),
     "r2r": Kind("r2r:TASK", "evaluate, submit, trajectories, convert and demo --serve"),
+    "graph": Kind("graph:TASK", "evaluate and submit"),
     "speaker": Kind("speaker:TASK", "convert and --speaker RUN"),
     "ndh": Kind("ndh:TASK", "evaluate, submit and convert"),
     "hanna": Kind("hanna:TASK", "evaluate"),

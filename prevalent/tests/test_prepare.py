@@ -46,12 +46,12 @@ def test_what_is_there_is_listed(world, capsys):
 
 @pytest.mark.parametrize("argv", [[], ["r2d2"]])
 def test_an_unknown_name_lists_the_known_ones(argv):
-    with pytest.raises(ValueError, match="r2r, ndh, hanna"):
+    with pytest.raises(ValueError, match="r2r, r4r, rxr, reverie, soon, ndh, hanna"):
         main(argv)
 
 
 def test_images_need_a_network(tmp_path):
-    with pytest.raises(ValueError, match="--skyboxes and --resnet go together"):
+    with pytest.raises(ValueError, match="--skyboxes and --network go together"):
         PrepareConfig(skyboxes=tmp_path)
 
 

@@ -22,6 +22,8 @@ def test_tables_are_whole():
         "Data": 13,
         "R2R data": 4,
         "Network": 6,
+        "R4R data": 9,
+        "RxR data": 3,
     }
 
 
@@ -74,4 +76,7 @@ def test_the_authors_own_runs_stand_beside_the_rows_that_they_are_not():
 
 def test_every_figure_was_read_in_a_source():
     assert {one.confidence for one in FIGURES.values()} == {"high", "medium"}
-    assert {key[0] for key, one in FIGURES.items() if one.confidence == "medium"} == {"R2R data"}
+    assert {key[0] for key, one in FIGURES.items() if one.confidence == "medium"} == {
+        "R2R data",
+        "RxR data",
+    }

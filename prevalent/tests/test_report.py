@@ -140,4 +140,5 @@ def test_the_report_is_made_in_any_folder(tmp_path, monkeypatch, capsys):
 def test_every_figure_of_an_evaluation_can_be_matched():
     figures = [one for one in read_published(find_folder("published")) if one.data in SPLITS]
     assert len(figures) > 200
-    assert {(SPLITS[one.data][0], one.metric) for one in figures} == set(SCORES)
+    published = {(SPLITS[one.data][0], one.metric) for one in figures}
+    assert published == {key for key in SCORES if key[0] in ("r2r", "ndh", "hanna")}

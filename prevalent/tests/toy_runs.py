@@ -13,6 +13,7 @@ import torch
 
 from prevalent.runtime.command import Stopped
 from prevalent.runtime.signals import StopSignal
+from prevalent.tasks.graph import PRESETS as GRAPH_PRESETS, GraphRun
 from prevalent.tasks.hanna import HANNA_PRESETS, HannaRun
 from prevalent.tasks.navigation import AgentRun
 from prevalent.tasks.ndh import NDH_PRESETS, NDHRun
@@ -25,6 +26,10 @@ PIECES = {"wordpieces": Path("wordpiece.txt")}
 
 def follower_run(world: Path, run_dir: Path, **changes) -> R2RRun:
     return on_toy_world(R2R_PRESETS["smoke"][1], world, run_dir, **PIECES | changes)
+
+
+def graph_run(world: Path, run_dir: Path, **changes) -> GraphRun:
+    return on_toy_world(GRAPH_PRESETS["smoke"][1], world, run_dir, **PIECES | changes)
 
 
 def speaker_run(world: Path, run_dir: Path, **changes) -> SpeakerRun:

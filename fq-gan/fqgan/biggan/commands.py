@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,8 +13,8 @@ import torch
 
 from ..data.datasets import DataConfig, data_name
 from ..data.images import to_bytes
-from ..pictures import save_image, write_npz
-from ..runs import Source, WeightOptions, run_of
+from ..pictures import check_video, save_image, write_npz
+from ..runs import Samples, Source, WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.options import at_least, positive
@@ -34,6 +34,7 @@ from .sampling import (
     build_sampler,
     class_sheet,
     interpolation_sheets,
+    interpolation_video,
     load_weights,
     random_sheet,
 )
@@ -102,6 +103,12 @@ class SampleConfig(DrawOptions):
     """A sheet of random classes."""
     interpolations: int = 0
     """Number of sheets between two latents, for noise, class, and both."""
+    video: str = ""
+    """Write a video, a name in --out with .gif or .mp4, of a way through --classes (at most 12)."""
+    video_seconds: float = 8.0
+    """Its length."""
+    titles: bool = True
+    """Write the names of the classes beside the rows of --sheets."""
     npz: int = 0
     """Write so many images to samples.npz (x: uint8 NCHW, y: labels)."""
     each: int = 0
@@ -121,6 +128,9 @@ class SampleConfig(DrawOptions):
         super().__post_init__()
         at_least(self, columns=1, classes_per_sheet=1, batch_size=1)
         at_least(self, interpolations=0, npz=0, each=0)
+        positive(self, "", "video_seconds")
+        if self.video:
+            check_video(self.video)
         if self.truncation_curve:
             first, step, last = self.truncation_curve
             if first <= 0 or step <= 0 or last < first:
@@ -145,6 +155,7 @@ def sample(config: SampleConfig) -> list[Path]:
         config.sheets,
         config.random_sheet,
         config.interpolations,
+        config.video,
         config.npz,
         config.each,
         config.truncation_curve,
@@ -159,11 +170,18 @@ def sample(config: SampleConfig) -> list[Path]:
             for number, first in enumerate(range(0, len(labels), config.classes_per_sheet)):
                 rows = labels[first : first + config.classes_per_sheet]
                 path = out / f"samples{number}.png"
-                written.append(class_sheet(sampler, path, rows, config.columns))
+                titles = [class_names(weights)[row] for row in rows] if config.titles else ()
+                written.append(class_sheet(sampler, path, rows, config.columns, titles))
         if config.random_sheet or not any(asked):
             written.append(random_sheet(sampler, out / "random_samples.png", config.batch_size))
         for number in range(config.interpolations if any(asked) else 1):
             written += interpolation_sheets(sampler, out, number=number)
+        if config.video:
+            frames = max(len(labels[:12]), round(config.video_seconds * 25), 4)
+            path = out / config.video
+            written.append(
+                interpolation_video(sampler, path, labels[:12], frames=frames, per_second=25)
+            )
         if config.npz:
             written.append(
                 write_npz(sampler.draw, out / "samples.npz", config.npz, config.batch_size)
@@ -267,6 +285,21 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         )
         row = {**scores, "samples": config.samples}
         return record_evaluation(Path(config.samples).parent, row, extractor)
+
+
+def open_samples(options: WeightOptions, *, seed: int, device: torch.device) -> Samples:
+    """The images by which `evaluate` would score the same run or weights."""
+    words = ["--run-dir", options.run_dir] if options.run_dir else []
+    config = replace(of_run(EvaluateConfig, words), **vars(options), seed=seed)
+    source = config.source("biggan")
+    weights = config.open_weights(source, device)
+    settings = {
+        "weights": str(source.folder),
+        "step": weights.step,
+        "sample_statistics": config.sample_statistics,
+    }
+    size, number = config.scoring.batch_size, config.scoring.num_images
+    return Samples(config.sampler(weights, size), size, number, settings)
 
 
 def evaluate_weights(config: EvaluateConfig, device: torch.device) -> dict[str, Any]:

@@ -10,14 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
+from ..augment.diffaugment import Policy, check_policies
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
-from ..runtime.options import at_least, positive
+from ..runtime.logs import ReportTo
+from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
 
 Norm = Literal["bn", "mybn", "sync-bn", "in", "gn", "none"]
 Init = Literal["ortho", "N02", "glorot", "none"]
+LearningRate = Literal["constant", "linear", "cosine"]
 
 RESOLUTIONS = (32, 64, 128, 256, 512)
 NUM_BLOCKS = {32: 4, 64: 5, 128: 6, 256: 7}  # of the discriminator; biggan-deep has one less
@@ -88,7 +91,7 @@ class QuantizerConfig(QuantizerOptions):
     layers: tuple[int, ...] = (2,)
     """Blocks of the discriminator that are quantized; none at all is plain BigGAN."""
     codebook_size: int = 1024
-    """Number of codes per layer."""
+    """Codes per layer, best a sixteenth of the vectors of a call: images x height x width."""
     commitment_weight: float = 0.5
     """Factor of the commitment loss."""
 
@@ -166,6 +169,12 @@ class StepConfig:
     """Weight of the orthogonal regularization of D."""
     ortho_variant: Literal["modified", "default"] = "modified"
     """Orthogonal regularization without (BigGAN's) or with the diagonal."""
+    augment: tuple[Policy, ...] = ()
+    """DiffAugment: color, translation, cutout of all that D sees, for small data sets."""
+    schedule: LearningRate = "constant"
+    """How the learning rates fall from step.decay-start on to 0 at the end: linear, cosine."""
+    decay_start: float = 0.5
+    """Share of the iterations with the full learning rate, where the schedule is not constant."""
     ema_decay: float = 0.9999
     """Decay of the average of G."""
     ema_start: int = 0
@@ -176,6 +185,18 @@ class StepConfig:
             self, "step", batch_size=1, num_d_steps=1, num_d_accumulations=1, num_g_accumulations=1
         )
         positive(self, "step", "generator_lr", "discriminator_lr")
+        check_policies(self.augment)
+        if not 0 <= self.decay_start < 1:
+            raise ValueError(f"--step.decay-start must be in [0, 1), got {self.decay_start}")
+
+    def learning_rates(self, step: int, max_steps: int) -> tuple[float, float]:
+        """Those of G and D in iteration number ``step`` (from 1) of ``max_steps``."""
+        begin = self.decay_start * max_steps
+        done = (step - 1 - begin) / (max_steps - begin)
+        factor = 1.0
+        if done > 0 and self.schedule != "constant":
+            factor = 1 - done if self.schedule == "linear" else 0.5 + 0.5 * math.cos(math.pi * done)
+        return self.generator_lr * factor, self.discriminator_lr * factor
 
     @property
     def images_per_step(self) -> int:
@@ -247,6 +268,9 @@ class BigganTrain:
     """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many scores in a row that were not the best; 0: never."""
+    report_to: ReportTo = field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
     keep_best: int = 5
     """Weights of the best scores that stay, in best0, best1, ..."""
     best_metric: Literal["fid", "inception_score"] = "fid"
@@ -321,7 +345,8 @@ def share_step(step: StepConfig, processes: int) -> StepConfig:
 # What does not change the result, or only how far the run goes, is no part of the digest.
 OUTSIDE_DIGEST = {
     "run_dir", "naming", "name_suffix", "max_steps", "device", "log_every", "save_every",
-    "evaluate_every", "sample_every", "spectra_every", "keep", "keep_best", "patience", "scoring",
+    "evaluate_every", "sample_every", "spectra_every", "keep", "keep_best", "patience", "report_to",
+    "scoring",
 }  # fmt: skip
 
 
@@ -334,10 +359,17 @@ def experiment_name(config: BigganTrain) -> str:
     return f"{authors_name(config)}_{digest_of(config)}"
 
 
+# Options that came after 0.1.0: at these values a run keeps the name that it had then.
+NEUTRAL = {"augment": (), "schedule": "constant", "decay_start": 0.5}
+
+
 def digest_of(config: BigganTrain) -> str:
     """Eight hexadecimal digits of the options that matter, the same in every process."""
     plain = dataclasses.asdict(config)
     plain["data"].pop("workers")
+    for name, value in NEUTRAL.items():
+        if plain["step"][name] == value:
+            del plain["step"][name]
     kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 
@@ -561,6 +593,16 @@ DEMO = replace(
     ),
     scoring=ScoringOptions(features="random", num_images=500),
 )
+# The reduced width, and DiffAugment as its authors use it where data are few.
+ALL_POLICIES: tuple[Policy, ...] = ("color", "translation", "cutout")
+SMALL_DATA = replace(
+    SMALL,
+    max_steps=20_000,
+    data=DataConfig("folder", "data/mine", resolution=64, augment=True, in_memory=True),
+    generator=replace(SMALL.generator, channels=64, latent_dim=128, shared_dim=128),
+    discriminator=DiscriminatorConfig(channels=64),
+    step=replace(SMALL.step, augment=ALL_POLICIES, ema_decay=0.9999, ema_start=1000),
+)
 SMOKE = replace(
     DEMO,
     max_steps=4,
@@ -641,6 +683,7 @@ PRESETS: dict[str, tuple[str, BigganTrain]] = {
         "FQ-BigGAN of reduced width, D goes on with the codes",
         _quantized(SMALL, forward="straight_through", warmup_calls=1000),
     ),
+    "biggan-small-data": ("FQ-BigGAN with DiffAugment, for some hundreds of images", SMALL_DATA),
     "demo": ("toy shapes, about four minutes on two CPU cores", DEMO),
     "smoke": ("a few tiny steps", SMOKE),
 }

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..gan import Latents
-from ..pictures import midpoints, save_sheet, square_columns
+from ..pictures import loop_through, midpoints, save_sheet, save_video, square_columns
 from ..quantizer import FeatureQuantizer, with_own_dictionaries
 from ..runs import (
     first_weights,
@@ -208,12 +208,37 @@ def build_sampler(
 
 
 def class_sheet(
-    sampler: Sampler, path: Path, labels: Sequence[int] | None = None, columns: int = 10
+    sampler: Sampler,
+    path: Path,
+    labels: Sequence[int] | None = None,
+    columns: int = 10,
+    titles: Sequence[str] = (),
 ) -> Path:
     """A row of ``columns`` images for each label, by default for the first 20 classes."""
     if labels is None:
         labels = range(min(20, sampler.latents.num_classes))
-    return save_sheet(sampler.of_classes(list(labels), columns), path, columns)
+    images = sampler.of_classes(list(labels), columns)
+    return save_sheet(images, path, columns, row_titles=titles)
+
+
+def interpolation_video(
+    sampler: Sampler, path: Path, labels: Sequence[int], *, frames: int, per_second: int
+) -> Path:
+    """A closed way through as many latents as there are ``labels``, each of its class.
+
+    Classes fade where the generator has one class embedding for all blocks; else they change half
+    way between two of them.
+    """
+    labels = list(labels) if len(labels) > 1 else [labels[0]] * 4
+    z = loop_through(sampler.latents(len(labels)).z, frames, keep_spread=True)
+    with torch.no_grad():
+        embedded = sampler.generator.embed(torch.tensor(labels, device=z.device))
+    if embedded.is_floating_point():
+        classes = loop_through(embedded, frames)
+    else:
+        nearest = (torch.arange(frames, device=z.device) * len(labels) / frames).round().long()
+        classes = embedded[nearest % len(labels)]
+    return save_video(sampler.images(z, classes), path, per_second=per_second)
 
 
 def random_sheet(sampler: Sampler, path: Path, count: int = 64) -> Path:

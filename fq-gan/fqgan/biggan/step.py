@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..augment.diffaugment import diffaugment
 from ..gan import (
     ModelAverage,
     average_gradients,
@@ -90,12 +91,16 @@ class GanStep:
         )
         self.average = ModelAverage(generator, config.ema_decay, config.ema_start)
 
-    def use_options(self) -> None:
-        """Give the optimizers this configuration's settings, not those of a loaded state."""
+    def use_options(self, lrs: tuple[float, float] | None = None) -> None:
+        """Give the optimizers this configuration's settings, not those of a loaded state.
+
+        ``lrs`` are the learning rates of G and D, where a schedule has changed them.
+        """
         config = self.config
+        generator_lr, discriminator_lr = lrs or (config.generator_lr, config.discriminator_lr)
         for optimizer, lr, betas in (
-            (self.generator_optimizer, config.generator_lr, config.generator_betas),
-            (self.discriminator_optimizer, config.discriminator_lr, config.discriminator_betas),
+            (self.generator_optimizer, generator_lr, config.generator_betas),
+            (self.discriminator_optimizer, discriminator_lr, config.discriminator_betas),
         ):
             for group in optimizer.param_groups:
                 group.update(lr=lr, betas=betas, eps=config.adam_eps)
@@ -162,6 +167,7 @@ class GanStep:
         self, generated: Tensor, fake_labels: Tensor, images: Tensor, labels: Tensor
     ) -> tuple[DiscriminatorOutput, DiscriminatorOutput, Tensor]:
         """D on both halves: in one pass, or (``split_d``) in two, generated images first."""
+        generated, images = (diffaugment(one, self.config.augment) for one in (generated, images))
         if self.config.split_d:
             fake = self.discriminator(generated, fake_labels)
             real = self.discriminator(images, labels)
@@ -177,7 +183,8 @@ class GanStep:
         config = self.config
         z, labels = self.draw(config.fake_batch_size)
         with self.precision.autocast():
-            judged = self.discriminator(self.generator(z, labels), labels)
+            images = diffaugment(self.generator(z, labels), config.augment)
+            judged = self.discriminator(images, labels)
             loss = GENERATOR_LOSSES[config.loss](judged.logits)
             quantization_loss = judged.quantization_loss.mean()
             total = (loss + quantization_loss) / config.num_g_accumulations

@@ -44,6 +44,11 @@ class BigganTraining(Training):
         ValueError, FileNotFoundError: options, data or weights are unusable.
     """
 
+    headline = (
+        "loss_generator", "loss_real", "loss_fake", "codebook_perplexity",
+        "fid", "kid_x100", "inception_score",
+    )  # fmt: skip
+
     def __init__(self, config: BigganTrain, world: World, folder: RunFolder) -> None:
         self.config, device = config, world.device
         self.images = build_images(config.data, seed=config.seed)
@@ -103,7 +108,8 @@ class BigganTraining(Training):
 
     def step(self) -> None:
         """Some steps of D, one of G, an update of the average."""
-        self.gan_step.use_options()  # not those of a checkpoint
+        lrs = self.options.learning_rates(self.progress.step + 1, self.total_steps)
+        self.gan_step.use_options(lrs)  # not those of a checkpoint
         images, labels = next_images(
             self.batches, self.options.num_d_steps * self.options.num_d_accumulations
         )
@@ -123,6 +129,9 @@ class BigganTraining(Training):
         }
         row["codebook_perplexity"] = row.pop("loss_codebook_perplexity")
         row |= quantizer_statistics(self.discriminator)
+        if self.options.schedule != "constant":
+            rates = self.options.learning_rates(self.progress.step, self.total_steps)
+            row |= dict(zip(("lr_generator", "lr_discriminator"), rates, strict=True))
         return row | {"images": self.batches.images_seen, "epoch": self.batches.epoch}
 
     def evaluate(self) -> dict[str, float]:

@@ -13,13 +13,14 @@ from .batches import Batches, fixed_choice
 from .folders import read_celeba, read_folder, read_lsun, read_photographs, read_zip
 from .hdf5 import read_hdf5
 from .images import ArrayImages, Images, Subset, in_memory
+from .shards import read_shards
 from .small_images import ARCHIVES, StackedDigits, read_cifar, read_mnist, read_svhn
 from .tfrecords import read_tfrecords
 from .toy import toy_images
 
 Source = Literal[
     "cifar10", "cifar100", "folder", "zip", "hdf5", "toy", "tfrecords", "images", "mnist",
-    "mnist-rgb", "svhn", "celeba", "lsun", "lsun-wide",
+    "mnist-rgb", "svhn", "celeba", "lsun", "lsun-wide", "shards",
 ]  # fmt: skip
 SIZES = {"cifar10": 32, "cifar100": 32, "mnist": 32, "mnist-rgb": 32, "svhn": 32, "celeba": 128}
 """Sources whose images have one size."""
@@ -36,7 +37,8 @@ class DataConfig:
     """The images of a run."""
 
     source: Source = "cifar10"
-    """Kind of data set: "folder" has CLASS/IMAGE, "images" no classes; "toy" is made by code."""
+    """Kind of data set: "folder" has CLASS/IMAGE, "images" no classes, "shards" are many tar or zip
+    files; "toy" is made by code."""
     path: str = "data/cifar"
     """Folder or file that `fqgan prepare` wrote; a folder or zip of images."""
     resolution: int = 32
@@ -126,6 +128,8 @@ def _open(config: DataConfig, seed: int) -> Images:
             return read_photographs(path, resolution=size, **files)
         case "zip":
             return read_zip(path, resolution=size, split=config.split, **files)
+        case "shards":
+            return read_shards(path, resolution=size, workers=config.workers)
         case "mnist":
             return read_mnist(path, config.split)
         case "mnist-rgb":

@@ -329,14 +329,16 @@ def _start(names: Iterable[str], split: str, path: Path) -> str:
 
 
 def _loader(archive: zipfile.ZipFile, start: str) -> Callable[[str], BinaryIO]:
-    def load(entry: str) -> BinaryIO:
-        # Bytes are handed over whole: reading from the shared file under Pillow would serialize it.
-        try:
-            return io.BytesIO(archive.read(start + entry))
-        except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-            raise ValueError(str(error)) from error  # damaged, encrypted or of an unknown method
+    return lambda entry: read_member(archive, start + entry)
 
-    return load
+
+def read_member(archive: zipfile.ZipFile, name: str) -> BinaryIO:
+    """The content of one file of a zip archive; raises ``ValueError`` where it is damaged."""
+    # Bytes are handed over whole: reading from the shared file under Pillow would serialize it.
+    try:
+        return io.BytesIO(archive.read(name))
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        raise ValueError(str(error)) from error  # damaged, encrypted or of an unknown method
 
 
 def read_author_index(path: str | Path) -> dict[str, Any]:

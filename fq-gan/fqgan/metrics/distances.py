@@ -1,4 +1,8 @@
-"""From features to numbers: moments, FID, KID, Inception score, precision and recall."""
+"""From features to numbers: moments, FID, KID, Inception score, neighbourhoods of images.
+
+Matrices of all pairs of images are computed where the features are, in chunks that the ranks share;
+every rank brings the same features and gets the same number.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +17,7 @@ from torch import Tensor
 
 from ..runtime import distributed
 from ..runtime.files import write_atomically
+from ..runtime.precision import ieee_fp32
 
 
 class Moments(NamedTuple):
@@ -106,18 +111,104 @@ def author_moments_name(dataset: str) -> str:
     return f"{dataset.removesuffix('_hdf5')}_inception_moments.npz"
 
 
-def frechet_distance(a: Moments, b: Moments) -> float:
+def frechet_distance(a: Moments, b: Moments, device: torch.device | str = "cpu") -> float:
     """Squared Frechet distance |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)), in float64.
 
     The trace of the root is the sum of the roots of the eigenvalues of the symmetric matrix
     C_a^(1/2) C_b C_a^(1/2), so that neither a complex part nor a jitter can arise, and a singular
-    covariance (fewer images than features) is no exception.
+    covariance (fewer images than features) is no exception. ``device`` is where it is computed.
     """
     _check(a, b)
-    root = _symmetric_root(a.covariance.double())
-    eigenvalues = torch.linalg.eigvalsh(root @ b.covariance.double() @ root).clamp(min=0)
-    spread = a.covariance.trace() + b.covariance.trace() - 2 * eigenvalues.sqrt().sum()
-    return float((a.mean - b.mean).square().sum() + spread)
+    return _distance_from(a, symmetric_root(a.covariance.double().to(device)), b)
+
+
+def _distance_from(a: Moments, root: Tensor, b: Moments) -> float:
+    """`frechet_distance` where the ``root`` of a's covariance is known."""
+    product = root @ b.covariance.to(root) @ root
+    eigenvalues = torch.linalg.eigvalsh(product).clamp(min=0)
+    traces = a.covariance.trace() + b.covariance.trace()
+    spread = traces - 2 * eigenvalues.sqrt().sum().cpu()
+    # Of equal sets rounding leaves a little on either side of 0.
+    return max(0.0, float((a.mean - b.mean).square().sum() + spread))
+
+
+class Extrapolated(NamedTuple):
+    """Frechet distance that infinitely many images would have."""
+
+    value: float
+    error: float  # standard error of the fitted line at 1 / N = 0
+
+
+def extrapolated_distance(
+    real: Moments,
+    features: Tensor,
+    *,
+    points: int = 15,
+    seed: int = 0,
+    device: torch.device | str = "cpu",
+) -> Extrapolated:
+    """FID_infinity (Chong and Forsyth, CVPR 2020): distances of subsets, extrapolated along 1 / n.
+
+    The distance of n images exceeds that of infinitely many by about a constant over n. The bias of
+    the ``real`` side, whose number stays as it is, is not taken out.
+
+    Args:
+        real: moments of the reference.
+        features: (N, D) of the images that are judged.
+        points: subsets, whose sizes go from a tenth of N (from D, where half of N allows it) to N.
+        seed: of the subsets.
+        device: where it is computed.
+
+    Raises:
+        ValueError: there are fewer than 20 images or than 3 points.
+    """
+    total, dim = features.shape
+    if total < 20 or points < 3:
+        raise ValueError(
+            f"FID_infinity needs at least 20 images and 3 points, got {total} and {points}"
+        )
+    generator = torch.Generator().manual_seed(seed)
+    root = symmetric_root(real.covariance.double().to(device))
+    fewest = max(total // 10, min(dim, total // 2), 2)
+    sizes = torch.linspace(fewest, total, points, dtype=torch.float64).round()
+    found = []
+    for size in sizes.int().tolist():
+        chosen = torch.randperm(total, generator=generator)[:size]
+        part = moments(features[chosen.to(features.device)].to(device))
+        _check(real, part)
+        found.append(_distance_from(real, root, part))
+    shares, values = 1 / sizes, torch.tensor(found, dtype=torch.float64)
+    centred = shares - shares.mean()
+    slope = (centred * values).sum() / centred.square().sum()
+    intercept = values.mean() - slope * shares.mean()
+    residual = (values - intercept - slope * shares).square().sum() / (points - 2)
+    leverage = 1 / points + shares.mean() ** 2 / centred.square().sum()
+    return Extrapolated(float(intercept), float((residual * leverage).sqrt()))
+
+
+KNOWN_SIZE = 10  # times as many images as features: a covariance without a bias worth a warning
+
+
+def expected_bias(
+    reference: Moments, num_a: int, num_b: int, *, seed: int = 0, device: torch.device | str = "cpu"
+) -> float:
+    """About what the distance of two sets of one distribution would be, where 0 is true.
+
+    Sets of ``num_a`` and ``num_b`` vectors are drawn from the Gaussian with the moments of
+    ``reference``. Where the reference itself has fewer images than features, its covariance lacks
+    directions, and the true bias is larger.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    covariance = reference.covariance.double().to(device)
+    root, dim = symmetric_root(covariance), len(covariance)
+    sides = []
+    for number in (num_a, num_b):
+        if number >= KNOWN_SIZE * dim:
+            sides.append(Moments(torch.zeros(dim, dtype=torch.float64), covariance.cpu(), number))
+        else:
+            drawn = torch.randn(number, dim, generator=generator, dtype=torch.float64)
+            sides.append(moments(drawn.to(device) @ root))
+    return frechet_distance(sides[0], sides[1], device)
 
 
 def newton_schulz_distance(a: Moments, b: Moments, iterations: int = 50) -> float:
@@ -144,7 +235,8 @@ def newton_schulz_root(matrix: Tensor, iterations: int = 50) -> Tensor:
     return y * norm.sqrt()
 
 
-def _symmetric_root(covariance: Tensor) -> Tensor:
+def symmetric_root(covariance: Tensor) -> Tensor:
+    """The symmetric square root of a positive semi-definite matrix (D, D)."""
     values, vectors = torch.linalg.eigh(covariance)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.T
 
@@ -153,7 +245,7 @@ def _check(a: Moments, b: Moments) -> None:
     if a.mean.shape != b.mean.shape:
         raise ValueError(
             f"moments of {len(a.mean)} and of {len(b.mean)} features cannot be compared; "
-            "take both with the same --features"
+            "take both with the same features"
         )
     for moments in (a, b):
         if not (moments.mean.isfinite().all() and moments.covariance.isfinite().all()):
@@ -161,10 +253,16 @@ def _check(a: Moments, b: Moments) -> None:
 
 
 class KernelDistance(NamedTuple):
-    """KID over subsets; papers print both times 100 (U-GAT-IT) or 1000."""
+    """KID over subsets; papers print it times 100 (U-GAT-IT) or 1000."""
 
     mean: float
     std: float  # over the subsets
+    low: float  # 95 % interval over resampled images
+    high: float
+
+
+RESAMPLES = 200
+INTERVAL = (0.025, 0.975)
 
 
 def polynomial_mmd(x: Tensor, y: Tensor) -> Tensor:
@@ -180,11 +278,16 @@ def polynomial_mmd(x: Tensor, y: Tensor) -> Tensor:
 def kernel_distance(
     x: Tensor, y: Tensor, *, subset_size: int = 1000, subsets: int = 100, seed: int = 0
 ) -> KernelDistance:
-    """KID of ``x`` (N, D) and ``y`` (M, D), averaged over random subsets.
+    """KID of ``x`` (N, D) and ``y`` (M, D), averaged over random subsets, with an interval.
+
+    The interval is that of the estimate from all images, resampled with replacement `RESAMPLES`
+    times; pairs of an image with itself stay out, so that it has no bias. It says how much other
+    images of the same two sources could change the number. Where both are of one distribution it
+    is too wide.
 
     Args:
         x: features of the real images.
-        y: features of the generated images.
+        y: features of the generated images, on the same device.
         subset_size: images of each kind in a subset, drawn without replacement; at most N and M.
         subsets: number of subsets.
         seed: of the draws.
@@ -197,34 +300,55 @@ def kernel_distance(
     if size == len(x) == len(y):
         subsets = 1  # all of them would be the same set
     generator = torch.Generator().manual_seed(seed)
-    chosen_x = torch.zeros(subsets, len(x), dtype=torch.float64)
-    chosen_y = torch.zeros(subsets, len(y), dtype=torch.float64)
+    counts_x, counts_y = (
+        torch.zeros(subsets + RESAMPLES, len(one), dtype=torch.float64) for one in (x, y)
+    )
     for row in range(subsets):
-        chosen_x[row, torch.randperm(len(x), generator=generator)[:size]] = 1
-        chosen_y[row, torch.randperm(len(y), generator=generator)[:size]] = 1
-    values = _estimates(x.double(), y.double(), chosen_x, chosen_y)
-    return KernelDistance(float(values.mean()), float(values.std(correction=0)))
+        counts_x[row, torch.randperm(len(x), generator=generator)[:size]] = 1
+        counts_y[row, torch.randperm(len(y), generator=generator)[:size]] = 1
+    for row in range(subsets, subsets + RESAMPLES):
+        for counts in (counts_x, counts_y):
+            number = counts.shape[1]
+            drawn = torch.randint(number, (number,), generator=generator)
+            counts[row] = torch.bincount(drawn, minlength=number)
+    values = _estimates(x.double(), y.double(), counts_x, counts_y)
+    of_subsets, resampled = values[:subsets], values[subsets:]
+    levels = torch.tensor(INTERVAL, dtype=torch.float64)
+    low, high = resampled.quantile(levels).tolist()
+    return KernelDistance(float(of_subsets.mean()), float(of_subsets.std(correction=0)), low, high)
 
 
-def _estimates(x: Tensor, y: Tensor, chosen_x: Tensor, chosen_y: Tensor) -> Tensor:
-    """The unbiased estimate of each of S subsets, given as 0/1 masks (S, N) and (S, M): (S,)."""
-    n, m = chosen_x.sum(1), chosen_y.sum(1)
+def _estimates(x: Tensor, y: Tensor, counts_x: Tensor, counts_y: Tensor) -> Tensor:
+    """The unbiased estimate of each of S choices of images: (S,) on the CPU.
+
+    ``counts_x`` (S, N) and ``counts_y`` (S, M) say how often an image is in a choice.
+    """
+    counts_x, counts_y = counts_x.to(x.device), counts_y.to(y.device)
+    n, m = counts_x.sum(1), counts_y.sum(1)
     # A vector paired with itself would bias the estimate: the diagonals are taken out.
     diagonal_x, diagonal_y = (_cubed((v * v).sum(1) / v.shape[1]) for v in (x, y))
-    x_term = _sums(x, x, chosen_x, chosen_x) - chosen_x @ diagonal_x
-    y_term = _sums(y, y, chosen_y, chosen_y) - chosen_y @ diagonal_y
-    between = _sums(x, y, chosen_x, chosen_y) / (n * m)
-    return x_term / (n * (n - 1)) + y_term / (m * (m - 1)) - 2 * between
+    squares_x, squares_y = counts_x.square(), counts_y.square()
+    x_term = _sums(x, x, counts_x, counts_x) - squares_x @ diagonal_x
+    y_term = _sums(y, y, counts_y, counts_y) - squares_y @ diagonal_y
+    between = _sums(x, y, counts_x, counts_y) / (n * m)
+    x_term = x_term / (n * n - squares_x.sum(1))
+    return (x_term + y_term / (m * m - squares_y.sum(1)) - 2 * between).cpu()
 
 
-def _sums(x: Tensor, y: Tensor, chosen_x: Tensor, chosen_y: Tensor, chunk: int = 2048) -> Tensor:
+def _sums(x: Tensor, y: Tensor, counts_x: Tensor, counts_y: Tensor, chunk: int = 2048) -> Tensor:
     """Sum of the kernel over the chosen pairs: (S,); each kernel entry is computed once."""
-    total = torch.zeros(len(chosen_x), dtype=torch.float64)
-    for start in range(0, len(x), chunk):
-        part = slice(start, start + chunk)
+    total = torch.zeros(len(counts_x), dtype=torch.float64, device=x.device)
+    for part in own_chunks(len(x), chunk):
         kernel = _cubed(x[part] @ y.T / x.shape[1])  # (chunk, M)
-        total += ((chosen_x[:, part] @ kernel) * chosen_y).sum(1)
-    return total
+        total += ((counts_x[:, part] @ kernel) * counts_y).sum(1)
+    return distributed.reduce_sum(total)
+
+
+def own_chunks(length: int, chunk: int) -> list[slice]:
+    """This rank's share of the chunks of ``length`` rows."""
+    starts = range(0, length, chunk)
+    mine = starts[distributed.rank() :: distributed.world_size()]
+    return [slice(start, start + chunk) for start in mine]
 
 
 def _cubed(products: Tensor) -> Tensor:
@@ -257,6 +381,15 @@ class PrecisionRecall(NamedTuple):
     recall: float  # share of real images that lie among the generated ones
 
 
+class ManifoldScores(NamedTuple):
+    """How two sets of images lie in each other."""
+
+    precision: float  # share of generated images that lie among the real ones
+    recall: float  # share of real images that lie among the generated ones
+    density: float  # how many balls of real images a generated one is in, over k; may exceed 1
+    coverage: float  # share of real images whose ball holds a generated one
+
+
 class Coverage(NamedTuple):
     """How a manifold covers probes."""
 
@@ -267,22 +400,36 @@ class Coverage(NamedTuple):
 
 def neighbour_radii(features: Tensor, k: int = 3, *, chunk: int = 4096) -> Tensor:
     """Distance of every vector of ``features`` (N, D) to its ``k``-th nearest neighbour: (N,)."""
-    if len(features) <= k:
-        raise ValueError(f"{k} neighbours need more than {k} images, got {len(features)}")
-    radii = []
-    for part in features.split(chunk):
-        distances = torch.cdist(part, features)  # (n, N), each row holds the vector itself too
-        radii.append(distances.kthvalue(k + 1, dim=1).values)
-    return torch.cat(radii)
+    return _radii(features, (k,), chunk)[0]
+
+
+def _radii(features: Tensor, neighbours: tuple[int, ...], chunk: int) -> list[Tensor]:
+    """`neighbour_radii` for each of ``neighbours``, from distances that are computed once."""
+    most = max(neighbours)
+    if len(features) <= most:
+        raise ValueError(f"{most} neighbours need more than {most} images, got {len(features)}")
+    radii = [features.new_zeros(len(features)) for _ in neighbours]
+    for part in own_chunks(len(features), chunk):
+        # Each row holds the vector itself too.
+        nearest = distances(features[part], features).topk(most + 1, dim=1, largest=False).values
+        for k, found in zip(neighbours, radii, strict=True):
+            found[part] = nearest[:, k]
+    return [distributed.reduce_sum(found) for found in radii]
+
+
+def distances(x: Tensor, y: Tensor) -> Tensor:
+    """Euclidean distances (N, M) of ``x`` (N, D) and ``y`` (M, D); IEEE fp32 on every device."""
+    with ieee_fp32():
+        return torch.cdist(x, y)
 
 
 def cover(references: Tensor, radii: Tensor, probes: Tensor, *, chunk: int = 4096) -> Coverage:
     """Which of ``probes`` (M, D) lie in a ball around ``references`` (N, D) of ``radii`` (N,)."""
     inside, realism, nearest = [], [], []
     for part in probes.split(chunk):
-        distances = torch.cdist(part, references)  # (m, N)
-        inside.append((distances <= radii).any(dim=1))
-        closest = distances.min(dim=1)
+        found = distances(part, references)  # (m, N)
+        inside.append((found <= radii).any(dim=1))
+        closest = found.min(dim=1)
         nearest.append(closest.indices)
         realism.append((radii[closest.indices] / (closest.values + 1e-6)).square())
     return Coverage(torch.cat(inside), torch.cat(realism), torch.cat(nearest))
@@ -290,7 +437,33 @@ def cover(references: Tensor, radii: Tensor, probes: Tensor, *, chunk: int = 409
 
 def precision_recall(real: Tensor, fake: Tensor, k: int = 3) -> PrecisionRecall:
     """Precision and recall of ``fake`` (M, D) against ``real`` (N, D), with ``k`` neighbours."""
+    found = manifold_scores(real, fake, k, k)
+    return PrecisionRecall(found.precision, found.recall)
+
+
+def manifold_scores(
+    real: Tensor, fake: Tensor, k: int = 3, density_k: int = 5, *, chunk: int = 4096
+) -> ManifoldScores:
+    """Precision and recall (Kynkaanniemi et al., 2019), density and coverage (Naeem et al., 2020).
+
+    Args:
+        real: (N, D) features of the reference.
+        fake: (M, D) features of the images that are judged, on the same device.
+        k: neighbours whose distance is the radius of an image, for precision and recall.
+        density_k: the same for density and coverage, which only real images have radii for.
+        chunk: rows of the matrix of distances at a time.
+    """
     real, fake = real.float(), fake.float()
-    precision = cover(real, neighbour_radii(real, k), fake).inside
-    recall = cover(fake, neighbour_radii(fake, k), real).inside
-    return PrecisionRecall(float(precision.double().mean()), float(recall.double().mean()))
+    radii, wide = _radii(real, (k, density_k), chunk)
+    fake_radii = neighbour_radii(fake, k, chunk=chunk)
+    hits = real.new_zeros(2, dtype=torch.float64)  # of precision, of density
+    reached = real.new_zeros(2, len(real))  # of recall, of coverage
+    for part in own_chunks(len(fake), chunk):
+        found = distances(fake[part], real)  # (m, N)
+        inside = found <= wide
+        hits += torch.stack([(found <= radii).any(dim=1).sum(), inside.sum()])
+        recalled = (found <= fake_radii[part, None]).any(dim=0)
+        reached += torch.stack([recalled, inside.any(dim=0)])
+    precise, dense = (distributed.reduce_sum(hits) / len(fake)).tolist()
+    shares = (distributed.reduce_sum(reached) > 0).double().mean(dim=1).tolist()
+    return ManifoldScores(precise, shares[0], dense / density_k, shares[1])

@@ -1,8 +1,10 @@
 """Feature extractors: images in, (features, logits) out; each says whether it is comparable.
 
-Published figures come from "inception" (TensorFlow weights of 2015-12-05) or from "inception-torch"
-(BigGAN-PyTorch's own protocol, whose values differ by several percent). "squeezenet" and "random"
-need no download and compare only our own runs with each other.
+Published figures come from the Inception weights of 2015-12-05 with the resizing of TensorFlow 1
+("inception"), of clean-fid ("inception-clean") or of pytorch-fid ("inception-pytorch-fid"), or from
+"inception-torch" (BigGAN-PyTorch's own protocol); their values differ by several percent. "dinov2"
+and "clip" are read from a folder in the format of Hugging Face. "squeezenet" and "random" need no
+download and compare only our own runs with each other.
 """
 
 from __future__ import annotations
@@ -11,7 +13,7 @@ import hashlib
 import zipfile
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -34,7 +36,10 @@ from .networks import (
     resize_like_tf1,
 )
 
-FeatureName = Literal["inception", "inception-torch", "vgg16", "squeezenet", "random"]
+FeatureName = Literal[
+    "inception", "inception-clean", "inception-pytorch-fid", "inception-torch", "vgg16",
+    "squeezenet", "dinov2", "clip", "random",
+]  # fmt: skip
 
 NOT_COMPARABLE = "not comparable with published figures"
 
@@ -99,21 +104,53 @@ class FeatureExtractor(nn.Module, ABC):
 class FIDInception(FeatureExtractor):
     """2048 features and 1008 logits of the FID network, resized as TensorFlow 1 does."""
 
-    name = "inception"
+    name: FeatureName = "inception"
     classifies = True
     dim = 2048
     comparable = True
     protocol = "TF-Inception 2015-12-05 weights, TF1 bilinear resize to 299"
 
+    resizer = "tf1"
+
     def __init__(self, network: InceptionV3, weights_key: str) -> None:
         super().__init__()
         self.network = network
-        self.key = f"inception-tf1-{weights_key}"
+        self.key = f"inception-{self.resizer}-{weights_key}"
 
     def extract(self, images: Tensor) -> Features:
         levels = (images + 1) * 127.5
         resized = resize_like_tf1(levels, 299, 299)
         return Features(*self.network((resized - 128) / 128))
+
+
+class CleanInception(FIDInception):
+    """The same network with the resizing of clean-fid (Parmar et al., CVPR 2022)."""
+
+    name = "inception-clean"
+    protocol = "TF-Inception 2015-12-05 weights, clean-fid's antialiased bicubic resize to 299"
+    resizer = "clean"
+
+    def extract(self, images: Tensor) -> Features:
+        levels = resize_like_pillow((images + 1) * 127.5, 299)
+        return Features(*self.network((levels - 128) / 128))
+
+
+class PytorchFidInception(FIDInception):
+    """The same network with the resizing of pytorch-fid (Seitzer, 2020)."""
+
+    name = "inception-pytorch-fid"
+    protocol = "TF-Inception 2015-12-05 weights, pytorch-fid's bilinear resize to 299"
+    resizer = "pytorch-fid"
+
+    def extract(self, images: Tensor) -> Features:
+        resized = F.interpolate(images, (299, 299), mode="bilinear", align_corners=False)
+        return Features(*self.network(resized))
+
+
+def resize_like_pillow(levels: Tensor, size: int) -> Tensor:
+    """Levels (B, C, H, W) as Pillow's BICUBIC filter resizes images of floats, within 0..255."""
+    resized = F.interpolate(levels, (size, size), mode="bicubic", antialias=True)
+    return resized.clamp(0, 255)
 
 
 class TorchInception(FeatureExtractor):
@@ -142,6 +179,11 @@ class TorchInception(FeatureExtractor):
         return Features(*self.network(normalized))
 
 
+INCEPTIONS: dict[str, type[FIDInception] | type[TorchInception]] = {
+    one.name: one for one in (FIDInception, CleanInception, PytorchFidInception, TorchInception)
+}
+
+
 class VGG16Features(FeatureExtractor):
     """4096 features of VGG-16's second dense layer, for precision and recall (pr50k3)."""
 
@@ -160,7 +202,7 @@ class VGG16Features(FeatureExtractor):
         self.register_buffer("std", torch.tensor(STD).view(1, 3, 1, 1))
 
     def extract(self, images: Tensor) -> Features:
-        shrinks = images.shape[2] > 224
+        shrinks = max(images.shape[2:]) > 224
         x = F.interpolate(images, (224, 224), mode="bilinear", antialias=shrinks)
         return Features(self.network(((x + 1) / 2 - self.mean) / self.std), None)
 
@@ -194,7 +236,7 @@ class SqueezeNetFeatures(FeatureExtractor):
     def extract(self, images: Tensor) -> Features:
         levels = (images.flip(1) + 1) * 127.5  # RGB to BGR, 0..255
         size = (227, 227)
-        shrinks = images.shape[2] > size[0]
+        shrinks = max(images.shape[2:]) > size[0]
         x = F.interpolate(levels, size, mode="bilinear", align_corners=False, antialias=shrinks)
         x = F.max_pool2d(self._conv("conv1", x - self.mean, stride=2), 3, 2, ceil_mode=True)
         for number in range(2, 10):
@@ -238,13 +280,96 @@ class RandomFeatures(FeatureExtractor):
             inputs = width
 
     def extract(self, images: Tensor) -> Features:
-        shrinks = images.shape[2] > 32
+        shrinks = max(images.shape[2:]) > 32
         x = F.interpolate(images, (32, 32), mode="bilinear", antialias=shrinks)
         means = []
         for number in range(len(self.widths)):
             x = F.conv2d(x, self.get_buffer(f"weight{number}"), stride=2, padding=1).relu_()
             means.append(x.mean(dim=(2, 3)))
         return Features(torch.cat(means, 1), None)
+
+
+class TransformerFeatures(FeatureExtractor):
+    """Image transformers in Hugging Face's format: DINOv2's class token, CLIP's image embedding.
+
+    As in Stein et al., NeurIPS 2023: resized as `resize_like_pillow` does, not normalized.
+
+    Args:
+        name: "dinov2" or "clip".
+        folder: ``config.json`` and ``model.safetensors``; nothing is fetched, nothing executed.
+    """
+
+    comparable = False
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: Literal["dinov2", "clip"], folder: str | Path) -> None:
+        super().__init__()
+        self.name = name
+        self.network, self.dim, self.size = _load_transformer(name, Path(folder))
+        mean, std = TRANSFORMER_COLOURS[name]
+        self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
+        weights = sorted(Path(folder).glob("*.safetensors"))
+        self.key = f"{name}-{'-'.join(_digest(path) for path in weights)}"
+        self.protocol = f"{name} of {Path(folder).name}, bicubic resize to {self.size}"
+
+    def extract(self, images: Tensor) -> Features:
+        levels = resize_like_pillow((images + 1) * 127.5, self.size)
+        pixels = (levels / 255 - self.mean) / self.std
+        output = self.network(pixel_values=pixels)
+        if self.name == "clip":
+            return Features(output.image_embeds, None)
+        return Features(output.last_hidden_state[:, 0], None)
+
+
+TRANSFORMER_COLOURS = {
+    "dinov2": (MEAN, STD),
+    "clip": ((0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)),
+}
+"""Mean and deviation of the colours that the networks were trained with."""
+
+
+def _load_transformer(name: str, folder: Path) -> tuple[nn.Module, int, int]:
+    """The network of ``folder``, the width of its features, the side of its images."""
+    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+        raise FileNotFoundError(
+            f"--features {name} needs a folder with config.json and model.safetensors, got "
+            f"{str(folder)!r}; fetch one, such as facebook/dinov2-large or "
+            "openai/clip-vit-large-patch14, and name it with --weights"
+        )
+    try:
+        from transformers import AutoConfig, CLIPVisionModelWithProjection, Dinov2Model
+        from transformers.utils import logging as messages
+    except ImportError:
+        raise ImportError(
+            f"--features {name} needs the package transformers: pip install 'fq-gan[features]'"
+        ) from None
+    local: dict[str, Any] = {"local_files_only": True}
+    config = AutoConfig.from_pretrained(folder, **local)
+    wanted = {"dinov2": ("dinov2",), "clip": ("clip", "clip_vision_model")}[name]
+    if config.model_type not in wanted:
+        raise ValueError(f"--features {name}: {folder} holds a network of type {config.model_type}")
+    kind = CLIPVisionModelWithProjection if name == "clip" else Dinov2Model
+    if config.model_type == "clip":  # both towers; that of the images is read
+        projection = config.projection_dim
+        config = config.vision_config
+        config.projection_dim = projection
+    local |= {"config": config, "use_safetensors": True, "output_loading_info": True}
+    level, bars = messages.get_verbosity(), messages.is_progress_bar_enabled()
+    messages.set_verbosity_error()  # CLIP's other tower is no surprise
+    messages.disable_progress_bar()
+    try:
+        network, report = cast(Any, kind).from_pretrained(folder, **local)
+    finally:
+        messages.set_verbosity(level)
+        if bars:
+            messages.enable_progress_bar()
+    if report["missing_keys"]:
+        raise ValueError(f"{folder} lacks {sorted(report['missing_keys'])[:3]} of {name}")
+    if name == "clip":
+        return network, config.projection_dim, config.image_size
+    return network, config.hidden_size, 224
 
 
 def build_extractor(
@@ -260,8 +385,8 @@ def build_extractor(
 
     Args:
         name: which one.
-        weights: the file of the Inception or VGG weights, or the file or folder of SqueezeNet's
-            ``.npz``; "random" needs none.
+        weights: the file of the Inception or VGG weights, the file or folder of SqueezeNet's
+            ``.npz``, or the folder of a transformer; "random" needs none.
         fetch: download missing Inception weights into ``cache_dir``.
         cache_dir: where downloaded weights are kept and looked for (`default_cache_dir`).
         device: where it runs.
@@ -279,12 +404,12 @@ def build_extractor(
         extractor = VGG16Features(load_vgg16(weights), _digest(Path(weights)))
     elif name == "squeezenet":
         extractor = _squeezenet(weights, options)
+    elif name in ("dinov2", "clip"):
+        extractor = TransformerFeatures(name, weights)
     else:
-        variant: Variant = "fid" if name == "inception" else "torchvision"
+        variant: Variant = "torchvision" if name == "inception-torch" else "fid"
         path = inception_file(variant, weights, fetch=fetch, cache_dir=cache_dir, options=options)
-        network, key = load_inception(variant, path), _digest(path)
-        kind = FIDInception if variant == "fid" else TorchInception
-        extractor = kind(network, key)
+        extractor = INCEPTIONS[name](load_inception(variant, path), _digest(path))
     return extractor.eval().requires_grad_(False).to(device)
 
 

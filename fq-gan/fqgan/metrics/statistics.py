@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import zipfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -17,21 +18,26 @@ from ..runtime.files import write_atomically
 from .distances import (
     Moments,
     RunningMoments,
+    expected_bias,
     frechet_distance,
     inception_score,
     kernel_distance,
-    precision_recall,
+    manifold_scores,
+    moments,
+    read_moments,
 )
 from .features import FeatureExtractor
+
+logger = logging.getLogger(__name__)
 
 
 class Statistics(NamedTuple):
     """What scores need of a set of images."""
 
     moments: Moments  # of all images
-    features: Tensor  # (n, D) float32 of a random choice, for KID, precision and recall
+    features: Tensor  # (n, D) float32 of a random choice, for KID and manifolds; n 0: moments alone
     logits: Tensor | None  # (N, L) float32 of all images, where kept
-    key: str  # `FeatureExtractor.key`
+    key: str  # `FeatureExtractor.key`; empty where a file of another program does not say
 
 
 def collect(
@@ -118,41 +124,82 @@ def compare(
     subset_size: int = 1000,
     subsets: int = 100,
     seed: int = 0,
+    device: torch.device | str = "cpu",
 ) -> dict[str, float]:
-    """Scores of ``fake`` against ``real``.
+    """Scores of ``fake`` against ``real``: those of training, of `evaluate` and of `score`.
+
+    Args:
+        real: of the reference.
+        fake: of the images that are judged.
+        splits: of the Inception score.
+        subset_size, subsets, seed: see `kernel_distance`.
+        device: where matrices are computed; every rank calls this with the same statistics.
 
     Returns:
-        ``fid``, ``kid_x100`` and ``kid_x100_std``, ``precision``, ``recall``, and, where the
-        network classifies, ``inception_score`` and ``inception_score_std`` (of ``fake``).
+        ``fid``; where the network classifies ``inception_score`` and ``inception_score_std`` (of
+        ``fake``); where both have features ``kid_x100`` with ``_std`` (over subsets), ``_low`` and
+        ``_high`` (95 % interval), ``precision``, ``recall``, ``density`` and ``coverage``.
+
+    Raises:
+        ValueError: they are of different features, or too few images.
     """
-    if real.key != fake.key:
+    if real.key and fake.key and real.key != fake.key:
         raise ValueError(
             f"statistics of {real.key} and of {fake.key} cannot be compared; "
             "score both with the same features"
         )
-    kid = kernel_distance(
-        real.features, fake.features, subset_size=subset_size, subsets=subsets, seed=seed
-    )
-    manifolds = precision_recall(real.features, fake.features)
-    return compare_moments(real.moments, fake, splits=splits) | {
-        "kid_x100": 100 * kid.mean,
-        "kid_x100_std": 100 * kid.std,
-        "precision": manifolds.precision,
-        "recall": manifolds.recall,
-    }
-
-
-def compare_moments(real: Moments, fake: Statistics, *, splits: int = 10) -> dict[str, float]:
-    """What the moments of the data suffice for: ``fid``, and the Inception score of ``fake``."""
-    scores = {"fid": frechet_distance(real, fake.moments)}
+    scores = {"fid": frechet_distance(real.moments, fake.moments, device)}
     if fake.logits is not None:
         score = inception_score(fake.logits.softmax(dim=1), splits)
         scores |= {"inception_score": score.mean, "inception_score_std": score.std}
-    return scores
+    if not (len(real.features) and len(fake.features)):
+        return scores
+    x, y = real.features.to(device), fake.features.to(device)
+    kid = kernel_distance(x, y, subset_size=subset_size, subsets=subsets, seed=seed)
+    names = ("kid_x100", "kid_x100_std", "kid_x100_low", "kid_x100_high")
+    scores |= {name: 100 * value for name, value in zip(names, kid, strict=True)}
+    return scores | manifold_scores(x, y)._asdict()
+
+
+def warn_of_bias(
+    real: Statistics,
+    fake: Statistics,
+    *,
+    names: tuple[str, str],
+    device: torch.device | str = "cpu",
+) -> float | None:
+    """Say, where images are fewer than features, what the FID would about be of equal sources.
+
+    Args:
+        real, fake: the two sets.
+        names: what the message calls them.
+        device: where it is computed.
+
+    Returns:
+        That number; None where there are images enough, or a file does not say how many.
+    """
+    counts, dim = (real.moments.num_images, fake.moments.num_images), len(real.moments.mean)
+    few = [f"{name} has {n}" for name, n in zip(names, counts, strict=True) if 0 < n < dim]
+    if not few:
+        return None
+    larger = max(real.moments, fake.moments, key=lambda one: one.num_images)
+    known = [number or larger.num_images or dim for number in counts]
+    bias = expected_bias(larger, known[0], known[1], device=device)
+    logger.warning(
+        "%s images, fewer than the %d features: two such sets of one source would have an FID of "
+        "about %.3g, and more where covariances lack directions; compare only scores of equal "
+        "numbers of images, or by KID, which has no bias",
+        " and ".join(few), dim, bias,
+    )  # fmt: skip
+    return bias
 
 
 def write_statistics(path: str | Path, content: Statistics) -> None:
-    """Write one ``.npz`` (``mu``, ``sigma``, ``features``, ...), whole or not at all."""
+    """Write one ``.npz``, whole or not at all.
+
+    ``mu`` (D,) and ``sigma`` (D, D) in float64 are what clean-fid and pytorch-fid read, too;
+    ``features``, ``logits``, ``num_images`` and ``key`` are for the other scores.
+    """
     arrays: dict[str, Any] = {
         "mu": content.moments.mean.numpy(),
         "sigma": content.moments.covariance.numpy(),
@@ -185,3 +232,44 @@ def read_statistics(path: str | Path) -> Statistics:
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} holds no whole statistics ({error}); delete it") from error
     return Statistics(moments, features, logits, key)
+
+
+LAYOUTS = ({"mu", "sigma"}, {"feats"})
+"""Arrays of files of statistics: of pytorch-fid and clean-fid for FID, of clean-fid for KID."""
+
+
+def read_any_statistics(path: str | Path) -> Statistics:
+    """Read statistics of ours, or of pytorch-fid or clean-fid.
+
+    ``mu`` and ``sigma`` (both programs) give moments alone; ``feats`` (N, D), clean-fid's file for
+    KID, gives moments and features. Neither says which features they are.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is of none of these layouts.
+    """
+    names = array_names(path)
+    if "key" in names:
+        return read_statistics(path)
+    if "mu" in names:
+        found = read_moments(path)
+        return Statistics(found, torch.empty(0, len(found.mean)), None, "")
+    if "feats" not in names:
+        raise ValueError(f"{path} holds no statistics: neither mu and sigma nor feats")
+    try:
+        with np.load(path, allow_pickle=False) as content:
+            features = torch.from_numpy(np.asarray(content["feats"], dtype=np.float32))
+    except (ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} holds no statistics ({error}); make it again") from error
+    if features.dim() != 2 or len(features) < 2:
+        raise ValueError(f"{path}: feats is {tuple(features.shape)}, (N, D) is needed")
+    return Statistics(moments(features), features, None, "")
+
+
+def array_names(path: str | Path) -> set[str]:
+    """The names of the arrays in an ``.npz``; none where it is no whole archive."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {name.removesuffix(".npy") for name in archive.namelist()}
+    except zipfile.BadZipFile:
+        return set()

@@ -7,7 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 from .. import plots
+from ..biggan.sampling import build_sampler, load_weights
 from ..config import presets_of
 from ..runs import train
 from ..runtime.command import parse
@@ -16,6 +19,7 @@ from ..runtime.logs import read_metrics
 from ..ugatit.config import directions
 from .explorer import load_explorer
 from .layout import serve
+from .shapes import recognised, train_judge
 
 NOT_COMPARABLE = "random features, not comparable with published figures"
 DEMOS = {"biggan": "demo", "ugatit": "ugatit-demo", "stylegan2": "stylegan2-demo"}
@@ -90,7 +94,12 @@ def demo(config: DemoConfig) -> list[str]:
     train(run)
     curves = plots.try_plot(run.folder)
     found = translated(run) if config.family == "ugatit" else drawn(run)
-    return [found[0], f"curves: {curves or plots.MISSING}", *found[1:]]
+    lines = [found[0], f"curves: {curves or plots.MISSING}", *found[1:]]
+    if run.quantizer.layers:
+        lines.append(codes_in_use(run))
+    if config.family == "biggan":
+        lines.append(shapes_recognised(run))
+    return lines
 
 
 def shorten(run: Any, steps: int) -> Any:
@@ -136,3 +145,31 @@ def translated(run: Any) -> list[str]:
             f"untranslated {untouched:.2f}"
         )
     return lines
+
+
+def codes_in_use(run: Any) -> str:
+    """Perplexity and dead codes of every dictionary at the end."""
+    rows = [row for row in read_metrics(run.folder) if any(k.endswith("/dead") for k in row)]
+    last = rows[-1]
+    layers = [name.removesuffix("/dead") for name in last if name.endswith("/dead")]
+    each = ", ".join(
+        f"{last[f'{layer}/average_perplexity']:.0f} ({last[f'{layer}/dead']:.0f} dead) in {layer}"
+        for layer in layers
+    )
+    return f"codes in use of every dictionary (perplexity): {each}"
+
+
+def shapes_recognised(run: Any, each: int = 50) -> str:
+    """The share of images of every class that a classifier of the shapes takes for their class."""
+    generator = load_weights(run.folder / "model").generator
+    sampler = build_sampler(
+        generator, seed=run.seed + 3, shared=False, statistics=run.sample_statistics,
+        standing_batches=run.standing_batches, batch_size=run.step.batch_size,
+    )  # fmt: skip
+    classes = list(range(generator.num_classes))
+    judge = train_judge(steps=min(300, run.max_steps))
+    shares = recognised(
+        judge, sampler.of_classes(classes, each), torch.tensor(classes).repeat_interleave(each)
+    )
+    words = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+    return f"share of {each} images a class that a classifier recognises: {words}"

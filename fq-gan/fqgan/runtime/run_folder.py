@@ -324,7 +324,7 @@ def from_plain(kind: Any, value: Any, origin: str) -> Any:
     """The dataclass ``kind`` from JSON values; ``origin`` is the file that an error names.
 
     Raises:
-        ValueError: an option is unknown or missing.
+        ValueError: an option is unknown or missing, and not one of those that were `added` later.
     """
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
@@ -333,10 +333,11 @@ def from_plain(kind: Any, value: Any, origin: str) -> Any:
                 "original back, or train anew in another folder"
             )
         hints = typing.get_type_hints(kind)
-        names = [field.name for field in dataclasses.fields(kind)]
+        fields = {field.name: field for field in dataclasses.fields(kind)}
+        absent = [name for name in fields if name not in value]
         for problem, found in (
-            ("unknown", [key for key in value if key not in names]),
-            ("missing", [name for name in names if name not in value]),
+            ("unknown", [key for key in value if key not in fields]),
+            ("missing", [name for name in absent if not fields[name].metadata.get("added")]),
         ):
             if found:
                 raise ValueError(

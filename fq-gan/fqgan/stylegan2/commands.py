@@ -25,13 +25,13 @@ from ..metrics.latent_space import (
     separability,
 )
 from ..metrics.statistics import collect
-from ..pictures import save_image, save_sheet, square_columns, write_npz
+from ..pictures import check_video, save_image, save_sheet, square_columns, write_npz
 from ..released.loading import require_complete
 from ..released.stylegan2 import Snapshot, load_snapshot
-from ..runs import WeightOptions, run_of
+from ..runs import Samples, WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
-from ..runtime.options import at_least
+from ..runtime.options import at_least, positive
 from ..scoring import PUBLISHED_IMAGES, Scorer, ScoringOptions, print_evaluation, record_evaluation
 from .networks import Generator
 from .projection import at_most_256
@@ -45,6 +45,7 @@ from .sampling import (
     seeded_styles,
     style_mixing_images,
     style_mixing_sheet,
+    style_video,
     truncation_sheet,
 )
 
@@ -67,6 +68,12 @@ class SampleConfig(WeightOptions):
     """Style mixing: layers that take the column's style; those the network lacks are left out."""
     truncation_sheet: tuple[float, ...] = ()
     """A sheet with one column for each of these truncations, such as 0 0.3 0.5 0.7 1."""
+    video: str = ""
+    """Write a video, .gif or .mp4, of a way through the styles of --seeds; a name in --out."""
+    video_seconds: float = 8.0
+    """Its length."""
+    titles: bool = True
+    """Write seeds and truncations beside --truncation-sheet."""
     sheet: int = 0
     """A sheet of so many random images."""
     npz: int = 0
@@ -89,6 +96,9 @@ class SampleConfig(WeightOptions):
         if bool(self.rows) != bool(self.columns):
             raise ValueError("style mixing needs both --rows and --columns")
         at_least(self, batch_size=1, sheet=0, npz=0)
+        positive(self, "", "video_seconds")
+        if self.video:
+            check_video(self.video)
         for name in ("seeds", "rows", "columns", "mixing_layers"):
             numbers(getattr(self, name), name.replace("_", "-"))
 
@@ -110,7 +120,7 @@ def sample(config: SampleConfig) -> list[Path]:
     seeds, rows = numbers(config.seeds, "seeds"), numbers(config.rows, "rows")
     columns = numbers(config.columns, "columns")
     truncations, sheet = config.truncation_sheet, config.sheet
-    if not (seeds or rows or truncations or sheet or config.npz):
+    if not (seeds or rows or truncations or sheet or config.npz or config.video):
         seeds, rows, columns = list(range(4)), list(range(4)), list(range(4, 8))
         truncations, sheet = (0.0, 0.3, 0.5, 0.7, 1.0), 64
     written: list[Path] = []
@@ -121,7 +131,17 @@ def sample(config: SampleConfig) -> list[Path]:
             source.folder, use_average=config.use_average, step=source.step, device=world.device
         )
         out.mkdir(parents=True, exist_ok=True)
-        written += write_seeds(config, weights, seeds, out)
+        if config.video:
+            through = seeds if len(seeds) > 1 else list(range(4))
+            written.append(
+                style_video(
+                    weights.generator, through, out / config.video,
+                    frames=max(len(through), round(config.video_seconds * 25)), per_second=25,
+                    truncation=config.truncation, label=config.label, lod=weights.lod,
+                )
+            )  # fmt: skip
+        else:
+            written += write_seeds(config, weights, seeds, out)
         if rows:
             written += write_mixtures(config, weights, (rows, columns), out)
         if truncations:
@@ -130,7 +150,7 @@ def sample(config: SampleConfig) -> list[Path]:
             written.append(
                 truncation_sheet(
                     weights.generator, shown, truncations, path,
-                    label=config.label, lod=weights.lod,
+                    label=config.label, lod=weights.lod, titles=config.titles,
                 )
             )  # fmt: skip
         sampler = build_sampler(config, weights)
@@ -204,9 +224,12 @@ Metric = Literal[
     "fid50k", "is50k", "pr50k3", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend", "ppl2_wend", "ls"
 ]  # fmt: skip
 SCORES = {
-    "fid50k": ("fid", "kid_x100", "kid_x100_std", "precision", "recall"),
+    "fid50k": (
+        "fid", "kid_x100", "kid_x100_std", "kid_x100_low", "kid_x100_high",
+        "precision", "recall", "density", "coverage",
+    ),
     "is50k": ("inception_score", "inception_score_std"),
-}
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -304,6 +327,19 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         return record_evaluation(source.home, row, extractor, published_images=PUBLISHED_IMAGES)
 
 
+def open_samples(options: WeightOptions, *, seed: int, device: torch.device) -> Samples:
+    """The images by which `evaluate` would score the same run or weights."""
+    scoring = EvaluateConfig().scoring
+    if options.run_dir and (found := run_of(["--run-dir", options.run_dir], "stylegan2")):
+        scoring = found.config.scoring
+    config = EvaluateConfig(**vars(options), seed=seed, scoring=scoring)
+    source = config.source("stylegan2")
+    weights = load_weights(source.folder, step=source.step, device=device)
+    settings = {"weights": str(source.folder), "step": weights.step}
+    sampler = metric_sampler(config, weights)
+    return Samples(sampler, scoring.batch_size, scoring.num_images, settings)
+
+
 def feature_scores(config: EvaluateConfig, weights: Weights, scorer: Scorer) -> dict[str, float]:
     """``fid50k`` and ``is50k`` on the features of ``config.scoring``."""
     found = scorer(metric_sampler(config, weights))
@@ -330,7 +366,7 @@ def manifold_scores(
             ((sampler(batch_size) for _ in itertools.count()), count),
         )
     )
-    found = precision_recall(real, fake)
+    found = precision_recall(real.to(device), fake.to(device))
     return {"pr50k3_precision": found.precision, "pr50k3_recall": found.recall}
 
 

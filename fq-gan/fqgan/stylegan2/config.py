@@ -11,9 +11,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 
+from ..augment.adaptive import AdaptiveOptions
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
-from ..runtime.options import at_least, positive
+from ..runtime.logs import ReportTo
+from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
 
@@ -321,7 +323,7 @@ def _at(pairs: Sequence[tuple[int, Value]], resolution: int, default: Value) -> 
 # What does not change the result, or only how far the run goes, is no part of the folder's name.
 OUTSIDE_DIGEST = (
     "run_dir", "name", "device", "log_kimg", "save_kimg", "evaluate_kimg", "sample_kimg", "keep",
-    "patience",
+    "patience", "report_to",
     "keep_best", "best_metric", "sheet_images", "scoring",
 )  # fmt: skip
 # The schedule decides these at every moment of the run.
@@ -374,6 +376,9 @@ class Stylegan2Train:
     """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many scores in a row that were not the best; 0: never."""
+    report_to: ReportTo = field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
     keep_best: int = 1
     """Weights of the best scores that stay, in best0, best1, ..."""
     best_metric: Literal["fid", "inception_score"] = "fid"
@@ -384,6 +389,7 @@ class Stylegan2Train:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
+    adaptive: AdaptiveOptions = field(default_factory=AdaptiveOptions)
     step: StepConfig = field(default_factory=StepConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
@@ -422,6 +428,8 @@ class Stylegan2Train:
         plain = dataclasses.asdict(self)
         plain["data"].pop("workers")
         plain["schedule"].pop("total_kimg")
+        if not self.adaptive.enabled:  # as it was called before there were these options
+            del plain["adaptive"]
         kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
         return Path("runs") / f"{self.name}-{data_name(self.data)}-{digest}"
@@ -605,6 +613,14 @@ SMALL = Stylegan2Train(
     schedule=ScheduleConfig(total_kimg=64, batch_size=32, device_batch_size=32),
     scoring=ScoringOptions(features="random", num_images=5000),
 )
+SMALL_DATA = replace(
+    recipe("config-e", 128, FQ, "stylegan2-small-data"),
+    data=DataConfig("images", "data/mine", resolution=128, augment=True),
+    adaptive=AdaptiveOptions(enabled=True),
+    step=StepConfig(r1_weight=1.0),
+    schedule=ScheduleConfig(total_kimg=5000, batch_size=32, device_batch_size=8),
+    scoring=ScoringOptions(features="random", num_images=5000),
+)
 DEMO = replace(
     SMALL,
     name="stylegan2-demo",
@@ -671,6 +687,10 @@ PRESETS: dict[str, tuple[str, Stylegan2Train]] = {
     "stylegan2-cifar-small-baseline": (
         "StyleGAN2 of reduced width on CIFAR images, on a CPU",
         without_quantizer(SMALL),
+    ),
+    "stylegan2-small-data": (
+        "FQ-StyleGAN with adaptive augmentation, for some thousands of images, 128x128",
+        SMALL_DATA,
     ),
     "stylegan2-demo": ("FQ-StyleGAN on toy shapes, a few minutes on two CPU cores", DEMO),
     "stylegan2-smoke": ("a few tiny steps", SMOKE),

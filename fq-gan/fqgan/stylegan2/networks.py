@@ -508,6 +508,7 @@ def build_quantizer(channels: int, codes: int, config: QuantizerConfig) -> Featu
         warmup_calls=config.warmup_calls,
         statistics=config.statistics,
         revive_below=config.revive_below,
+        codebook_start=config.codebook_start,
     )
     # Variance 1 / C after truncation at two deviations, whose own deviation is 0.87962566.
     first = torch.empty(codes, channels)

@@ -15,10 +15,10 @@ from torch.nn import functional as F
 
 from ..data.batches import fixed_choice
 from ..data.datasets import DataConfig, build_images
-from ..data.images import normalize, to_bytes
+from ..data.images import is_image_name, normalize, to_bytes
 from ..metrics.features import FeatureExtractor, build_extractor
 from ..metrics.latent_space import load_lpips
-from ..pictures import save_image
+from ..pictures import read_square, save_image
 from ..runs import WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
@@ -206,6 +206,8 @@ class ProjectConfig(WeightOptions):
 
     out: str = ""
     """Where images go; empty: projections/ in the folder of the run or of the weights."""
+    input: tuple[str, ...] = ()
+    """Project pictures of your own: files, or folders of them; their middle square is taken."""
     seeds: tuple[str, ...] = ()
     """Project generated images: seeds such as 66 230 or 85-100."""
     num_images: int = 0
@@ -253,8 +255,8 @@ def project_images(config: ProjectConfig) -> list[Path]:
     Every image gives ``PREFIXtarget.png``, ``PREFIXstepNNNN.png`` for the snapshots, and
     ``PREFIXprojected.npz`` with ``style`` (1, W), ``noise0``, ... and ``distance`` (steps,).
     """
-    if not (config.seeds or config.num_images):
-        raise ValueError("nothing to project: give --seeds or --num-images")
+    if not (config.input or config.seeds or config.num_images):
+        raise ValueError("nothing to project: give --input, --seeds or --num-images")
     source = config.source("stylegan2")
     out = Path(config.out) if config.out else source.home / "projections"
     written: list[Path] = []
@@ -272,7 +274,9 @@ def project_images(config: ProjectConfig) -> list[Path]:
 
 
 def targets(config: ProjectConfig, generator: Generator) -> Iterator[tuple[str, Tensor]]:
-    """Prefixes of files and images (3, R, R): first the generated, then the real ones."""
+    """Prefixes of files and images (3, R, R): own pictures, generated ones, those of the data."""
+    for path in own_pictures(config.input):
+        yield f"{path.stem}-", read_square(path, generator.resolution)[0]
     for seed in numbers(config.seeds, "seeds"):
         image = seeded_image(generator, seed, truncation=config.truncation, label=config.label)
         yield f"seed{seed:04d}-", image
@@ -286,6 +290,22 @@ def targets(config: ProjectConfig, generator: Generator) -> Iterator[tuple[str, 
         pixels = normalize(images.read(fixed_choice(len(images), config.num_images)))
         for number, image in enumerate(pixels):
             yield f"image{number:04d}-", image
+
+
+def own_pictures(places: Sequence[str]) -> list[Path]:
+    """The files that --input names; raises where there are none, or two would overwrite another."""
+    found: list[Path] = []
+    for place in map(Path, places):
+        if not place.exists():
+            raise FileNotFoundError(f"--input {place} does not exist; give a picture or a folder")
+        inside = sorted(filter(is_image_name, place.iterdir())) if place.is_dir() else [place]
+        if not inside:
+            raise ValueError(f"--input {place} holds no image")
+        found += inside
+    names = [path.stem for path in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"--input has two pictures called {twice[0]}; rename one of them")
+    return found
 
 
 def build_distance(config: ProjectConfig, device: torch.device) -> Distance:

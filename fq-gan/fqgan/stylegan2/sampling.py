@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ..gan import Latents
-from ..pictures import save_sheet
+from ..pictures import loop_through, save_sheet, save_video
 from ..quantizer import with_own_dictionaries
 from ..runs import (
     first_weights,
@@ -28,6 +29,8 @@ from ..runtime.weight_files import read_weight_file
 from .config import Stylegan2Config
 from .legacy import build_discriminator, build_generator
 from .networks import Generator, NoiseInputs, truncate_styles
+
+logger = logging.getLogger(__name__)
 
 
 class Weights(NamedTuple):
@@ -83,18 +86,54 @@ def start_from(
 
     The generator without the moving average is preferred; a folder without a discriminator leaves
     the discriminator as it was initialised; dictionaries that it lacks or has in another size start
-    anew.
+    anew, and with another number of classes so does what depends on it.
 
     Raises:
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: they belong to other networks.
     """
     folder = weights_folder(folder)
-    load_first(generator, first_weights(folder, "raw", "model"), settings=settings)
+    start_generator(folder, generator, "raw", settings)
     judge = folder / "discriminator.safetensors"
     if judge.exists():
         saved = with_own_dictionaries(discriminator, read_weight_file(judge))
+        saved = with_own_classes(discriminator, saved, ("output.",))
         load_first(discriminator, judge, saved, settings)
+
+
+def start_generator(
+    folder: Path, generator: nn.Module, name: str, settings: Stylegan2Config | None = None
+) -> None:
+    """Fine-tuning: load ``name`` of a folder of weights, or the average where it is absent."""
+    path = first_weights(folder, name, "model")
+    saved = with_own_classes(generator, read_weight_file(path), ("label_concat.", "dense0."))
+    load_first(generator, path, saved, settings)
+
+
+def with_own_classes(
+    network: nn.Module, state: Mapping[str, Tensor], parts: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """``state``, where its numbers of classes fits; else ``parts`` as ``network`` has them.
+
+    Other differences stay, so that loading names them.
+    """
+    own = network.state_dict()
+    kept = dict(state)
+    of_classes = [
+        name
+        for name in own.keys() | state.keys()
+        if any(f".{name}".rpartition(f".{part}")[1] for part in parts)
+    ]
+    shapes = [(name, own.get(name), state.get(name)) for name in of_classes]
+    if all(a is not None and b is not None and a.shape == b.shape for _, a, b in shapes):
+        return kept
+    for name, here, there in shapes:
+        if here is None:
+            del kept[name]
+        elif there is None or here.shape != there.shape:
+            logger.info("--initial-weights: %s depends on the classes and starts anew", name)
+            kept[name] = here
+    return kept
 
 
 Noise = Literal["random", "fixed", "none"]
@@ -316,6 +355,7 @@ def truncation_sheet(
     *,
     label: int | None = None,
     lod: float = 0.0,
+    titles: bool = False,
 ) -> Path:
     """A row a seed and a column for each of ``truncations``, with the network's own noise."""
     rows = []
@@ -323,4 +363,29 @@ def truncation_sheet(
         for truncation in truncations:
             styles = seeded_styles(generator, [seed], truncation=truncation, label=label)
             rows.append(generator.synthesis(styles, noise="fixed", lod=lod).float())
-    return save_sheet(torch.cat(rows), path, len(truncations))
+    return save_sheet(
+        torch.cat(rows), path, len(truncations),
+        row_titles=[str(seed) for seed in seeds] if titles else (),
+        column_titles=[f"{truncation:g}" for truncation in truncations] if titles else (),
+    )  # fmt: skip
+
+
+@torch.no_grad()
+def style_video(
+    generator: Generator,
+    seeds: Sequence[int],
+    path: str | Path,
+    *,
+    frames: int,
+    per_second: int,
+    truncation: float,
+    label: int | None = None,
+    lod: float = 0.0,
+) -> Path:
+    """A closed way through the styles of ``seeds``, with the network's own noise."""
+    styles = seeded_styles(generator, seeds, truncation=truncation, label=label)
+    shown = [
+        generator.synthesis(part, noise="fixed", lod=lod).float().cpu()
+        for part in loop_through(styles, frames).split(8)
+    ]
+    return save_video(torch.cat(shown), path, per_second=per_second)

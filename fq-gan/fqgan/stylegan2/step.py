@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..augment.adaptive import AdaptiveAugment
 from ..gan import ModelAverage, average_in_place, require_grad, send_from_first_rank
 from ..runtime.distributed import reduce_mean, world_size
 from ..runtime.precision import MixedPrecision, ieee_fp32, safe_sqrt
@@ -54,6 +55,7 @@ class GanStep:
         precision: fp32 where absent.
         draw: number -> (latents (number, Z), labels (number,), label vectors (number, S) or None);
             standard normal and uniform classes where absent.
+        augment: what all images pass through before D, if anything.
     """
 
     def __init__(
@@ -64,7 +66,9 @@ class GanStep:
         *,
         precision: MixedPrecision | None = None,
         draw: Draw | None = None,
+        augment: AdaptiveAugment | None = None,
     ) -> None:
+        self.augment = augment
         self.generator, self.discriminator, self.config = generator, discriminator, config
         self.device = next(generator.parameters()).device
         self.draw = draw or self._draw
@@ -151,6 +155,8 @@ class GanStep:
         discriminator_losses = self._discriminator_step(batches, lod)
         if _due(self.discriminator_every, step):
             self._r1_step(batches, lod)
+        if self.augment is not None:
+            self.augment.update(expected * world_size())
         means = [*generator_losses, *discriminator_losses, self.last_r1, self.last_path_length]
         shared = reduce_mean(torch.stack(means)).unbind()
         return StepLosses._make([*shared, self.skipped.clone()])
@@ -214,7 +220,7 @@ class GanStep:
         with self.precision.autocast():
             styles = self.generator.training_styles(latents, labels, lod=lod)
             images = self.generator.synthesis(styles, "random", lod)
-            judged = self.discriminator(images, labels, lod=lod)
+            judged = self._judge(images, labels, lod)
             loss = GENERATOR_LOSSES[self.config.generator_loss](judged.logits).mean()
             quantization = judged.quantization_loss.mean()
         total = loss + quantization
@@ -252,8 +258,10 @@ class GanStep:
             with torch.no_grad():
                 styles = self.generator.training_styles(latents, fake_labels, lod=lod)
                 fake = self.generator.synthesis(styles, "random", lod)
-            seen: DiscriminatorOutput = self.discriminator(real, labels, lod=lod)
-            made: DiscriminatorOutput = self.discriminator(fake, fake_labels, lod=lod)
+            seen = self._judge(real, labels, lod)
+            made = self._judge(fake, fake_labels, lod)
+            if self.augment is not None:
+                self.augment.observe(seen.logits)
             loss = DISCRIMINATOR_LOSSES[config.discriminator_loss](seen.logits, made.logits)
             parts = [
                 loss.real.mean(), seen.quantization_loss.mean(),
@@ -304,7 +312,16 @@ class GanStep:
         return squared_gradient(self._scores(images, labels, lod), images).mean()
 
     def _scores(self, images: Tensor, labels: Labels, lod: float) -> Tensor:
-        return self.discriminator(images, labels, lod=lod, quantize=False).logits
+        return self._judge(images, labels, lod, quantize=False).logits
+
+    def _judge(
+        self, images: Tensor, labels: Labels, lod: float, *, quantize: bool = True
+    ) -> DiscriminatorOutput:
+        """D on images, augmented where they are to be."""
+        if self.augment is not None:
+            images = self.augment(images)
+        judged: DiscriminatorOutput = self.discriminator(images, labels, lod=lod, quantize=quantize)
+        return judged
 
     def _batches(self, images: Tensor, labels: Labels) -> Iterator[tuple[Tensor, Labels]]:
         for start in range(0, len(images), self.batch_size):
@@ -332,6 +349,7 @@ class GanStep:
             "path_length_mean": self.path_length_mean,
             "last_r1": self.last_r1,
             "last_path_length": self.last_path_length,
+            **({"augment": self.augment.state_dict()} if self.augment is not None else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -340,6 +358,8 @@ class GanStep:
         self.updates = dict(zip(self.updates, state["updates"], strict=True))
         for name in ("path_length_mean", "last_r1", "last_path_length"):
             setattr(self, name, state[name].to(self.device))
+        if self.augment is not None and "augment" in state:
+            self.augment.load_state_dict(state["augment"])
 
 
 def _due(every: int, step: int) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from .. import runs
+from ..augment.adaptive import AdaptiveAugment
 from ..data.batches import fixed_choice, next_images
 from ..data.datasets import FIXED as FIXED_DATA, build_batches, build_images
 from ..data.images import normalize
@@ -22,7 +23,7 @@ from ..loop import Intervals, Task, Training
 from ..old_runs import upgrade
 from ..pictures import save_sheet, square_columns
 from ..quantizer import quantizer_statistics
-from ..runs import GanProgress, best_goal, load_into, save_weights, write_parameter_counts
+from ..runs import GanProgress, best_goal, save_weights, write_parameter_counts
 from ..runtime.distributed import World, is_main
 from ..runtime.logs import Logs
 from ..runtime.precision import MixedPrecision, check_finite, check_weights
@@ -31,7 +32,7 @@ from ..scoring import Scorer
 from .config import Phase, Stylegan2Train, phase_at, share_phase
 from .legacy import build_discriminator, build_generator, fade_reals
 from .networks import Generator
-from .sampling import Sampler, labels_for, start_from
+from .sampling import Sampler, labels_for, start_from, start_generator
 from .step import GanStep, StepLosses
 
 
@@ -56,6 +57,10 @@ class Stylegan2Training(Training):
 
     unit = "image"
     length_option = "--schedule.total-kimg"
+    headline = (
+        "loss_generator", "loss_real", "loss_fake", "loss_r1", "codebook_perplexity",
+        "augment_p", "fid", "kid_x100", "inception_score",
+    )  # fmt: skip
 
     def __init__(self, config: Stylegan2Train, world: World, folder: RunFolder) -> None:
         self.config, self.processes, device = config, world.size, world.device
@@ -77,13 +82,15 @@ class Stylegan2Training(Training):
         classes = max(1, self.networks.label_size)
         self.latents = Latents(self.generator.latent_dim, classes, seed=config.seed, device=device)
         precision = MixedPrecision(config.precision, device)
+        augment = AdaptiveAugment(config.adaptive, device) if config.adaptive.enabled else None
         self.gan_step = GanStep(
-            self.generator, self.discriminator, config.step, precision=precision, draw=self.draw
-        )
+            self.generator, self.discriminator, config.step, precision=precision, draw=self.draw,
+            augment=augment,
+        )  # fmt: skip
         self.average = cast(Generator, self.gan_step.average.module)
         if config.initial_weights:
             folder_of_weights = runs.weights_folder(config.initial_weights)
-            load_into(self.average, folder_of_weights / "model.safetensors")
+            start_generator(folder_of_weights, self.average, "model", self.networks)
         images_before = round(config.initial_kimg * 1000)
         self.phase = phase_at(images_before, config.schedule, config.data.resolution)
         batch_size, _ = share_phase(self.phase, world.size)
@@ -173,6 +180,8 @@ class Stylegan2Training(Training):
             "batch_size": self.phase.batch_size,
             "lr": self.phase.lr,
         }
+        if (augment := self.gan_step.augment) is not None:
+            row |= {"augment_p": augment.probability, "augment_rt": augment.sign}
         return row | quantizer_statistics(self.discriminator)
 
     def evaluate(self) -> dict[str, float]:

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from ..augment.diffaugment import Policy, check_policies
 from ..data.unpaired import UnpairedConfig
 from ..quantizer import QuantizerOptions
-from ..runtime.options import at_least, positive
+from ..runtime.logs import ReportTo
+from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import Precision
 from ..scoring import FeatureOptions
 
@@ -135,6 +137,8 @@ class StepConfig:
     """Factor of half the squared norm of all kernels."""
     generator_every: int = 1
     """Steps of the discriminators per step of the generators."""
+    augment: tuple[Policy, ...] = ()
+    """DiffAugment: color, translation, cutout of all that D sees, for small data sets."""
     separate_batches: bool = False
     """Give the generators images of their own, as the authors do; costs two more translations."""
 
@@ -144,6 +148,7 @@ class StepConfig:
             identity_weight=0, cam_weight=0, penalty_weight=0, l2_weight=0,
         )  # fmt: skip
         positive(self, "step", "lr")
+        check_policies(self.augment)
 
     def moves_generators(self, step: int) -> bool:
         """Whether the generators learn in iteration number ``step`` (from 1)."""
@@ -238,6 +243,9 @@ class UgatitTrain:
     """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many scores in a row that were not the best; 0: never."""
+    report_to: ReportTo = field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
 
     data: UnpairedConfig = field(default_factory=UnpairedConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -347,6 +355,17 @@ DEMO = replace(
     evaluate_every=500,
     sample_every=500,
 )
+# Half the width and side of the paper, for some hundreds of images of one's own.
+SMALL_DATA = UgatitTrain(
+    save_every=2000,
+    evaluate_every=10_000,
+    data=UnpairedConfig(path="data/mine", resolution=128, in_memory=True),
+    generator=GeneratorConfig(channels=32, light=True),
+    discriminator=DiscriminatorConfig(channels=32),
+    step=StepConfig(augment=("color", "translation", "cutout")),
+    schedule=ScheduleConfig(epochs=100, epoch_steps=1000, decay_epoch=50),
+    scoring=TranslationScoring("random"),
+)
 SMOKE = replace(
     DEMO,
     max_steps=4,
@@ -397,6 +416,10 @@ PRESETS: dict[str, tuple[str, UgatitTrain]] = {
     "ugatit-selfie2anime-small-baseline": (
         "64 pixels, reduced width, no layer quantized",
         without_quantizer(SMALL),
+    ),
+    "ugatit-small-data": (
+        "light FQ-U-GAT-IT with DiffAugment, for some hundreds of images",
+        SMALL_DATA,
     ),
     "ugatit-demo": ("toy shapes from filled to inked and back", DEMO),
     "ugatit-smoke": ("a few tiny steps", SMOKE),

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..augment.diffaugment import diffaugment
 from ..gan import average_gradients, require_grad, send_from_first_rank
 from ..runtime.distributed import reduce_mean
 from ..runtime.precision import MixedPrecision, ieee_fp32
@@ -198,6 +199,7 @@ class UgatitStep:
         """Move one discriminator; returns the first four losses of `StepLosses`."""
         config, discriminator = self.config, direction.discriminator
         require_grad(discriminator, True)
+        real, fake = (diffaugment(images, config.augment) for images in (real, fake))
         with direction.precision.autocast():
             both: DiscriminatorOutput = discriminator(
                 torch.cat([real, fake.to(real.dtype)]), parts=2
@@ -231,7 +233,7 @@ class UgatitStep:
             weighted = config.cycle_weight * cycle
         self.precision.backward(weighted, self.generator_optimizer)
         with self.precision.autocast():
-            judged = direction.discriminator(leaf)
+            judged = direction.discriminator(diffaugment(leaf, config.augment))
             adversarial = total_generator_loss(config.loss, judged)
             quantization = judged.quantization_loss.mean()
             weighted = config.adversarial_weight * adversarial + quantization

@@ -42,6 +42,11 @@ class UgatitTraining(Training):
         ValueError, FileNotFoundError: options, data or weights are unusable.
     """
 
+    headline = (
+        "loss_discriminator", "loss_generator", "loss_cycle", "loss_cam", "codebook_perplexity",
+        "kid_x100",
+    )  # fmt: skip
+
     def __init__(self, config: UgatitTrain, world: World, folder: RunFolder) -> None:
         self.config, device = config, world.device
         domains = build_domains(config.data, "train", seed=config.seed)
@@ -205,8 +210,9 @@ class TranslationScorer:
 
         Returns:
             For each direction, by name, ``kid_x100`` of its translations against the real images of
-            the target domain, ``kid_x100_std`` over the subsets, and ``kid_x100_untranslated`` of
-            the source images as they are; the same on every process.
+            the target domain, ``kid_x100_std`` over the subsets, ``kid_x100_low`` and ``_high``
+            (95 % interval over resampled images), and ``kid_x100_untranslated`` of the source
+            images as they are; the same on every process.
         """
         scores = {}
         for place, translate in enumerate((a_to_b, b_to_a)):
@@ -215,11 +221,14 @@ class TranslationScorer:
             scores[self.names[place]] = {
                 "kid_x100": 100 * found.mean,
                 "kid_x100_std": 100 * found.std,
+                "kid_x100_low": 100 * found.low,
+                "kid_x100_high": 100 * found.high,
                 "kid_x100_untranslated": self.untranslated,
             }
         return scores
 
     def _distance(self, real: Tensor, fake: Tensor) -> KernelDistance:
+        real, fake = real.to(self.device), fake.to(self.device)
         return kernel_distance(
             real, fake, subset_size=self.subset_size, subsets=self.options.subsets
         )

@@ -24,8 +24,10 @@ from fqgan.biggan.config import DiscriminatorConfig, GeneratorConfig, QuantizerC
 from fqgan.biggan.networks import build_discriminator, build_generator
 from fqgan.biggan.sampling import (
     Sampler,
+    build_sampler,
     class_sheet,
     interpolation_sheets,
+    interpolation_video,
     load_discriminator,
     load_weights,
     random_sheet,
@@ -57,6 +59,7 @@ def test_every_kind_of_sample_is_written(weights, tmp_path):
         classes=("d", "1"),
         columns=3,
         classes_per_sheet=1,
+        titles=False,
         batch_size=4,
     )
     paths = {str(path.relative_to(tmp_path)) for path in sample(config)}
@@ -79,6 +82,25 @@ def test_every_kind_of_sample_is_written(weights, tmp_path):
         assert content["y"].shape == (5,)
     with Image.open(tmp_path / "samples0.png") as sheet:
         assert sheet.size == (3 * 34 + 2, 34 + 2)
+
+
+def test_a_video_goes_through_the_classes(weights, tmp_path):
+    options = {"weights": str(weights), "out": str(tmp_path), "device": "cpu"}
+    for classes in (("a", "d"), ("a",)):
+        config = SampleConfig(**options, video="way.gif", video_seconds=0.2, classes=classes)
+        assert sample(config) == [tmp_path / "way.gif"]
+        with Image.open(tmp_path / "way.gif") as video:
+            assert 1 < video.n_frames <= 5  # equal neighbours are stored once
+    with pytest.raises(ValueError, match=r"--video way.avi must end with"):
+        SampleConfig(**options, video="way.avi")
+
+
+def test_a_video_of_separate_class_embeddings_changes_half_way(tmp_path):
+    config = tiny_config()
+    generator = build_generator(config).eval()
+    sampler = build_sampler(generator, seed=0)
+    path = interpolation_video(sampler, tmp_path / "a.gif", [0, 2], frames=6, per_second=25)
+    assert path.exists()
 
 
 def test_the_same_seed_draws_the_same_images(weights, tmp_path):
@@ -282,9 +304,10 @@ def test_fine_tuning_starts_from_both_networks(saved):
     assert same(judge, discriminator)
 
 
-def test_fine_tuning_on_other_classes_starts_what_depends_on_them_anew(saved):
+@pytest.mark.parametrize("number", [5, 1])
+def test_fine_tuning_on_other_classes_starts_what_depends_on_them_anew(saved, number):
     folder, _, raw, discriminator = saved
-    config = tiny_config(num_classes=5)
+    config = tiny_config(num_classes=number)
     generator, judge = build_generator(config), build_discriminator(config)
     fresh = judge.embed.weight.clone()
     start_from(folder, generator, judge)

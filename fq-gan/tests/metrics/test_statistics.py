@@ -76,7 +76,8 @@ def test_scores_are_those_of_the_single_functions():
     scores = compare(real, fake, splits=4, subset_size=30, subsets=5)
     expected = frechet_distance(moments(real.features), moments(fake.features))
     assert scores["fid"] == pytest.approx(expected, rel=1e-6)
-    names = {"fid", "kid_x100", "kid_x100_std", "precision", "recall"}
+    names = {"fid", *(f"kid_x100{end}" for end in ("", "_std", "_low", "_high"))}
+    names |= {"precision", "recall", "density", "coverage"}
     assert set(scores) == names | {"inception_score", "inception_score_std"}
     assert all(isinstance(value, float) for value in scores.values())
     without = fake._replace(logits=None)

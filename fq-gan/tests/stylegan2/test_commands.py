@@ -65,6 +65,7 @@ def test_every_kind_of_sample_is_written(weights, tmp_path):
         columns=("5", "6"),
         mixing_layers=("0-9",),
         truncation_sheet=(0.0, 1.0),
+        titles=False,
         sheet=4,
         npz=5,
         batch_size=2,
@@ -80,6 +81,22 @@ def test_every_kind_of_sample_is_written(weights, tmp_path):
         assert content["x"].shape == (5, 3, 8, 8)
     with Image.open(tmp_path / "truncation.png") as sheet:
         assert sheet.size == (2 * 10 + 2, 3 * 10 + 2)
+
+
+def test_a_video_and_titles_are_written(tmp_path):
+    generator = generator_of()
+    config = tiny_stylegan2("run").networks(0)
+    save_weights(tmp_path / "model", config, generator)
+    options = {"weights": str(tmp_path / "model"), "out": str(tmp_path), "device": "cpu"}
+    written = sample(
+        SampleConfig(**options, video="way.gif", video_seconds=0.4, truncation_sheet=(0.0, 1.0))
+    )
+    assert written == [tmp_path / "way.gif", tmp_path / "truncation.png"]
+    with Image.open(written[0]) as video:
+        assert video.n_frames == 10
+    with Image.open(written[1]) as sheet:
+        assert sheet.width > 2 * 10 + 2
+        assert sheet.height > 8 * 10 + 2
 
 
 def test_the_command_finds_the_family_of_a_run(tmp_path, capsys):

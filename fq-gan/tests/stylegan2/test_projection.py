@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tiny_runs import tiny_stylegan2
 
 from fqgan.metrics.features import build_extractor
@@ -133,6 +134,26 @@ def test_generated_and_real_images_are_projected(weights, tmp_path, capsys):
         assert content["noise0"].shape == (1, 4, 4)
 
 
+def test_pictures_of_ones_own_are_projected(weights, tmp_path):
+    for name, size in (("me.png", (40, 30)), ("you.jpg", (8, 8))):
+        Image.new("RGB", size, "red").save(tmp_path / name)
+    options = {"weights": str(weights), "device": "cpu", "features": "random", "num_snapshots": 1}
+    steps = ProjectionConfig(num_steps=2, style_samples=10)
+    config = ProjectConfig(
+        **options, out=str(tmp_path / "out"), input=(str(tmp_path),), projection=steps
+    )
+    names = {path.name for path in project_images(config)}
+    ends = ("target.png", "step0002.png", "projected.npz")
+    assert names == {f"{who}-{end}" for who in ("me", "you") for end in ends}
+    with Image.open(tmp_path / "out" / "me-target.png") as image:
+        assert image.size == (8, 8)
+    twice = ProjectConfig(**options, input=(str(tmp_path / "me.png"),) * 2)
+    with pytest.raises(ValueError, match="two pictures called me"):
+        project_images(twice)
+    with pytest.raises(FileNotFoundError, match="--input nowhere does not exist"):
+        project_images(ProjectConfig(**options, input=("nowhere",)))
+
+
 def test_snapshots_are_spread_and_end_with_the_last_step():
     assert sorted(snapshot_steps(1000, 5)) == [200, 400, 600, 800, 1000]
 
@@ -141,7 +162,7 @@ def test_what_is_missing_is_named(weights, tmp_path, monkeypatch):
     monkeypatch.setenv("FQGAN_CACHE", str(tmp_path))
     with pytest.raises(ValueError, match="no weights are given"):
         project_images(ProjectConfig(seeds=("1",)))
-    with pytest.raises(ValueError, match="give --seeds or --num-images"):
+    with pytest.raises(ValueError, match="give --input, --seeds or --num-images"):
         project_images(ProjectConfig(weights=str(weights)))
     with pytest.raises(FileNotFoundError, match=r"--feature-weights .* choose squeezenet"):
         project_images(ProjectConfig(weights=str(weights), seeds=("1",), device="cpu"))

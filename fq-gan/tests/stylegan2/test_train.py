@@ -13,12 +13,14 @@ from PIL import Image
 from safetensors.torch import load_file
 from tiny_runs import finish, free_ports, start, tiny_stylegan2, weights_of
 
+from fqgan.runs import save_weights
 from fqgan.runtime.checkpoint import Checkpoint
 from fqgan.runtime.command import Stopped
 from fqgan.runtime.logs import read_metrics
 from fqgan.runtime.signals import StopSignal
 from fqgan.stylegan2.config import Phase, QuantizerConfig, ScheduleConfig
-from fqgan.stylegan2.sampling import load_weights
+from fqgan.stylegan2.legacy import build_discriminator, build_generator
+from fqgan.stylegan2.sampling import load_weights, start_from
 from fqgan.stylegan2.train import Stylegan2Training, images_of, train
 
 GROWING = ScheduleConfig(
@@ -191,3 +193,27 @@ def test_a_run_goes_on_from_weights_and_their_number_of_images(tmp_path):
 
 def test_intervals_in_thousands_of_images_are_at_least_one_image():
     assert [images_of(kimg) for kimg in (0, 0.0001, 0.5, 40.0)] == [0, 1, 500, 40_000]
+
+
+@pytest.mark.parametrize(("before", "after"), [(0, 3), (3, 0), (3, 2), (2, 1), (1, 4)])
+def test_fine_tuning_takes_another_number_of_classes(tmp_path, before, after):
+    """None, several, one: what depends on the classes starts anew, all else is kept."""
+    for size, name in ((before, "first"), (after, "second")):
+        run = tiny_stylegan2(tmp_path / name, conditional=size > 0)
+        networks = run.networks(size)
+        pair = build_generator(networks), build_discriminator(networks)
+        if name == "first":
+            save_weights(tmp_path / "weights", networks, pair[0], discriminator=pair[1])
+            saved = pair
+        else:
+            own = [
+                {key: value.clone() for key, value in part.state_dict().items()} for part in pair
+            ]
+            start_from(tmp_path / "weights", *pair, networks)
+    for source, fresh, loaded in zip(saved, own, pair, strict=True):
+        states = source.state_dict(), loaded.state_dict()
+        for key, value in states[1].items():
+            there = states[0].get(key)
+            kept = there is not None and there.shape == value.shape
+            assert torch.equal(value, there if kept else fresh[key]), key
+            assert kept or "label_concat" in key or "dense0" in key or "output" in key, key

@@ -183,7 +183,10 @@ def test_every_dictionary_is_named_in_the_diagnostics():
     assert set(quantizer_statistics(judge)) == {
         f"global_branch.quantizers.{layer}/{name}"
         for layer in (1, 2)
-        for name in ("codebook_perplexity", "usage", "dead", "replaced", "left_out")
+        for name in (
+            *("codebook_perplexity", "usage", "average_perplexity", "average_usage"),
+            *("dead", "replaced", "left_out"),
+        )
     }
 
 

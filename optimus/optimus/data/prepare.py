@@ -21,6 +21,7 @@ from ..runtime.command import parse
 from ..runtime.download import download, extract, verify
 from ..runtime.files import digest, write_atomically
 from ..runtime.text_files import Line, decode_lines, read_lines, read_texts
+from .columns import read_items
 from .labeled import TASKS, glue_text, read_labeled
 from .tokenizers import SEPARATOR
 from .toy import labeled_sentences, write_toy
@@ -76,6 +77,15 @@ class SplitConfig(PrepareConfig):
 
 
 @dataclass(frozen=True)
+class TextConfig(SplitConfig):
+    """A file of sentences: text, .tsv, .csv or .jsonl, each also .gz."""
+
+    column: str = ""
+    """Column of the sentences: a name of the first line or key of the objects, or a number from 1
+    where the file has no names."""
+
+
+@dataclass(frozen=True)
 class LabeledConfig(SplitConfig):
     """Labelled text, split here into files of `label TAB text`."""
 
@@ -105,7 +115,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         prepare(parse(WikipediaConfig, words[1:], prog))
         return
     config = parse(type(default), words[1:], prog, default=default)
-    note = {key: str(value) for key, value in asdict(config).items() if key != "folder"}
+    given = asdict(config)
+    unsaid = {"folder"} if given.get("column") else {"folder", "column"}
+    note = {key: str(value) for key, value in given.items() if key not in unsaid}
     source = _digest_of_source(config)
     if _is_whole(config.folder, note, source):
         logger.info("%s is in %s already", name, config.folder)
@@ -179,13 +191,14 @@ def _snli_sentences(lines: Iterable[Line]) -> Iterator[str]:
                 yield sentence
 
 
-def prepare_text(config: SplitConfig) -> None:
-    """A text file of one's own, one sentence a line, split at random."""
+def prepare_text(config: TextConfig) -> None:
+    """A file of one's own, a sentence a line or in a column, split at random."""
     if config.source is None or not config.source.is_file():
         raise FileNotFoundError(
-            f"--source must name a text file with one sentence a line, got {config.source}"
+            "--source must name a text file with one sentence a line, or a table with --column, "
+            f"got {config.source}"
         )
-    _split(config, (line.text.strip() for line in read_lines(config.source)))
+    _split(config, (item.text for item in read_items(config.source, config.column)))
 
 
 def prepare_toy(config: SplitConfig) -> None:
@@ -419,8 +432,8 @@ CORPORA: dict[str, tuple[str, Any, Callable[[Any], None]]] = {
         prepare_dailydialog,
     ),
     "text": (
-        "a text file of your own, split at random",
-        SplitConfig(Path("data/text")),
+        "a text or table of your own, split at random",
+        TextConfig(Path("data/text")),
         prepare_text,
     ),
     "toy": (

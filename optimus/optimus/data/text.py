@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 VERSION = 1  # of the cache; a change of the arrays or of the filter raises it
 CHUNK = 8192  # lines handed to the tokenizers at once
+PART_LINES = 1_000_000  # lines of a text that are tokenised into one file of the cache
 
 
 @dataclass(frozen=True)
@@ -146,6 +147,35 @@ def load_sentences(
 
     content = [VERSION, digest(path), tokenizers.fingerprint, asdict(options)]
     return _cached(path, json.dumps(content), tokenizers, cache_dir, build)
+
+
+def load_large_text(
+    path: str | Path,
+    tokenizers: Tokenizers,
+    options: TextOptions | None = None,
+    cache_dir: str | Path | None = None,
+) -> list[Sentences]:
+    """``load_sentences`` of a text that may be larger than the memory, in parts.
+
+    A text of more than a million lines is tokenised a million at a time into the cache, which is
+    memory-mapped; a command that was cut off goes on with the first part that is missing. A
+    smaller text is one part.
+    """
+    path, options = Path(path), options or TextOptions()
+    if not path.is_file() or next(islice(read_lines(path), PART_LINES, None), None) is None:
+        return [load_sentences(path, tokenizers, options, cache_dir)]
+    about = [VERSION, digest(path), tokenizers.fingerprint, asdict(options), PART_LINES]
+    stream = read_sentences(path, options.format)
+    parts: list[Sentences] = []
+    while lines := list(islice(stream, PART_LINES)):
+
+        def build(lines: list[str] = lines) -> Sentences:
+            return tokenize(lines, tokenizers, options)
+
+        content = json.dumps([*about, len(parts)])
+        parts.append(_cached(path, content, tokenizers, cache_dir, build))
+        logger.info("%s, part %d: %s", path, len(parts), parts[-1].counts)
+    return parts
 
 
 def _cached(
@@ -357,11 +387,12 @@ def load_corpus(
 ) -> list[Sentences]:
     """The sentences of ``folder/SPLIT.txt``, or for ``train`` all tokenised shards of ``folder``.
 
-    Shards are ``shard-*.safetensors`` of ``optimus prepare wikipedia``, or the authors' ``*.json``;
-    they lie in ``folder`` or in ``folder/shards``.
+    A large ``train.txt`` is several shards, see `load_large_text`; each text may be packed as
+    ``.txt.gz``. Shards are ``shard-*.safetensors`` of ``optimus prepare wikipedia``, or the
+    authors' ``*.json``; they lie in ``folder`` or in ``folder/shards``.
     """
     folder = Path(folder)
-    text = folder / f"{split}.txt"
+    text = text_of(folder, split)
     if split == "train" and not text.is_file():
         for place in (folder / "shards", folder):
             shards = _natural(place.glob("shard-*.safetensors"))
@@ -375,7 +406,15 @@ def load_corpus(
             f"{folder} has no {text.name}" + (" and no shards" if split == "train" else "") + "; "
             "`optimus prepare NAME` writes a corpus, and --data.folder names its folder"
         )
+    if split == "train":
+        return load_large_text(text, tokenizers, options, cache_dir)
     return [load_sentences(text, tokenizers, options, cache_dir)]
+
+
+def text_of(folder: Path, split: str) -> Path:
+    """``folder/SPLIT.txt``, or ``SPLIT.txt.gz`` where that is what there is."""
+    packed = folder / f"{split}.txt.gz"
+    return packed if packed.is_file() else folder / f"{split}.txt"
 
 
 def load_authors_json(

@@ -6,6 +6,7 @@ Everything is computed from tensors of scores, in double precision on the tensor
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,6 +36,14 @@ class LikelihoodReport(NamedTuple):
     kl: float  # KL(q(z | x) || p(z)), no free bits
 
 
+class Perplexities(NamedTuple):
+    """exp(nats / units) in three conventions."""
+
+    perplexity: float  # over m + 2 tokens of a sentence, <BOS> counted: the authors' figure
+    perplexity_predicted: float  # over the m + 1 tokens that are predicted
+    perplexity_word: float  # over white-space words and one end of sentence
+
+
 class ReconstructionReport(NamedTuple):
     """One posterior sample a sentence."""
 
@@ -47,6 +56,16 @@ class BaselinePerplexity(NamedTuple):
 
     of_means: float  # exp of the mean over sentences of (loss / tokens)
     of_totals: float  # exp of (total loss / total tokens)
+
+
+def sentence_noise(numbers: Sequence[int], samples: int, latent_dim: int, seed: int) -> Tensor:
+    """Noise (B, K, Z) that depends on a sentence's number alone, not on its batch or process."""
+    generator = torch.Generator()
+    draws = []
+    for number in numbers:
+        generator.manual_seed((seed << 32) + number)
+        draws.append(torch.randn(samples, latent_dim, generator=generator))
+    return torch.stack(draws)
 
 
 def gaussian_log_density(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
@@ -94,15 +113,21 @@ def likelihood_report(
     nll, kl = -log_marginal(log_weights), kl.double()
     reconstruction = -log_likelihood.double().mean(dim=1)
     total, count = float(nll.sum()), len(nll)
-    num_words = int(words.sum())
     return LikelihoodReport(
-        perplexity=_exp(total / int(tokens.sum())),
-        perplexity_predicted=_exp(total / (int(tokens.sum()) - count)),
-        perplexity_word=_exp(total / (num_words + count)) if num_words else math.nan,
+        *perplexities(total, count, int(tokens.sum()), int(words.sum())),
         elbo=float((reconstruction + kl).mean()),
         iw_nll=total / count,
         reconstruction=float(reconstruction.mean()),
         kl=float(kl.mean()),
+    )
+
+
+def perplexities(nats: float, sentences: int, tokens: int, words: int) -> Perplexities:
+    """Of ``sentences`` that cost ``nats`` in all; without words (0) the last one is nan."""
+    return Perplexities(
+        perplexity=_exp(nats / tokens),
+        perplexity_predicted=_exp(nats / (tokens - sentences)),
+        perplexity_word=_exp(nats / (words + sentences)) if words else math.nan,
     )
 
 

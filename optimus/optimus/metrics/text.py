@@ -41,6 +41,19 @@ def self_bleu(sentences: Sequence[str], n: int = 5) -> float:
     return sum(table.score(row, without=i) for i, row in enumerate(rows)) / len(rows)
 
 
+def paired_bleu(references: Sequence[str], hypotheses: Sequence[str]) -> float:
+    """Corpus BLEU-4 of ``hypotheses``, each against its own reference; in [0, 1]."""
+    from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
+
+    return float(
+        corpus_bleu(
+            [[words_of(text)] for text in references],
+            [words_of(text) for text in hypotheses],
+            smoothing_function=SmoothingFunction().method1,
+        )
+    )
+
+
 def distinct(sentences: Sequence[str], n: int = 1) -> float:
     """Different n-grams over all n-grams of ``sentences``; in [0, 1], 0 where there is none."""
     counts: Counter[Gram] = Counter()

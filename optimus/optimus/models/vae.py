@@ -20,6 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import (
+    AutoConfig,
+    AutoModel,
     BertConfig,
     BertModel,
     GPT2Config,
@@ -30,10 +32,18 @@ from transformers import (
 from transformers.utils import logging
 
 from ..metrics.latent import importance_log_weights, log_marginal
-from ..objectives import Objective, kl_divergence, kl_loss, sentence_lengths, total_loss
+from ..objectives import (
+    Objective,
+    batch_loss,
+    kl_divergence,
+    kl_loss,
+    sentence_lengths,
+    total_loss,
+)
 from ..runtime.weight_files import read_weight_file
 from .decoder import Gpt2Decoder, Injection, LatentDecoder
 from .encoder import BertEncoder, LatentEncoder, Pooling, Posterior
+from .kernels import gather_rows
 from .pretrained import (
     PretrainedDecoder,
     PretrainedEncoder,
@@ -370,7 +380,11 @@ class OptimusModel(PreTrainedModel):
             decoder_ids.repeat_interleave(samples, dim=0), latent.flatten(0, 1)
         ).view(batch, samples)
         reconstruction = nll.mean(dim=1)
-        kl = kl_loss(objective, posterior.mean, posterior.logvar, beta)
+        if objective.of_batch:  # of all processes: two of 8 sentences see what one of 16 sees
+            rows = (latent[:, 0], posterior.mean, posterior.logvar)
+            kl = batch_loss(objective, *map(gather_rows, rows)).mean().expand(batch)
+        else:
+            kl = kl_loss(objective, posterior.mean, posterior.logvar, beta)
         total = (
             total_loss(reconstruction, torch.zeros_like(kl), beta, lengths)
             if objective.kind == "autoencoder"
@@ -521,3 +535,7 @@ class ExtendedVae(nn.Module):
 
     def _added(self) -> dict[str, Tensor]:
         return {k: value for k, value in self.state_dict().items() if not k.startswith("vae.")}
+
+
+AutoConfig.register(OptimusConfig.model_type, OptimusConfig)
+AutoModel.register(OptimusConfig, OptimusModel)

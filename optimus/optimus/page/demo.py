@@ -13,8 +13,11 @@ from ..data.toy import analogies, score_analogies, score_factors, write_toy
 from ..decoding import Sampling, unique
 from ..runtime.command import parse
 from ..runtime.options import at_least
+from ..runtime.run_folder import read_plain
 from ..runtime.text_files import read_texts
 from .app import serve
+from .examples import words_kept
+from .explorer import load_explorer
 
 SIZES = (20_000, 300, 300)  # sentences of train, valid and test; they share none
 GREEDY = Sampling(max_new_tokens=20)  # no sentence of the grammar is longer
@@ -30,6 +33,8 @@ class DemoConfig:
     """Optimizer steps; 0 takes the preset's (a few minutes on one core)."""
     smallest: bool = False
     """A few steps: does everything run."""
+    real: Path | None = None
+    """Show what a trained model does instead: the folder of a run, or of a saved SentenceVAE."""
     analogies: int = 300
     """Analogies to score."""
     seed: int = 0
@@ -37,10 +42,11 @@ class DemoConfig:
     serve: bool = False
     """Show a page to play with the model of --run-dir, a run or a converted folder, instead."""
     text: Path | None = None
-    """With --serve: sentences to compare with and to draw, one a line or `label TAB sentence`; by
-    default held-out ones of the run's corpus."""
+    """With --serve or --real: sentences to compare with and to draw, one a line or `label TAB
+    sentence`; by default held-out ones of the run's corpus."""
     step: int | None = None
-    """With --serve: the step of the run's checkpoint to show; by default its newest weights."""
+    """With --serve or --real: the step of the run's checkpoint to show; by default its newest
+    weights."""
     host: str = "127.0.0.1"
     """With --serve: the address to listen on; 0.0.0.0 is every network of this machine."""
     port: int = 7860
@@ -53,12 +59,66 @@ class DemoConfig:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Run ``optimus demo`` or ``optimus demo --serve``."""
+    """Run ``optimus demo``, ``optimus demo --real FOLDER`` or ``optimus demo --serve``."""
     config = parse(DemoConfig, argv, "optimus demo")
+    if config.real is not None:
+        require_vae(config.real)
     if config.serve:
-        serve(config.run_dir, config.host, config.port, config.text, config.step)
+        serve(config.real or config.run_dir, config.host, config.port, config.text, config.step)
+    elif config.real is not None:
+        show_real(config.real, config.text, config.step)
     else:
         demo(config)
+
+
+def require_vae(folder: Path) -> None:
+    """Raise where ``folder`` holds public networks and no sentence VAE."""
+    found = sorted(path for path in folder.glob("*/config.json") if path.parent.name != "model")
+    if folder.is_dir() and not (folder / "config.json").is_file() and len(found) > 1:
+        found.sort(key=lambda path: "LM" in str(read_plain(path).get("architectures", "")))
+        names = " ".join(str(path.parent) for path in (found[0], found[-1]))
+        raise ValueError(
+            f"--real {folder} holds {len(found)} models that are no sentence VAE: train one of an "
+            f"encoder and a decoder, such as `optimus train lm-penn-0.50 --model.init {names} "
+            "--data.folder CORPUS --run-dir RUN`, and show that run with --real RUN"
+        )
+
+
+def show_real(folder: Path, text: Path | None = None, step: int | None = None) -> float:
+    """Print what a trained model makes of the examples; the share of words that it keeps.
+
+    Args:
+        folder: of a run or a saved SentenceVAE.
+        text: sentences to compare with, as of ``--text``.
+        step: of a run, the checkpoint to show.
+    """
+    explorer = load_explorer(folder, text, step=step)
+    print(f"{folder}, compared with {len(explorer.sentences)} sentences: {explorer.source}")
+    again = {sentence: explorer.encode(sentence) for sentence in explorer.openings}
+    kept = [words_kept(sentence, found.sentence) for sentence, found in again.items()]
+    share = sum(kept) / len(kept)
+    print(f"\nFrom their vectors alone, {share:.0%} of the words kept")
+    for sentence, found in again.items():
+        print(f"  {sentence}\n    -> {found.sentence}")
+    print("\nMoved by one unit along an attribute")
+    for sentence in explorer.openings[:2]:
+        print(f"  {sentence}")
+        for name, moved in explorer.variants(sentence):
+            print(f"    {name:<20} {moved}")
+    print("\nInterpolation, ten steps, repeats left out")
+    for pair in explorer.examples.pairs[:2]:
+        for line in unique([line for _, line in explorer.interpolate(*pair, 10)]):
+            print(f"  {line}")
+        print()
+    print("Analogies: A is to B as C is to ...")
+    for a, b, c in explorer.examples.analogies:
+        print(f"  {a}  ->  {b}\n  {c}  ->  {explorer.analogy(a, b, c)}\n")
+    first = explorer.openings[0]
+    print(f"Nearest to: {first}")
+    for near, distance in again[first].nearest[:5]:
+        print(f"  {distance:6.3f}  {near}")
+    print(f"\n`optimus demo --real {folder} --serve` shows a page of it.")
+    return share
 
 
 def demo(config: DemoConfig) -> dict[str, float]:

@@ -19,8 +19,10 @@ from torch import Tensor
 from ..api import SentenceVAE
 from ..data.toy import VALUES, read_factors
 from ..decoding import Sampling, analogy, interpolate
+from ..directions import Direction, learn_direction
 from ..runs import open_run
 from ..runtime.text_files import read_texts
+from .examples import best_first, examples_for
 from .plots import embed, render_page
 
 GREEDY = Sampling(max_new_tokens=64)
@@ -36,13 +38,6 @@ class Encoded(NamedTuple):
     latent: Tensor  # (Z,) the posterior mean
     sentence: str  # decoded from it
     nearest: list[tuple[str, float]]  # other sentences by distance, the nearest first
-
-
-class Direction(NamedTuple):
-    """A way to go in latent space; one unit is the distance between the two groups' means."""
-
-    name: str
-    vector: Tensor  # (Z,)
 
 
 class Explorer:
@@ -69,7 +64,10 @@ class Explorer:
         self.vae, self.sentences, self.groups = vae, list(sentences), groups or {}
         self.source = source
         self.latents = vae.encode(self.sentences)  # (N, Z)
-        self.directions = find_directions(self.latents, self.groups)
+        self.examples = examples_for(self.sentences)
+        self.directions = find_directions(self.latents, self.groups, self._learned())
+        self.openings = best_first(self.examples.sentences, self._reconstruct)
+        """Sentences to begin with, those first that the model keeps best."""
 
     def encode(self, text: str, others: str = "", count: int = 8) -> Encoded:
         """``text`` and its nearest among ``others`` (one a line), by default of the sample."""
@@ -78,9 +76,8 @@ class Explorer:
         if others.strip():
             compared = _lines(others, "the sentences to compare with")
             latents = self.vae.encode(compared)
-        distances = (latents - latent).norm(dim=1)
-        order = distances.argsort()[:count].tolist()
-        nearest = [(compared[i], round(float(distances[i]), 3)) for i in order]
+        (found,) = self.vae.neighbours(text, compared, count, latents=latents)
+        nearest = [(one.text, round(one.distance, 3)) for one in found]
         return Encoded(latent, self._decode(latent[None])[0], nearest)
 
     def interpolate(self, source: str, target: str, steps: int) -> list[tuple[float, str]]:
@@ -96,10 +93,17 @@ class Explorer:
 
     def move(self, text: str, amounts: Sequence[float]) -> str:
         """``text`` moved by ``amounts`` along `directions`."""
-        (latent,) = self._encode(text=text)
+        latent = self._encode(text=text)
         for amount, direction in zip(amounts, self.directions, strict=True):
-            latent = latent + amount * direction.vector
-        return self._decode(latent[None])[0]
+            latent = direction.move(latent, amount)
+        return self._decode(latent)[0]
+
+    def variants(self, text: str, amount: float = 1.0) -> list[tuple[str, str]]:
+        """The name of each direction, and ``text`` moved by ``amount`` along it alone."""
+        latent = self._encode(text=text)
+        moved = torch.cat([direction.move(latent, amount) for direction in self.directions])
+        names = [direction.name for direction in self.directions]
+        return list(zip(names, self._decode(moved), strict=True))
 
     def move_by_examples(self, text: str, lacking: str, having: str, amount: float) -> str:
         """``text`` moved from the mean of ``lacking`` to that of ``having`` (one a line)."""
@@ -140,29 +144,42 @@ class Explorer:
     def _decode(self, latents: Tensor) -> list[str]:
         return self.vae.decode(latents, GREEDY)
 
+    def _reconstruct(self, texts: list[str]) -> list[str]:
+        return self.vae.reconstruct(texts, GREEDY)
+
+    def _learned(self) -> list[Direction]:
+        """Directions of the attributes that the examples know."""
+        return [
+            self.vae.direction([b for _, b in pairs], [a for a, _ in pairs], name=name)
+            for name, pairs in self.examples.attributes.items()
+        ]
+
 
 def find_directions(
-    latents: Tensor, groups: dict[str, list[str]], count: int = SLIDERS
+    latents: Tensor,
+    groups: dict[str, list[str]],
+    learned: Sequence[Direction] = (),
+    count: int = SLIDERS,
 ) -> list[Direction]:
     """At most ``count`` directions in ``latents`` (N, Z).
 
     An attribute of two to four values gives one for each value, from the mean of the sentences
-    without it to the mean of those with it, but one only where there are two values. Principal
-    components, of one standard deviation, fill up.
+    without it to the mean of those with it, but one only where there are two values. Those that
+    were ``learned`` elsewhere follow, and principal components, of one standard deviation, fill up.
     """
-    found = []
+    found: list[Direction] = []
     for attribute, values in groups.items():
         names = sorted(set(values))
         if not 2 <= len(names) <= 4:
             continue
         for name in names[1:] if len(names) == 2 else names:
             has = torch.tensor([value == name for value in values])
-            vector = latents[has].mean(dim=0) - latents[~has].mean(dim=0)
-            found.append(Direction(f"{attribute}: {name}", vector))
+            found.append(learn_direction(latents[has], latents[~has], name=f"{attribute}: {name}"))
+    found += learned
     spread = latents - latents.mean(dim=0)
     _, sizes, axes = torch.linalg.svd(spread, full_matrices=False)
     for number, (size, axis) in enumerate(zip(sizes, axes, strict=True), start=1):
-        found.append(Direction(f"component {number}", axis * size / len(latents) ** 0.5))
+        found.append(Direction(axis * size / len(latents) ** 0.5, f"component {number}"))
     return found[:count]
 
 

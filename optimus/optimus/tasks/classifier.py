@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
@@ -49,7 +49,7 @@ from ..runtime.distributed import World, barrier, start, wrap
 from ..runtime.evaluation import Provenance, write_evaluation
 from ..runtime.files import write_atomically
 from ..runtime.logs import Logs
-from ..runtime.options import at_least, require
+from ..runtime.options import ADDED, at_least, require
 from ..runtime.precision import MixedPrecision, build_adamw
 from ..runtime.published import markdown_table
 from ..runtime.random_state import seed_all
@@ -73,6 +73,7 @@ FIXED_OPTIONS = (
     *("mode", "optimizer", "epochs", "max_steps", "sample_seed"),
     *("data.task", "data.max_tokens"),
 )
+BEST = "best.safetensors"  # of one classifier: what is trained of it, best by --data.valid
 ENCODE_BATCH = 128  # examples whose pooled vectors are computed at once
 
 
@@ -92,6 +93,9 @@ class TaskOptions:
     """Longer examples are cut."""
     batch_size: int = 32
     """Examples per optimizer step, over all processes together."""
+    valid: Path | None = field(default=None, metadata=ADDED)
+    """For `labeled`: text that is scored at --eval-every; the weights that are best on it are
+    tested and kept."""
 
     def __post_init__(self) -> None:
         at_least(self, "data", batch_size=1)
@@ -142,8 +146,13 @@ class ClassifierConfig(LoopOptions):
             "--optimizer.accumulate is not supported here; lower --data.batch-size",
         )
         require(
-            self.eval_every == 0,
-            "--eval-every is not supported here: the test texts are scored once, at the end",
+            self.eval_every == 0 or self.data.valid is not None,
+            "--eval-every needs --data.valid, a labelled text apart from training and test (with "
+            "--data.task labeled); the test texts are scored once, at the end",
+        )
+        require(
+            self.data.valid is None or self.data.task == LABELED,
+            f"--data.valid counts with --data.task labeled only, got {self.data.task}",
         )
 
     @property
@@ -285,6 +294,7 @@ class Shared:
     tokenizers: Tokenizers
     train_set: Examples
     test_set: Examples
+    valid_set: Examples | None
     vectors: TrainingVectors
 
 
@@ -361,7 +371,18 @@ def open_shared(config: ClassifierConfig, world: World, folder: RunFolder) -> Sh
     rows_per_process(config.data.batch_size, world.size)
     tokenizers = build_tokenizers(config.model, lambda: task_lines(config), folder)
     train_set, test_set = load_examples(config, tokenizers)
-    return Shared(tokenizers, train_set, test_set, TrainingVectors(config, world))
+    valid_set = None
+    if config.eval_every and config.data.valid is not None:
+        valid_set = load_task(
+            LABELED,
+            config.data.valid,
+            "dev",
+            tokenizers,
+            max_tokens=config.data.max_tokens,
+            names=train_set.names,
+        )
+    vectors = TrainingVectors(config, world)
+    return Shared(tokenizers, train_set, test_set, valid_set, vectors)
 
 
 def _run_trial(
@@ -454,14 +475,34 @@ class ClassifierTraining(AdamWTraining):
         self.means.add({"loss": loss})
         self.end_step(self.trained.parameters())
 
+    def evaluate(self) -> dict[str, float]:
+        """The score on ``--data.valid``, alike on every rank."""
+        valid = self.shared.valid_set
+        if valid is None:
+            return {}
+        predictions, _ = predict(self.config, self.model, valid, self.world)
+        self.model.train()
+        scores = task_scores(valid.metric, predictions, valid.labels)
+        return {"eval_score": scores["score"]}
+
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        return {"best": scores["eval_score"]} if scores else {}
+
     def export(self, run_dir: Path, name: str) -> None:
-        if self.kept is not None:
+        if name == "best":
+            state = {key: value.cpu() for key, value in self.trained.state_dict().items()}
+            write_atomically(run_dir / BEST, save(state))
+        elif self.kept is not None:
             names, limit = self.examples.names or ("value",), self.config.data.max_tokens
             with exporting(self.kept / "model") as folder:
                 save_classifier(self.model, self.shared.tokenizers, names, limit, folder)
 
     def finish(self, run_dir: Path, logs: Logs) -> None:
-        """Nothing is to be said: the scores come when all classifiers are trained."""
+        """Take the weights that were best on the validation text, for the scores that follow."""
+        if self.shared.valid_set is not None and (run_dir / BEST).is_file():
+            self.trained.load_state_dict(read_weight_file(run_dir / BEST))
+            if self.world.is_main:
+                self.export(run_dir, "last")
 
 
 class _Step(nn.Module):

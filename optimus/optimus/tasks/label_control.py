@@ -20,7 +20,7 @@ from ..data.text import Batches, Padding, TextOptions, build_batch, evaluation_b
 from ..data.tokenizers import Tokenizers, load_tokenizers
 from ..decoding import Sampling, check_used, generate
 from ..metrics.classification import NgramJudge
-from ..metrics.text import bleu, self_bleu, words_of
+from ..metrics.text import bleu, paired_bleu, self_bleu
 from ..models.label_control import ControlLosses, LabelControl
 from ..old_runs import upgrade
 from ..runs import find_weights, open_run, step_of
@@ -639,19 +639,6 @@ def score(
     results["conditional_bleu"] = bleu(outputs.sources, few, NGRAM)
     results["self_bleu"] = self_bleu(few, NGRAM) if len(few) > 1 else 0.0
     return results
-
-
-def paired_bleu(references: Sequence[str], hypotheses: Sequence[str]) -> float:
-    """Corpus BLEU-4 of ``hypotheses``, each against its own reference; in [0, 1]."""
-    from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
-
-    return float(
-        corpus_bleu(
-            [[words_of(text)] for text in references],
-            [words_of(text) for text in hypotheses],
-            smoothing_function=SmoothingFunction().method1,
-        )
-    )
 
 
 def read_test(path: Path, names: Sequence[str], max_words: int) -> tuple[list[str], list[int]]:

@@ -8,9 +8,11 @@ ELBO, KL, mutual information, active units, and BLEU of generated text.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
@@ -21,6 +23,7 @@ from .. import loop
 from ..api import SentenceVAE
 from ..config import Device, LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
 from ..data.text import (
+    PART_LINES,
     Batch,
     Batches,
     Padding,
@@ -30,6 +33,7 @@ from ..data.text import (
     evaluation_batches,
     load_corpus,
     read_sentences,
+    text_of,
 )
 from ..data.tokenizers import Tokenizers
 from ..metrics.latent import (
@@ -38,6 +42,7 @@ from ..metrics.latent import (
     likelihood_report,
     mutual_information,
     reconstruction_report,
+    sentence_noise,
 )
 from ..metrics.text import bleu, self_bleu
 from ..models.encoder import Posterior
@@ -51,7 +56,7 @@ from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, gather_objects, is_main, start, wrap
 from ..runtime.evaluation import Provenance
 from ..runtime.files import write_atomically
-from ..runtime.options import at_least, require
+from ..runtime.options import ADDED, at_least, require
 from ..runtime.precision import MixedPrecision, ieee_fp32
 from ..runtime.run_folder import RunFolder
 from ..runtime.text_files import read_texts
@@ -79,11 +84,17 @@ class ObjectiveOptions:
     """The loss of a sentence: -log p(x|z) + beta KL, with free bits and a cyclical beta."""
 
     kind: Literal[
-        "free-bits", "free-bits-floor", "deterministic-connect", "autoencoder", "language-model"
+        "free-bits",
+        "free-bits-floor",
+        "deterministic-connect",
+        "autoencoder",
+        "mmd",
+        "beta-tc",
+        "language-model",
     ] = "free-bits"
     """free-bits masks dimensions at or below the threshold as the authors do, free-bits-floor is
     max(KL, threshold); deterministic-connect samples with unit variance; autoencoder uses z = mean;
-    language-model has no latent."""
+    mmd is InfoVAE and beta-tc beta-TC-VAE, without free bits; language-model has no latent."""
     beta: float = 1.0
     """Largest weight of the KL term; 0 leaves a noisy auto-encoder."""
     free_bits: float = 0.5
@@ -98,9 +109,21 @@ class ObjectiveOptions:
     """Divide the reconstruction term by the number of tokens of the sentence."""
     mask_probability: float = 0.0
     """Share of the encoder's tokens to corrupt (denoising)."""
+    alpha: float = field(default=1.0, metadata=ADDED)
+    """mmd: share of the KL that is left out; 1 leaves the discrepancy alone."""
+    mmd_weight: float = field(default=100.0, metadata=ADDED)
+    """mmd: weight lambda of the discrepancy (0 to 2) between all latents and the prior, which is to
+    count beside the nats of a sentence."""
+    tc_weight: float = field(default=2.0, metadata=ADDED)
+    """beta-tc: weight of the total correlation; 1 is the plain KL, estimated."""
 
     def __post_init__(self) -> None:
-        at_least(self, "objective", beta=0, free_bits=0, cycles=1)
+        at_least(self, "objective", beta=0, free_bits=0, cycles=1, tc_weight=0)
+        require(
+            math.isfinite(self.alpha) and self.alpha + self.mmd_weight >= 1,
+            f"--objective.mmd-weight must be at least 1 - --objective.alpha {self.alpha}, got "
+            f"{self.mmd_weight}",
+        )
         for name, right, allowed in (
             ("ratio-zero", 0 <= self.ratio_zero <= 1, "[0, 1]"),
             ("ratio-increase", 0 < self.ratio_increase <= 1, "(0, 1]"),
@@ -153,6 +176,16 @@ class TrainConfig(LoopOptions):
             "--objective.kind language-model and --model.inject none belong together, got "
             f"{self.objective.kind} and {self.model.inject}",
         )
+        if self.objective.kind in ("mmd", "beta-tc"):
+            require(
+                self.optimizer.accumulate == 1,
+                f"--optimizer.accumulate must be 1 with --objective.kind {self.objective.kind}: "
+                "its term is a statistic of one batch",
+            )
+            require(
+                self.data.batch_size > 1,
+                f"--data.batch-size must be at least 2 with --objective.kind {self.objective.kind}",
+            )
         rows_per_process(self.data.batch_size, 1, self.optimizer.accumulate)
 
 
@@ -417,9 +450,10 @@ class LanguageModelTraining(AdamWTraining):
         shards = _load(config, "train", tokenizers)
         self.batches = build_batches(config, shards, tokenizers, world)
         total_steps = config.steps(self.batches.batches_per_epoch, config.optimizer.accumulate)
-        self.betas, self.objective = build_schedule(config.objective, total_steps)
+        size = sum(map(len, shards))
+        self.betas, self.objective = build_schedule(config.objective, total_steps, size)
         self.held_out: Sentences | None = None
-        if (config.data.folder / "valid.txt").exists():
+        if text_of(config.data.folder, "valid").exists():
             (self.held_out,) = _load(config, "valid", tokenizers)
         model = build_model(config.model, tokenizers, folder, any_networks=True)
         model.to(world.device)  # type: ignore[arg-type]
@@ -552,7 +586,9 @@ def build_batches(
     )
 
 
-def build_schedule(options: ObjectiveOptions, steps: int) -> tuple[list[float], Objective]:
+def build_schedule(
+    options: ObjectiveOptions, steps: int, dataset_size: int = 1
+) -> tuple[list[float], Objective]:
     """Beta of every step and the loss; only a variational objective has a KL term."""
     if options.kind == "autoencoder":
         return [0.0] * steps, Objective("autoencoder", length_weighted=options.length_weighted)
@@ -565,11 +601,16 @@ def build_schedule(options: ObjectiveOptions, steps: int) -> tuple[list[float], 
         ratio_increase=options.ratio_increase,
         ratio_zero=options.ratio_zero,
     )
+    named = options.kind in ("deterministic-connect", "mmd", "beta-tc")
     objective = Objective(
-        kind="deterministic-connect" if options.kind == "deterministic-connect" else "vae",
+        kind=options.kind if named else "vae",  # type: ignore[arg-type]
         free_bits=options.free_bits,
         free_bits_rule="floor" if options.kind == "free-bits-floor" else "mask",
         length_weighted=options.length_weighted,
+        alpha=options.alpha,
+        mmd_weight=options.mmd_weight,
+        tc_weight=options.tc_weight,
+        dataset_size=dataset_size,
     )
     return betas, objective
 
@@ -579,13 +620,14 @@ def _load(config: TrainConfig, split: str, tokenizers: Tokenizers) -> list[Sente
     return load_corpus(config.data.folder, split, tokenizers, options)
 
 
-def _train_lines(config: TrainConfig) -> list[str]:
-    path: Path = config.data.folder / "train.txt"
+def _train_lines(config: TrainConfig) -> Iterator[str]:
+    """Lines that vocabularies are learned from, the first million of the training text."""
+    path = text_of(config.data.folder, "train")
     if not path.is_file():
         raise FileNotFoundError(
             f"{path} is missing: `optimus prepare` makes corpora, --data.folder names one"
         )
-    return list(read_sentences(path, config.data.format))
+    return islice(read_sentences(path, config.data.format), PART_LINES)
 
 
 def _decay_steps(config: TrainConfig, shards: list[Sentences]) -> int | None:
@@ -833,7 +875,12 @@ def _load_split(config: EvaluateConfig, vae: SentenceVAE) -> tuple[Sentences, Pr
     if folder is None:
         raise ValueError("--data is missing: the folder of a corpus with test.txt")
     options = TextOptions(max_words=block_size or 510, format=form or "text")
-    (sentences,) = load_corpus(folder, config.split, vae.tokenizers, options)
+    sentences, *more = load_corpus(folder, config.split, vae.tokenizers, options)
+    require(
+        not more,
+        f"--split {config.split}: {folder} has {1 + len(more)} shards of training sentences, which "
+        "are not scored; take valid or test, or `optimus score` for a file of any size",
+    )
     counts, items = sentences.counts, len(sentences)
     if config.max_sentences:
         items = min(items, config.max_sentences)
@@ -884,13 +931,9 @@ def _gather(rows: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
 
 
 def _noise(config: EvaluateConfig, batch: Batch, samples: int, latent_dim: int) -> Tensor:
-    """Noise (B, K, Z) that depends on a sentence's number alone, not on its batch or process."""
-    generator = torch.Generator()
-    draws = []
-    for number in batch.index.tolist():
-        generator.manual_seed((config.seed << 32) + number)
-        draws.append(torch.randn(samples, latent_dim, generator=generator))
-    return torch.stack(draws).to(batch.index.device)
+    """Noise (B, K, Z) of the sentences of ``batch``."""
+    noise = sentence_noise(batch.index.tolist(), samples, latent_dim, config.seed)
+    return noise.to(batch.index.device)
 
 
 def _autocast(config: EvaluateConfig, world: World) -> AbstractContextManager[object]:

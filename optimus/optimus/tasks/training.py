@@ -69,7 +69,7 @@ FIXED = (
 
 
 class AdamWTraining(Training):
-    """A run with AdamW, a linear warm-up and decay, and clipped gradients.
+    """A run with AdamW, a linear warm-up, a schedule after it, and clipped gradients.
 
     A task sets ``parts`` and takes the ``step``.
 
@@ -111,6 +111,7 @@ class AdamWTraining(Training):
             base=options.lr,
             warmup_steps=options.warmup_steps,
             total_steps=self.decay_steps,
+            schedule=options.schedule,
         )
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr * (options.new_lr / options.lr if group.get("new") else 1.0)

@@ -288,3 +288,14 @@ def test_texts_of_glue_lose_their_labels_and_keep_their_pairs(tmp_path):
     )
     with pytest.raises(FileNotFoundError, match="no folder named as a task"):
         main(["glue-text", "--folder", str(tmp_path / "no"), "--source", str(tmp_path / "out")])
+
+
+def test_a_table_is_a_corpus_too(tmp_path):
+    source = tmp_path / "reviews.csv"
+    rows = [f'{number},"sentence number {number}, with a comma"\n' for number in range(30)]
+    source.write_text("".join(["id,text\n", *rows]))
+    words = ["text", "--source", str(source), "--column", "text", "--valid", "5", "--test", "5"]
+    main([*words, "--folder", str(tmp_path / "corpus")])
+    lines = (tmp_path / "corpus" / "train.txt").read_text().splitlines()
+    assert len(lines) == 20
+    assert all(line.endswith(", with a comma") for line in lines)

@@ -1,3 +1,4 @@
+import gzip
 import json
 
 import numpy as np
@@ -5,6 +6,7 @@ import pytest
 import torch
 from factories import write_authors_json
 
+from optimus.data import text
 from optimus.data.text import (
     SHARD,
     Batches,
@@ -198,6 +200,40 @@ def test_a_folder_of_text_is_a_corpus(tokenizers, tmp_path):
         load_corpus(tmp_path, "train", tokenizers)
     with pytest.raises(FileNotFoundError, match=r"test\.txt"):
         load_corpus(tmp_path, "test", tokenizers)
+
+
+def test_a_large_text_is_read_in_parts_that_outlive_a_kill(tokenizers, tmp_path, monkeypatch):
+    path = write(tmp_path / "train.txt", "\n".join([*LINES, "", *LINES]))
+    whole = load_sentences(path, tokenizers, cache_dir=tmp_path / "whole")
+    monkeypatch.setattr(text, "PART_LINES", 2)
+    made, tokenized = [], text.tokenize
+
+    def counting(lines, *rest):
+        made.append(lines)
+        if len(made) == 2:
+            raise OSError("killed")
+        return tokenized(lines, *rest)
+
+    monkeypatch.setattr(text, "tokenize", counting)
+    with pytest.raises(OSError, match="killed"):
+        load_corpus(tmp_path, "train", tokenizers)
+    parts = load_corpus(tmp_path, "train", tokenizers)
+    assert [row for part in parts for row in rows(part)] == rows(whole)
+    assert len(made) == 1 + len(parts), "the first part was made once"
+    assert all(isinstance(part.encoder_ids, np.memmap) for part in parts)
+    load_corpus(tmp_path, "train", tokenizers)
+    assert len(made) == 1 + len(parts)
+    batches = Batches(parts, 2, Padding(tokenizers.pad_id))
+    assert batches.batches_per_epoch == sum(len(part) // 2 for part in parts)
+
+
+def test_texts_may_be_packed(tokenizers, tmp_path):
+    content = "\n".join(LINES)
+    plain = rows(load_sentences(write(tmp_path / "a.txt", content), tokenizers))
+    for split in ("train", "valid"):
+        (tmp_path / f"{split}.txt.gz").write_bytes(gzip.compress(content.encode()))
+        (found,) = load_corpus(tmp_path, split, tokenizers)
+        assert rows(found) == plain
 
 
 @pytest.mark.parametrize("kind", ["ours", "authors"])

@@ -14,7 +14,8 @@ from factories import tiny_vae
 
 from optimus.__main__ import main
 from optimus.data.toy import read_factors, toy_sentences
-from optimus.page.app import build_page, import_gradio, launch
+from optimus.page.app import STYLE, build_page, import_gradio, launch
+from optimus.page.examples import TOY
 from optimus.page.explorer import Explorer, load_explorer
 
 LINES = toy_sentences(30)
@@ -48,7 +49,7 @@ def page():
         groups = {"tense": [read_factors(line).tense for line in LINES]}
         explorer = Explorer(tiny_vae(LINES), LINES, groups)
     blocks = build_page(explorer, import_gradio())
-    address = launch(blocks, "127.0.0.1", 0, wait=False)
+    address = launch(blocks, "127.0.0.1", 0, wait=False, css=STYLE)
     with playwright.sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": 1000, "height": 760})
@@ -87,6 +88,17 @@ def cell(page, identity, text):
     """A cell of a table; each table has a hidden twin that measures the widths."""
     found = page.locator(f"#{identity}").get_by_text(text, exact=True)
     return found.locator("visible=true").first
+
+
+def test_the_page_opens_with_an_example_and_what_becomes_of_it(page):
+    assert wait_for_text(page, "attributes-moved")
+    cell(page, "attributes-alone", "component 1").wait_for()
+    page.locator("#attributes-text textarea").fill("")
+    page.get_by_text(TOY.sentences[2], exact=True).first.click()
+    page.wait_for_function(
+        "text => document.querySelector('#attributes-text textarea').value === text",
+        arg=TOY.sentences[2],
+    )
 
 
 def test_a_sentence_is_encoded_and_an_empty_one_is_told(page):

@@ -1,8 +1,7 @@
 import pytest
 import torch
-from factories import tiny_model, tiny_vae
+from factories import tiny_vae
 
-from optimus.api import SentenceVAE
 from optimus.data.toy import read_factors, toy_sentences
 from optimus.page.explorer import Explorer, find_directions, load_explorer
 from optimus.runtime.run_folder import config_text
@@ -43,7 +42,7 @@ def test_directions_lead_from_the_mean_of_the_others_to_that_of_a_group():
     latents = torch.randn(60, 4)
     values = ["a"] * 20 + ["b"] * 20 + ["c"] * 20
     latents[:20, 1] += 5
-    found = find_directions(latents, {"letter": values, "all": ["x"] * 60}, 5)
+    found = find_directions(latents, {"letter": values, "all": ["x"] * 60}, count=5)
     assert [each.name for each in found] == [
         "letter: a",
         "letter: b",
@@ -56,7 +55,7 @@ def test_directions_lead_from_the_mean_of_the_others_to_that_of_a_group():
     assert component.norm() ** 2 == pytest.approx(
         (latents @ (component / component.norm())).var(correction=0).item(), rel=1e-4
     )
-    two = find_directions(latents, {"half": ["m"] * 30 + ["n"] * 30}, 1)
+    two = find_directions(latents, {"half": ["m"] * 30 + ["n"] * 30}, count=1)
     assert two[0].name == "half: n"
 
 
@@ -104,11 +103,9 @@ def test_any_text_is_encoded(explorer):
         assert isinstance(explorer.encode(text).sentence, str)
 
 
-def test_a_language_model_has_no_latents_to_explore(explorer):
-    plain = SentenceVAE(
-        tiny_model(inject="none"),
-        type("Small", (), {"decoder_vocab_size": 50, "encoder_vocab_size": 1}),
-    )
+def test_a_language_model_has_no_latents_to_explore():
+    plain = tiny_vae(LINES)
+    plain.model.encoder = None
     with pytest.raises(ValueError, match="plain language model"):
         Explorer(plain, LINES)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from factories import tiny_vae
+from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 from optimus.config import ModelOptions
@@ -14,9 +15,12 @@ from optimus.data.toy import labeled_sentences
 from optimus.models.classifier import SentenceClassifier
 from optimus.page.plots import PlotConfig, plot
 from optimus.runtime.distributed import World
+from optimus.runtime.logs import read_metrics
 from optimus.tasks.classifier import (
+    BEST,
     PRESETS,
     ClassifierConfig,
+    ClassifierTraining,
     Judge,
     TaskOptions,
     build_classifier,
@@ -91,6 +95,42 @@ def test_features_are_dumped_in_the_order_of_their_labels_and_drawn(smoke, tmp_p
     assert [path.name for path in plot(config)] == ["isomap.png", "isomap.html", "distance.png"]
     with pytest.raises(ValueError, match="give either"):
         PlotConfig()
+
+
+def test_the_weights_that_are_best_on_other_text_are_tested_and_kept(smoke, corpus, monkeypatch):
+    data = replace(smoke.data, valid=corpus / "train.tsv")
+    config = replace(
+        smoke, data=data, fractions=(1.0,), seeds=(1,), max_steps=40, eval_every=2, patience=2
+    )
+    values = iter([0.4, 0.9, 0.6, 0.5])
+    weights = []
+
+    def scored(self):
+        weights.append({k: v.clone() for k, v in self.trained.state_dict().items()})
+        return {"eval_score": next(values)}
+
+    monkeypatch.setattr(ClassifierTraining, "evaluate", scored)
+    train_all(config)
+    assert len(weights) == 4  # the second is the best, two more bring nothing
+    kept = Judge.load(config.run_dir)
+    assert torch.equal(kept.model.classifier.weight, weights[1]["classifier.weight"])
+    folder = config.run_dir / "fraction_1.0_seed_1"
+    assert torch.equal(
+        load_file(folder / BEST)["classifier.weight"], weights[1]["classifier.weight"]
+    )
+    predictions = kept.predict([row.split("\t")[1] for row in (corpus / "test.tsv").open()])
+    labels = [int(row.split("\t")[0] == kept.names[1]) for row in (corpus / "test.tsv").open()]
+    scores = json.loads((folder / "eval_results.json").read_text())
+    assert scores["accuracy"] == pytest.approx(np.mean(predictions == labels))
+
+
+def test_held_out_text_is_scored_while_it_trains(smoke, corpus):
+    data = replace(smoke.data, valid=corpus / "train.tsv")
+    train_all(replace(smoke, data=data, fractions=(1.0,), seeds=(1,), eval_every=2))
+    rows = read_metrics(smoke.run_dir / "fraction_1.0_seed_1")
+    assert [0 <= row["eval_score"] <= 1 for row in rows if "eval_score" in row] == [True, True]
+    with pytest.raises(ValueError, match=r"--eval-every needs --data\.valid, a labelled text"):
+        replace(smoke, eval_every=2)
 
 
 @pytest.fixture

@@ -1,3 +1,4 @@
+import gzip
 import json
 import math
 from dataclasses import replace
@@ -12,9 +13,11 @@ from torch.distributions import Normal
 from optimus.__main__ import main
 from optimus.api import SentenceVAE
 from optimus.config import ModelOptions
+from optimus.data import text
 from optimus.data.tokenizers import load_tokenizers
 from optimus.data.toy import toy_sentences, write_toy
 from optimus.models.vae import OptimusModel
+from optimus.objectives import Objective
 from optimus.runtime.distributed import World
 from optimus.runtime.logs import read_metrics
 from optimus.tasks.language_model import (
@@ -416,3 +419,55 @@ def test_more_samples_tighten_the_bound_on_average():
     batch = tiny_batch(model)
     scores = importance_scores(model, *batch, num_samples=400)
     assert (scores.log_marginal() >= scores.log_weight.mean(dim=1)).all()
+
+
+@pytest.mark.parametrize("kind", ["mmd", "beta-tc"])
+def test_objectives_of_the_batch_train_and_are_resumed(smoke, tmp_path, kind):
+    objective = replace(smoke.objective, kind=kind, ratio_zero=0.0, ratio_increase=0.1)
+    schedule = replace(smoke.optimizer, schedule="cosine", warmup_steps=0)
+    whole = replace(smoke, objective=objective, optimizer=schedule)
+    train(whole)
+    rows = [row for row in read_metrics(whole.run_dir) if "kl" in row]
+    assert all(math.isfinite(row["loss"]) and row["kl"] != row["full_kl"] for row in rows)
+    halves = replace(whole, run_dir=tmp_path / "halves", max_steps=3)
+    train(halves)
+    train(replace(halves, max_steps=6))
+    assert rows[-1]["lr"] == pytest.approx(read_metrics(halves.run_dir)[-2]["lr"])
+
+
+def test_batches_that_have_no_statistic_are_refused(smoke):
+    for options, name in (({"accumulate": 2}, "--optimizer.accumulate"), ({}, "--data.batch-size")):
+        with pytest.raises(ValueError, match=f"{name} must be .* --objective.kind mmd"):
+            replace(
+                smoke,
+                objective=ObjectiveOptions(kind="mmd"),
+                optimizer=replace(smoke.optimizer, **options),
+                data=replace(smoke.data, batch_size=2 if options else 1),
+            )
+    with pytest.raises(ValueError, match=r"--objective\.mmd-weight must be at least 1 - "):
+        ObjectiveOptions(kind="mmd", alpha=0.2, mmd_weight=0.5)
+
+
+def test_the_term_of_a_batch_reaches_the_encoder():
+    model = tiny_model()
+    ids = tiny_batch(model, batch=4)
+    for kind in ("mmd", "beta-tc"):
+        losses = model(*ids, objective=Objective(kind, dataset_size=40), beta=1.0)
+        model.zero_grad()
+        losses.kl.mean().backward()
+        assert model.encoder.head.weight.grad.abs().sum() > 0
+        assert torch.equal(losses.kl, losses.kl[:1].expand(4))
+        torch.testing.assert_close(losses.total, losses.reconstruction + losses.kl)
+
+
+def test_a_text_larger_than_the_memory_is_trained_on_in_parts(smoke, tmp_path, monkeypatch):
+    lines = toy_sentences(60)
+    (tmp_path / "train.txt.gz").write_bytes(gzip.compress("\n".join(lines).encode()))
+    (tmp_path / "valid.txt").write_text("\n".join(lines[:9]))
+    monkeypatch.setattr(text, "PART_LINES", 25)
+    config = replace(smoke, data=replace(smoke.data, folder=tmp_path))
+    train(config)
+    assert len(list((tmp_path / ".cache").glob("train*"))) == 3
+    message = "has 3 shards of training sentences, which are not scored"
+    with pytest.raises(ValueError, match=message):
+        evaluate(EvaluateConfig(run_dir=config.run_dir, split="train", samples=2))

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..data.features import DeviceFeatures, expand_angles
 from ..data.instructions import BatchOrder, Instruction
-from ..data.results import Reference
+from ..data.results import Reference, reference_of
 from ..data.tokenizers import WordPieceTokenizer, WordTokenizer
 from ..environments.navigation import NavigationEnvironment, Observation, Task
 from ..models.decoders import AttentionDecoder, DecoderState, DecoderStep, Sight
@@ -550,10 +550,7 @@ class Episodes:
 
     def references(self) -> list[Reference]:
         """What results are scored against."""
-        return [
-            Reference(one.id, one.scan, one.path[0], {"path": one.path})
-            for one in self.instructions
-        ]
+        return [reference_of(one) for one in self.instructions]
 
 
 def _same_path(instructions: Sequence[Instruction]) -> list[list[int]]:

@@ -56,6 +56,7 @@ class FeatureStore:
         *,
         width: int | None = None,
         num_views: int = NUM_VIEWS,
+        columns: str = "",
         dtype: str = "float32",
         cache_dir: Path | None = None,
     ) -> FeatureStore:
@@ -67,6 +68,8 @@ class FeatureStore:
             path: the file.
             width: D that is expected; any when None.
             num_views: V that is expected; files of detected objects may have another one.
+            columns: ``FIRST:END`` takes these numbers of a view alone, all where empty; files of
+                768 + 1,000 columns hold the features of a ViT and its 1,000 classes.
             dtype: of the copy, float32 or float16.
             cache_dir: place of the copy, the user's cache folder when None.
         """
@@ -94,6 +97,7 @@ class FeatureStore:
                 f"feature file {str(path)!r} has {store.num_views} views of viewpoint "
                 f"{next(iter(store.rows), '')!r} (row 1) and of every other, not {num_views}"
             )
+        store.array = store.array[..., slice_of(columns, store.width, str(path))]
         if width is not None and store.width != width:
             raise ValueError(
                 f"feature file {str(path)!r} is {store.width} numbers wide, but the model takes "
@@ -162,6 +166,24 @@ class FeatureStore:
         return (FeatureRow(name, self.array[i]) for name, i in self.rows.items())
 
 
+def slice_of(columns: str, width: int, path: str = "the file") -> slice:
+    """The slice that ``FIRST:END`` names of ``width`` columns, all of them where it is empty.
+
+    Raises ``ValueError`` where it is no such range.
+    """
+    if not columns:
+        return slice(None)
+    first, mark, end = columns.partition(":")
+    if not (mark and (first or "0").isdecimal() and (end or "0").isdecimal()):
+        raise ValueError(f"--feature-columns {columns} must be FIRST:END, such as 0:768")
+    found = slice(int(first or 0), int(end or width))
+    if not found.start < found.stop <= width:
+        raise ValueError(
+            f"--feature-columns {columns}: feature file {path!r} has the columns 0:{width}"
+        )
+    return found
+
+
 def synthetic_features(names: Sequence[str], width: int) -> FeatureStore:
     """Reproducible noise for work without the real features.
 
@@ -175,7 +197,12 @@ def synthetic_features(names: Sequence[str], width: int) -> FeatureStore:
 
 
 def open_store(
-    data_dir: Path, features: Path | None, graphs: Graphs, scans: Sequence[str], standin_dim: int
+    data_dir: Path,
+    features: Path | None,
+    graphs: Graphs,
+    scans: Sequence[str],
+    standin_dim: int,
+    columns: str = "",
 ) -> FeatureStore:
     """The features of ``scans``, checked to be complete.
 
@@ -185,6 +212,7 @@ def open_store(
         graphs: hold the scans.
         scans: names.
         standin_dim: width of stand-ins.
+        columns: of a view, as of `FeatureStore.open`.
 
     Raises ``FileNotFoundError`` or ``ValueError`` naming the file or viewpoint that is missing.
     """
@@ -197,7 +225,7 @@ def open_store(
             f"--features {path} does not exist; fetch it with `prevalent prepare features`, "
             "give another file, or --features None for random stand-ins"
         )
-    store = FeatureStore.open(path)
+    store = FeatureStore.open(path, columns=columns)
     store.check(graphs, scans)
     return store
 
@@ -353,7 +381,12 @@ def ids_path(path: Path) -> Path:
 LEAST, MOST = 1e-18, 1e18
 
 
-def _decode(text: str, where: str) -> NDArray[np.float32]:
+def decode_features(text: str, where: str, *, finite: bool = True) -> NDArray[np.float32]:
+    """Numbers of a cell of a feature TSV, base64 of float32.
+
+    Raises ``ValueError`` that begins with ``where`` where it is damaged, holds numbers of 64 bits
+    or, with ``finite``, some that are not finite.
+    """
     try:
         content = base64.b64decode(text, validate=True)
         numbers = np.frombuffer(content, dtype="<f4")
@@ -361,7 +394,7 @@ def _decode(text: str, where: str) -> NDArray[np.float32]:
         raise ValueError(f"{where} has damaged features ({error}); fetch the file again") from error
     if len(content) % 8 == 0 and _is_halved(numbers):
         raise ValueError(f"{where} holds numbers of 64 bits; write them as float32")
-    if not np.isfinite(numbers).all():
+    if finite and not np.isfinite(numbers).all():
         raise ValueError(f"{where} holds numbers that are not finite; fetch or make it again")
     return numbers
 
@@ -378,8 +411,8 @@ def _share_of_odd_sizes(numbers: NDArray) -> float:
     return float(1 - usual.mean()) if size.size else 0.0
 
 
-def _tsv_lines(path: Path, columns: list[str]) -> Iterator[tuple[str, list[str]]]:
-    """Place in the file, for messages, and cells of every row that is not blank."""
+def tsv_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """Place in the file, for messages, and text of every row that is not blank."""
     with path.open("rb") as file:
         for number, code in enumerate(file, start=1):
             try:
@@ -388,20 +421,23 @@ def _tsv_lines(path: Path, columns: list[str]) -> Iterator[tuple[str, list[str]]
                 raise ValueError(
                     f"feature file {str(path)!r} row {number} is not text; fetch the file again"
                 ) from None
-            if not line.strip():
-                continue
-            cells = line.rstrip("\r\n").split("\t")
-            where = f"feature file {str(path)!r} row {number}"
-            if cells[-1].strip().lower() in ("feature", "features"):
-                raise ValueError(
-                    f"{where} is a header, and the published files have none; delete the line"
-                )
-            if len(cells) != len(columns):
-                raise ValueError(
-                    f"{where} has {len(cells)} columns instead of {len(columns)} "
-                    f"({', '.join(columns)})"
-                )
-            yield where, cells
+            if line.strip():
+                yield f"feature file {str(path)!r} row {number}", line.rstrip("\r\n")
+
+
+def _tsv_cells(path: Path, columns: list[str]) -> Iterator[tuple[str, list[str]]]:
+    """Place in the file, for messages, and cells of every row that is not blank."""
+    for where, line in tsv_lines(path):
+        cells = line.split("\t")
+        if cells[-1].strip().lower() in ("feature", "features"):
+            raise ValueError(
+                f"{where} is a header, and the published files have none; delete the line"
+            )
+        if len(cells) != len(columns):
+            raise ValueError(
+                f"{where} has {len(cells)} columns instead of {len(columns)} ({', '.join(columns)})"
+            )
+        yield where, cells
 
 
 def read_tsv(path: Path, num_views: int = NUM_VIEWS) -> Iterator[FeatureRow]:
@@ -411,10 +447,10 @@ def read_tsv(path: Path, num_views: int = NUM_VIEWS) -> Iterator[FeatureRow]:
         ValueError: a row is cut off or not ``num_views`` features wide; file, row and viewpoint are
             named.
     """
-    for where, cells in _tsv_lines(path, TSV_COLUMNS):
+    for where, cells in _tsv_cells(path, TSV_COLUMNS):
         name = f"{cells[0]}_{cells[1]}"
         where = f"{where} ({name})"
-        flat = _decode(cells[-1], where)
+        flat = decode_features(cells[-1], where)
         if not flat.size or flat.size % num_views:
             raise ValueError(
                 f"{where} has {flat.size} numbers, which are not {num_views} views of one width"
@@ -436,7 +472,7 @@ def read_candidate_tsv(path: Path) -> Iterator[CandidateRow]:
 
     Its index was written without the current place in front, so one is added.
     """
-    for where, cells in _tsv_lines(path, CANDIDATE_COLUMNS):
+    for where, cells in _tsv_cells(path, CANDIDATE_COLUMNS):
         scan, viewpoint, heading, elevation, following, view, slot, code = cells
         try:
             numbers = float(heading), float(elevation), int(view), int(slot) + 1
@@ -448,7 +484,7 @@ def read_candidate_tsv(path: Path) -> Iterator[CandidateRow]:
                 f"must be finite, the view below {NUM_VIEWS}"
             )
         yield CandidateRow(
-            scan, viewpoint, *numbers[:2], following, *numbers[2:], _decode(code, where)
+            scan, viewpoint, *numbers[:2], following, *numbers[2:], decode_features(code, where)
         )
 
 
@@ -497,6 +533,22 @@ def write_hdf5(path: Path, ids: list[str], array: NDArray) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("features", data=array)
         file.create_dataset("ids", data=ids, dtype=h5py.string_dtype())
+
+
+def write_hdf5_rows(path: Path, rows: Iterable[FeatureRow]) -> None:
+    """Write one dataset a viewpoint, the form of HAMT and DUET: ``scan_viewpoint`` -> (V, D).
+
+    The file gets its name when it is complete.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(partial, "w") as file:
+            for name, features in rows:
+                file.create_dataset(name, data=features, dtype="float32", compression="gzip")
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def map_hdf5(path: Path) -> tuple[list[str], NDArray] | None:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Collection, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from .records import NAME, NUMBER, check_record, read_json_list
 
+Item = TypeVar("Item")
 SHUFFLE_SEED = 10
 SAMPLE_SEED = 0
 FIELDS = {
@@ -19,6 +20,12 @@ FIELDS = {
     "instructions": [str],
     "path_id": NAME,
 }
+AUGMENTED = {
+    "envdrop": "aug_paths.json",
+    "prevalent": "prevalent_aug.json",
+    "speaker-follower": "R2R_literal_speaker_data_augmentation_paths.json",
+}
+"""Sets of machine-made instructions that are split names too, and their files in ``r2r/``."""
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,8 @@ class Instruction:
     text: str
     distance: float = 0.0
     """Length of the path in meters, as the file says (0 where it does not)."""
+    item: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    """What scores need beside the path: the object, where it is seen from, the language."""
 
 
 def read_paths(data_dir: str | Path, split: str) -> list[dict[str, Any]]:
@@ -43,16 +52,18 @@ def read_paths(data_dir: str | Path, split: str) -> list[dict[str, Any]]:
 
     Args:
         data_dir: folder with ``r2r/R2R_SPLIT.json``; the files may also stand in it directly.
-        split: ``train``, ``val_seen``, ...; a path with a slash to a file of the same format
-            (augmented paths); ``@N`` behind either takes a random N (seed 0; the first N of a
-            larger sample).
+        split: ``train``, ``val_seen``, ...; the name of an augmented set (``envdrop``,
+            ``prevalent``, ``speaker-follower``); a path with a slash to a file of the same format;
+            ``@N`` behind any takes a random N (seed 0; the first N of a larger sample).
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is no JSON list of records.
     """
+    name = split.partition("@")[0]
+    what = f"aug-{name}" if name in AUGMENTED else "r2r"
     cure = (
-        f"fetch it (split {split!r}) with `prevalent prepare r2r` or point --data-dir or "
+        f"fetch it (split {split!r}) with `prevalent prepare {what}` or point --data-dir or "
         "PREVALENT_DATA at the folder that holds r2r/"
     )
     return read_split(split, lambda name: _find_split(Path(data_dir), name), cure)[1]
@@ -68,18 +79,30 @@ def read_split(
         find: the file of a name.
         cure: where a missing file is had.
     """
-    name, mark, number = split.partition("@")
+    name, number = split_name(split)
     path = Path(name) if "/" in name else find(name)
-    items = read_json_list(path, cure)
-    if mark:
-        if not number.isdigit():
-            raise ValueError(f"split {split!r}: {number!r} after @ must be a whole number")
-        random.Random(SAMPLE_SEED).shuffle(items)
-        items = items[: int(number)]
-    return path, items
+    return path, pick(read_json_list(path, cure), number)
+
+
+def split_name(split: str) -> tuple[str, int | None]:
+    """Name or path of a split, and the number behind ``@`` if there is one."""
+    name, mark, number = split.partition("@")
+    if mark and not number.isdigit():
+        raise ValueError(f"split {split!r}: {number!r} after @ must be a whole number")
+    return name, int(number) if mark else None
+
+
+def pick(items: list[Item], number: int | None) -> list[Item]:
+    """A random ``number`` of ``items`` (seed 0), all in their order where it is None."""
+    if number is None:
+        return items
+    random.Random(SAMPLE_SEED).shuffle(items)
+    return items[:number]
 
 
 def _find_split(data_dir: Path, name: str) -> Path:
+    if name in AUGMENTED:
+        return data_dir / "r2r" / AUGMENTED[name]
     nested = data_dir / "r2r" / f"R2R_{name}.json"
     flat = data_dir / f"R2R_{name}.json"
     return flat if flat.is_file() and not nested.is_file() else nested

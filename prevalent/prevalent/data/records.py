@@ -6,9 +6,11 @@ import gzip
 import json
 import sys
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+
+from ..runtime.text_files import read_lines
 
 NAME, NUMBER = int | str, int | float
 LARGEST = sys.float_info.max
@@ -22,20 +24,19 @@ TOLD = {
 }
 
 
-def read_json(path: Path, cure: str) -> Any:
+def read_json(path: Path, cure: str, *, strict: bool = False) -> Any:
     """The content of a JSON file in UTF-8; a name that ends in .gz is unpacked.
 
     Args:
         path: the file.
         cure: where a missing or damaged one is had.
+        strict: refuse what JSON does not have: NaN, infinity, a key twice in one record.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: it is damaged.
     """
-    if not path.is_file():
-        what = "is a folder, not a file" if path.is_dir() else "does not exist"
-        raise FileNotFoundError(f"{path} {what}; {cure}")
+    _require_file(path, cure)
     content = path.read_bytes()
     if path.suffix == ".gz":
         try:
@@ -43,17 +44,75 @@ def read_json(path: Path, cure: str) -> Any:
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path} is no whole gzip file ({error}); {cure}") from None
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return _decoder(strict)(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}); {cure}") from None
 
 
 def read_json_list(path: Path, cure: str) -> list[dict[str, Any]]:
-    """A list of records; raises as `read_json` does."""
+    """A list of records, or JSON lines (see `is_lines`); raises as `read_json` does."""
+    if is_lines(path):
+        return [record for _, record in read_json_lines(path, cure)]
     content = read_json(path, cure)
     if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
         raise ValueError(f"{path} must hold a list of records; {cure}")
     return content
+
+
+def is_lines(path: Path) -> bool:
+    """Whether the name says that every line is a record: ``.jsonl`` or ``.jsonl.gz``."""
+    return path.name.removesuffix(".gz").endswith(".jsonl")
+
+
+def read_json_lines(
+    path: Path, cure: str, *, strict: bool = False
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Place in the file, for complaints, and record of every line that is not blank.
+
+    The file is read line by line, so that it may be large. Raises as `read_json` does.
+    """
+    _require_file(path, cure)
+    decode = _decoder(strict)
+    try:
+        for line in read_lines(path):
+            if not line.text.strip():
+                continue
+            where = f"{path} line {line.number}"
+            try:
+                record = decode(line.text)
+            except (ValueError, RecursionError) as error:
+                raise ValueError(f"{where} is not valid JSON ({error}); {cure}") from None
+            if not isinstance(record, dict):
+                raise ValueError(f"{where} must hold a record; {cure}")
+            yield where, record
+    except zlib.error as error:
+        raise ValueError(f"{path} is no whole gzip file ({error}); {cure}") from None
+
+
+def _require_file(path: Path, cure: str) -> None:
+    if not path.is_file():
+        what = "is a folder, not a file" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {what}; {cure}")
+
+
+def _decoder(strict: bool) -> Callable[[str], Any]:
+    if not strict:
+        return json.loads
+    decoder = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_keys_once)
+    return decoder.decode
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def _keys_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one record")
+    return record
 
 
 def check_record(record: Mapping[str, Any], fields: Mapping[str, Any], origin: str | Path) -> None:

@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..data.datasets import WalkData, read_walks
 from ..data.features import FeatureStore
-from ..data.instructions import read_instructions
 from ..data.ndh import open_dialog_words, read_dialogs, tell
 from ..data.tokenizers import WordTokenizer, read_vocabulary
 from ..data.toy import ToyConfig, write_toy
@@ -514,8 +514,9 @@ def open_r2r(
     features: str | None = None,
     vocabulary: str = "r2r/train_vocab.txt",
     max_length: int = 80,
+    data: WalkData = "r2r",
 ) -> NavigationData:
-    """Room-to-Room.
+    """Room-to-Room, or another data set of walks.
 
     Args:
         data_dir: folder with ``r2r/`` and ``connectivity/``; ``$PREVALENT_DATA`` or ``data``.
@@ -523,12 +524,13 @@ def open_r2r(
         features: file relative to ``data_dir``; None: no image features.
         vocabulary: words, relative to ``data_dir``.
         max_length: L, length of the encoded instructions.
+        data: ``r2r``, ``r4r``, ``rxr-en``, ``reverie``, ``soon``; goals are the ends of paths.
 
     Raises:
         FileNotFoundError, ValueError: a file is missing or bad, or the split hides its goals.
     """
     folder = _data_dir(data_dir)
-    found = read_instructions(folder, [split], shuffle_seed=None)
+    found = read_walks(folder, data, split)
     _check_goals(split, [one.path for one in found])
     tokenizer = WordTokenizer(read_vocabulary(folder / vocabulary), max_length)
     pairs = [(one, tokenizer.encode(one.text)) for one in found]

@@ -319,7 +319,7 @@ class NavigationEnvironment(Walk):
         count = self.candidates.count[node]
         k = int(count.max(initial=0)) + 1
         target = self._tables.target[node, :k]
-        hop = self.graphs.next_hop(node, self.goal)
+        hop = self.graphs.next_hop(node, self.wanted())
         found = target == hop[:, None]
         return Observation(
             node=node,
@@ -334,8 +334,16 @@ class NavigationEnvironment(Walk):
             candidate_view=self._tables.view[node, :k],
             candidate_angle=self._tables.angle[node, view % NUM_HEADINGS, :k],
             teacher=np.where(found.any(axis=1), found.argmax(axis=1), count),
-            distance=self.graphs.distance(node, self.goal),
+            distance=self.remaining(),
         )
+
+    def wanted(self) -> IntArray:
+        """Nodes (B,) that the teacher leads to: the goals."""
+        return self.goal
+
+    def remaining(self) -> FloatArray:
+        """Meters (B,) that the teacher still has to go: the shortest way to the goal."""
+        return self.graphs.distance(self.node, self.goal)
 
     def trajectories(self) -> list[list[Pose]]:
         """Walks in submission form, rotations included, as the authors write them."""
@@ -355,6 +363,49 @@ class NavigationEnvironment(Walk):
             absolute_heading=absolute,
             distance=found.distance[node, used],
         )
+
+
+class PathEnvironment(NavigationEnvironment):
+    """The same where the way matters: the teacher leads along the path of the data.
+
+    Paths of R4R and RxR are no shortest ones, and a walk is scored against all of them. The teacher
+    leads to the first viewpoint of the path that has not been reached yet, in the path's order, and
+    stops when all have been; ``distance`` is the way there and the rest of the path, so that
+    rewards are for following it.
+    """
+
+    def begin(self, tasks: Sequence[Task]) -> None:
+        super().begin(tasks)
+        lengths = np.array([len(task.path) for task in tasks])
+        self._ends = lengths - 1  # (B,)
+        self._paths = np.empty((len(tasks), int(lengths.max(initial=1))), dtype=np.int64)
+        for i, task in enumerate(tasks):
+            nodes = self.graphs.nodes([task.scan] * lengths[i], task.path)
+            self._paths[i] = np.append(nodes, [nodes[-1]] * (self._paths.shape[1] - lengths[i]))
+        steps = self.graphs.distance(self._paths[:, :-1], self._paths[:, 1:])  # (B, P - 1)
+        rest = np.cumsum(steps[:, ::-1], axis=1)[:, ::-1]
+        self._rest = np.hstack([rest, np.zeros((len(tasks), 1))])  # (B, P) meters from each place
+        self._reached = np.zeros(len(tasks), dtype=np.int64)
+        self._advance()
+
+    def go(self, node: IntArray, view: IntArray) -> None:
+        super().go(node, view)
+        self._advance()
+
+    def _advance(self) -> None:
+        """Count the viewpoints of the path (B,) that have been reached, one after the other."""
+        while True:
+            further = (self.wanted() == self.node) & (self._reached < self._ends)
+            if not further.any():
+                return
+            self._reached = self._reached + further
+
+    def wanted(self) -> IntArray:
+        return self._paths[np.arange(len(self._paths)), self._reached]
+
+    def remaining(self) -> FloatArray:
+        rest = self._rest[np.arange(len(self._rest)), self._reached]
+        return self.graphs.distance(self.node, self.wanted()) + rest
 
 
 class _ActionTables(NamedTuple):

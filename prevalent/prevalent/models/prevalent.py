@@ -429,9 +429,13 @@ class CrossLayer(nn.Module):
         images: Tensor,
         bias: Tensor | None = None,
         packing: Packing | None = None,
+        image_bias: Tensor | None = None,
     ) -> Tensor:
-        """Text stream (B, T, d), or (N, d), after looking at ``images`` (B, 36, d)."""
-        text = self.visual_attention(text, images, None, packing)
+        """Text stream (B, T, d), or (N, d), after looking at ``images`` (B, 36, d).
+
+        ``image_bias`` (B, 1, 1, 36) hides some of them.
+        """
+        text = self.visual_attention(text, images, image_bias, packing)
         text = self.lang_self_att(text, bias, packing)
         return self.lang_output(self.lang_inter(text), text)
 
@@ -441,9 +445,14 @@ class CrossLayer(nn.Module):
         text: Tensor,
         bias: Tensor | None = None,
         packing: Packing | None = None,
+        image_bias: Tensor | None = None,
     ) -> Tensor:
-        """Image stream (B, 36, d) after looking at ``text``; ``bias`` masks the padding."""
-        images = self.visn_self_att(self.visual_attention(images, text, bias, packing))
+        """Image stream (B, 36, d) after looking at ``text``; ``bias`` masks the padding.
+
+        ``image_bias`` (B, 1 or heads, 1 or 36, 36) is added to the scores among the images.
+        """
+        images = self.visual_attention(images, text, bias, packing)
+        images = self.visn_self_att(images, image_bias)
         return self.visn_output(self.visn_inter(images), images)
 
     def forward(

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from ..agents.follower import Follower
 from ..agents.rollout import Batch, Episodes, Tokenizer
 from ..agents.simple import R2R_STEPS, SimpleAgent, walk
-from ..data.instructions import Instruction, read_instructions
+from ..data.datasets import read_walks
+from ..data.instructions import Instruction
 from ..environments.navigation import Task
 from ..metrics.navigation import PathScores, score_path
 from ..models.encoders import Words
@@ -67,7 +68,10 @@ class Explorer:
         own = in_toy_world(run.config, run.folder / "world").data_dir
         moved = folder / "world"  # a demo's data, whatever the folder is called by now
         self.data_dir = data_dir or (moved if moved.is_dir() and not own.is_dir() else own)
-        self.splits = find_splits(self.data_dir)
+        self.data = run.config.data
+        names = (*run.config.held_out, *run.config.train)
+        others = list(dict.fromkeys(name.partition("@")[0] for name in names))
+        self.splits = find_splits(self.data_dir) if self.data == "r2r" else others
         self._opened = lru_cache(maxsize=4)(self._open)
         self._read = lru_cache(maxsize=4)(self._read_split)
         self._graphs = lru_cache(maxsize=2)(self._load_graphs)
@@ -79,7 +83,7 @@ class Explorer:
         return [*self.runs, *SIMPLE_AGENTS]
 
     def _read_split(self, split: str) -> dict[str, Instruction]:
-        found = read_instructions(self.data_dir, [split], shuffle_seed=None)
+        found = read_walks(self.data_dir, self.data, split)
         return {one.id: one for one in found if len(one.path) > 1}
 
     def _load_graphs(self, split: str) -> Graphs:
@@ -91,6 +95,7 @@ class Explorer:
             split,
             snapshot=self.snapshot,
             data_dir=self.data_dir,
+            data=self.data,
             device=self.device,
         )
 

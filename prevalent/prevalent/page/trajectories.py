@@ -1,16 +1,31 @@
-"""``prevalent trajectories``: a page that shows what an agent walked, weighed and read."""
+"""``prevalent trajectories``: a page that shows what an agent walked, weighed and read.
+
+Of a file of results of any task the walks are drawn; what was weighed and read is known of runs of
+Room-to-Room alone.
+"""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..data.results import check_goals
-from ..metrics.navigation import SUCCESS_RADIUS
+from ..config import default_data_dir
+from ..data.results import (
+    Reference,
+    Result,
+    Task,
+    check_goals,
+    check_results,
+    hides_goals,
+    open_answers,
+    score_each,
+)
+from ..metrics.navigation import SUCCESS_RADIUS, reference_path, without_repeats
 from ..runs import open_run
 from ..runtime.command import parse
 from ..runtime.files import write_atomically
@@ -20,20 +35,35 @@ from ..tasks.r2r import open_agent
 from .explorer import Trace, trace
 from .scenes import draw_map
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 STYLE = (
     "body{font:15px sans-serif;max-width:70em;margin:2em auto}img{max-width:100%}"
     "td,th{padding:.2em .6em;text-align:left;vertical-align:top}.ok{color:#060}.no{color:#a00}"
 )
 
 
+MOST_WAYS = 3  # references of an episode that are drawn
+TOLD_SCORES = (
+    *("success_rate", "spl", "nav_error", "error", "ndtw", "rgs", "found_rate"),
+    "dist_to_end_reduction",
+)
+"""What is said of a walk, as far as its task has it."""
+
+
 @dataclass(frozen=True)
 class TrajectoriesConfig:
-    """Walk some episodes of a split greedily and draw every step."""
+    """Walk some episodes of a split greedily and draw every step, or draw a file of results."""
 
-    run_dir: Path
+    run_dir: Path | None = None
     """Run of `prevalent train-r2r`."""
+    results: Path | None = None
+    """File of results of any task instead; its walks are drawn."""
+    task: Task = "r2r"
+    """Results: what they answer."""
     split: str = "val_unseen"
-    """Split to walk."""
+    """Split to walk, or that the results answer."""
     count: int = 8
     """Number of episodes, from the start of the split."""
     ids: tuple[str, ...] = ()
@@ -51,6 +81,8 @@ class TrajectoriesConfig:
 
     def __post_init__(self) -> None:
         at_least(self, count=1)
+        if (self.results is None) == (self.run_dir is None):
+            raise ValueError("give either --results FILE or --run-dir RUN")
 
 
 def main(argv: Sequence[str]) -> None:
@@ -64,6 +96,8 @@ def show_trajectories(config: TrajectoriesConfig) -> Path:
 
     Raises ``ValueError`` where an instruction that was asked for is not in the split.
     """
+    if config.run_dir is None:
+        return show_results(config)
     agent = open_agent(
         open_run(config.run_dir, "r2r"),
         config.split,
@@ -72,27 +106,105 @@ def show_trajectories(config: TrajectoriesConfig) -> Path:
         data_dir=config.data_dir,
         device=config.device,
     )
-    check_goals(agent.episodes.references(), "r2r", config.split)
+    check_goals(agent.episodes.references(), agent.config.data, config.split)
     places = {one.id: i for i, one in enumerate(agent.episodes.instructions)}
-    unknown = [name for name in config.ids if name not in places]
-    if unknown:
-        raise ValueError(f"--ids {unknown[0]} is not in the split {config.split!r}")
-    index = [places[name] for name in config.ids] or list(range(config.count))[: len(places)]
+    index = [places[name] for name in chosen_ids(config, list(places))]
     traces = trace(agent.follower, agent.episodes.batch(index), agent.tokenizer)
     folder = config.output or config.run_dir / f"trajectories_{Path(config.split).stem}"
     folder.mkdir(parents=True, exist_ok=True)
     for one in traces:
         save_trace(folder / f"{one.task.id}.png", agent.data.graphs, one)
-    body = "\n".join(describe_trace(agent.data.graphs, one) for one in traces)
-    title = f"{config.run_dir.name}, {config.split}"
+    sections = [describe_trace(agent.data.graphs, one) for one in traces]
+    return write_page(folder, f"{config.run_dir.name}, {config.split}", sections)
+
+
+def chosen_ids(config: TrajectoriesConfig, known: Sequence[str]) -> list[str]:
+    """The episodes to show; ``ValueError`` where one of ``--ids`` is not ``known``."""
+    unknown = [name for name in config.ids if name not in known]
+    if unknown:
+        raise ValueError(f"--ids {unknown[0]} is not in the split {config.split!r}")
+    return list(config.ids) or list(known)[: config.count]
+
+
+def write_page(folder: Path, title: str, sections: Sequence[str]) -> Path:
+    """``index.html`` with a heading and the sections below it; returns its path."""
+    body = "\n".join(sections)
     page = f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>"
     page += f"<style>{STYLE}</style><h1>{html.escape(title)}</h1>\n{body}\n"
     write_atomically(folder / "index.html", page)
     return folder / "index.html"
 
 
-def save_trace(path: Path, graphs: Graphs, one: Trace) -> None:
-    """Draw the map with candidates by probability, and beside it the attention to the words."""
+def show_results(config: TrajectoriesConfig) -> Path:
+    """A page with a map of each walk of a file of results; see `show_trajectories`."""
+    assert config.results is not None
+    data_dir, task = config.data_dir or default_data_dir(), config.task
+    answers = open_answers(config.results, data_dir, task, config.split)
+    results, references, graphs = answers
+    check_results(results, references, graphs, allow_missing=True, allow_jumps=True)
+    by_id = {one.id: one for one in references if one.id in results}
+    names = chosen_ids(config, list(by_id))
+    shown = [by_id[name] for name in names]
+    hidden = hides_goals(shown, task)
+    scores = {} if hidden else score_each(results, shown, graphs, task)
+    stem = config.results.name.partition(".")[0]
+    folder = config.output or config.results.parent / f"trajectories_{stem}"
+    folder.mkdir(parents=True, exist_ok=True)
+    sections = []
+    for number, one in enumerate(shown):
+        picture = f"{number}.png"
+        save_walk(folder / picture, graphs, one, results[one.id], task)
+        sections.append(describe_walk(one, results[one.id], scores.get(one.id, {}), picture))
+    return write_page(folder, f"{config.results.name}, {task} {config.split}", sections)
+
+
+def ways_of(reference: Reference, task: Task) -> dict[str, list[str]]:
+    """What is drawn beside a walk: the path or paths of the data, or where the goals are."""
+    item = reference.item
+    if task == "ndh":
+        if not item.get("planner_path") or not item.get("player_path"):
+            return {}
+        return {
+            "oracle": reference_path(item, "planner_path"),
+            "navigator": reference_path(item, "player_path"),
+        }
+    if task == "hanna":
+        paths = item["paths"][:MOST_WAYS]
+        return {f"to goal {number + 1}": list(path) for number, path in enumerate(paths)}
+    goals = [*item.get("goals", ()), *item.get("targets", ())][:MOST_WAYS]
+    seen = {f"seen from {number + 1}": [goal] for number, goal in enumerate(goals)}
+    return {"reference": list(item["path"]), **seen}
+
+
+def save_walk(path: Path, graphs: Graphs, one: Reference, result: Result, task: Task) -> None:
+    """Draw the walk of a result on the map of its scan, its places numbered."""
+    figure = new_figure(8)
+    axes = figure.subplots()
+    ways = {"agent": result.viewpoints, **ways_of(one, task)}
+    draw_map(graphs, one.scan, ways, axes=axes, title=one.id)
+    for number, viewpoint in enumerate(without_repeats(result.viewpoints)):
+        place = graphs.positions[graphs.node(one.scan, viewpoint)][:2]
+        axes.annotate(str(number), place, fontsize=8, zorder=5)
+    figure.savefig(path, dpi=80)
+
+
+def describe_walk(one: Reference, result: Result, scores: Mapping[str, float], picture: str) -> str:
+    """A section of the page of a file of results."""
+    told = ", ".join(f"{name} {scores[name]:.3g}" for name in TOLD_SCORES if name in scores)
+    verdict = "ok" if scores.get("success_rate") else "no"
+    moves = len(without_repeats(result.viewpoints)) - 1
+    said = f"{moves} moves; {told or 'its goal is hidden'}"
+    if result.object is not None:
+        said += f"; names object {result.object} (asked for: {one.item.get('object', 'hidden')})"
+    return (
+        f"<h2>{html.escape(one.id)}</h2><p>{html.escape(one.text)}</p>"
+        f"<p class={verdict}>{html.escape(said)}</p>"
+        f"<img src='{picture}' alt='map of {html.escape(one.id)}'>"
+    )
+
+
+def new_figure(width: float) -> Figure:
+    """A picture 7 inches high that is drawn without a window."""
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -100,8 +212,14 @@ def save_trace(path: Path, graphs: Graphs, one: Trace) -> None:
         raise ImportError(
             "pictures need matplotlib; install it with `pip install prevalent-vln[plots]`"
         ) from error
-    figure = Figure(figsize=(14, 7), layout="tight")
+    figure = Figure(figsize=(width, 7), layout="tight")
     FigureCanvasAgg(figure)
+    return figure
+
+
+def save_trace(path: Path, graphs: Graphs, one: Trace) -> None:
+    """Draw the map with candidates by probability, and beside it the attention to the words."""
+    figure = new_figure(14)
     axes, grid = figure.subplots(1, 2)
     names = graphs.viewpoints
     walks = {"agent": [names[node] for node in one.nodes], "reference": list(one.task.path)}

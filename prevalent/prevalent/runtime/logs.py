@@ -2,15 +2,33 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import logging
+import os
 import sys
+from collections.abc import Sequence
+import uuid
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 from .distributed import is_main
 from .files import write_atomically
+from .random_state import unchanged_random_state
+
+ReportTo = Literal["none", "wandb", "wandb-offline"]
+WANDB = "wandb.json"
+"""Keeps the name under which Weights & Biases knows a run."""
+
+
+def check_report_to(report_to: ReportTo) -> None:
+    """Raise ``ImportError`` where what ``--report-to`` asks for is not installed."""
+    if report_to != "none" and importlib.util.find_spec("wandb") is None:
+        raise ImportError(
+            f"--report-to {report_to} needs the package wandb, which is an extra: give "
+            "`pip install wandb`, or leave the option out"
+        )
 
 
 class Logs:
@@ -25,6 +43,10 @@ class Logs:
         first_step: the step that the run continues from.
         unit: what a step counts.
         rows: how many rows there were at the checkpoint; without it, those up to ``first_step``.
+        headline: the scalars that lines for people show, also as ``NAME/PART``; all where a row
+            has none of them. ``metrics.jsonl`` has everything.
+        report_to: where rows go besides; ``wandb-offline`` leaves them in ``RUN/wandb`` for
+            `wandb sync`.
     """
 
     def __init__(
@@ -34,6 +56,8 @@ class Logs:
         first_step: int = 0,
         unit: str = "step",
         rows: int | None = None,
+        headline: Sequence[str] = (),
+        report_to: ReportTo = "none",
     ) -> None:
         self.active, self.rows = is_main(), rows or 0
         if not self.active:
@@ -47,12 +71,13 @@ class Logs:
             kept = [row for row in read_metrics(folder) if row["step"] <= first_step][:rows]
             write_atomically(metrics, "".join(json.dumps(row) + "\n" for row in kept))
             self.rows = len(kept)
+        self._wandb = None if report_to == "none" else _open_wandb(folder, report_to)
         self._metrics = metrics.open("a", buffering=1)
         self._events = SummaryWriter(str(folder / "events"), purge_step=first_step + 1)
         self._handler = logging.FileHandler(folder / "log.txt")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
         logging.getLogger().addHandler(self._handler)
-        self._total = total_steps
+        self._total, self._headline = total_steps, headline
         self._bar = tqdm(total=total_steps, initial=first_step, unit=unit, disable=None)
 
     def __enter__(self) -> Logs:
@@ -79,7 +104,10 @@ class Logs:
         self.rows += 1
         for name, value in row.items():
             self._events.add_scalar(name, value, step)
-        summary = "  ".join(f"{name} {value:.4g}" for name, value in row.items())
+        if self._wandb is not None:
+            self._wandb.log(row, step=step)
+        known = [name for name in row if name.split("/")[0] in self._headline] or list(row)
+        summary = "  ".join(f"{name} {row[name]:.4g}" for name in known)
         self.text(f"step {step}/{self._total}  {summary}", show=bool(self._bar.disable))
         if not self._bar.disable:
             self._bar.set_postfix_str(summary[:100])
@@ -100,8 +128,39 @@ class Logs:
             self._bar.close()
             self._metrics.close()
             self._events.close()
+            if self._wandb is not None:
+                self._wandb.finish()
             logging.getLogger().removeHandler(self._handler)
             self._handler.close()
+
+
+def _open_wandb(run_dir: Path, report_to: ReportTo) -> Any:
+    """The run of Weights & Biases that belongs to ``run_dir``: a run that goes on is the same one.
+
+    Its project is ``WANDB_PROJECT``, else the name of this package.
+    """
+    import wandb
+
+    note, config = run_dir / WANDB, run_dir / "config.json"
+    if not note.exists():
+        write_atomically(note, json.dumps({"id": uuid.uuid4().hex[:12]}) + "\n")
+    try:
+        with unchanged_random_state():
+            return wandb.init(
+                project=os.environ.get("WANDB_PROJECT") or __name__.partition(".")[0],
+                name=run_dir.resolve().name,
+                id=json.loads(note.read_text())["id"],
+                resume="allow",
+                dir=str(run_dir),
+                config=json.loads(config.read_text()) if config.exists() else None,
+                mode="offline" if report_to == "wandb-offline" else None,
+                settings=wandb.Settings(silent=True),
+            )
+    except (wandb.Error, ValueError, KeyError) as error:
+        raise OSError(
+            f"--report-to {report_to} could not open a run ({error}); log in with `wandb login`, "
+            f"or give --report-to wandb-offline, which writes to {run_dir / 'wandb'} alone"
+        ) from error
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:

@@ -44,6 +44,11 @@ def option(name: str, section: str = "") -> str:
     return f"--{section}{'.' if section else ''}{name.replace('_', '-')}"
 
 
+ADDED = {"added": True}
+"""Metadata of an option that came after runs were written: where a ``config.json`` lacks it, it has
+its default, which is what those runs did."""
+
+
 HELP = ("-h", "--help")
 EVERYTHING = "all"
 READABLE = 35

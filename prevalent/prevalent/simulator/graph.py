@@ -204,6 +204,14 @@ class Graphs:
         a, b = np.broadcast_arrays(np.asarray(a, np.int64), np.asarray(b, np.int64))
         return (self.neighbors[a] == b[..., None]).any(axis=-1)
 
+    def distances_of(self, scan: str) -> FloatArray:
+        """Shortest-path lengths (n, n) in meters of all n viewpoints of one scan's file."""
+        self._scan(scan)
+        i = self.scans.index(scan)
+        size = self._sizes[i]
+        table = self.all_distances[self._pair_offset[i] : self._pair_offset[i + 1]]
+        return table.reshape(size, size)
+
     def by_name(self, scan: str) -> ScanView:
         """The same graph addressed by viewpoint ids."""
         self._scan(scan)
@@ -227,12 +235,19 @@ class ScanView:
     def __init__(self, graphs: Graphs, scan: str) -> None:
         self.graphs = graphs
         self.scan = scan
-        self.viewpoints = [graphs.viewpoints[n] for n in graphs.nodes_of(scan)]
+        nodes = graphs.nodes_of(scan)
+        self.viewpoints = [graphs.viewpoints[n] for n in nodes]
+        self._locations = dict(zip(self.viewpoints, graphs.location[nodes].tolist(), strict=True))
+        self._distances = graphs.distances_of(scan)
 
     def distance(self, a: str, b: str) -> float:
         """Shortest-path length in meters."""
-        node = self.graphs.node
-        return float(self.graphs.distance(node(self.scan, a), node(self.scan, b)))
+        try:
+            return float(self._distances[self._locations[a], self._locations[b]])
+        except (KeyError, TypeError):
+            for viewpoint in (a, b):
+                self.graphs.node(self.scan, viewpoint)  # says what is wrong with it
+            raise
 
     def path(self, a: str, b: str) -> list[str]:
         """Viewpoints of the shortest path, both ends included."""

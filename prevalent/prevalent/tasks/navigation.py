@@ -17,20 +17,21 @@ from torch import Tensor, nn
 from ..agents.rollout import EpisodeBatches
 from ..config import ModelConfig, Precision, default_data_dir
 from ..curves import draw_scores
+from ..data.datasets import read_walks
 from ..data.features import DeviceFeatures, open_store
-from ..data.instructions import SHUFFLE_SEED, Instruction, read_instructions
+from ..data.instructions import SHUFFLE_SEED, Instruction
 from ..data.results import Reference, Results, Task as AgentTask, to_results
 from ..data.toy import make_toy_world, toy_size
-from ..environments.navigation import NavigationEnvironment, Task, check_tasks
+from ..environments.navigation import NavigationEnvironment, PathEnvironment, Task, check_tasks
 from ..loop import Intervals, RunProgress, Training
 from ..models.prevalent import PrevalentModel
 from ..optimizer import OptimizerConfig
 from ..released.checkpoints import load_model
 from ..released.snapshots import Snapshot, as_options, save_agent
 from ..runtime.distributed import World, gather_objects
-from ..runtime.logs import Logs
+from ..runtime.logs import Logs, ReportTo
 from ..runtime.means import RunningMeans
-from ..runtime.options import at_least
+from ..runtime.options import ADDED, at_least
 from ..runtime.precision import check_weights
 from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs, load_graphs
@@ -39,7 +40,16 @@ logger = logging.getLogger(__name__)
 TRAIN_EVALUATION_BATCHES = 20
 """Batches that are evaluated of a split that is trained on too."""
 FIXED = (
-    *("world", "toy_houses", "features", "standin_dim", "angle_layout", "words", "max_length"),
+    *(
+        "world",
+        "toy_houses",
+        "features",
+        "feature_columns",
+        "standin_dim",
+        "angle_layout",
+        "words",
+        "max_length",
+    ),
     *("train", "precision", "seed", "optimizer.kind"),
 )
 """Options that a run keeps from its first checkpoint on."""
@@ -61,6 +71,8 @@ class AgentRun:
     """Training houses of the toy world."""
     features: Path | None = Path("features/ResNet-152-imagenet.tsv")
     """View features, relative to the data folder; None takes random stand-in features."""
+    feature_columns: str = ""
+    """``FIRST:END`` takes these columns of the features alone, such as 0:768; all where empty."""
     standin_dim: int = 64
     """Width of the stand-in features where ``features`` is None."""
     angle_layout: Literal["interleaved", "block"] = "interleaved"
@@ -101,6 +113,9 @@ class AgentRun:
     """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many evaluations without a better one in unseen houses; 0: never."""
+    report_to: ReportTo = field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
 
     def __post_init__(self) -> None:
@@ -188,7 +203,9 @@ def open_scenes(
     scans = sorted({one.scan for tasks in splits.values() for one in tasks})
     graphs = load_graphs(config.data_dir / "connectivity", scans)
     check_tasks(graphs, (one for tasks in splits.values() for one in tasks))
-    store = open_store(config.data_dir, config.features, graphs, scans, config.standin_dim)
+    store = open_store(
+        config.data_dir, config.features, graphs, scans, config.standin_dim, config.feature_columns
+    )
     features = DeviceFeatures(store, device, angle_size=angle_size, layout=config.angle_layout)
     return Scenes(graphs, features, store.rows)
 
@@ -196,16 +213,23 @@ def open_scenes(
 def open_instructions(
     config: AgentRun, splits: Iterable[str], angle_size: int, device: torch.device
 ) -> TaskData[Instruction]:
-    """Room-to-Room: ``splits``, their scans and features.
+    """Room-to-Room and data sets like it: ``splits``, their scans and features.
+
+    Args:
+        config: its ``data`` names the data set and its ``teacher`` the environment, where it has
+            them.
+        splits: names, see `datasets.read_walks`.
+        angle_size: of the features.
+        device: that holds them.
 
     Raises ``FileNotFoundError`` or ``ValueError`` naming the file or viewpoint that is missing.
     """
-    read = {
-        name: read_instructions(config.data_dir, [name], shuffle_seed=None)
-        for name in dict.fromkeys(splits)
-    }
+    data = getattr(config, "data", "r2r")
+    read = {name: read_walks(config.data_dir, data, name) for name in dict.fromkeys(splits)}
     graphs, features, rows = open_scenes(config, read, angle_size, device)
-    return TaskData(graphs, features, NavigationEnvironment(graphs, rows), read)
+    follows = getattr(config, "teacher", "goal") == "path"
+    environment = (PathEnvironment if follows else NavigationEnvironment)(graphs, rows)
+    return TaskData(graphs, features, environment, read)
 
 
 def shuffled(items: Iterable[Item]) -> list[Item]:

@@ -44,9 +44,9 @@ from ..released.checkpoints import initialize_from, save_model
 from ..runtime.command import parse_preset
 from ..runtime.distributed import World, reduce_sum, unwrap, wrap
 from ..runtime.files import write_atomically
-from ..runtime.logs import Logs
+from ..runtime.logs import Logs, ReportTo
 from ..runtime.means import RunningMeans
-from ..runtime.options import at_least, positive
+from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import MixedPrecision, build_adamw, check_weights
 from ..runtime.run_folder import RunFolder
 from ..simulator.geometry import NUM_VIEWS
@@ -73,6 +73,8 @@ class PretrainConfig:
     """Training houses of the toy world."""
     features: Path | None = Path("features/ResNet-152-imagenet.tsv")
     """View features, relative to the data folder; None takes random stand-in features."""
+    feature_columns: str = ""
+    """``FIRST:END`` takes these columns of the features alone, such as 0:768; all where empty."""
     standin_dim: int = 64
     """Width of the stand-in features where ``features`` is None."""
     angle_size: int = 128
@@ -134,6 +136,9 @@ class PretrainConfig:
     """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many evaluations without a lower held-out loss; 0: never."""
+    report_to: ReportTo = field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
     model: ModelConfig = field(default_factory=ModelConfig)
 
     def __post_init__(self) -> None:
@@ -364,7 +369,16 @@ TASK = loop.Task(
     config=PretrainConfig,
     open=PretrainTraining,
     fixed=(
-        *("world", "toy_houses", "features", "standin_dim", "angle_size", "vocabulary", "train"),
+        *(
+            "world",
+            "toy_houses",
+            "features",
+            "feature_columns",
+            "standin_dim",
+            "angle_size",
+            "vocabulary",
+            "train",
+        ),
         *("max_length", "max_path_steps", "accumulate", "optimizer", "precision"),
         *("seed", "action_target", "predict_action", "use_images", "model"),
     ),
@@ -486,7 +500,7 @@ def _open_features(config: PretrainConfig, tables: list[TripletTable]) -> Featur
     if config.features is None:
         places = sorted({f"{s}_{v}" for table in tables for s, v in table.places})
         return synthetic_features(places, config.standin_dim)
-    store = FeatureStore.open(config.data_dir / config.features)
+    store = FeatureStore.open(config.data_dir / config.features, columns=config.feature_columns)
     for table in tables:
         table.rows(store.rows)
         store.check_finite(f"{scan}_{viewpoint}" for scan, viewpoint in table.places)

@@ -22,8 +22,8 @@ from torch.nn import functional as F
 
 from ..data.features import FeatureStore
 from ..data.tokenizers import WordPieceTokenizer
-from ..data.toy import LANDMARKS
 from ..data.toy_reader import ToyReader
+from ..data.toy_texts import LANDMARKS
 from ..data.triplets import STOP, TripletBatch, TripletTable, mask_words
 from ..models.prevalent import IGNORE, PrevalentForPretraining, PrevalentModel
 from ..old_runs import upgrade

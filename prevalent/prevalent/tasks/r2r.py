@@ -20,8 +20,9 @@ from ..agents.rollout import Batch, EpisodeBatches, Episodes, RolloutConfig, Tok
 from ..agents.search import Mixture, choose_walks, search_split, tune_mixture
 from ..agents.speaker import Speaker, back_translate, feature_noise
 from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL, ModelConfig
+from ..data.datasets import WalkData
 from ..data.instructions import Instruction
-from ..data.results import Results, check_goals, score_results
+from ..data.results import Results, Task, check_goals, score_results
 from ..data.tokenizers import WordPieceTokenizer, open_words
 from ..models.prevalent import PrevalentModel
 from ..objectives import WalkReward
@@ -62,6 +63,11 @@ Feedback = Literal["teacher", "student", "sample", "self-critical"]
 class R2RRun(AgentRun):
     """Train the agent that follows instructions."""
 
+    data: WalkData = "r2r"
+    """Data set whose splits ``--train`` and ``--held-out`` name; ``rxr`` is all three languages."""
+    teacher: Literal["goal", "path"] = "goal"
+    """Who is imitated: the shortest way to the goal, or the path of the data, which R4R and RxR
+    score; rewards are for coming nearer to the goal, or to the end of the path along it."""
     wordpieces: Path = Path("vocab/bert/bert-base-uncased-vocab.txt")
     """WordPiece vocabulary of transformer encoders, relative to the data folder; a pre-trained
     folder that holds a ``vocab.txt`` has precedence."""
@@ -69,8 +75,9 @@ class R2RRun(AgentRun):
     """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
     None starts a transformer encoder of the ``--bert`` sizes from random weights."""
     aug: tuple[str, ...] = ()
-    """Augmented paths, as ``--train``: their own texts, or a speaker's where one is given. Paths of
-    unseen houses make it pre-exploration."""
+    """Augmented paths, as ``--train``, or a set by name (envdrop, prevalent, speaker-follower):
+    their own texts, or a speaker's where one is given. Paths of unseen houses make it
+    pre-exploration."""
     speaker: Path | None = None
     """Speaker for back-translation: a run, a snapshot, or a file of the authors' code."""
     feedback: Feedback = "sample"
@@ -103,8 +110,8 @@ class R2RRun(AgentRun):
             raise ValueError("--schedule-ratio needs --feedback sample, or set it to -1")
         if self.speaker is not None and not self.aug:
             raise ValueError(
-                "--speaker describes augmented paths, but --aug names none; give --aug "
-                "./aug_paths.json (`prevalent prepare aug-paths`) or drop --speaker"
+                "--speaker describes augmented paths, but --aug names none; give --aug envdrop "
+                "(`prevalent prepare aug-envdrop`) or drop --speaker"
             )
         if self.pretrained is not None and self.model.encoder == "lstm":
             raise ValueError(
@@ -116,9 +123,6 @@ RUNS = Path("runs/r2r")
 
 
 PRETRAINED = Path("runs/pretrain/base/model")
-
-
-AUG_PATHS = ("./data/r2r/aug_paths.json",)
 
 
 ENVDROP = R2RRun(
@@ -145,7 +149,7 @@ STAGE_1 = replace(
     run_dir=RUNS / "prevalent-stage1",
     start_from=RUNS / "prevalent-listener",
     speaker=RUNS / "speaker",
-    aug=AUG_PATHS,
+    aug=("envdrop",),
     max_steps=100_000,
 )
 
@@ -158,6 +162,27 @@ STAGE_2 = replace(
     max_steps=20_000,
     optimizer=OptimizerConfig(lr=2e-6),
     model=replace(STAGE_1.model, update_cross=True),
+)
+
+
+R4R = replace(
+    PREVALENT,
+    run_dir=RUNS / "r4r",
+    data="r4r",
+    teacher="path",
+    max_length=160,
+    max_steps=100_000,
+)
+
+
+RXR = replace(
+    R4R,
+    run_dir=RUNS / "rxr",
+    data="rxr",
+    max_length=250,
+    pretrained=None,
+    wordpieces=Path("vocab/bert/bert-base-multilingual-uncased-vocab.txt"),
+    model=replace(PREVALENT.model, update_language=True, update_cross=True),
 )
 
 
@@ -235,7 +260,7 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
             feedback="student",
             imitation_weight=1.0,
             aug_weight=1.0,
-            aug=AUG_PATHS,
+            aug=("envdrop",),
             accumulate=False,
             batch_size=100,
             max_steps=50_000,
@@ -251,7 +276,7 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
             run_dir=RUNS / "envdrop-back-translation",
             start_from=RUNS / "envdrop",
             speaker=RUNS / "speaker",
-            aug=AUG_PATHS,
+            aug=("envdrop",),
             max_steps=200_000,
             model=replace(ENVDROP.model, feature_dropout=0.4),
         ),
@@ -309,6 +334,37 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
     "prevalent-text-only": (
         "ablation: encoder pre-trained without images",
         _ablation("prevalent-text-only", "text-only"),
+    ),
+    "prevalent-augmented": (
+        "PREVALENT's agent on the instructions that pre-training used, read as they are",
+        replace(PREVALENT, run_dir=RUNS / "augmented", aug=("prevalent",), max_steps=100_000),
+    ),
+    "r4r": ("R4R: PREVALENT's agent follows paths that are no shortest ones", R4R),
+    "r4r-goal": (
+        "R4R: the same led to the goal alone, which success does not tell from following",
+        replace(R4R, run_dir=RUNS / "r4r-goal", teacher="goal"),
+    ),
+    "rxr": ("RxR: one agent for three languages, multilingual word pieces, from scratch", RXR),
+    "rxr-en": (
+        "RxR: English alone, with the pre-trained encoder",
+        replace(R4R, run_dir=RUNS / "rxr-en", data="rxr-en", max_length=250),
+    ),
+    "rxr-hi": ("RxR: Hindi alone", replace(RXR, run_dir=RUNS / "rxr-hi", data="rxr-hi")),
+    "rxr-te": ("RxR: Telugu alone", replace(RXR, run_dir=RUNS / "rxr-te", data="rxr-te")),
+    "reverie": (
+        "REVERIE: the walk to where the object is seen; the agent names no object",
+        replace(PREVALENT, run_dir=RUNS / "reverie", data="reverie", max_steps=40_000),
+    ),
+    "soon": (
+        "SOON: the walk to the object, which the agent does not point at",
+        replace(
+            PREVALENT,
+            run_dir=RUNS / "soon",
+            data="soon",
+            held_out=("val_unseen_instrs", "val_unseen_house"),
+            max_length=160,
+            max_steps=40_000,
+        ),
     ),
     "r2r-agent-small": (
         "small agent on R2R with random stand-in features, 10 minutes on one CPU core",
@@ -423,7 +479,7 @@ class R2RTraining(AgentTraining):
         tokenizer = open_tokenizer(here.model, vocabulary, here.max_length)
         self.held_out = open_held_out(here, self.data, tokenizer)
         for name, episodes in self.held_out.items():
-            check_goals(episodes.references(), "r2r", name)
+            check_goals(episodes.references(), here.data, name)
         follower = build_follower(here, self.data, tokenizer)
         true = open_batches(here, self.data, tokenizer, here.train, world)
         self.sources: list[tuple[Source, float]] = [
@@ -458,7 +514,8 @@ class R2RTraining(AgentTraining):
         scores = {}
         for name, episodes in self.held_out.items():
             results = walk_split(self.agent, episodes, self.config.eval_batch_size, self.world)
-            for metric, value in score_walks(results, episodes, self.data).items():
+            scored = score_walks(results, episodes, self.data, self.config.data)
+            for metric, value in scored.items():
                 scores[f"{name.partition('@')[0]}/{metric}"] = value
         return scores
 
@@ -480,7 +537,7 @@ TASK = loop.Task(
     kind=KIND,
     config=R2RRun,
     open=R2RTraining,
-    fixed=(*FIXED, "wordpieces", "aug", "model", "bert"),
+    fixed=(*FIXED, "data", "wordpieces", "aug", "model", "bert"),
     upgrade=upgrade,
 )
 
@@ -646,6 +703,7 @@ def open_agent(
     snapshot: str | None = None,
     step: int | None = None,
     data_dir: Path | None = None,
+    data: WalkData | None = None,
     device: str = "auto",
     alone: bool = False,
 ) -> TrainedAgent:
@@ -657,6 +715,7 @@ def open_agent(
         snapshot: which agent; None is the best one in unseen houses, or the last.
         step: the checkpoint to take instead.
         data_dir: in place of the run's own.
+        data: data set in place of the run's own.
         device: to run on.
         alone: an agent that reads several instructions of a path reads one of them only.
 
@@ -664,17 +723,18 @@ def open_agent(
     """
     saved = open_snapshot(run.folder, KIND, snapshot, step)
     config = options_of_snapshot(run, saved, FollowerConfig, RolloutConfig, data_dir)
+    config = replace(config, data=data or config.data, teacher="goal")
     model = config.model
-    data = open_instructions(config, [split], model.angle_size, choose_device(device))
+    opened = open_instructions(config, [split], model.angle_size, choose_device(device))
     tokenizer = open_tokenizer(model, saved.vocabulary, config.max_length)
-    follower = make_follower(config, data, tokenizer, bert_of_snapshot(saved.content))
+    follower = make_follower(config, opened, tokenizer, bert_of_snapshot(saved.content))
     saved.load(follower.modules)
     name, num_texts = f"the split {split!r}", model.num_texts
-    items = data.splits[split]
+    items = opened.splits[split]
     episodes = Episodes.encode(items, tokenizer, name, num_texts=num_texts, alone=alone)
     left_out = len(items) - len(episodes)
     return TrainedAgent(
-        follower.train(False), data, episodes, tokenizer, config, left_out, saved.step
+        follower.train(False), opened, episodes, tokenizer, config, left_out, saved.step
     )
 
 
@@ -723,6 +783,8 @@ def walk_split(
     return gather_results(records, (one.id for one in episodes.instructions), "r2r")
 
 
-def score_walks(results: Results, episodes: Episodes, data: TaskData) -> dict[str, float]:
-    """Mean scores of ``results`` under the metric names of R2R."""
-    return score_results(results, episodes.references(), data.graphs, "r2r")
+def score_walks(
+    results: Results, episodes: Episodes, data: TaskData, task: Task = "r2r"
+) -> dict[str, float]:
+    """Mean scores of ``results`` under the metric names of the data set ``task``."""
+    return score_results(results, episodes.references(), data.graphs, task)

@@ -15,6 +15,7 @@ from prevalent.environments.navigation import (
     DictionaryObservations,
     Episode,
     NavigationEnvironment,
+    PathEnvironment,
     Walk,
     turns_between,
 )
@@ -273,3 +274,37 @@ def test_features_can_be_left_out():
     _, observation, dictionaries = observed(False)
     dictionaries.table = None
     assert "feature" not in dictionaries.build(observation)[0]
+
+
+def test_a_teacher_of_the_path_leads_through_all_of_it():
+    graphs = make_graphs()  # a square a - b - c - d of 2 m sides, c half a meter up
+    task = Episode("house", tuple("abcda"), 0.0, "1_0")  # once around: its goal is its start
+    environment = PathEnvironment(graphs)
+    seen = environment.reset([task, Episode("house", ("a",))])
+    length = float(
+        sum(graphs.by_name("house").distance(a, b) for a, b in itertools.pairwise("abcda"))
+    )
+    assert seen.distance.tolist() == [pytest.approx(length), 0.0]
+    assert seen.teacher[1] == seen.count[1]
+    walked = []
+    while (seen.teacher != seen.count).any():
+        walked.append(graphs.viewpoints[seen.target[0, seen.teacher[0]]])
+        before = seen.distance[0]
+        seen = environment.step(np.where(seen.teacher == seen.count, -1, seen.teacher))
+        assert seen.distance[0] < before
+    assert walked == list("bcda")
+    assert seen.distance[0] == 0
+    plain = NavigationEnvironment(graphs).reset([task])
+    assert plain.teacher[0] == plain.count[0]  # which is led to the goal, where it stands
+
+
+def test_a_teacher_of_the_path_leads_back_to_it():
+    graphs = make_graphs()
+    environment = PathEnvironment(graphs)
+    seen = environment.reset([Episode("house", tuple("abc"))])
+    away = int(np.flatnonzero(seen.target[0] == graphs.node("house", "d"))[0])
+    seen = environment.step([away])
+    assert graphs.viewpoints[environment.wanted()[0]] == "b"
+    assert seen.distance[0] == pytest.approx(4 + graphs.by_name("house").distance("b", "c"))
+    ways = {graphs.viewpoints[seen.target[0, seen.teacher[0]]]}
+    assert ways <= {"a", "c"}

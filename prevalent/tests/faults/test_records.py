@@ -193,7 +193,7 @@ def test_triplets_keep_their_words_and_places_in_any_file_form(tmp_path):
     ("record", "sentence"),
     [
         ({"instr_id": "1_0", "trajectory": {"a": 1}}, "'trajectory' must be a list"),
-        ({"instr_id": "1_0", "trajectory": ["abc"]}, "step 0 of 'trajectory' must be"),
+        ({"instr_id": "1_0", "trajectory": [5]}, "step 0 of 'trajectory' must be"),
         ({"instr_id": None, "trajectory": [["a", 0, 0]]}, "'instr_id' must be a number or text"),
     ],
 )

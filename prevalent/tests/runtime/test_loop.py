@@ -26,6 +26,7 @@ class Options:
     deterministic: bool = False
     keep: int = 9
     patience: int = 0
+    report_to: str = "none"
 
 
 class Walk(Training):
@@ -122,6 +123,13 @@ def test_evaluations_change_nothing_in_the_training(tmp_path):
     train(task(), options(tmp_path / "once", evaluate_every=0))
     often, once = (tmp_path / name / "run" for name in ("often", "once"))
     assert torch.equal(weights(often), weights(once))
+
+
+def test_a_missing_package_of_report_to_leaves_no_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ImportError, match="--report-to wandb needs the package wandb"):
+        train(task(), options(tmp_path, report_to="wandb"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_best_and_last_are_kept(tmp_path):

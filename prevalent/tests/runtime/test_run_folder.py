@@ -1,13 +1,14 @@
 """A refused start leaves a run's folder as it was; a run knows its kind and its options."""
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from prevalent.runtime.checkpoint import Checkpoint, finished_steps
+from prevalent.runtime.options import ADDED
 from prevalent.runtime.run_folder import RunFolder, describe_unfinished, read_run
 
 
@@ -159,6 +160,19 @@ def test_unknown_and_missing_options_are_named(tmp_path, change, problem):
     path.write_text(json.dumps({key: one for key, one in plain.items() if one != "left out"}))
     with pytest.raises(ValueError, match=f"{problem}; it was written by another version"):
         read_run(tmp_path / "run", {"toy": Options}, upgrade=lambda plain: plain)
+
+
+@dataclass(frozen=True)
+class Later(Options):
+    colour: str = field(default="none", metadata=ADDED)
+
+
+def test_an_option_that_came_later_has_its_default(tmp_path):
+    make_run(tmp_path / "run")
+    same = {"upgrade": lambda plain: plain}
+    assert read_run(tmp_path / "run", {"toy": Later}, **same).config.colour == "none"
+    with RunFolder(tmp_path / "run", "toy", replace(Later(), colour="red"), fixed=("colour",)):
+        pass
 
 
 def test_a_run_of_a_kind_that_a_command_does_not_take_is_named(tmp_path):

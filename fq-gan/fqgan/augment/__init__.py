@@ -1,0 +1,1 @@
+"""Differentiable augmentation of what discriminators see, for small data sets."""

@@ -1,0 +1,1 @@
+"""Further commands on a trained model: latents to disk, scores of sentences, edits."""

@@ -1,0 +1,394 @@
+"""Room-to-Room with a graph-based agent, ``prevalent train-graph``.
+
+Chen et al., "Think Global, Act Local" (CVPR 2022), on our pre-trained encoders: pre-training on
+masked words and the next step of annotated paths, then imitation of an expert along the agent's own
+walks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .. import loop
+from ..agents.graph import GraphAgent, GraphWalk, MaskedWords
+from ..agents.rollout import Batch, EpisodeBatches, Episodes
+from ..config import READING_MODEL, TINY_MODEL, ModelConfig
+from ..data.datasets import WalkData
+from ..data.instructions import Instruction
+from ..data.results import Results, check_goals, score_results
+from ..data.tokenizers import WordPieceTokenizer
+from ..data.triplets import mask_words
+from ..models.prevalent import PrevalentModel
+from ..old_runs import upgrade
+from ..optimizer import OptimizerConfig
+from ..released.snapshots import load_weights, open_snapshot
+from ..runtime.command import parse_preset
+from ..runtime.distributed import World, choose_device
+from ..runtime.options import at_least
+from ..runtime.run_folder import Run, RunFolder
+from .navigation import (
+    FIXED,
+    TRAIN_EVALUATION_BATCHES,
+    AgentRun,
+    AgentTraining,
+    TaskData,
+    Walks,
+    bert_of_snapshot,
+    find_vocabulary,
+    gather_results,
+    open_bert,
+    open_instructions,
+    options_of_snapshot,
+    place_toy_world,
+    seeded,
+    shuffled,
+    unseen_first,
+)
+
+KIND = "graph"
+
+
+@dataclass(frozen=True)
+class GraphConfig:
+    """The graph-based agent beside its encoder."""
+
+    num_panorama_layers: int = 2
+    """Self-attention layers among the views of a place."""
+    angle_size: int = 128
+    """A, width of angle features."""
+    separate_sentences: bool = True
+    """Put a [SEP] behind every sentence, as pre-training does."""
+    update_language: bool = True
+    """Train the text layers of the transformer."""
+    update_cross: bool = True
+    """Train its image fusion."""
+
+    def __post_init__(self) -> None:
+        at_least(self, "model", num_panorama_layers=0, angle_size=4)
+
+
+@dataclass(frozen=True)
+class GraphRun(AgentRun):
+    """Train the graph-based agent."""
+
+    data: WalkData = "r2r"
+    """Data set whose splits ``--train`` and ``--held-out`` name; ``rxr`` is all three languages."""
+    wordpieces: Path = Path("vocab/bert/bert-base-uncased-vocab.txt")
+    """WordPiece vocabulary, relative to the data folder; a pre-trained folder that holds a
+    ``vocab.txt`` has precedence."""
+    pretrained: Path | None = None
+    """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
+    None starts one of the ``--bert`` sizes from random weights."""
+    angle_layout: Literal["interleaved", "block"] = "block"
+    """Order of the angle features; pre-training uses ``block``."""
+    imitation_weight: float = 0.2
+    """Weight of imitation along the annotated path (0.2 in the paper's fine-tuning)."""
+    expert_weight: float = 1.0
+    """Weight of imitation of the expert along the agent's own walks; 0: none."""
+    scales_weight: float = 0.0
+    """Weight of the same losses of the coarse and of the fine scale alone."""
+    masked_words: float = 0.0
+    """Share of the words that are guessed at the end of a path, as in pre-training; 0: none."""
+    eval_batch_size: int = 100
+    """Episodes that walk together in an evaluation; no walk depends on it."""
+    model: GraphConfig = field(default_factory=GraphConfig)
+    bert: ModelConfig = field(default_factory=ModelConfig)
+    rollout: GraphWalk = field(default_factory=GraphWalk)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        at_least(self, imitation_weight=0, expert_weight=0, scales_weight=0, eval_batch_size=1)
+        if not 0 <= self.masked_words < 1:
+            raise ValueError(f"--masked-words must be in [0, 1), got {self.masked_words}")
+        if not (self.imitation_weight or self.expert_weight or self.masked_words):
+            raise ValueError(
+                "--imitation-weight 0, --expert-weight 0 and --masked-words 0 leave nothing to "
+                "learn from; give one of them"
+            )
+
+
+RUNS = Path("runs/graph")
+PRETRAIN = GraphRun(
+    run_dir=RUNS / "pretrain",
+    pretrained=Path("runs/pretrain/base/model"),
+    imitation_weight=1.0,
+    expert_weight=0.0,
+    scales_weight=1.0,
+    masked_words=0.15,
+    train=("train", "./data/r2r/aug_paths.json"),
+    batch_size=32,
+    max_steps=100_000,
+    log_every=100,
+    eval_every=2000,
+    save_every=2000,
+    optimizer=OptimizerConfig("adam", lr=5e-5),
+)
+TOY = GraphRun(
+    run_dir=RUNS / "toy",
+    world="toy",
+    toy_houses=240,
+    train=("train@50",),
+    held_out=("val_seen@60", "val_unseen@200"),
+    batch_size=16,
+    max_steps=200,
+    imitation_weight=1.0,
+    log_every=20,
+    eval_every=100,
+    save_every=100,
+    optimizer=OptimizerConfig("adam", lr=1e-3),
+    rollout=GraphWalk(max_actions=10),
+    model=GraphConfig(num_panorama_layers=0, angle_size=32),
+    bert=READING_MODEL,
+)
+PRESETS: dict[str, tuple[str, GraphRun]] = {
+    "pretrain": ("masked words and the next step of annotated and augmented paths", PRETRAIN),
+    "r2r": (
+        "then the expert along the agent's own walks (the paper's fine-tuning, rate 1e-5)",
+        replace(
+            PRETRAIN,
+            run_dir=RUNS / "r2r",
+            start_from=RUNS / "pretrain",
+            train=("train",),
+            batch_size=8,
+            max_steps=20_000,
+            eval_every=1000,
+            save_every=1000,
+            imitation_weight=0.2,
+            expert_weight=1.0,
+            scales_weight=0.0,
+            masked_words=0.0,
+            optimizer=OptimizerConfig("adam", lr=1e-5),
+        ),
+    ),
+    "toy": (
+        "toy houses made by code, 50 annotated paths, some minutes on a CPU; give --pretrained",
+        TOY,
+    ),
+    "smoke": (
+        "toy houses, a few steps: does everything run",
+        replace(
+            TOY,
+            run_dir=RUNS / "smoke",
+            toy_houses=1,
+            train=("train",),
+            held_out=("val_seen@2", "val_unseen@2"),
+            batch_size=3,
+            max_steps=4,
+            log_every=2,
+            eval_every=4,
+            save_every=2,
+            masked_words=0.15,
+            rollout=GraphWalk(max_actions=7),
+            model=GraphConfig(num_panorama_layers=1, angle_size=4),
+            bert=TINY_MODEL,
+        ),
+    ),
+}
+
+
+def main(argv: Sequence[str]) -> None:
+    """Run ``prevalent train-graph r2r --batch-size 16``."""
+    train_graph(parse_preset(PRESETS, argv, "prevalent train-graph"))
+
+
+def train_graph(config: GraphRun) -> GraphAgent:
+    """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
+
+    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` there; errors are those of
+    ``loop.train``.
+    """
+    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
+
+
+class GraphTraining(AgentTraining):
+    """The agent, the instructions it learns from, and the splits it is evaluated on."""
+
+    losses = ("loss", "imitation", "expert", "words", "model_norm")
+
+    def __init__(self, config: GraphRun, world: World, folder: RunFolder) -> None:
+        here = place_toy_world(config, folder)
+        splits = (*here.train, *here.held_out)
+        self.data = open_instructions(here, splits, here.model.angle_size, world.device)
+        vocabulary = find_vocabulary(here, words=False)
+        self.tokenizer = open_tokenizer(here, vocabulary)
+        self.held_out: dict[str, Episodes] = {}
+        for name in here.held_out:
+            episodes = Episodes.encode(self.data.splits[name], self.tokenizer, name)
+            check_goals(episodes.references(), here.data, name)
+            if name in here.train:
+                episodes = episodes.first(TRAIN_EVALUATION_BATCHES * here.batch_size)
+            self.held_out[name] = episodes
+        agent = build_agent(here, self.data, self.tokenizer)
+        instructions = shuffled(self.data.items(here.train))
+        episodes = Episodes.encode(instructions, self.tokenizer, " ".join(here.train))
+        self.batches = EpisodeBatches(episodes, here.batch_size, world)
+        summary = (
+            f"{len(instructions)} instructions, {len(self.tokenizer)} words, "
+            f"{self.data.describe(here, self.held_out)}"
+        )
+        orders = {"order": self.batches}
+        super().__init__(config, world, agent, orders, vocabulary=vocabulary, summary=summary)
+
+    def learn(self) -> dict[str, Tensor]:
+        """One optimizer step on one batch."""
+        config, batch = self.config, next(self.batches)
+        losses = self.agent.learn(
+            batch,
+            taught=config.imitation_weight,
+            explored=config.expert_weight,
+            scales=config.scales_weight,
+            masked=self._mask(batch) if config.masked_words else None,
+        )
+        return {**losses, **self.agent.update()}
+
+    def _mask(self, batch: Batch) -> MaskedWords:
+        """The texts of ``batch`` with words to guess."""
+        tokens = torch.from_numpy(batch.tokens)
+        masked = mask_words(tokens, self.tokenizer.codes, self.config.masked_words)
+        return MaskedWords(masked.tokens.numpy(), masked.labels.numpy())
+
+    def evaluate(self) -> dict[str, float]:
+        scores = {}
+        for name, episodes in self.held_out.items():
+            results = walk_split(self.agent, episodes, self.config.eval_batch_size, self.world)
+            references, graphs = episodes.references(), self.data.graphs
+            rates = score_results(results, references, graphs, self.config.data)
+            for metric, value in rates.items():
+                scores[f"{name.partition('@')[0]}/{metric}"] = value
+        return scores
+
+    def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
+        """Success in each split."""
+        rates = {name: value for name, value in scores.items() if name.endswith("/success_rate")}
+        return unseen_first({f"best_{name.split('/')[-2]}": one for name, one in rates.items()})
+
+    def snapshot(self) -> dict[str, Any]:
+        agent: GraphAgent = self.agent
+        return {
+            "kind": KIND,
+            "model": asdict(self.config.model),
+            "bert": asdict(agent.model.bert.config),
+            "rollout": asdict(agent.walk),
+            "max_length": self.config.max_length,
+        }
+
+
+TASK = loop.Task(
+    kind=KIND,
+    config=GraphRun,
+    open=GraphTraining,
+    fixed=(*FIXED, "data", "wordpieces", "model", "bert"),
+    upgrade=upgrade,
+)
+
+
+def open_tokenizer(config: GraphRun, vocabulary: Path) -> WordPieceTokenizer:
+    """The word pieces of the encoder."""
+    separate = config.model.separate_sentences
+    return WordPieceTokenizer(vocabulary, config.max_length, separate_sentences=separate)
+
+
+def build_agent(
+    config: GraphRun, data: TaskData[Instruction], tokenizer: WordPieceTokenizer
+) -> GraphAgent:
+    """An agent with the same weights on every rank, from scratch or from ``start_from``."""
+    with seeded(config.seed):
+        width = data.features.width
+        bert = open_bert(config, len(tokenizer), width=width, max_length=config.max_length)
+        agent = make_agent(config, data, bert)
+    if config.start_from is not None:
+        optimizers = agent.optimizers if config.load_optimizer else None
+        load_weights(config.start_from, KIND, agent.modules, optimizers)
+    return agent.train()
+
+
+def make_agent(config: GraphRun, data: TaskData[Instruction], bert: PrevalentModel) -> GraphAgent:
+    """The agent that ``config`` describes."""
+    model = config.model
+    bert.config = replace(
+        bert.config, update_language=model.update_language, update_cross=model.update_cross
+    )
+    if not model.update_language:
+        bert.embeddings.requires_grad_(False)
+        bert.lalayer.requires_grad_(False)
+    if not model.update_cross:
+        bert.addlayer.requires_grad_(False)
+        bert.vision_encoder.requires_grad_(False)
+    return GraphAgent(
+        bert,
+        data.environment,
+        data.features,
+        num_panorama_layers=model.num_panorama_layers,
+        optimizer=config.optimizer,
+        walk=config.rollout,
+        precision=config.precision,
+    )
+
+
+class TrainedAgent(NamedTuple):
+    agent: GraphAgent
+    data: TaskData[Instruction]
+    episodes: Episodes
+    config: GraphRun
+    left_out: int  # instructions of the split without a word
+    step: int | None  # that the agent was saved at
+
+
+def open_agent(
+    run: Run,
+    split: str,
+    *,
+    snapshot: str | None = None,
+    step: int | None = None,
+    data_dir: Path | None = None,
+    data: WalkData | None = None,
+    device: str = "auto",
+) -> TrainedAgent:
+    """The agent of a run, in eval mode, and the episodes of ``split``.
+
+    Args:
+        run: as `runs.open_run` gives it.
+        split: to open.
+        snapshot: which agent; None is the best one in unseen houses, or the last.
+        step: the checkpoint to take instead.
+        data_dir: in place of the run's own.
+        data: data set in place of the run's own.
+        device: to run on.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` where the snapshot or data is missing.
+    """
+    saved = open_snapshot(run.folder, KIND, snapshot, step)
+    config = options_of_snapshot(run, saved, GraphConfig, GraphWalk, data_dir)
+    config = replace(config, data=data or config.data)
+    opened = open_instructions(config, [split], config.model.angle_size, choose_device(device))
+    tokenizer = open_tokenizer(config, saved.vocabulary)
+    bert = bert_of_snapshot(saved.content)
+    assert bert is not None
+    agent = make_agent(config, opened, bert)
+    saved.load(agent.modules)
+    items = opened.splits[split]
+    episodes = Episodes.encode(items, tokenizer, f"the split {split!r}")
+    left_out = len(items) - len(episodes)
+    return TrainedAgent(agent.train(False), opened, episodes, config, left_out, saved.step)
+
+
+def walk_agent(agent: TrainedAgent, batch_size: int) -> Walks:
+    """Walk the agent's episodes."""
+    results = walk_split(agent.agent, agent.episodes, batch_size)
+    references, graphs = agent.episodes.references(), agent.data.graphs
+    return Walks(results, references, graphs, agent.config.data_dir, agent.left_out, agent.step)
+
+
+def walk_split(
+    agent: GraphAgent, episodes: Episodes, batch_size: int, world: World | None = None
+) -> Results:
+    """Results of greedy walks by id; each process walks its share and all get everything."""
+    mine = episodes if world is None else episodes.part(world.rank, world.size)
+    records = agent.act(mine.batches(batch_size))
+    return gather_results(records, (one.id for one in episodes.instructions), "r2r")
