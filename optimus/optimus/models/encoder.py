@@ -4,13 +4,16 @@
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import BertModel
 
 from ..runtime.precision import ieee_fp32
+
+Pooling = Literal["pooler", "cls", "mean"]
+"""How a sentence becomes one vector: by the network's own pooler, its first token, or the mean."""
 
 
 class Posterior(NamedTuple):
@@ -36,6 +39,17 @@ class Posterior(NamedTuple):
             )
         deviation = (0.5 * self.logvar).exp()
         return self.mean[:, None] + deviation[:, None] * eps.to(self.mean)
+
+
+def pool(out: Any, mask: Tensor, pooling: Pooling) -> Tensor:
+    """One vector (B, H) of a network's output ``out``; ``mask`` (B, S) is not 0 at tokens."""
+    if pooling == "pooler":
+        return out.pooler_output
+    states = out.last_hidden_state  # (B, S, H)
+    if pooling == "cls":
+        return states[:, 0]
+    share = mask[..., None] / mask.sum(dim=1)[:, None, None]
+    return (states * share.to(states)).sum(dim=1)
 
 
 class LatentEncoder(nn.Module, ABC):

@@ -42,10 +42,9 @@ from ..objectives import (
 )
 from ..runtime.weight_files import read_weight_file
 from .decoder import Gpt2Decoder, Injection, LatentDecoder
-from .encoder import BertEncoder, LatentEncoder, Posterior
+from .encoder import BertEncoder, LatentEncoder, Pooling, Posterior
 from .kernels import gather_rows
 from .pretrained import (
-    Pooling,
     PretrainedDecoder,
     PretrainedEncoder,
     build_decoder,

@@ -867,7 +867,7 @@ def study_checkpoints(
         )
     results: Results = {}
     for step in steps:
-        model.load_state_dict(read_part(config.run_dir, "model", step)[0])
+        model.load_state_dict(without_lora(read_part(config.run_dir, "model", step)[0]))
         rows = []
         for batch in batches:
             batch = batch.to(world.device)
