@@ -26,6 +26,7 @@ from fqgan.data.folders import read_zip
 from fqgan.data.hdf5 import write_hdf5
 from fqgan.data.images import Subset, in_memory
 from fqgan.runs import train
+from fqgan.runtime.files import json_text
 from fqgan.scoring import ScoringOptions
 from fqgan.stylegan2 import commands as stylegan2
 from fqgan.stylegan2.config import PRESETS as STYLEGAN2
@@ -63,7 +64,7 @@ def main() -> None:
                 run = out / f"{condition}-{seed}"
                 if not (run / "scores.json").exists():
                     scores = scores_of(options, condition, seed, run)
-                    (run / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+                    (run / "scores.json").write_text(json_text(scores, indent=2) + "\n")
     print_table(out)
 
 

@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
 
 from optimus import SentenceVAE
+from optimus.runtime.files import json_text
 from optimus.runtime.text_files import read_texts
 
 SENTENCES, SAMPLES, SHOWN = 200, 50, 8
@@ -102,7 +103,7 @@ def main(argv: Sequence[str] | None = None) -> None:
                 scores = run_row(row, seed, options)
             except subprocess.CalledProcessError as error:
                 sys.exit(f"{row.preset}, seed {seed}: a command ended with {error.returncode}")
-            print(row.preset, seed, json.dumps(scores), flush=True)
+            print(row.preset, seed, json_text(scores), flush=True)
         write_record(options.record, options.runs, options.seeds)
 
 
@@ -125,7 +126,7 @@ def run_row(row: Row, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         scores |= json.loads(results.read_text())
         scores |= reconstructions(run_dir, corpus_of(row, options))
     scores["cpu_seconds"] = cpu_seconds() - used
-    done.write_text(json.dumps(scores, indent=2) + "\n")
+    done.write_text(json_text(scores, indent=2) + "\n")
     return scores
 
 
@@ -200,7 +201,7 @@ def write_record(path: Path, runs: Path, seeds: Sequence[int]) -> None:
         "mean and, of several seeds, sample standard deviation; BLEU, exact and first two words in "
         'per cent, of greedy reconstructions from the mean"',
         'differs = "other networks and corpora than the paper\'s"',
-        f"data = {json.dumps(sorted({row.data for row in ROWS if row.data}))}",
+        f"data = {json_text(sorted({row.data for row in ROWS if row.data}))}",
         'units = { "-ELBO" = "nats", "IW NLL" = "nats", KL = "nats", MI = "nats" }',
     ]
     for row in ROWS:

@@ -128,6 +128,15 @@ def tiny_vae(lines: Sequence[str], latent_dim: int = 6) -> SentenceVAE:
     return SentenceVAE(OptimusModel(config), tokenizers)
 
 
+def is_recorded(ours: str, theirs: str, *, cut: bool) -> bool:
+    """Whether ``ours`` is the sentence that the authors printed as ``theirs``.
+
+    They drop the first and the last word, [BOS] and [EOS]; of a sentence that was ``cut`` at the
+    length limit, which has no end mark, the last word is one of the text.
+    """
+    return ours.startswith(f"{theirs} ".lstrip()) if cut else ours == theirs
+
+
 def write_authors_json(path: str | Path, sentences: Sentences) -> None:
     """Write ``sentences`` in the authors' cache format."""
     entries = []

@@ -22,7 +22,7 @@ import torch
 from pretraining_claim import SPLITS, annotated, describe, evaluations, places, success
 
 from prevalent.optimizer import OptimizerConfig
-from prevalent.runtime.files import write_atomically
+from prevalent.runtime.files import json_text, write_atomically
 from prevalent.tasks.graph import PRESETS, train_graph
 
 ARMS = {"graph-based, from scratch": False, "graph-based, pre-trained": True}
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     curve = {int(row["step"]): row for row in evaluations(folder)}
     scores: dict[str, Any] = dict(curve[max(curve)])
     scores |= {"cpu_seconds": time.process_time() - began, "curve": curve}
-    write_atomically(done, json.dumps(scores, indent=2) + "\n")
+    write_atomically(done, json_text(scores, indent=2) + "\n")
     shown = "  ".join(f"{split} {success(scores, split):.3f}" for split in SPLITS)
     print(f"{folder.name}: {shown}  {scores['cpu_seconds']:.0f} CPU s", flush=True)
     return scores

@@ -44,7 +44,7 @@ from prevalent.data.toy_reader import ToyReader
 from prevalent.data.toy_texts import STYLES, Style
 from prevalent.metrics.navigation import SUCCESS_RADIUS
 from prevalent.optimizer import OptimizerConfig
-from prevalent.runtime.files import write_atomically
+from prevalent.runtime.files import json_text, write_atomically, write_json
 from prevalent.runtime.logs import read_metrics
 from prevalent.simulator.graph import Graphs
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, PretrainConfig, pretrain
@@ -169,7 +169,7 @@ def make_world(folder: Path, size: ToyConfig) -> None:
             texts += [text for item in items for text in item["instructions"]]
         for item in items:
             item["instructions"] = [item["instructions"][telling]]
-        write_atomically(folder / "r2r" / f"R2R_{split}.json", json.dumps(items))
+        write_atomically(folder / "r2r" / f"R2R_{split}.json", json_text(items))
     words = build_wordpiece_vocabulary(word for text in texts for word in split_words(text))
     write_vocabulary(folder / "wordpiece.txt", words)
 
@@ -263,7 +263,7 @@ def run(root: Path, trial: Trial, steps: int) -> dict[str, Any]:
         curve |= {row["step"] + stage * length: row for row in evaluations(run_dir)}
     scores: dict[str, Any] = dict(curve[max(curve)])
     scores |= {"cpu_seconds": time.process_time() - began, "curve": curve}
-    write_atomically(done, json.dumps({**asdict(trial), **scores}, indent=2) + "\n")
+    write_json(done, {**asdict(trial), **scores})
     shown = "  ".join(f"{split} {success(scores, split):.3f}" for split in SPLITS)
     print(f"{trial.name}: {shown}", flush=True)
     return scores
@@ -283,7 +283,7 @@ def annotated(root: Path, paths: int, seed: int) -> Path:
         items = read_paths(root / "world", "train")
         random.Random(seed).shuffle(items)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(items[:paths]))
+        write_atomically(file, json_text(items[:paths]))
     return file
 
 

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .runtime.options import at_least, require
+from .runtime.options import at_least, option, require
 from .runtime.precision import Precision as Precision
 
 
@@ -108,14 +108,14 @@ TINY_MODEL = ModelConfig(
 )
 
 
-def check_dropouts(*values: float) -> None:
-    """Raise ``ValueError`` unless every probability is in [0, 1)."""
-    for value in values:
+def check_dropouts(section: str = "model", /, **probabilities: float) -> None:
+    """Raise ``ValueError`` naming the first option of ``section`` that is not in [0, 1)."""
+    for name, value in probabilities.items():
         if not 0 <= value < 1:
-            raise ValueError(f"dropout probabilities must be in [0, 1), got {value}")
+            raise ValueError(f"{option(name, section)} must be in [0, 1), got {value}")
 
 
-def check_angle_size(size: int) -> None:
+def check_angle_size(size: int, section: str = "model") -> None:
     """Raise ``ValueError`` unless ``size`` holds whole groups of four numbers."""
     if size < 4 or size % 4:
-        raise ValueError(f"angle-size must be a multiple of 4, got {size}")
+        raise ValueError(f"{option('angle_size', section)} must be a multiple of 4, got {size}")

@@ -5,6 +5,7 @@ The same file in the three projects. What is learned, and how, is the task's: `T
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +22,8 @@ from .runtime.precision import Precision
 from .runtime.random_state import unchanged_random_state
 from .runtime.run_folder import RunFolder, Upgrade, settle_precision, write_reached
 from .runtime.signals import StopSignal
+
+logger = logging.getLogger(__name__)
 
 
 class RunOptions(Protocol):
@@ -193,6 +196,8 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
                 "is"
             )
         folder.commit(run.config)
+        if continued:
+            logger.info("continuing from %s %d in %s", run.unit, progress.step, run_dir)
 
         rows = progress.rows if continued else 0
         where: dict[str, Any] = {"unit": run.unit, "rows": rows, "headline": run.headline}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from ..augment.diffaugment import Policy, check_policies
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
+from ..runtime.files import json_text
 from ..runtime.logs import ReportTo
 from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import Precision
@@ -124,7 +124,9 @@ class BigganConfig:
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
-            raise ValueError(f"--resolution must be one of {RESOLUTIONS}, got {self.resolution}")
+            raise ValueError(
+                f"--data.resolution must be one of {RESOLUTIONS}, got {self.resolution}"
+            )
         at_least(self, num_classes=1)
         last = NUM_BLOCKS.get(self.resolution, 8) - 1 - (self.architecture == "biggan-deep")
         wrong = [layer for layer in self.quantizer.layers if layer > last]
@@ -374,7 +376,7 @@ def digest_of(config: BigganTrain) -> str:
     if config.precision == "auto":  # the device decides, and does not give the run another name
         plain["precision"] = "fp32"
     kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json_text(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def authors_name(config: BigganTrain) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 from ..augment.adaptive import AdaptiveOptions
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
+from ..runtime.files import json_text
 from ..runtime.logs import ReportTo
 from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import Precision
@@ -129,7 +129,9 @@ class Stylegan2Config:
 
     def __post_init__(self) -> None:
         if self.resolution < 8 or self.resolution & (self.resolution - 1):
-            raise ValueError(f"--resolution must be a power of two from 8, got {self.resolution}")
+            raise ValueError(
+                f"--data.resolution must be a power of two from 8, got {self.resolution}"
+            )
         if self.label_size < 0 or self.num_channels < 1:
             raise ValueError("label vectors and images need sizes that are not negative")
         wrong = [n for n in self.quantizer.layers if not 3 <= n <= self.levels]
@@ -434,7 +436,7 @@ class Stylegan2Train:
         if self.precision == "auto":  # the device decides, and does not give the run another name
             plain["precision"] = "fp32"
         kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
-        digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json_text(kept, sort_keys=True).encode()).hexdigest()[:8]
         return Path("runs") / f"{self.name}-{data_name(self.data)}-{digest}"
 
 

@@ -18,6 +18,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 
+from ..runtime.files import json_text
 from .tokenizers import BOS, EOS, OPTIONS_FILE, PAD, Tokenizers, clean_up
 
 SPARE_ROWS = 1024
@@ -51,7 +52,7 @@ class PretrainedTokenizers(Tokenizers):
     def fingerprint(self) -> str:
         """Digest of both tokenizers; equal after save and load."""
         content = [self.wordpiece.to_str(), self.bpe.to_str(), asdict(self.special)]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return hashlib.sha256(json_text(content).encode()).hexdigest()
 
     @property
     def pad_id(self) -> int:
@@ -127,7 +128,7 @@ class PretrainedTokenizers(Tokenizers):
         for name, tokenizer in (("encoder", self.wordpiece), ("decoder", self.bpe)):
             (folder / name).mkdir(parents=True, exist_ok=True)
             tokenizer.save(str(folder / name / "tokenizer.json"))
-        content = json.dumps({"special": asdict(self.special)}, indent=2)
+        content = json_text({"special": asdict(self.special)}, indent=2)
         (folder / OPTIONS_FILE).write_text(content + "\n")
 
     @classmethod

@@ -24,6 +24,7 @@ from tokenizers import (
     trainers,
 )
 
+from ..runtime.files import json_text
 from ..runtime.text_files import read_lines
 
 PAD, BOS, EOS = "<PAD>", "<BOS>", "<EOS>"
@@ -79,7 +80,7 @@ class Tokenizers:
             bpe["merges"],
             self.lower_case,
         ]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return hashlib.sha256(json_text(content).encode()).hexdigest()
 
     @property
     def encoder_vocab_size(self) -> int:
@@ -196,7 +197,7 @@ class Tokenizers:
         (folder / "bert" / "vocab.txt").write_text(text, encoding="utf-8", newline="\n")
         self.bpe.model.save(str(folder / "gpt2"))
         options = {"lower_case": self.lower_case, "pad": PAD, "bos": BOS, "eos": EOS}
-        (folder / OPTIONS_FILE).write_text(json.dumps(options, indent=2) + "\n")
+        (folder / OPTIONS_FILE).write_text(json_text(options, indent=2) + "\n")
 
     def _join(self, ids: list[int]) -> str:
         """Text of ``ids``; an added token is written as a space and its name."""

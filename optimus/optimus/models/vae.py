@@ -40,6 +40,7 @@ from ..objectives import (
     sentence_lengths,
     total_loss,
 )
+from ..runtime.files import json_text
 from ..runtime.weight_files import read_weight_file
 from .decoder import Gpt2Decoder, Injection, LatentDecoder
 from .encoder import BertEncoder, LatentEncoder, Pooling, Posterior
@@ -515,7 +516,7 @@ class ExtendedVae(nn.Module):
         self.vae.save_pretrained(folder)
         added = {key: value.detach().cpu().contiguous() for key, value in self._added().items()}
         save_file(added, folder / f"{self.NAME}.safetensors")
-        settings = json.dumps({name: getattr(self, name) for name in self.SETTINGS}, indent=2)
+        settings = json_text({name: getattr(self, name) for name in self.SETTINGS}, indent=2)
         (folder / f"{self.NAME}.json").write_text(f"{settings}\n", encoding="utf-8")
 
     @classmethod

@@ -20,6 +20,7 @@ from ..models.decoder import Injection
 from ..models.vae import NUM_ADDED_TOKENS, TOKEN_FIELDS, OptimusConfig, OptimusModel
 from ..runs import KINDS, find_weights
 from ..runtime.command import parse
+from ..runtime.files import json_text
 from ..runtime.weight_files import read_weight_file
 
 # What the authors' files hold besides tensors: the arguments of a run, its device, and a numpy
@@ -519,7 +520,7 @@ def _write_folders(
     for part, fields in settings.items():
         folder = target / f"checkpoint-{part}-{step}"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        (folder / "config.json").write_text(json_text(fields, indent=2) + "\n", encoding="utf-8")
         prefix = part + "."
         half = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         _save_legacy(half, folder / "pytorch_model.bin")

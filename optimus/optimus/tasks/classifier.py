@@ -47,7 +47,7 @@ from ..runtime.checkpoint import finished_steps
 from ..runtime.command import parse_preset
 from ..runtime.distributed import World, barrier, start, wrap
 from ..runtime.evaluation import Provenance, write_evaluation
-from ..runtime.files import write_atomically
+from ..runtime.files import write_atomically, write_json
 from ..runtime.logs import Logs
 from ..runtime.options import ADDED, at_least, require
 from ..runtime.precision import MixedPrecision, build_adamw
@@ -347,7 +347,7 @@ def train_all(config: ClassifierConfig) -> dict[str, Any]:
             if not done:
                 found = _run_trial(trial, config, shared, amounts[trial.amount], world, stop)
                 if world.is_main:
-                    write_atomically(path, json.dumps(found, indent=2) + "\n")
+                    write_json(path, found)
                     write_reached(run_dir, number, len(trials), "classifier")
             barrier()
             scores[trial.folder] = json.loads(path.read_text())
@@ -734,4 +734,4 @@ def save_classifier(
     content: dict[str, Any] = {"names": names, "max_tokens": max_tokens}
     if model.pooling != "pooler":
         content["pooling"] = model.pooling
-    (folder / "classifier.json").write_text(json.dumps(content, indent=2) + "\n")
+    write_json(folder / "classifier.json", content)

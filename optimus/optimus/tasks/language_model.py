@@ -34,6 +34,7 @@ from ..data.text import (
     load_corpus,
     read_sentences,
     text_of,
+    way_to,
 )
 from ..data.tokenizers import Tokenizers
 from ..metrics.latent import (
@@ -661,9 +662,7 @@ def _train_lines(config: TrainConfig) -> Iterator[str]:
     """Lines that vocabularies are learned from, the first million of the training text."""
     path = text_of(config.data.folder, "train")
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: `optimus prepare` makes corpora, --data.folder names one"
-        )
+        raise FileNotFoundError(f"{path} is missing; {way_to(config.data.folder)}")
     return islice(read_sentences(path, config.data.format), PART_LINES)
 
 

@@ -179,6 +179,8 @@ def build_tokenizers(
     """
     place = folder.place("tokenizers")
     if is_main() and not folder.has("tokenizers"):
+        if len(options.init) != 2:  # names of a hub are fetched
+            _require_folders(options.init)
         if not options.vocabulary.isdigit():
             tokenizers = load_tokenizers(options.vocabulary)
         elif len(options.init) == 2:
@@ -243,18 +245,26 @@ def require_whole(options: ModelOptions) -> None:
         )
 
 
+def _require_folders(init: Sequence[Path]) -> None:
+    """Refuse places of initial weights that are not there."""
+    for folder in init:
+        if not folder.is_dir():
+            first = ""
+            if folder.name == "model":
+                first = f"train the run {folder.parent} first, or "
+            raise FileNotFoundError(
+                f"--model.init {folder} is not a folder; {first}give a model of ours, a checkpoint "
+                "of the authors, or the folders of an encoder and of a decoder"
+            )
+
+
 def _initial_model(options: ModelOptions, tokenizers: Tokenizers) -> OptimusModel:
     if len(options.init) == 2:
         folders = find_folders(options.init)
         if are_the_papers(options, folders):
             return _from_public_weights(options, folders)
         return build_from_networks(options, folders, tokenizers)
-    for folder in options.init:
-        if not folder.is_dir():
-            raise FileNotFoundError(
-                f"--model.init {folder} is not a folder; give a model of ours, a checkpoint of the "
-                "authors, or the folders of an encoder and of a decoder"
-            )
+    _require_folders(options.init)
     if options.init:
         return _from_optimus(options)
     return _spread(OptimusModel(scratch_config(options, tokenizers)), options.hidden)

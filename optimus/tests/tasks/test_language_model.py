@@ -301,7 +301,7 @@ def test_generated_text_is_scored_by_bleu(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["--run-dir", "nowhere"], "no model folder"),
+        (["--run-dir", "nowhere"], "nowhere does not exist"),
         (["--model", "MODEL"], "--data is missing"),
         (["--model", "MODEL", "--data", "nowhere"], "nowhere has no test.txt"),
         (

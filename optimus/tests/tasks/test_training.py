@@ -89,3 +89,18 @@ def test_its_state_is_saved_and_restored():
     other.load_state_dict(optimizer.state_dict())
     assert other.state[weight]["step"] == 1
     assert torch.equal(other.state[weight]["exp_avg"], optimizer.state[weight]["exp_avg"])
+
+
+def test_what_a_first_start_lacks_is_named_with_the_way_to_it(fails, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words, said in (
+        (["train", "lm-penn-0.50"], "train the run runs/pretrain/wikipedia_32 first, or give"),
+        (["train", "lm-penn-0.50", "--model.init", "gpt2"], "--model.init gpt2 is not a folder"),
+        (["train", "smoke"], "`optimus prepare toy --folder data/toy` writes it"),
+        (["train", "smoke", "--data.folder", "a"], "`optimus prepare NAME --folder a` writes it"),
+        (["evaluate", "--run-dir", "nowhere"], "nowhere does not exist; give the folder of a run"),
+        (["generate", "sample", "--run-dir", "nowhere"], "nowhere does not exist"),
+        (["generate", "--dry-run"], "a kind comes first, before any option"),
+    ):
+        assert said in fails(*words)
+    assert list(tmp_path.iterdir()) == []

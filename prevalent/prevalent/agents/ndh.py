@@ -108,7 +108,7 @@ class NDHConfig:
                 f"--model.hidden-size {self.hidden_size} must be even for an encoder that reads "
                 "in both directions"
             )
-        check_dropouts(self.dropout, self.encoder_dropout)
+        check_dropouts(dropout=self.dropout, encoder_dropout=self.encoder_dropout)
         check_angle_size(self.angle_size)
 
 

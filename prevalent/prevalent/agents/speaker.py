@@ -46,8 +46,8 @@ class SpeakerConfig:
         if self.hidden_size < 2 or self.hidden_size % 2:
             raise ValueError(f"--speaker.hidden-size must be even, got {self.hidden_size}")
         at_least(self, "speaker", max_decode=1)
-        check_dropouts(self.dropout, self.feature_dropout)
-        check_angle_size(self.angle_size)
+        check_dropouts("speaker", dropout=self.dropout, feature_dropout=self.feature_dropout)
+        check_angle_size(self.angle_size, "speaker")
 
 
 STOP_TEST_EVERY = 8  # words between two tests whether all texts have ended

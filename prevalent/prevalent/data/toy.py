@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.distributed import barrier, is_main
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from ..simulator.geometry import (
     NUM_HEADINGS,
     VIEW_ELEVATIONS,
@@ -88,13 +87,13 @@ class ToyConfig:
         if min(self.train_houses, self.unseen_houses, self.house_size) < 1:
             raise ValueError("a toy world needs at least one train house and one unseen house")
         if not 1 <= self.min_steps <= self.max_steps:
-            raise ValueError(f"--min-steps {self.min_steps} exceeds --max-steps {self.max_steps}")
+            raise ValueError(f"min_steps {self.min_steps} exceeds max_steps {self.max_steps}")
         if not 1 <= self.num_colors <= len(COLORS):
-            raise ValueError(f"--num-colors must be 1 to {len(COLORS)}, got {self.num_colors}")
+            raise ValueError(f"num_colors must be 1 to {len(COLORS)}, got {self.num_colors}")
         least = math.ceil(14 / self.num_colors)
         if not least <= self.num_landmarks <= len(LANDMARKS):
             raise ValueError(
-                f"--num-landmarks must be {least} to {len(LANDMARKS)}, got {self.num_landmarks}"
+                f"num_landmarks must be {least} to {len(LANDMARKS)}, got {self.num_landmarks}"
             )
         if unknown := sorted(set(self.forms) - set(FORMS)):
             raise ValueError(f"--forms knows {', '.join(FORMS)}; {unknown[0]!r} is none of them")
@@ -203,7 +202,7 @@ class _Guide:
 
 def _write(path: Path, records: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(records))
+    write_atomically(path, json_text(records))
 
 
 def _r2r_item(guide: _Guide, scan: str, walk: list[int], forms: tuple[Form, ...]) -> dict[str, Any]:
@@ -464,7 +463,7 @@ def _place_landmarks(
         taken = {int(landmarks[other]) for other in near}
         free = [mark for mark in range(num_landmarks) if mark not in taken]
         if not free:
-            raise ValueError(f"--num-landmarks {num_landmarks} is too few for such a dense house")
+            raise ValueError(f"num_landmarks {num_landmarks} is too few for such a dense house")
         landmarks[node] = rng.choice(free)
     return landmarks
 
@@ -483,7 +482,7 @@ def write_house(folder: Path, house: House) -> None:
         row |= {"visible": free[i].tolist(), "unobstructed": free[i].tolist(), "height": 1.5}
         rows.append(row)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{house.scan}_connectivity.json", json.dumps(rows))
+    write_atomically(folder / f"{house.scan}_connectivity.json", json_text(rows))
 
 
 def landmark_embeddings(num_landmarks: int, width: int) -> NDArray[np.float32]:

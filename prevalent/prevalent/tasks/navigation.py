@@ -251,7 +251,7 @@ def find_vocabulary(config: Any, *, words: bool) -> Path:
 def open_bert(
     config: Any, num_words: int, *, width: int | None, max_length: int, added: int = 0
 ) -> PrevalentModel:
-    """The pre-trained encoder, or one of the ``--bert`` sizes with random weights.
+    """The pre-trained encoder, or one of the ``--bert.*`` sizes with random weights.
 
     Args:
         config: of the run.

@@ -112,7 +112,7 @@ class NDHRun(AgentRun):
     a ``vocab.txt`` has precedence."""
     pretrained: Path | None = None
     """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
-    None starts one of the ``--bert`` sizes from random weights."""
+    None starts one of the ``--bert.*`` sizes from random weights."""
     feedback: Teaching = "mixed"
     """Whose actions are walked while training, always told the teacher's: the ``teacher``'s, the
     best (``argmax``), drawn ones (``sample``), or at each step the first or the last (``mixed``)"""

@@ -172,10 +172,10 @@ def test_a_tsv_holds_the_same_features(tmp_path):
     ("change", "message"),
     [
         ({"train_houses": 0}, "at least one train house"),
-        ({"min_steps": 9}, "--min-steps 9 exceeds"),
-        ({"num_landmarks": 99}, "--num-landmarks must be"),
-        ({"num_colors": 9}, "--num-colors must be 1 to 4"),
-        ({"num_landmarks": 6, "num_colors": 2}, "--num-landmarks must be 7 to"),
+        ({"min_steps": 9}, "min_steps 9 exceeds"),
+        ({"num_landmarks": 99}, "num_landmarks must be"),
+        ({"num_colors": 9}, "num_colors must be 1 to 4"),
+        ({"num_landmarks": 6, "num_colors": 2}, "num_landmarks must be 7 to"),
         ({"forms": ("rhymes",)}, "--forms knows synonyms.* 'rhymes' is none"),
     ],
 )
@@ -209,7 +209,7 @@ def test_the_view_of_a_candidate_shows_its_landmark_best():
 
 
 def test_too_few_landmarks_are_refused():
-    with pytest.raises(ValueError, match="--num-landmarks 3 is too few"):
+    with pytest.raises(ValueError, match="num_landmarks 3 is too few"):
         build_house("toy", 5, 3, np.random.default_rng(0))
 
 

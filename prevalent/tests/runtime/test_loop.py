@@ -166,11 +166,13 @@ def test_a_refused_start_leaves_no_folder(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_fewer_steps_than_there_are_is_said_and_changes_nothing(tmp_path):
+def test_fewer_steps_than_there_are_is_said_and_changes_nothing(tmp_path, caplog):
+    caplog.set_level("INFO")
     train(task(), options(tmp_path))
     before = (tmp_path / "run" / "config.json").read_bytes()
     with pytest.raises(ValueError, match=r"--max-steps ends the run at step 5, .* has come to 6"):
         train(task(), options(tmp_path, max_steps=5))
+    assert "continuing" not in caplog.text  # it does not
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 

@@ -187,7 +187,7 @@ def test_a_split_is_searched_in_order_whatever_the_batches():
     [
         (HannaConfig, {"hidden_size": 10, "num_heads": 4}, "--model.hidden-size 10"),
         (HannaConfig, {"num_layers": 0}, "--model.num-layers"),
-        (HannaConfig, {"dropout": 1.0}, "dropout probabilities"),
+        (HannaConfig, {"dropout": 1.0}, "--model.dropout must be in"),
         (HannaConfig, {"angle_size": 6}, "multiple of 4"),
         (HannaRolloutConfig, {"train_length": 0}, "--rollout.train-length"),
         (HannaRolloutConfig, {"ask_every": 0}, "--rollout.ask-every"),
