@@ -37,6 +37,10 @@ HOSTS = {"biggan": 600, "stylegan2": 2000, "ugatit": 4000}  # and their iteratio
 CONDITIONS = ("plain", "augmented")
 SEEDS = (0, 1, 2)
 TRAINED = 500
+SCORES = (
+    *("fid", "kid_x100", "kid_x100_low", "kid_x100_high"),
+    *("precision", "recall", "density", "coverage"),
+)
 
 
 def main() -> None:
@@ -125,7 +129,7 @@ def scores_of(
                 run_dir=str(run), device="cpu", data=reference, scoring=scoring_options
             )
         )
-    return {name: value for name, value in found.items() if isinstance(value, float)}
+    return {name: found[name] for name in SCORES}
 
 
 def class_files(options: argparse.Namespace, folder: Path) -> tuple[str, str]:

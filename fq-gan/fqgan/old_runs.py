@@ -25,6 +25,8 @@ def upgrade(plain: dict[str, Any]) -> dict[str, Any]:
     kind = next((name for name, mark in MARKS.items() if mark in plain), None)
     if kind is None:
         return plain
+    if "quantizer" in plain:
+        plain = {**plain, "quantizer": {"codebook_start": "random", **plain["quantizer"]}}
     if "run_dir" not in plain:
         return {"kind": f"{kind}-weights", **plain}
     plain = {"kind": kind, "patience": 0, **plain}

@@ -514,7 +514,8 @@ class SentenceVAE:
     def _limits(self) -> tuple[int, int]:
         """Tokens that encoder and decoder have positions for; z takes one of the decoder's."""
         encoder, decoder = self.model.encoder, self.model.decoder
-        return 0 if encoder is None else encoder.num_positions, decoder.max_tokens
+        left = decoder.max_tokens if encoder is None else encoder.num_positions
+        return left, decoder.max_tokens
 
     def _rows(self, latents: Tensor | np.ndarray) -> Tensor:
         """``latents`` as a tensor (N, Z)."""

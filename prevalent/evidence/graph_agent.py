@@ -1,12 +1,12 @@
 """The graph-based agent in the toy world of ``pretraining_claim.py``, with and without its encoder.
 
-    python evidence/pretraining_claim.py --run-dir runs/claim --sizes 50   # world, encoder, followers
-    python evidence/graph_agent.py --run-dir runs/claim                    # graph-based agents there
+    python evidence/pretraining_claim.py --run-dir runs/claim --sizes 50  # world and encoder
+    python evidence/graph_agent.py --run-dir runs/claim                   # graph-based agents there
 
 Agents see the same annotated paths as the followers of that script and are scored on the same
-houses. A step costs about three times that of a follower, so 60 of them are its 200 in CPU time;
-``--steps 200`` gives as many steps instead. Prints a row a run and the table; runs that are done are
-not repeated. About a minute a run on one core with 60 steps.
+houses. A step of theirs costs more than one of a follower: 60 of them take about as long as its
+200; ``--steps 200`` gives as many steps instead. Prints a row a run and the table; runs that are
+done are not repeated. About a minute a run on one core with 60 steps.
 """
 
 from __future__ import annotations

@@ -4,13 +4,16 @@
 """
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import BertModel
 
 from ..runtime.precision import ieee_fp32
+
+Pooling = Literal["pooler", "cls", "mean"]
+"""How a sentence becomes one vector: by the network's own pooler, its first token, or the mean."""
 
 
 class Posterior(NamedTuple):
@@ -38,6 +41,17 @@ class Posterior(NamedTuple):
         return self.mean[:, None] + deviation[:, None] * eps.to(self.mean)
 
 
+def pool(out: Any, mask: Tensor, pooling: Pooling) -> Tensor:
+    """One vector (B, H) of a network's output ``out``; ``mask`` (B, S) is not 0 at tokens."""
+    if pooling == "pooler":
+        return out.pooler_output
+    states = out.last_hidden_state  # (B, S, H)
+    if pooling == "cls":
+        return states[:, 0]
+    share = mask[..., None] / mask.sum(dim=1)[:, None, None]
+    return (states * share.to(states)).sum(dim=1)
+
+
 class LatentEncoder(nn.Module, ABC):
     """Sentence -> q(z|x): what the two encoders share.
 
@@ -53,7 +67,12 @@ class LatentEncoder(nn.Module, ABC):
 
     @abstractmethod
     def pooled(
-        self, ids: Tensor, mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        padded: bool | None = None,
     ) -> Tensor:
         """The vector (B, H) that the posterior is read from.
 
@@ -61,13 +80,20 @@ class LatentEncoder(nn.Module, ABC):
             ids: (B, S) starting with [CLS].
             mask: (B, S), true at tokens; None attends to padding too, as the authors' metrics do.
             token_type_ids: (B, S) segment ids; None is all 0.
+            padded: whether ``mask`` hides anything, where the host knows it; else the host waits
+                for the device to learn it, because attention without a mask is faster.
         """
 
     def forward(
-        self, ids: Tensor, mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        padded: bool | None = None,
     ) -> Posterior:
         """q(z|x) of ``ids`` (B, S); arguments as in ``pooled``."""
-        return self.posterior(self.pooled(ids, mask, token_type_ids))
+        return self.posterior(self.pooled(ids, mask, token_type_ids, padded=padded))
 
     def posterior(self, pooled: Tensor) -> Posterior:
         """q(z|x) from ``pooled`` (B, H); the head is an fp32 island, for exp(logvar) follows."""
@@ -106,11 +132,20 @@ class BertEncoder(LatentEncoder):
         return self.bert
 
     def pooled(
-        self, ids: Tensor, mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        padded: bool | None = None,
     ) -> Tensor:
         """tanh(W h_[CLS] + b), (B, H); arguments as in `LatentEncoder`."""
         self.check_length(ids)
-        if mask is None:
+        if padded is not None and self.bert.config._attn_implementation == "sdpa":
+            batch, length = ids.shape
+            hidden = padded and mask is not None
+            mask = mask[:, None, None, :].expand(batch, 1, length, length) if hidden else None  # type: ignore[index]
+        elif mask is None:
             mask = torch.ones_like(ids, dtype=torch.bool)
         return self.bert(
             input_ids=ids, attention_mask=mask, token_type_ids=token_type_ids

@@ -12,7 +12,7 @@ import inspect
 import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,9 +30,8 @@ from transformers import (
 from transformers.cache_utils import DynamicLayer
 
 from .decoder import DecoderState, Injection, LatentDecoder, Slot
-from .encoder import LatentEncoder
+from .encoder import LatentEncoder, Pooling, pool
 
-Pooling = Literal["pooler", "cls", "mean"]
 DROPOUT = re.compile(r"(dropout|dropout_prob|pdrop)$")
 NOT_DROPOUT = re.compile(r"^(classifier|seq_classif|qa|summary)|layerdrop")
 LORA_SCALING = 2
@@ -56,20 +55,19 @@ class PretrainedEncoder(LatentEncoder):
         self.num_positions = encoder_positions(network)
 
     def pooled(
-        self, ids: Tensor, mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        padded: bool | None = None,
     ) -> Tensor:
         """One vector (B, H) a sentence; arguments as in `LatentEncoder`."""
         self.check_length(ids)
         mask = torch.ones_like(ids) if mask is None else mask.long()
         segments = {} if token_type_ids is None else {"token_type_ids": token_type_ids}
         out = self.network(input_ids=ids, attention_mask=mask, **segments)
-        if self.pooling == "pooler":
-            return out.pooler_output
-        states = out.last_hidden_state  # (B, S, H)
-        if self.pooling == "cls":
-            return states[:, 0]
-        share = mask[..., None] / mask.sum(dim=1)[:, None, None]
-        return (states * share.to(states)).sum(dim=1)
+        return pool(out, mask, self.pooling)
 
 
 class PretrainedDecoder(LatentDecoder):

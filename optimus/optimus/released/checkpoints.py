@@ -478,6 +478,11 @@ def export_authors_checkpoint(model: OptimusModel, target: Path, step: int = 0) 
     is what leaving it out amounts to for ``embedding`` but not for ``memory`` (a zero slot would
     still be attended to): such a model is refused.
     """
+    if model.config.gpt2 is None:
+        raise ValueError(
+            "the authors' layout has a place for BERT and GPT-2 only, and this model is of other "
+            "networks; SentenceVAE.save_pretrained writes it whole"
+        )
     if model.encoder is None or model.decoder.memory is None:
         raise ValueError(
             f"the authors' layout has no place for inject={model.config.inject!r}: their code "

@@ -31,9 +31,9 @@ from ..config import ModelOptions
 from ..data.pretrained_tokenizers import PretrainedTokenizers, read_pretrained_tokenizers
 from ..data.text import Padding, Sentences, gather
 from ..data.tokenizers import Tokenizers, load_tokenizers
+from ..models.encoder import Pooling
 from ..models.pretrained import (
     LORA_SCALING,
-    Pooling,
     find_misfit,
     grow_vocabulary,
     pooler_options,

@@ -219,25 +219,29 @@ def build_model(
     else:
         model = _initial_model(options, tokenizers)
     if not any_networks:
-        _require_paper(model, options)
+        require_whole(options)
+        _require_paper(model)
     _check_vocabulary(model, tokenizers)
     _set_dropout(model, options.dropout)
     return model.train()
 
 
-def _require_paper(model: OptimusModel, options: ModelOptions) -> None:
+def _require_paper(model: OptimusModel) -> None:
     require(
         model.config.gpt2 is not None,
         "this task is built on BERT with its pooler and GPT-2, and --model.init gives other "
         "networks; `optimus train` takes any",
     )
-    for name, default in (
-        ("train_encoder", "full"), ("train_decoder", "full"), ("checkpointing", False)
-    ):  # fmt: skip
+
+
+def require_whole(options: ModelOptions) -> None:
+    """Refuse options of what is trained in a task that trains the model whole."""
+    defaults = {"train_encoder": "full", "train_decoder": "full", "checkpointing": False}
+    for name, default in defaults.items():
         value = getattr(options, name)
         require(
             value == default,
-            f"--{option(name, 'model').lstrip('-')} {value} counts in `optimus train` only",
+            f"{option(name, 'model')} {value} counts in `optimus train` only; leave it out",
         )
 
 

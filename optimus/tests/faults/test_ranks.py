@@ -4,12 +4,7 @@ import os
 import signal
 import time
 
-import pytest
-import torch
-from factories import write_network
-from jobs import PATIENCE, states, steps_of
-
-from optimus.data.toy import toy_sentences
+from jobs import PATIENCE, steps_of
 
 
 def test_the_death_of_a_rank_ends_the_other(job, tmp_path):
@@ -28,21 +23,3 @@ def test_the_death_of_a_rank_ends_the_other(job, tmp_path):
     again = job.run(job.command(run, kept + 2, 2), ranks=2)
     assert again.codes == [0, 0], again.text
     assert f"continuing from step {kept}" in again.text
-
-
-@pytest.mark.parametrize("start", ["fresh", "data"])
-def test_two_ranks_train_other_networks_as_one_does(job, tmp_path, start):
-    lines, found = toy_sentences(60), []
-    networks = [
-        write_network(tmp_path / kind, kind, lines, decoder)
-        for kind, decoder in (("roberta", False), ("qwen2", True))
-    ]
-    more = f"--model.init {networks[0]} {networks[1]} --model.dropout 0 --model.latent-dim 6"
-    more += f" --model.start {start} --objective.kind autoencoder --model.checkpointing"
-    for ranks in (1, 2):
-        words = job.command(tmp_path / str(ranks), 3, 3)
-        outcome = job.run([*words, *more.split()], ranks=ranks)
-        assert outcome.codes == [0] * ranks, outcome.text
-        found.append(states(tmp_path / str(ranks))["model"])
-    for name, value in found[0].items():
-        torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-5, msg=name)

@@ -6,9 +6,10 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from factories import write_network
+from factories import tiny_pretrained, write_network
 from safetensors.torch import load_file, save_file
 from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
 
@@ -19,8 +20,10 @@ from optimus.data.tokenizers import load_tokenizers
 from optimus.data.toy import toy_sentences, write_toy
 from optimus.models.pretrained import without_lora
 from optimus.models.vae import OptimusModel
+from optimus.released.checkpoints import export_authors_checkpoint
 from optimus.runtime.logs import read_metrics
 from optimus.tasks import pretrained
+from optimus.tasks.classifier import PRESETS as CLASSIFIERS, Judge, build_classifier
 from optimus.tasks.language_model import PRESETS, EvaluateConfig, evaluate, train
 from optimus.tasks.training import build_model, parameter_groups
 
@@ -263,6 +266,25 @@ def test_other_tasks_say_that_they_need_the_papers_networks(networks):
     tokenizers = pretrained.read_tokenizers(options, networks)
     with pytest.raises(ValueError, match="this task is built on BERT"):
         build_model(options, tokenizers)
+
+
+def test_a_classifier_takes_another_encoder_and_its_pooling(networks, tmp_path):
+    config = CLASSIFIERS["smoke"][1]
+    config = replace(config, model=ModelOptions(latent_dim=6, init=networks, pooling="mean"))
+    tokenizers = pretrained.read_tokenizers(config.model, networks)
+    judge = Judge(build_classifier(config, tokenizers, 2), tokenizers, ("bad", "good"), 20)
+    judge.save(tmp_path)
+    texts = ["the dog sees a ball .", "a cat"]
+    expected = judge.probabilities(texts)
+    assert np.array_equal(Judge.load(tmp_path).probabilities(texts), expected)
+    frozen = replace(config, model=replace(config.model, train_encoder="frozen"))
+    with pytest.raises(ValueError, match=r"--model\.train-encoder frozen counts in"):
+        build_classifier(frozen, tokenizers, 2)
+
+
+def test_other_networks_have_no_place_in_the_authors_layout(tmp_path):
+    with pytest.raises(ValueError, match="BERT and GPT-2 only"):
+        export_authors_checkpoint(tiny_pretrained("bert", "llama"), tmp_path)
 
 
 def test_special_tokens_are_reused_and_added_where_there_are_none(networks, copies, tmp_path):

@@ -171,7 +171,11 @@ class ToyReader:
         """1 where all that is said is true of ``node``, -1 where not, 0 where nothing is said."""
         mark = int(self.landmarks[node])
         seen = Thing(mark, int(self.colors[node]), room_of(LANDMARKS[mark]))
-        agreed = [agree(*pair) for pair in zip(said, seen, strict=True)]
+        agreed = [
+            agree(said.landmark, seen.landmark),
+            agree(said.color, seen.color),
+            agree(said.room, seen.room),
+        ]
         return min(agreed) if min(agreed) < 0 else max(agreed)
 
     def _follow(self, clause: Clause, other: int, way: Step, ways: Sequence[Step]) -> float:
@@ -197,7 +201,7 @@ class ToyReader:
         return Step(float(canonical_angle(heading)), float(climb), "")
 
 
-def agree(said: int | str | None, seen: int | str) -> float:
+def agree(said: int | str | None, seen: int | str | None) -> float:
     """1 for the same, -1 for another, 0 where nothing is said."""
     return 0.0 if said is None else 1.0 if said == seen else -1.0
 
