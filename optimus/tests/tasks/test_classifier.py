@@ -219,5 +219,5 @@ def test_a_judge_is_read_back_from_its_folder(judge, tmp_path):
     again = Judge.load(tmp_path / "model")
     assert (again.names, again.max_tokens) == (("a", "b", "c"), 8)
     np.testing.assert_allclose(again.probabilities(TEXTS), judge.probabilities(TEXTS), atol=1e-6)
-    with pytest.raises(FileNotFoundError, match="train-classifier"):
+    with pytest.raises(FileNotFoundError, match="does not exist; give the folder"):
         Judge.load(tmp_path / "none")
