@@ -17,6 +17,8 @@ import torch.nn.functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
+from fqgan.runtime.files import json_text
+
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -57,7 +59,7 @@ def summarize(samples: Sequence[float]) -> dict[str, float]:
 
 def write_report(path: Path, report: dict[str, Any]) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(report, indent=2) + "\n")
+    path.write_text(json_text(report, indent=2) + "\n")
 
 
 class _CountProducts(TorchDispatchMode):

@@ -8,7 +8,6 @@ process, plain and ours in turn. Memory is what a process needs above its state 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,7 @@ from measure import (
 from plain import PlainQuantizer
 
 from fqgan.quantizer import FeatureQuantizer
+from fqgan.runtime.files import json_text
 
 SHAPE = (64, 256, 16, 16)
 SIZES = (256, 1024, 4096)
@@ -76,7 +76,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if args.worker:
         way, codes, layout, repeats = args.worker
-        print(json.dumps(worker(way, int(codes), layout, int(repeats))))
+        print(json_text(worker(way, int(codes), layout, int(repeats))))
         return
     headlines: list[dict[str, Any]] = []
     report: dict[str, Any] = {"shape": SHAPE, "layout": args.layout, "threads": 1, "rows": []}

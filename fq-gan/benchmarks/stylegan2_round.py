@@ -10,7 +10,6 @@ take at the speed of a large product.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
@@ -32,6 +31,7 @@ from measure import (
 )
 from plain_stylegan2 import plain_way
 
+from fqgan.runtime.files import json_text
 from fqgan.runtime.precision import MixedPrecision
 from fqgan.stylegan2.config import DiscriminatorConfig, GeneratorConfig, StepConfig, Stylegan2Config
 from fqgan.stylegan2.legacy import build_discriminator, build_generator
@@ -128,7 +128,7 @@ def main() -> None:
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.worker:
-        print(json.dumps(worker(args)))
+        print(json_text(worker(args)))
         return
     clock = "wall" if args.device == "cuda" else "cpu"
     names = ("device", "precision", "channel_base", "channel_max", "batch", "repeats")

@@ -10,7 +10,6 @@ counted; variants in turn.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -39,6 +38,7 @@ from fqgan.biggan.config import (
 )
 from fqgan.biggan.networks import build_discriminator, build_generator
 from fqgan.biggan.step import GanStep
+from fqgan.runtime.files import json_text
 
 CODES = (0, 64, 1024)  # 0: no quantization
 WAYS = ("plain", "ours", "ours contiguous")
@@ -84,7 +84,7 @@ def main() -> None:
     torch.set_num_threads(1)
     if args.worker:
         way, *numbers = args.worker
-        print(json.dumps(worker(way, *map(int, numbers))))
+        print(json_text(worker(way, *map(int, numbers))))
         return
     sizes = (str(args.repeats), str(args.width), str(args.batch))
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {

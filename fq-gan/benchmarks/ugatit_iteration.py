@@ -10,7 +10,6 @@ the process needs above its state after the imports, on a GPU what is allocated 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ from measure import (
 )
 from plain_ugatit import PlainStep, build_plain_networks
 
+from fqgan.runtime.files import json_text
 from fqgan.runtime.precision import MixedPrecision
 from fqgan.ugatit.config import (
     DiscriminatorConfig,
@@ -115,7 +115,7 @@ def main() -> None:
     args = read_options()
     torch.set_num_threads(1)
     if args.worker:
-        print(json.dumps(worker(args)))
+        print(json_text(worker(args)))
         return
     names = ("size", "width", "batch", "device", "precision", "repeats")
     words = [word for name in names for word in (f"--{name}", str(getattr(args, name)))]

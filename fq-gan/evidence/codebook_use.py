@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from fqgan.data.images import normalize
 from fqgan.data.toy import toy_images
 from fqgan.quantizer import FeatureQuantizer
+from fqgan.runtime.files import json_text
 
 LATENT = 32
 SIZES = (32, 128, 512, 1024)
@@ -142,7 +143,7 @@ def main() -> None:
                         size, steps=args.steps, batch_size=batch_size, width=width, **options
                     )
                     with args.out.open("a") as file:
-                        file.write(json.dumps({"cell": cell, **found}) + "\n")
+                        file.write(json_text({"cell": cell, **found}) + "\n")
                     print(*cell.values(), {k: round(v, 3) for k, v in found.items()}, flush=True)
 
 

@@ -39,6 +39,7 @@ from fqgan.gan import ModelAverage
 from fqgan.metrics.distances import frechet_distance, kernel_distance, moments
 from fqgan.metrics.features import FeatureExtractor, build_extractor
 from fqgan.quantizer import FeatureQuantizer, quantizer_statistics
+from fqgan.runtime.files import json_text
 
 LATENT = 64
 USED = {"codebook_start": "features", "revive_below": 0.1}
@@ -166,7 +167,7 @@ def score(args: argparse.Namespace) -> None:
         settings = row["settings"]
         if row["run"] in known or settings["data"] != Path(args.data).name:
             continue
-        key = json.dumps([settings["resolution"], settings["images"]])
+        key = json_text([settings["resolution"], settings["images"]])
         if key not in real:
             pixels, _ = read_images(args.data, settings)
             real[key] = score_features(extractor, pixels[: args.samples].to(args.device).split(50))
@@ -186,7 +187,7 @@ def read_rows(folder: Path, name: str) -> list[dict[str, Any]]:
 
 def write_row(folder: Path, name: str, row: dict[str, Any]) -> None:
     with (folder / f"{name}.jsonl").open("a") as file:
-        file.write(json.dumps(row) + "\n")
+        file.write(json_text(row) + "\n")
 
 
 def read_images(data: str, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
@@ -299,7 +300,7 @@ def show(rows: list[dict[str, Any]], scores: list[dict[str, Any]]) -> None:
     ]
     for settings in unique(row["settings"] for row in rows):
         own = [row for row in rows if row["settings"] == settings]
-        print(json.dumps(settings))
+        print(json_text(settings))
         for cell in unique(row["cell"] for row in own):
             print(f"  {cell}")
             for name in ("random fid", "fid", "kid_x100"):

@@ -26,6 +26,7 @@ from fqgan.data.folders import read_zip
 from fqgan.data.hdf5 import write_hdf5
 from fqgan.data.images import Subset, in_memory
 from fqgan.runs import train
+from fqgan.runtime.files import json_text
 from fqgan.scoring import ScoringOptions
 from fqgan.stylegan2 import commands as stylegan2
 from fqgan.stylegan2.config import PRESETS as STYLEGAN2
@@ -36,6 +37,10 @@ HOSTS = {"biggan": 600, "stylegan2": 2000, "ugatit": 4000}  # and their iteratio
 CONDITIONS = ("plain", "augmented")
 SEEDS = (0, 1, 2)
 TRAINED = 500
+SCORES = (
+    *("fid", "kid_x100", "kid_x100_low", "kid_x100_high"),
+    *("precision", "recall", "density", "coverage"),
+)
 
 
 def main() -> None:
@@ -59,7 +64,7 @@ def main() -> None:
                 run = out / f"{condition}-{seed}"
                 if not (run / "scores.json").exists():
                     scores = scores_of(options, condition, seed, run)
-                    (run / "scores.json").write_text(json.dumps(scores, indent=2) + "\n")
+                    (run / "scores.json").write_text(json_text(scores, indent=2) + "\n")
     print_table(out)
 
 
@@ -124,7 +129,7 @@ def scores_of(
                 run_dir=str(run), device="cpu", data=reference, scoring=scoring_options
             )
         )
-    return {name: value for name, value in found.items() if isinstance(value, float)}
+    return {name: found[name] for name in SCORES}
 
 
 def class_files(options: argparse.Namespace, folder: Path) -> tuple[str, str]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import tyro
@@ -29,16 +29,21 @@ SMOOTH_FROM = 100  # points of a noisy curve, from which on a running mean is dr
 class PlotConfig:
     """Draw the curves of runs, each into its own folder."""
 
-    run_dirs: tyro.conf.Positional[tuple[str, ...]]
+    run_dirs: Annotated[
+        tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN ...")
+    ] = ()
     """Folders of runs."""
+    run_dir: str = ""
+    """The folder of a run, named as other commands have it."""
 
 
 def main(argv: Sequence[str]) -> None:
     """Run ``fqgan plot RUN ...``."""
     config = parse(PlotConfig, argv, "fqgan plot")
-    if not config.run_dirs:
+    run_dirs = [*config.run_dirs, *([config.run_dir] if config.run_dir else [])]
+    if not run_dirs:
         raise ValueError("no run was named; give the folders of runs, such as runs/demo")
-    for run_dir in config.run_dirs:
+    for run_dir in run_dirs:
         print(plot_run(run_dir))
 
 

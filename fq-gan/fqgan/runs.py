@@ -20,7 +20,7 @@ from . import loop
 from .loop import RunProgress, Task, Training
 from .old_runs import upgrade, upgrade_progress
 from .runtime.checkpoint import read_part
-from .runtime.files import replace_folder, write_atomically
+from .runtime.files import json_text, replace_folder, write_atomically, write_json
 from .runtime.run_folder import (
     CONFIG,
     HEADER,
@@ -227,7 +227,7 @@ def write_parameter_counts(run_dir: Path, **networks: nn.Module) -> None:
         name: sum(parameter.numel() for parameter in network.parameters())
         for name, network in networks.items()
     }
-    write_atomically(run_dir / "parameters.json", json.dumps(counts) + "\n")
+    write_atomically(run_dir / "parameters.json", json_text(counts) + "\n")
 
 
 def save_folder(
@@ -253,7 +253,7 @@ def save_folder(
             state = {key: value.contiguous() for key, value in network.state_dict().items()}
             save_file(state, partial / f"{name}.safetensors")
     plain = {**json.loads(config_text(config.kind + WEIGHTS, config)), **beside}
-    write_atomically(partial / CONFIG, json.dumps(plain, indent=2) + "\n")
+    write_json(partial / CONFIG, plain)
     replace_folder(partial, target)
     return target
 

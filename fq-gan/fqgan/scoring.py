@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -33,7 +32,10 @@ from .metrics.statistics import (
 )
 from .runtime import distributed
 from .runtime.evaluation import versions
+from .runtime.files import json_text
 from .runtime.options import at_least
+
+logger = logging.getLogger(__name__)
 
 PUBLISHED_IMAGES = 50_000  # generated, behind every published FID and Inception score
 
@@ -72,7 +74,7 @@ class ScoringOptions(FeatureOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, "scoring", num_images=1, splits=1)
+        at_least(self, "scoring", num_images=1, real_images=0, splits=1)
         if self.num_images < 2 * self.splits:
             raise ValueError(
                 f"--scoring.num-images {self.num_images} is too few for --scoring.splits "
@@ -182,10 +184,22 @@ def open_scorer(options: ScoringOptions, data: DataConfig, device: torch.device)
     return Scorer(options, None if options.moments else build_images(data), device)
 
 
+def too_few(extractor: FeatureExtractor, *num_images: int) -> str:
+    """Why a FID of so many images on either side says little, empty if it does; 0 is unknown."""
+    fewest = min((number for number in num_images if number), default=0)
+    if not fewest or fewest > extractor.dim:
+        return ""
+    return (
+        f"{fewest} images are too few for the {extractor.dim} features of {extractor.name}: their "
+        "covariance is singular, and the FID depends on the number of images as much as on the "
+        f"images; more than {extractor.dim} of either side are needed"
+    )
+
+
 def print_evaluation(result: Any) -> None:
     """Print what an evaluation found, on rank 0; its group of processes may be gone by now."""
     if os.environ.get("RANK", "0") == "0":
-        print(json.dumps(result, indent=2))
+        print(json_text(result, indent=2))
 
 
 def record_evaluation(
@@ -202,23 +216,24 @@ def record_evaluation(
         row: scores and their settings.
         extractor: the features, if the scores are of any.
         published_images: generated images behind published figures; of fewer, ``num_images`` of
-            the row, it is a trial, which does not compare with them.
+            the row, it is a trial, which does not compare with them. Nor does a FID of fewer
+            images, or ``real_images``, than features; ``warning`` says so.
     """
     row = {**row, "trial": row.get("num_images", published_images) < published_images}
     if extractor is not None:
+        sides = row.get("num_images", 0), row.get("real_images", 0)
+        few = too_few(extractor, *sides) if any("fid" in name for name in row) else ""
         row |= {
             "features": extractor.name,
             "protocol": extractor.protocol,
-            "comparable": extractor.comparable and not row["trial"],
+            "comparable": extractor.comparable and not row["trial"] and not few,
         }
+        row |= {"warning": few} if few else {}
     row |= {"date": datetime.now(UTC).strftime("%Y-%m-%d"), **versions()}
     if distributed.is_main():
         with (Path(folder) / "evaluations.jsonl").open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json_text(row) + "\n")
     return row
-
-
-logger = logging.getLogger(__name__)
 
 
 def data_statistics(

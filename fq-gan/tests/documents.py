@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 FENCED = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+FENCED_PYTHON = re.compile(r"^```(?:python|py)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 INDENTED = re.compile(r"(?:^ {4}.*\n)+", re.MULTILINE)
 SEVERAL = re.compile(r"[{$*]|\.\.\.")  # a word that stands for several
 OPEN = re.compile(r"[{$*]|\.\.\.|^(.*-)?[A-Z]+$")  # a verb, preset or name that is left open
@@ -78,6 +79,12 @@ def has_known_options(
         return True
     code = exit_of(main, [*words, "--dry-run"])
     return code == 0 or not UNKNOWN.search(capsys.readouterr().err)
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    """Name of the document and code of every block of Python in the documents."""
+    found = [(path, FENCED_PYTHON.findall(path.read_text())) for path in DOCUMENTS]
+    return [(path.name, block) for path, blocks in found for block in blocks]
 
 
 def absent_files(path: Path, *folders: str) -> list[str]:

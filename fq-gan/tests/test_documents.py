@@ -1,10 +1,12 @@
 """Every command in a document is parsed by the program itself; every link leads somewhere."""
 
 import dataclasses
+import io
 import json
 from pathlib import Path
 
 import pytest
+import torch
 from documents import (
     DOCUMENTS,
     ROOT,
@@ -13,7 +15,10 @@ from documents import (
     dependencies,
     exit_of,
     help_without_imports,
+    python_blocks,
 )
+from PIL import Image
+from ugatit_runs import tiny_weights
 
 from fqgan.__main__ import VERBS, main
 from fqgan.config import all_presets
@@ -68,3 +73,21 @@ def test_every_dependency_has_its_reason_in_the_readme():
     assert len(names) <= 12
     section = (ROOT / "README.md").read_text().split("## What it needs")[1].split("##")[0]
     assert not [name for name in names if name not in section]
+
+
+@pytest.mark.parametrize(("name", "block"), python_blocks(), ids=lambda value: value[:20])
+def test_python_in_a_document_runs(name, block, tmp_path, monkeypatch):
+    """With small weights that were not trained, on the CPU, and what is around a block."""
+    tiny_weights(tmp_path / "runs" / "s2a" / "model")
+    monkeypatch.chdir(tmp_path)
+    picture = io.BytesIO()
+    Image.new("RGB", (20, 10)).save(picture, "PNG")
+    around = {
+        "hidden": torch.randn(2, 256, 4, 4, requires_grad=True),
+        "d_loss": torch.zeros(()),
+        "g_loss": torch.zeros(()),
+        "uploaded_bytes": picture.getvalue(),
+    }
+    exec(
+        compile(block.replace('"cuda"', '"cpu"'), name, "exec"), {"__name__": "document", **around}
+    )

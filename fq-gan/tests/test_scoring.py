@@ -62,6 +62,20 @@ def test_fewer_images_than_published_figures_have_are_a_trial(tmp_path):
     assert [(row["trial"], row["comparable"]) for row in found] == [(True, False), (False, True)]
 
 
+def test_a_fid_of_fewer_images_than_features_is_not_comparable(tmp_path):
+    extractor = build_extractor("random")
+    extractor.comparable, dim = True, extractor.dim
+    few, enough = (
+        record_evaluation(tmp_path, {"fid": 1.0, **sizes}, extractor)
+        for sizes in ({"num_images": dim + 1, "real_images": dim}, {"num_images": dim + 1})
+    )
+    assert (few["comparable"], enough["comparable"]) == (False, True)
+    assert f"{dim} images are too few for the {dim} features of random" in few["warning"]
+    assert "warning" not in enough
+    kid = record_evaluation(tmp_path, {"kid_x100": 1.0, "num_images": 20}, extractor)
+    assert kid["comparable"]  # unbiased for any number
+
+
 def test_a_file_of_moments_takes_the_place_of_the_data(tmp_path):
     images = toy_images(60, resolution=32)
     real = images.read(torch.arange(60)).float() / 127.5 - 1
@@ -91,6 +105,7 @@ def test_a_file_of_moments_takes_the_place_of_the_data(tmp_path):
     ("options", "said"),
     [
         ({"num_images": 0}, "--scoring.num-images must be at least 1"),
+        ({"real_images": -1}, "--scoring.real-images must not be negative"),
         ({"num_images": 10, "splits": 10}, "too few for --scoring.splits"),
     ],
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -19,6 +18,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers import BertConfig, GPT2Config
 
 from optimus.models.vae import OptimusConfig, OptimusModel
+from optimus.runtime.files import json_text
 from optimus.runtime.published import markdown_table
 
 BERT = BertConfig(
@@ -165,4 +165,4 @@ def main(
     ]
     content |= {"agreement": agreement, "torch": torch.__version__}
     content["threads"] = torch.get_num_threads()
-    file.write_text(json.dumps(content, indent=2) + "\n")
+    file.write_text(json_text(content, indent=2) + "\n")

@@ -19,6 +19,7 @@ from .decoding import Sampling, analogy, check_used, generate, interpolate
 from .directions import Direction, Method, learn_direction
 from .metrics.latent import sentence_noise
 from .models.encoder import Posterior
+from .models.pretrained import without_lora
 from .models.vae import OptimusModel, importance_scores
 from .runs import SENTENCE_VAES, find_weights
 from .runtime.distributed import choose_device
@@ -63,16 +64,10 @@ class SentenceVAE:
     """
 
     def __init__(self, model: OptimusModel, tokenizers: Tokenizers) -> None:
-        config = model.config
-        for side, given, wanted in (
-            ("decoder", tokenizers.decoder_vocab_size, config.gpt2.vocab_size),
-            ("encoder", tokenizers.encoder_vocab_size, config.bert.vocab_size),
-        ):
-            if given != wanted and (side == "decoder" or model.encoder is not None):
-                raise ValueError(
-                    f"the {side}'s tokenizer has {given} tokens and the model {wanted}: they are "
-                    "not of one model"
-                )
+        config, rows = model.config, 0 if model.encoder is None else model.config.encoder_vocab_size
+        misfit = tokenizers.misfit(rows, config.decoder_vocab_size)
+        if misfit is not None:
+            raise ValueError(f"{misfit}: they are not of one model")
         self.model, self.tokenizers = model.eval(), tokenizers
 
     @classmethod
@@ -104,7 +99,7 @@ class SentenceVAE:
         model: torch.nn.Module = OptimusModel.from_pretrained(folder, local_files_only=True)
         assert isinstance(model, OptimusModel)
         if state is not None:
-            inner = {key.removeprefix("vae."): value for key, value in state.items()}
+            inner = {key.removeprefix("vae."): one for key, one in without_lora(state).items()}
             model.load_state_dict({key: inner[key] for key in model.state_dict()})
         torch.nn.Module.to(model, choose_device(device))
         return cls(model, load_tokenizers(vocabularies))
@@ -518,8 +513,9 @@ class SentenceVAE:
     @property
     def _limits(self) -> tuple[int, int]:
         """Tokens that encoder and decoder have positions for; z takes one of the decoder's."""
-        config = self.model.config
-        return config.bert.max_position_embeddings, config.gpt2.n_positions - 1
+        encoder, decoder = self.model.encoder, self.model.decoder
+        left = decoder.max_tokens if encoder is None else encoder.num_positions
+        return left, decoder.max_tokens
 
     def _rows(self, latents: Tensor | np.ndarray) -> Tensor:
         """``latents`` as a tensor (N, Z)."""

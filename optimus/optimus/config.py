@@ -20,15 +20,16 @@ Device = Literal["auto", "cpu", "cuda"]
 
 @dataclass(frozen=True)
 class ModelOptions:
-    """The sentence VAE, BERT -> z -> GPT-2, and where its weights come from."""
+    """The sentence VAE, encoder -> z -> decoder, and where its weights come from."""
 
     latent_dim: int = 32
     """Size of the sentence vector z."""
     inject: Injection = "both"
-    """How z enters GPT-2 (Sec. 3.1); none makes a plain language model."""
+    """How z enters the decoder (Sec. 3.1); none makes a plain language model."""
     init: tuple[Path, ...] = ()
     """Initial weights: one folder (a run or a model of ours, or a checkpoint of the authors) or two
-    (a BERT folder and a GPT-2 folder); none starts from scratch."""
+    (an encoder such as BERT or ModernBERT and a causal decoder such as GPT-2 or Llama: folders, or
+    names of a hub where the network allows it); none starts from scratch."""
     vocabulary: str = "8000"
     """Folder with bert/ and gpt2/ vocabularies, or, from scratch, the size of vocabularies to learn
     from the corpus."""
@@ -38,12 +39,38 @@ class ModelOptions:
     """From scratch: width of both networks, a multiple of 64 (a head has 64 dimensions)."""
     dropout: float = 0.1
     """Dropout in embeddings, attention and residual branches of both networks."""
+    pooling: Literal["default", "pooler", "cls", "mean"] = "default"
+    """Of two folders: how the encoder makes a vector of a sentence: by its pooler, from the first
+    token, or as the mean of all; default is what the network's folder says."""
+    start: Literal["fresh", "data"] = "fresh"
+    """Of two folders: fresh connectors are random; data takes the latent from the principal axes of
+    the encoder's vectors of the first sentences, and the connectors from the decoder's states."""
+    start_sentences: int = 2000
+    """Sentences of --model.start data."""
+    weights: Literal["pretrained", "random"] = "pretrained"
+    """Of two folders: random takes their architectures and tokenizers alone, for comparison."""
+    train_encoder: Literal["full", "frozen", "lora"] = "full"
+    """What of the encoder is trained; lora needs the extra `lora`. Connectors always are."""
+    train_decoder: Literal["full", "frozen", "lora"] = "full"
+    """Likewise of the decoder."""
+    lora_rank: int = 16
+    """Rank of the matrices that LoRA adds to each linear map."""
+    checkpointing: bool = False
+    """Keep no activations inside the layers and compute them again in the backward pass."""
 
     def __post_init__(self) -> None:
-        at_least(self, "model", latent_dim=1, layers=1)
+        at_least(self, "model", latent_dim=1, layers=1, start_sentences=2, lora_rank=1)
+        defaults = {"pooling": "default", "start": "fresh", "weights": "pretrained"}
+        for name, default in defaults.items():
+            value = getattr(self, name)
+            require(
+                value == default or len(self.init) == 2,
+                f"--model.{name} {value} belongs to a start from two folders, --model.init ENCODER "
+                f"DECODER, got {len(self.init)}",
+            )
         require(
             len(self.init) <= 2,
-            f"--model.init takes one folder (an Optimus model) or two (BERT, GPT-2), got "
+            f"--model.init takes one folder (an Optimus model) or two (encoder, decoder), got "
             f"{len(self.init)}",
         )
         require(
@@ -66,6 +93,8 @@ class OptimizerOptions:
     """fused takes apex's FusedAdam where its kernels are installed, else torch's fused AdamW."""
     lr: float = 5e-5
     """Learning rate after the warm-up."""
+    new_lr: float = 0.0
+    """That of what is not pre-trained (connectors, LoRA); 0 is the same one."""
     weight_decay: float = 0.0
     """Decay of the weights, biases and LayerNorm excepted."""
     warmup_steps: int = 0
@@ -77,7 +106,7 @@ class OptimizerOptions:
 
     def __post_init__(self) -> None:
         positive(self, "optimizer", "lr")
-        at_least(self, "optimizer", weight_decay=0, warmup_steps=0, accumulate=1)
+        at_least(self, "optimizer", new_lr=0, weight_decay=0, warmup_steps=0, accumulate=1)
 
 
 @dataclass(frozen=True)
@@ -110,8 +139,9 @@ class LoopOptions:
     """Where to train."""
     deterministic: bool = False
     """Only kernels that give the same bits each time on a GPU, which are slower."""
-    precision: Precision = "fp32"
-    """Arithmetic of the forward pass."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward pass. auto: bf16 on a GPU that has it, else fp32; a continued run
+    keeps what it began with."""
 
     def __post_init__(self) -> None:
         positive(self, "", "epochs")

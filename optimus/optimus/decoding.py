@@ -250,7 +250,7 @@ def interpolate(
     authors' other convention, one step and one point more.
     """
     if num_steps < 1:
-        raise ValueError(f"--num-steps must be at least 1, got {num_steps}")
+        raise ValueError(f"num_steps must be at least 1, got {num_steps}")
     count = num_steps + (steps == "interactive")
     weight = torch.arange(count + 1, dtype=source.dtype, device=source.device) / count
     return source + (target - source) * weight[:, None]

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .runtime.files import write_atomically
+from .runtime.files import json_text, write_atomically
 from .runtime.options import require
 
 Method = Literal["difference", "boundary"]
@@ -44,7 +44,7 @@ class Direction:
     def save(self, path: str | Path) -> None:
         """Write a ``.safetensors`` file."""
         note = {"name": self.name, "threshold": self.threshold, "about": self.about}
-        content = save({"direction": self.vector.contiguous()}, {"note": json.dumps(note)})
+        content = save({"direction": self.vector.contiguous()}, {"note": json_text(note)})
         write_atomically(path, content)
 
     @classmethod

@@ -8,9 +8,10 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
+import tyro
 
 from .api import SentenceVAE
 from .config import Device
@@ -21,7 +22,7 @@ from .decoding import (
     interpolate as interpolate_latents,
     unique,
 )
-from .runtime.command import parse
+from .runtime.command import choose, parse
 from .runtime.distributed import choose_device
 from .runtime.files import write_atomically
 from .runtime.options import at_least, require
@@ -34,7 +35,7 @@ TAB = "\t"
 class GenerateConfig:
     """What the four kinds of generation share."""
 
-    model: Path = Path("runs/demo/model")
+    model: Annotated[Path, tyro.conf.arg(aliases=("--run-dir",))] = Path("runs/demo/model")
     """Folder of a model, or of a run."""
     step: int | None = None
     """Of a run: the step of the checkpoint to use; by default its newest weights."""
@@ -138,16 +139,11 @@ def main(argv: Sequence[str]) -> None:
         "interpolate": (InterpolateConfig, interpolate),
         "analogy": (AnalogyConfig, analogy),
     }
-    if not argv or argv[0] in {"-h", "--help"}:
-        print("usage: optimus generate KIND --model FOLDER ...\n\nkinds:")
-        for name, (kind, _) in kinds.items():
-            print(f"  {name:<11}  {(kind.__doc__ or '').splitlines()[0]}")
-        print("\n`optimus generate KIND --help` lists the options of a kind.")
-        return
-    if argv[0] not in kinds:
-        raise ValueError(f"unknown kind {argv[0]!r}; choose one of {', '.join(kinds)}")
-    kind, function = kinds[argv[0]]
-    config = parse(kind, argv[1:], f"optimus generate {argv[0]}")
+    texts = {name: (kind.__doc__ or "").partition("\n")[0] for name, (kind, _) in kinds.items()}
+    about = "Make sentences with the model of --model: a run, or a folder of weights."
+    name, words = choose(texts, argv, "optimus generate", "kind", about)
+    kind, function = kinds[name]
+    config = parse(kind, words, f"optimus generate {name}")
     device = choose_device(config.device)
     vae = SentenceVAE.from_pretrained(config.model, str(device), step=config.step)
     generator = torch.Generator(device=device).manual_seed(config.seed)

@@ -5,6 +5,7 @@ The same file in the three projects. What is learned, and how, is the task's: `T
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
@@ -17,9 +18,12 @@ from torch import Tensor
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.distributed import World, barrier, is_main, start
 from .runtime.logs import Logs, ReportTo, check_report_to
+from .runtime.precision import Precision
 from .runtime.random_state import unchanged_random_state
-from .runtime.run_folder import RunFolder, Upgrade, write_reached
+from .runtime.run_folder import RunFolder, Upgrade, settle_precision, write_reached
 from .runtime.signals import StopSignal
+
+logger = logging.getLogger(__name__)
 
 
 class RunOptions(Protocol):
@@ -31,6 +35,8 @@ class RunOptions(Protocol):
     def seed(self) -> int: ...
     @property
     def device(self) -> str: ...
+    @property
+    def precision(self) -> Precision: ...
     @property
     def deterministic(self) -> bool: ...
     @property
@@ -175,6 +181,7 @@ def train(task: Task, config: RunOptions) -> Training:
 def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> Training:
     """`train` in processes and with a handling of signals that the caller has opened."""
     check_report_to(config.report_to)
+    config = settle_precision(config, config.run_dir, world.device, task.upgrade)
     with RunFolder(
         config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade
     ) as folder:
@@ -189,6 +196,8 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
                 "is"
             )
         folder.commit(run.config)
+        if continued:
+            logger.info("continuing from %s %d in %s", run.unit, progress.step, run_dir)
 
         rows = progress.rows if continued else 0
         where: dict[str, Any] = {"unit": run.unit, "rows": rows, "headline": run.headline}

@@ -15,6 +15,18 @@ ADDED = {"eval_every": 0, "patience": 0, "deterministic": False}
 """Options that have come since, with the value that says what version 0.1 did."""
 ADDED_DATA: dict[str, dict[str, Any]] = {"label-control": {"valid": None}}
 """Likewise in the group ``data`` of one kind."""
+ADDED_MODEL = {
+    "pooling": "default",
+    "start": "fresh",
+    "start_sentences": 2000,
+    "weights": "pretrained",
+    "lora_rank": 16,
+    "train_encoder": "full",
+    "train_decoder": "full",
+    "checkpointing": False,
+}
+ADDED_OPTIMIZER = {"new_lr": 0.0}
+"""Likewise in the groups ``model`` and ``optimizer`` of every kind."""
 
 
 def upgrade(plain: dict[str, Any]) -> dict[str, Any]:
@@ -23,4 +35,8 @@ def upgrade(plain: dict[str, Any]) -> dict[str, Any]:
     if len(kinds) != 1:
         return plain
     data = {**ADDED_DATA.get(kinds[0], {}), **plain.get("data", {})}
-    return {"kind": kinds[0], **ADDED, **plain, "data": data}
+    groups = {"data": data}
+    for name, added in (("model", ADDED_MODEL), ("optimizer", ADDED_OPTIMIZER)):
+        if isinstance(plain.get(name), dict):
+            groups[name] = {**added, **plain[name]}
+    return {"kind": kinds[0], **ADDED, **plain, **groups}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,6 +80,9 @@ def find_weights(folder: str | Path, *wanted: str, step: int | None = None) -> W
         ValueError: it is of another kind.
     """
     folder = Path(folder)
+    if not folder.is_dir():
+        problem = "is a file" if folder.exists() else "does not exist"
+        raise FileNotFoundError(f"{folder} {problem}; give the folder of a run or of weights")
     config = folder / CONFIG
     if not config.is_file() or "model_type" in read_plain(config):
         if step is not None:
@@ -103,7 +107,8 @@ def find_weights(folder: str | Path, *wanted: str, step: int | None = None) -> W
 def step_of(run_dir: Path | None, step: int | None = None) -> int | None:
     """The step of a run's weights: ``step``, if given, or the newest; None where it is unknown."""
     if step is None and run_dir is not None and (run_dir / REACHED).is_file():
-        return int(read_plain(run_dir / REACHED)["step"])
+        with suppress(ValueError, KeyError, TypeError):  # a damaged note, which is told elsewhere
+            return int(read_plain(run_dir / REACHED)["step"])
     return step
 
 

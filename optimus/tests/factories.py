@@ -7,13 +7,24 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel as ByteLevelDecoder
+from tokenizers.pre_tokenizers import ByteLevel
 from torch import Tensor
-from transformers import BertConfig, GPT2Config
+from transformers import (
+    AutoConfig,
+    AutoModel,
+    AutoModelForCausalLM,
+    BertConfig,
+    GPT2Config,
+    PreTrainedTokenizerFast,
+)
 
 from optimus.api import SentenceVAE
 from optimus.data.text import Sentences
 from optimus.data.tokenizers import train_tokenizers
-from optimus.models.vae import OptimusConfig, OptimusModel
+from optimus.models.pretrained import pooler_options
+from optimus.models.vae import OptimusConfig, OptimusModel, without_bars
 from optimus.released.checkpoints import AuthorsCheckpoint, assemble, import_checkpoint
 
 ABSOLUTE = RELATIVE = 1e-4
@@ -117,6 +128,15 @@ def tiny_vae(lines: Sequence[str], latent_dim: int = 6) -> SentenceVAE:
     return SentenceVAE(OptimusModel(config), tokenizers)
 
 
+def is_recorded(ours: str, theirs: str, *, cut: bool) -> bool:
+    """Whether ``ours`` is the sentence that the authors printed as ``theirs``.
+
+    They drop the first and the last word, [BOS] and [EOS]; of a sentence that was ``cut`` at the
+    length limit, which has no end mark, the last word is one of the text.
+    """
+    return ours.startswith(f"{theirs} ".lstrip()) if cut else ours == theirs
+
+
 def write_authors_json(path: str | Path, sentences: Sentences) -> None:
     """Write ``sentences`` in the authors' cache format."""
     entries = []
@@ -125,3 +145,98 @@ def write_authors_json(path: str | Path, sentences: Sentences) -> None:
         entry = {"bert_token": left, "bert_token_length": len(left)}
         entries.append({**entry, "gpt2_token": right, "gpt2_token_length": len(right)})
     Path(path).write_text(json.dumps(entries), encoding="utf-8")
+
+
+_WIDTHS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
+_WIDTHS |= {"intermediate_size": 48, "max_position_embeddings": 40}
+_TOKENS = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}
+_GROUPED = {**_WIDTHS, **_TOKENS, "num_key_value_heads": 2, "head_dim": 8}
+TINY_ENCODERS: dict[str, dict[str, Any]] = {
+    "bert": {**_WIDTHS, "pad_token_id": 0},
+    "roberta": {**_WIDTHS, "pad_token_id": 1, "type_vocab_size": 1},
+    "distilbert": {"dim": 32, "n_layers": 2, "n_heads": 4, "hidden_dim": 48}
+    | {"max_position_embeddings": 40, "pad_token_id": 0},
+    "mpnet": {**_WIDTHS, "pad_token_id": 1},
+    "modernbert": {**_WIDTHS, "pad_token_id": 0, "local_attention": 8}
+    | {"global_attn_every_n_layers": 2, "cls_token_id": 1, "sep_token_id": 2, **_TOKENS},
+    "deberta": {**_WIDTHS, "pad_token_id": 0, "relative_attention": True}
+    | {"pos_att_type": ["c2p", "p2c"], "max_relative_positions": 20},
+    "deberta-v2": {**_WIDTHS, "pad_token_id": 0, "relative_attention": True}
+    | {"pos_att_type": ["c2p", "p2c"], "position_buckets": 8},
+}
+TINY_DECODERS: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40, **_TOKENS},
+    "llama": {**_GROUPED, "tie_word_embeddings": True},
+    "llama-untied": {**_GROUPED, "tie_word_embeddings": False},
+    "qwen2": {**_GROUPED, "tie_word_embeddings": True, "sliding_window": None},
+    "opt": {**_WIDTHS, **_TOKENS, "ffn_dim": 48, "word_embed_proj_dim": 32},
+    "opt-projected": {**_WIDTHS, **_TOKENS, "ffn_dim": 48, "word_embed_proj_dim": 16},
+    "gpt_neox": {**_WIDTHS, **_TOKENS, "rotary_pct": 0.5},
+    "gemma": {**_GROUPED, "num_key_value_heads": 1},
+    "gemma2": {**_GROUPED, "sliding_window": 4, "query_pre_attn_scalar": 8},
+    "cohere": {**_GROUPED, "logit_scale": 0.5},
+    "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, **_TOKENS},
+}
+
+
+def tiny_networks(encoder: str, decoder: str, seed: int = 0) -> tuple[Any, Any]:
+    """A random encoder and causal model of two layers with 60 tokens each, in evaluation mode."""
+    torch.manual_seed(seed)
+    left = AutoConfig.for_model(encoder, vocab_size=60, **TINY_ENCODERS[encoder])
+    kind = decoder.split("-")[0]
+    right = AutoConfig.for_model(kind, vocab_size=60, **TINY_DECODERS[decoder])
+    return AutoModel.from_config(left).eval(), AutoModelForCausalLM.from_config(right).eval()
+
+
+def tiny_pretrained(encoder: str, decoder: str, seed: int = 0, **options: Any) -> OptimusModel:
+    """A model of other networks than the paper's, in evaluation mode, with Z = 6.
+
+    Its weights are larger than the usual start, so that everything matters.
+    """
+    left, right = tiny_networks(encoder, decoder, seed)
+    options.setdefault("pooling", "mean")
+    left = AutoModel.from_config(left.config, **pooler_options(left.config, options["pooling"]))
+    model = OptimusModel.from_networks(
+        None if options.get("inject") == "none" else left,
+        right,
+        tokens={key: getattr(right.config, key) for key in _TOKENS},
+        encoder_pad_token_id=left.config.pad_token_id,
+        **{"latent_dim": 6, **options},
+    ).eval()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim > 1:
+                parameter.mul_(4.0)
+    model.name = decoder
+    return model
+
+
+def write_tokenizer(folder: Path, lines: Sequence[str], decoder: bool) -> int:
+    """A tokenizer learned from ``lines``, saved as transformers does; returns its size.
+
+    The decoder's ends are <s> and </s>, its padding is </s> too, as in many causal models.
+    """
+    pair = train_tokenizers(lines, 120, 320)
+    if decoder:
+        inner = Tokenizer(pair.bpe.model)
+        inner.pre_tokenizer, inner.decoder = ByteLevel(add_prefix_space=False), ByteLevelDecoder()
+        special = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "</s>"}
+    else:
+        inner = pair.wordpiece
+        special = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]"}
+        special |= {"sep_token": "[SEP]", "mask_token": "[MASK]"}
+    fast = PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+    fast.save_pretrained(folder)
+    return len(fast)
+
+
+def write_network(folder: Path, kind: str, lines: Sequence[str], decoder: bool) -> Path:
+    """A random network and a tokenizer of ``lines``, in a folder as one downloads them."""
+    sizes = (TINY_DECODERS if decoder else TINY_ENCODERS)[kind]
+    config = AutoConfig.for_model(kind, **sizes)
+    config.vocab_size = write_tokenizer(folder, lines, decoder)
+    torch.manual_seed(1)
+    network = (AutoModelForCausalLM if decoder else AutoModel).from_config(config)
+    with without_bars():
+        network.save_pretrained(folder)
+    return folder

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from factories import close, recorded_model, tiny_model, tiny_vae
+from factories import close, is_recorded, recorded_model, tiny_model, tiny_vae
 from scipy.spatial.distance import cdist
 from torch.distributions import Normal
 
@@ -40,15 +40,20 @@ def test_encoding_and_decoding_agree_with_the_authors(vae, recorded):
     texts, arrays = recorded
     latents = vae.encode(texts["sentences"], batch_size=5)
     decoded = vae.decode(torch.from_numpy(arrays["z"]), CLEAN)
-    assert decoded == texts["greedy_text"]
     close(latents, arrays["z"])
-    assert vae.reconstruct(texts["sentences"], CLEAN, batch_size=5) == texts["greedy_text"]
+    again = vae.reconstruct(texts["sentences"], CLEAN, batch_size=5)
+    for number, theirs in enumerate(texts["greedy_text"]):
+        cut = vae.tokenizers.eos_id not in arrays[f"greedy_ids/{number}"]
+        assert is_recorded(decoded[number], theirs, cut=cut)
+        assert is_recorded(again[number], theirs, cut=cut)
 
 
 @pytest.mark.golden
 def test_interpolations_and_analogies_are_the_authors(vae, recorded):
     texts, arrays = recorded
-    assert vae.decode(torch.from_numpy(arrays["interp_z"]), CLEAN) == texts["interpolate"]
+    decoded = vae.decode(torch.from_numpy(arrays["interp_z"]), CLEAN)
+    for ours, theirs in zip(decoded, texts["interpolate"], strict=True):
+        assert ours == theirs or is_recorded(ours, theirs, cut=True)
     limit = Sampling(max_new_tokens=47, clean=True)
     for name in (n for n in arrays if n.startswith("analogy_z_")):
         degree = name.removeprefix("analogy_z_")

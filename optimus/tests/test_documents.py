@@ -11,9 +11,12 @@ from documents import (
     has_known_options,
     help_without_imports,
     is_open,
+    python_blocks,
 )
+from factories import tiny_vae
 
 from optimus.__main__ import VERBS, main
+from optimus.data.toy import toy_sentences
 from optimus.released.commands import migrate
 
 BLOCKS, INLINE = commands("optimus")
@@ -62,3 +65,11 @@ def test_every_dependency_is_given_a_reason():
 def test_help_imports_nothing_heavy():
     text = help_without_imports("optimus")
     assert [verb for verb in VERBS if verb not in text] == []
+
+
+@pytest.mark.parametrize(("name", "block"), python_blocks(), ids=lambda value: value[:20])
+def test_python_in_a_document_runs(name, block, tmp_path, monkeypatch):
+    """In place of the demo's run stands a small model that was not trained."""
+    tiny_vae(toy_sentences(40)).save_pretrained(tmp_path / "runs" / "optimus-demo")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block, name, "exec"), {"__name__": "document"})

@@ -128,7 +128,7 @@ def test_a_language_model_samples_without_a_latent(run, tmp_path, capsys):
     ("words", "expected"),
     [
         (["dream"], "unknown kind 'dream'"),
-        (["sample", "--model", "nowhere"], "no model folder"),
+        (["sample", "--model", "nowhere"], "nowhere does not exist"),
         (["reconstruct", "--model", "RUN"], "no sentence given"),
         (["interpolate", "--model", "RUN", "--texts", "one"], "takes two sentences"),
         (["analogy", "--model", "RUN", "--texts", "one"], "source TAB target TAB input"),

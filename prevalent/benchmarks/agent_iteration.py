@@ -44,6 +44,7 @@ from prevalent.environments.navigation import NavigationEnvironment
 from prevalent.models.decoders import FeatureDropout
 from prevalent.models.kernels import DeferredLinear, DeferredLSTMCell
 from prevalent.models.prevalent import Attention, PrevalentModel
+from prevalent.runtime.files import json_text
 from prevalent.simulator import Graphs
 
 TARGET, WORDS = 2.0, 992
@@ -315,7 +316,7 @@ def main() -> None:
         row = Contest(kind, graphs, store, args).measure()
         record["headline"] = merge(record["headline"], show(row), ("what",))
         record["rows"] = merge(record["rows"], [row], ("agent", "batch", "max_actions"))
-        args.json.write_text(json.dumps(record, indent=2) + "\n")
+        args.json.write_text(json_text(record, indent=2) + "\n")
 
 
 def merge(before: list[dict], found: list[dict], keys: tuple[str, ...]) -> list[dict]:

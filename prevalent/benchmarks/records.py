@@ -1,6 +1,5 @@
 """What the benchmarks share: scans to run on, floors, and the records of ``benchmarks/results``."""
 
-import json
 import math
 import os
 import re
@@ -16,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from prevalent.data.toy import write_toy
+from prevalent.runtime.files import json_text
 
 
 def default_connectivity() -> Path:
@@ -52,7 +52,7 @@ def write_record(path: Path | None, title: str, rows: list[dict[str, Any]], **co
     path = path or Path(__file__).parent / "results" / f"{title}.json"
     path.parent.mkdir(exist_ok=True)
     record = {"title": title, "headline": rows, **content, "torch": torch.__version__}
-    path.write_text(json.dumps(record, indent=2) + "\n")
+    path.write_text(json_text(record, indent=2) + "\n")
 
 
 def floor_seconds(run: Callable[[], Any]) -> float:

@@ -1,12 +1,12 @@
 """The graph-based agent in the toy world of ``pretraining_claim.py``, with and without its encoder.
 
-    python evidence/pretraining_claim.py --run-dir runs/claim --sizes 50   # world, encoder, followers
-    python evidence/graph_agent.py --run-dir runs/claim                    # graph-based agents there
+    python evidence/pretraining_claim.py --run-dir runs/claim --sizes 50  # world and encoder
+    python evidence/graph_agent.py --run-dir runs/claim                   # graph-based agents there
 
 Agents see the same annotated paths as the followers of that script and are scored on the same
-houses. A step costs about three times that of a follower, so 60 of them are its 200 in CPU time;
-``--steps 200`` gives as many steps instead. Prints a row a run and the table; runs that are done are
-not repeated. About a minute a run on one core with 60 steps.
+houses. A step of theirs costs more than one of a follower: 60 of them take about as long as its
+200; ``--steps 200`` gives as many steps instead. Prints a row a run and the table; runs that are
+done are not repeated. About a minute a run on one core with 60 steps.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import torch
 from pretraining_claim import SPLITS, annotated, describe, evaluations, places, success
 
 from prevalent.optimizer import OptimizerConfig
-from prevalent.runtime.files import write_atomically
+from prevalent.runtime.files import json_text, write_atomically
 from prevalent.tasks.graph import PRESETS, train_graph
 
 ARMS = {"graph-based, from scratch": False, "graph-based, pre-trained": True}
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
     curve = {int(row["step"]): row for row in evaluations(folder)}
     scores: dict[str, Any] = dict(curve[max(curve)])
     scores |= {"cpu_seconds": time.process_time() - began, "curve": curve}
-    write_atomically(done, json.dumps(scores, indent=2) + "\n")
+    write_atomically(done, json_text(scores, indent=2) + "\n")
     shown = "  ".join(f"{split} {success(scores, split):.3f}" for split in SPLITS)
     print(f"{folder.name}: {shown}  {scores['cpu_seconds']:.0f} CPU s", flush=True)
     return scores

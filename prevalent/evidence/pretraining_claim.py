@@ -1,14 +1,21 @@
 """Does pre-training help an agent that has few annotated paths? Toy houses, several seeds.
 
-    python evidence/pretraining_claim.py --run-dir runs/claim              # pre-train, then agents
-    python evidence/pretraining_claim.py --run-dir runs/claim --sizes 50   # agents of one size
+    python evidence/pretraining_claim.py --run-dir runs/claim                       # the main table
+    python evidence/pretraining_claim.py --run-dir runs/claim --sizes 50            # one size of it
+    python evidence/pretraining_claim.py --run-dir runs/claim --table ablations --sizes 20
+    python evidence/pretraining_claim.py --run-dir runs/claim --table reading --sizes 50
 
 One encoder is pre-trained on 3,840 instructions of 240 houses, told by templates as the paper's
 are told by a speaker. Agents then see 20, 50, 100 or 400 of those paths and learn by imitation and
 reinforcement with the encoders of `ARMS`; each seed draws paths of its own. Learning rate and, for
-random encoders, the spread of the initial weights are chosen for each arm on val_seen, with seed 0
-and 50 paths. Prints a row a run and the table after each size; runs that are done are not repeated.
-About two hours on one core: 10 minutes for the pre-training and one for each of 60 agents.
+random encoders, the spread of the initial weights are chosen for each arm on val_seen, with 50
+paths. ``ablations`` pre-trains three more encoders, without the action, without the views, and
+without either. ``reading`` does the same as the main table in houses whose instructions have to be
+read: other words for the same landmark, which annotated paths never use, landmarks in sight that do
+not matter, and sentences that say which way not to take.
+
+Prints a row a run and the table after each size; runs that are done are not repeated. On one core,
+5 minutes for each encoder and 20 to 50 seconds for each agent: about 50 minutes for the main table.
 """
 
 from __future__ import annotations
@@ -22,22 +29,28 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from prevalent.data.instructions import read_paths
+from prevalent.data.features import FeatureStore
+from prevalent.data.instructions import read_instructions, read_paths
 from prevalent.data.tokenizers import (
     build_wordpiece_vocabulary,
     split_words,
     write_vocabulary,
 )
-from prevalent.data.toy import STYLES, Style, ToyConfig, write_toy
+from prevalent.data.toy import ToyConfig, write_toy
+from prevalent.data.toy_reader import ToyReader
+from prevalent.data.toy_texts import STYLES, Style
+from prevalent.metrics.navigation import SUCCESS_RADIUS
 from prevalent.optimizer import OptimizerConfig
-from prevalent.runtime.files import write_atomically
+from prevalent.runtime.files import json_text, write_atomically, write_json
 from prevalent.runtime.logs import read_metrics
+from prevalent.simulator.graph import Graphs
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, PretrainConfig, pretrain
 from prevalent.tasks.r2r import R2R_PRESETS, train_r2r
 
-WORLD = ToyConfig(
+PLAIN = ToyConfig(
     train_houses=240,
     unseen_houses=24,
     train_paths=16,
@@ -47,10 +60,10 @@ WORLD = ToyConfig(
     max_steps=4,
     num_landmarks=16,
 )
+READING = replace(PLAIN, forms=("synonyms", "negations", "distractors"), told_paths=16)
 STYLE: Style = "landmarks"  # where turns are told too, pre-training learns turns long before sights
-SIZES, SEEDS = (50, 100, 20, 400), (0, 1, 2)
-TRIAL_SIZE = 50  # annotated paths with which the learning rate of an arm is chosen
-RATES, SPREADS = (1e-3, 3e-3), (0.02, 0.1)
+SIZES, SEEDS = (20, 50, 100, 400), (0, 1, 2)
+TRIAL_SIZE, TRIAL_SEEDS = 50, (0, 1)  # with which the learning rate of an arm is chosen
 SPLITS = ("val_seen", "val_unseen")
 
 
@@ -58,15 +71,36 @@ SPLITS = ("val_seen", "val_unseen")
 class Arm:
     """Where an agent's encoder comes from, and whether it is trained with the agent."""
 
-    pretrained: bool
-    trained: bool
+    encoder: str  # one of ENCODERS; nothing: random weights
+    stages: tuple[
+        bool, ...
+    ]  # is it trained, in parts of equal length; each has a tenth of the rate
+    rates: tuple[float, ...] = (1e-3,)  # among which one is chosen
+    spreads: tuple[float, ...] = (0.0,)  # standard deviations of random weights, likewise
 
 
+ENCODERS: dict[str, dict[str, bool]] = {
+    "pretrain": {},
+    "pretrain-without-action": {"predict_action": False},
+    "pretrain-without-views": {"use_images": False},
+    "pretrain-words-alone": {"predict_action": False, "use_images": False},
+}
+"""Folders of pre-training and what differs there."""
 ARMS = {
-    "random, frozen": Arm(False, False),
-    "pre-trained, frozen": Arm(True, False),
-    "from scratch": Arm(False, True),
-    "pre-trained, fine-tuned": Arm(True, True),
+    "random, frozen": Arm("", (False,), spreads=(0.02, 0.1)),
+    "pre-trained, frozen": Arm("pretrain", (False,), (1e-3, 3e-3)),
+    "from scratch": Arm("", (True,), (1e-3, 3e-3), (0.02, 0.1)),
+    "pre-trained, fine-tuned": Arm("pretrain", (True,), (3e-4, 1e-3)),
+    "pre-trained, two stages": Arm("pretrain", (False, True)),
+}
+ABLATIONS = {
+    f"{name}, {how}": Arm(encoder, (trained,), (rate,))
+    for name, encoder in (
+        ("without the action", "pretrain-without-action"),
+        ("without views", "pretrain-without-views"),
+        ("words alone", "pretrain-words-alone"),
+    )
+    for how, trained, rate in (("frozen", False, 1e-3), ("fine-tuned", True, 3e-4))
 }
 
 
@@ -88,45 +122,70 @@ class Trial:
         return words.replace(",", "").replace(" ", "-")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--run-dir", type=Path, default=Path("runs/claim"))
-    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
-    parser.add_argument("--steps", type=int, default=200)
-    options = parser.parse_args()
+    parser.add_argument("--table", choices=("main", "ablations", "reading"), default="main")
+    parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="annotated paths")
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--steps", type=int, default=200, help="of an agent")
+    parser.add_argument("--pretrain-steps", type=int, default=6000)
+    parser.add_argument("--houses", type=int, default=PLAIN.train_houses, help="to train in")
+    options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    root, steps = options.run_dir, options.steps
-    make_world(root / "world")
-    pretrain(encoder(root))
-    chosen = {}
-    for arm in ARMS:
-        trials = list(first_trials(arm))
-        scores = [success(run(root, trial, steps), "val_seen") for trial in trials]
-        chosen[arm] = trials[scores.index(max(scores))]
-        print(f"{arm}: chosen on val_seen: {chosen[arm].name}", flush=True)
-    rows: dict[tuple[int, str], list[dict[str, float]]] = {}
+    root, world, arms = options.run_dir, PLAIN, ARMS
+    if options.table == "reading":
+        root, world = root / "reading", READING
+    elif options.table == "ablations":
+        arms = ABLATIONS
+    unseen = max(1, world.unseen_houses * options.houses // world.train_houses)
+    make_world(root / "world", replace(world, train_houses=options.houses, unseen_houses=unseen))
+    print(f"a reader by rule who counts the steps: {oracle(root / 'world'):.3f}", flush=True)
+    for encoder in sorted({arm.encoder for arm in arms.values()} - {""}):
+        pretrain(pretraining(root, encoder, options.pretrain_steps, world))
+    chosen = {name: choose(root, name, arm, options.steps) for name, arm in arms.items()}
+    rows: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for paths in options.sizes:
-        for seed in SEEDS:
-            for arm, best in chosen.items():
+        for seed in options.seeds:
+            for name, best in chosen.items():
                 trial = replace(best, paths=paths, seed=seed)
-                rows.setdefault((paths, arm), []).append(run(root, trial, steps))
+                rows.setdefault((paths, name), []).append(run(root, trial, options.steps))
         print(describe(rows), flush=True)
-        write_atomically(root / "claim.md", describe(rows))
+        write_atomically(root / f"{options.table}.md", describe(rows))
 
 
-def make_world(folder: Path) -> None:
-    """Write houses, instructions of one style and their WordPiece vocabulary once."""
+def make_world(folder: Path, size: ToyConfig) -> None:
+    """Write houses, one instruction of each path and their WordPiece vocabulary once."""
     if (folder / "wordpiece.txt").is_file():
         return
-    write_toy(folder, WORLD)
-    texts = [text for item in read_paths(folder, "train") for text in item["instructions"]]
-    words = build_wordpiece_vocabulary(word for text in texts for word in split_words(text))
-    for split in ("train", *SPLITS):
+    write_toy(folder, size)
+    telling = 0 if size.forms else STYLES.index(STYLE)
+    texts = []
+    for split in ("train", *(["told"] if size.told_paths else []), *SPLITS):
         items = read_paths(folder, split)
+        if split in ("train", "told"):
+            texts += [text for item in items for text in item["instructions"]]
         for item in items:
-            item["instructions"] = [item["instructions"][STYLES.index(STYLE)]]
-        write_atomically(folder / "r2r" / f"R2R_{split}.json", json.dumps(items))
+            item["instructions"] = [item["instructions"][telling]]
+        write_atomically(folder / "r2r" / f"R2R_{split}.json", json_text(items))
+    words = build_wordpiece_vocabulary(word for text in texts for word in split_words(text))
     write_vocabulary(folder / "wordpiece.txt", words)
+
+
+def oracle(folder: Path) -> float:
+    """Success in unseen houses of a reader who knows every template and word."""
+    tasks = read_instructions(folder, ["val_unseen"])
+    graphs = Graphs.load(folder / "connectivity", sorted({task.scan for task in tasks}))
+    reader = ToyReader(graphs, FeatureStore.open(folder / "features.npy"))
+    rng = np.random.default_rng(0)
+    reached = []
+    for task in tasks:
+        start, goal = graphs.nodes([task.scan] * 2, [task.path[0], task.path[-1]])
+        end = reader.walk(split_words(task.text), int(start), task.heading, rng)
+        reached.append(graphs.distance(end, int(goal)) < SUCCESS_RADIUS)
+    return float(np.mean(reached))
 
 
 def places(root: Path) -> dict[str, Any]:
@@ -139,51 +198,82 @@ def places(root: Path) -> dict[str, Any]:
     }
 
 
-def encoder(root: Path) -> PretrainConfig:
+def pretraining(root: Path, encoder: str, steps: int, world: ToyConfig) -> PretrainConfig:
     """The run that pre-trains; its action leaves the plateau of directions at about step 2,200."""
-    preset = PRETRAIN_PRESETS["toy"][1]
-    options = {**places(root), "vocabulary": Path("wordpiece.txt"), "run_dir": root / "pretrain"}
-    return replace(preset, held_out=("r2r:val_unseen",), **options)
+    return replace(
+        PRETRAIN_PRESETS["toy"][1],
+        **places(root),
+        **ENCODERS[encoder],
+        vocabulary=Path("wordpiece.txt"),
+        run_dir=root / encoder,
+        train=("r2r:told",) if world.told_paths else ("r2r:train",),
+        held_out=("r2r:val_unseen",),
+        max_steps=steps,
+    )
 
 
-def first_trials(arm: str) -> Iterator[Trial]:
-    """The agents among which learning rate and initial weights are chosen."""
-    for lr in RATES:
-        for spread in (0.0,) if ARMS[arm].pretrained else SPREADS:
-            yield Trial(arm, TRIAL_SIZE, 0, lr, spread)
+def choose(root: Path, name: str, arm: Arm, steps: int) -> Trial:
+    """The learning rate and initial weights that do best on val_seen, the mean of the seeds."""
+    options = [
+        [Trial(name, TRIAL_SIZE, seed, lr, spread) for seed in TRIAL_SEEDS]
+        for lr in arm.rates
+        for spread in arm.spreads
+    ]
+    if len(options) == 1:
+        return options[0][0]
+    scores = [sum(success(run(root, one, steps), "val_seen") for one in own) for own in options]
+    best = options[scores.index(max(scores))][0]
+    print(f"{name}: chosen on val_seen: {best.name}", flush=True)
+    return best
 
 
-def run(root: Path, trial: Trial, steps: int) -> dict[str, float]:
-    """Train one agent, or read what it reached; its scores after the last step."""
-    arm, folder = ARMS[trial.arm], root / "agents" / trial.name
+def run(root: Path, trial: Trial, steps: int) -> dict[str, Any]:
+    """Train one agent, or read what it reached: scores after the last step, ``curve`` by step."""
+    arm, folder = (ARMS | ABLATIONS)[trial.arm], root / "agents" / trial.name
     done = folder / "scores.json"
     if done.is_file():
         return json.loads(done.read_text())
     preset = R2R_PRESETS["toy"][1]
     began = time.process_time()
-    train_r2r(
-        replace(
-            preset,
-            **places(root),
-            run_dir=folder,
-            wordpieces=Path("wordpiece.txt"),
-            train=(str(annotated(root, trial.paths, trial.seed)),),
-            seed=trial.seed,
-            max_steps=steps,
-            save_every=steps,
-            pretrained=root / "pretrain" / "model" if arm.pretrained else None,
-            optimizer=OptimizerConfig("adam", lr=trial.lr),
-            model=replace(preset.model, update_language=arm.trained, update_cross=arm.trained),
-            bert=replace(preset.bert, initializer_range=trial.spread or 0.02),
+    curve: dict[int, dict[str, float]] = {}
+    length = steps // len(arm.stages)
+    before: Path | None = None
+    for stage, trained in enumerate(arm.stages):
+        run_dir = folder if len(arm.stages) == 1 else folder / f"stage-{stage + 1}"
+        train_r2r(
+            replace(
+                preset,
+                **places(root),
+                run_dir=run_dir,
+                wordpieces=Path("wordpiece.txt"),
+                train=(str(annotated(root, trial.paths, trial.seed)),),
+                held_out=("val_seen@60", "val_unseen"),
+                seed=trial.seed,
+                max_steps=length,
+                eval_every=max(1, min(length, steps // 4)),
+                save_every=length,
+                start_from=before,
+                pretrained=root / arm.encoder / "model" if arm.encoder else None,
+                optimizer=OptimizerConfig("adam", lr=trial.lr * 0.1**stage),
+                model=replace(preset.model, update_language=trained, update_cross=trained),
+                bert=replace(preset.bert, initializer_range=trial.spread or 0.02),
+            )
         )
-    )
-    rows = [row for row in read_metrics(folder) if "val_unseen/success_rate" in row]
-    scores = {name: value for name, value in rows[-1].items() if name.split("/")[0] in SPLITS}
-    scores["cpu_seconds"] = time.process_time() - began
-    write_atomically(done, json.dumps({**asdict(trial), **scores}, indent=2) + "\n")
+        before = run_dir / "snapshots" / "last"
+        curve |= {row["step"] + stage * length: row for row in evaluations(run_dir)}
+    scores: dict[str, Any] = dict(curve[max(curve)])
+    scores |= {"cpu_seconds": time.process_time() - began, "curve": curve}
+    write_json(done, {**asdict(trial), **scores})
     shown = "  ".join(f"{split} {success(scores, split):.3f}" for split in SPLITS)
     print(f"{trial.name}: {shown}", flush=True)
     return scores
+
+
+def evaluations(run_dir: Path) -> Iterator[dict[str, float]]:
+    """Step and scores of every evaluation of a run."""
+    for row in read_metrics(run_dir):
+        if "val_unseen/success_rate" in row:
+            yield {"step": row["step"]} | {k: v for k, v in row.items() if k[:4] == "val_"}
 
 
 def annotated(root: Path, paths: int, seed: int) -> Path:
@@ -193,23 +283,30 @@ def annotated(root: Path, paths: int, seed: int) -> Path:
         items = read_paths(root / "world", "train")
         random.Random(seed).shuffle(items)
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps(items[:paths]))
+        write_atomically(file, json_text(items[:paths]))
     return file
 
 
-def success(scores: dict[str, float], split: str) -> float:
+def success(scores: dict[str, Any], split: str) -> float:
     return scores[f"{split}/success_rate"]
 
 
-def describe(rows: dict[tuple[int, str], list[dict[str, float]]]) -> str:
-    """Mean success rate [least, greatest] in per cent as a Markdown table."""
-    lines = ["| annotated paths | encoder | seen houses | unseen houses |", "|---|---|---|---|"]
-    for (paths, arm), scores in rows.items():
+def describe(rows: dict[tuple[int, str], list[dict[str, Any]]]) -> str:
+    """Mean success rate [least, greatest] in per cent as a Markdown table, and means by step."""
+    lines = ["| annotated paths | encoder | seen houses | unseen houses | unseen, by step |"]
+    lines.append("|---" * 5 + "|")
+    for (paths, name), scores in rows.items():
         cells = []
         for split in SPLITS:
             values = [100 * success(one, split) for one in scores]
             cells.append(f"{sum(values) / len(values):.1f} [{min(values):.1f}, {max(values):.1f}]")
-        lines.append(f"| {paths} | {arm} | {' | '.join(cells)} |")
+        curves = [one["curve"].values() for one in scores]
+        by_step = [
+            100 * sum(success(one, "val_unseen") for one in points) / len(points)
+            for points in zip(*curves, strict=True)
+        ]
+        cells.append(", ".join(f"{value:.1f}" for value in by_step))
+        lines.append(f"| {paths} | {name} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 

@@ -12,7 +12,6 @@ them with seed 1. Goals of the test split are hidden: its length alone is known.
 from __future__ import annotations
 
 import argparse
-import json
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from prevalent.data.results import read_references
 from prevalent.environments.low_level import FORWARD, RIGHT, LowLevelEnvironment
 from prevalent.environments.navigation import Episode
 from prevalent.metrics.navigation import SUCCESS_RADIUS, trajectory_length
+from prevalent.runtime.files import json_text
 from prevalent.simulator.graph import Graphs, load_graphs
 
 TURNS = 12
@@ -52,7 +52,7 @@ def main() -> None:
             }
             for what, scores in (("expectation", expected), ("authors' run", one)):
                 shown = {name: round(float(value), 4) for name, value in scores.items()}
-                print(f"{task} {split} {what}: {json.dumps(shown)}", flush=True)
+                print(f"{task} {split} {what}: {json_text(shown)}", flush=True)
 
 
 def scores_by_turn(folder: Path, task: str, split: str) -> dict[str, np.ndarray]:

@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from .runtime.options import at_least
+from .runtime.options import at_least, option, require
+from .runtime.precision import Precision as Precision
 
-Precision = Literal["fp32", "bf16", "fp16", "apex-O1", "apex-O2"]
+
+def check_shares(batch_size: int, processes: int) -> int:
+    """Rows of one of ``processes`` that share ``batch_size``; ``ValueError`` where it is uneven."""
+    require(
+        batch_size % processes == 0,
+        f"--batch-size {batch_size} must be a multiple of the {processes} processes that share it",
+    )
+    return batch_size // processes
 
 
 def default_data_dir() -> Path:
@@ -101,14 +108,14 @@ TINY_MODEL = ModelConfig(
 )
 
 
-def check_dropouts(*values: float) -> None:
-    """Raise ``ValueError`` unless every probability is in [0, 1)."""
-    for value in values:
+def check_dropouts(section: str = "model", /, **probabilities: float) -> None:
+    """Raise ``ValueError`` naming the first option of ``section`` that is not in [0, 1)."""
+    for name, value in probabilities.items():
         if not 0 <= value < 1:
-            raise ValueError(f"dropout probabilities must be in [0, 1), got {value}")
+            raise ValueError(f"{option(name, section)} must be in [0, 1), got {value}")
 
 
-def check_angle_size(size: int) -> None:
+def check_angle_size(size: int, section: str = "model") -> None:
     """Raise ``ValueError`` unless ``size`` holds whole groups of four numbers."""
     if size < 4 or size % 4:
-        raise ValueError(f"angle-size must be a multiple of 4, got {size}")
+        raise ValueError(f"{option('angle_size', section)} must be a multiple of 4, got {size}")

@@ -179,7 +179,7 @@ def convert(config: ConvertConfig) -> PrevalentForPretraining:
 
 
 def import_agent(config: ConvertConfig, kind: str) -> str:
-    """Write the authors' file as a run that `evaluate`, `submit` and ``--start-from`` take.
+    """Write the authors' file as a run, for `evaluate` and `prevalent train-r2r --start-from`.
 
     Returns a line that counts the tensors. Raises ``ValueError`` where one does not fit.
     """

@@ -9,7 +9,6 @@ walk unseen houses, beside one that walks at random and one that knows the way. 
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
 import time
@@ -30,7 +29,7 @@ from .data.toy import ToyConfig, make_toy_world, toy_size
 from .page.app import serve
 from .page.explorer import Explorer
 from .runtime.command import parse
-from .runtime.files import write_atomically
+from .runtime.files import write_atomically, write_json
 from .runtime.logs import read_metrics
 from .runtime.options import at_least
 from .runtime.run_folder import CONFIG
@@ -161,7 +160,7 @@ def demo(config: DemoConfig) -> dict[str, list[float]]:
         _draw(agent)
     text, page = describe(scores, config), config.run_dir / f"{prefix}demo.md"
     write_atomically(page, text)
-    write_atomically(page.with_suffix(".json"), json.dumps(scores, indent=2) + "\n")
+    write_json(page.with_suffix(".json"), scores)
     print(f"{text}\n{time.monotonic() - began:.0f} s; written: {page}")
     return scores
 
@@ -321,7 +320,7 @@ def demo_hanna(config: HannaDemoConfig) -> Scores:
             scores[row].append({name: last[f"{SPLIT}/{name}"] for name in METRICS})
     text = describe_searches(scores, config)
     write_atomically(config.run_dir / "demo.md", text)
-    write_atomically(config.run_dir / "demo.json", json.dumps(scores, indent=2) + "\n")
+    write_json(config.run_dir / "demo.json", scores)
     print(f"{text}\n{time.monotonic() - began:.0f} s; written: {config.run_dir / 'demo.md'}")
     return scores
 

@@ -19,10 +19,9 @@ from .data.hanna import HELPERS, read_routes, read_tasks
 from .data.instructions import AUGMENTED, expand, read_paths
 from .data.records import read_json_lines, read_json_list
 from .data.tokenizers import build_vocabulary, write_vocabulary
-from .runtime.command import parse
+from .runtime.command import choose, parse
 from .runtime.download import download, extract
-from .runtime.files import write_atomically
-from .runtime.options import HELP
+from .runtime.files import json_text, write_atomically
 from .simulator.graph import load_graphs, read_scans
 
 logger = logging.getLogger(__name__)
@@ -116,18 +115,9 @@ class PrepareConfig:
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent prepare r2r --data-dir data``."""
-    if argv and argv[0] in HELP:
-        print(f"usage: prevalent prepare NAME [OPTIONS]\n\n{PrepareConfig.__doc__}\n\nnames:")
-        for name, work in WORK.items():
-            print(f"  {name:<{max(map(len, WORK))}}  {(work.__doc__ or '').splitlines()[0]}")
-        print("\n`prevalent prepare NAME --help` lists the options.")
-        return
-    if not argv or argv[0].startswith("-"):
-        raise ValueError(f"name what to prepare: {', '.join(WORK)}")
-    name, *options = argv
-    name = OLD_NAMES.get(name, name)
-    if name not in WORK:
-        raise ValueError(f"unknown data set {name!r}; there are {', '.join(WORK)}")
+    texts = {name: (work.__doc__ or "").partition("\n")[0] for name, work in WORK.items()}
+    words = [OLD_NAMES.get(argv[0], argv[0]), *argv[1:]] if argv else []
+    name, options = choose(texts, words, "prevalent prepare", "name", PrepareConfig.__doc__ or "")
     if any(word.partition("=")[0] == OLD_NETWORK for word in options):
         logger.warning("--resnet is called --network now; the old name goes with the next version")
         options = [word.replace(OLD_NETWORK, "--network", 1) for word in options]
@@ -268,7 +258,7 @@ def prepare_r4r(config: PrepareConfig) -> Path:
         joined = r4r.join_paths(items, load_graphs(config.data_dir / "connectivity", scans))
         count = sum(len(record["instructions"]) for record in joined)
         logger.info("%s: %d paths, %d instructions", path.name, len(joined), count)
-        write_atomically(path, json.dumps(joined) + "\n")
+        write_atomically(path, json_text(joined) + "\n")
     return folder
 
 

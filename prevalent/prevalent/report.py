@@ -112,7 +112,7 @@ def _is_evaluation(content: Any) -> bool:
 def results_of(
     place: str, evaluation: Mapping[str, Any], figures: Sequence[Figure]
 ) -> Iterator[Result]:
-    """The scores of one evaluation, each beside the figure of the row that it names (``--row``)."""
+    """The scores of one evaluation, each beside the figure of its `prevalent evaluate --row`."""
     about = evaluation.get("provenance")
     trial = bool({**evaluation, **(about if isinstance(about, dict) else {})}.get("trial"))
     task, split, row = evaluation["task"], evaluation["split"], evaluation.get("row")

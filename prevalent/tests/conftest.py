@@ -1,11 +1,14 @@
 """Fixtures shared by all tests: recorded cases, real data, a private cache folder."""
 
 import os
+import sys
 from pathlib import Path
 
 import pytest
 
 from prevalent.demo import DemoConfig, make_world
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `import documents`
 
 
 @pytest.fixture(scope="session")

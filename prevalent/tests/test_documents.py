@@ -1,7 +1,5 @@
 """What the documents say exists: commands with their options, scripts and linked files."""
 
-import re
-
 import pytest
 
 from prevalent.__main__ import VERBS, main
@@ -15,6 +13,7 @@ from tests.documents import (
     has_known_options,
     help_without_imports,
     is_open,
+    python_blocks,
 )
 
 BLOCKS, INLINE = commands("prevalent")
@@ -62,14 +61,9 @@ def test_help_imports_nothing_heavy():
     assert [verb for verb in VERBS if verb not in text] == []
 
 
-PYTHON = [
-    (path.name, block)
-    for path in DOCUMENTS
-    for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
-]
-
-
-@pytest.mark.parametrize(("name", "block"), PYTHON, ids=lambda value: value.partition("\n")[0])
+@pytest.mark.parametrize(
+    ("name", "block"), python_blocks(), ids=lambda value: value.partition("\n")[0]
+)
 def test_python_in_a_document_runs(toy_world, tmp_path, monkeypatch, name, block):
     (tmp_path / "data").symlink_to(toy_world)
     monkeypatch.chdir(tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from ..pictures import check_video, save_image, write_npz
 from ..runs import Samples, Source, WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
+from ..runtime.files import json_text
 from ..runtime.options import at_least, positive
 from ..scoring import (
     PUBLISHED_IMAGES,
@@ -239,7 +239,7 @@ def write_truncation_curve(
     for z_std in np.arange(first, last + step / 2, step):
         scores = scorer(config.sampler(weights, config.batch_size, float(z_std)))
         rows.append({"z_std": round(float(z_std), 6), **scores})
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path.write_text("".join(json_text(row) + "\n" for row in rows))
     return path
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any, ClassVar, Literal
 from ..augment.diffaugment import Policy, check_policies
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
+from ..runtime.files import json_text
 from ..runtime.logs import ReportTo
 from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import Precision
@@ -124,7 +124,9 @@ class BigganConfig:
 
     def __post_init__(self) -> None:
         if self.resolution not in RESOLUTIONS:
-            raise ValueError(f"--resolution must be one of {RESOLUTIONS}, got {self.resolution}")
+            raise ValueError(
+                f"--data.resolution must be one of {RESOLUTIONS}, got {self.resolution}"
+            )
         at_least(self, num_classes=1)
         last = NUM_BLOCKS.get(self.resolution, 8) - 1 - (self.architecture == "biggan-deep")
         wrong = [layer for layer in self.quantizer.layers if layer > last]
@@ -140,7 +142,7 @@ class StepConfig:
     """One training iteration: some steps of D, one step of G, one update of the average."""
 
     batch_size: int = 64
-    """Images per forward pass and process."""
+    """Images per forward pass, over all processes together."""
     generator_batch_size: int = 0
     """Images per forward pass in G's step; never fewer than the batch size."""
     num_d_steps: int = 2
@@ -229,8 +231,9 @@ class BigganTrain:
     """Of weights, order, augmentation, noise and labels."""
     device: str = "auto"
     """auto, cpu or cuda."""
-    precision: Precision = "fp32"
-    """The quantizer's dictionary is fp32 in all of them."""
+    precision: Precision = "auto"
+    """Arithmetic of both networks. auto: bf16 on a GPU that has it, else fp32; a continued run
+    keeps what it began with. The quantizer's dictionary is fp32 in all of them."""
     channels_last: bool = True
     """Keep the channels of a pixel together: 8 to 20 % faster on a CPU, and what tensor cores
     prefer; False is the other order."""
@@ -370,8 +373,10 @@ def digest_of(config: BigganTrain) -> str:
     for name, value in NEUTRAL.items():
         if plain["step"][name] == value:
             del plain["step"][name]
+    if config.precision == "auto":  # the device decides, and does not give the run another name
+        plain["precision"] = "fp32"
     kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
-    return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+    return hashlib.sha256(json_text(kept, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def authors_name(config: BigganTrain) -> str:

@@ -196,7 +196,7 @@ def discriminator_stages(config: BigganConfig) -> Stages:
     """The table row of ``config``; raises ``ValueError`` for what no discriminator has."""
     if config.resolution not in STAGES:
         raise ValueError(
-            f"--resolution {config.resolution} has a generator only; "
+            f"--data.resolution {config.resolution} has a generator only; "
             f"discriminators exist for {', '.join(map(str, STAGES))}"
         )
     return STAGES[config.resolution]
@@ -345,7 +345,7 @@ class DeepDiscriminator(ProjectionDiscriminator):
         own, layers = config.discriminator, discriminator_layers(config)
         if config.resolution not in DEEP_STAGES:
             raise ValueError(
-                f"--resolution {config.resolution} has a generator only; "
+                f"--data.resolution {config.resolution} has a generator only; "
                 f"discriminators exist for {', '.join(map(str, DEEP_STAGES))}"
             )
         factors, halvings, sizes = DEEP_STAGES[config.resolution]

@@ -19,7 +19,7 @@ from ..old_runs import upgrade
 from ..quantizer import quantizer_statistics
 from ..runs import GanProgress, best_goal, save_weights, write_parameter_counts
 from ..runtime.distributed import World, is_main
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from ..runtime.logs import Logs
 from ..runtime.precision import MixedPrecision, check_finite, check_weights
 from ..runtime.run_folder import RunFolder
@@ -187,7 +187,7 @@ class BigganTraining(Training):
                 if name.rpartition(".")[2].startswith("sv"):
                     row[f"{prefix}_{name.replace('.', '_')}"] = float(value)
         with path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(json_text(row) + "\n")
 
 
 def drop_rows_from(path: Path, step: int) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..metrics.networks import resize_like_tf1
 from ..runtime import distributed
-from .images import ArrayImages, Images, normalize
+from .images import ArrayImages, Images, UnreadableImagesError, decode_all, normalize
 
 
 class Batch(NamedTuple):
@@ -196,7 +196,11 @@ def one_pass(
     """One pass in order over this rank's share of `fixed_choice` of the images (0: all)."""
     order = fixed_choice(len(images), limit)
     for index in order[distributed.rank() :: distributed.world_size()].split(batch_size):
-        pixels = images.read(index).to(device)
+        try:
+            pixels = images.read(index).to(device)
+        except UnreadableImagesError:
+            decode_all(images)  # names all of them
+            raise
         yield Batch(normalize(pixels), images.labels[index].to(device))
 
 

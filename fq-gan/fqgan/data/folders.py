@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from ..metrics.networks import default_cache_dir
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from .images import EncodedImages, is_image_name
 
 logger = logging.getLogger(__name__)
@@ -200,7 +200,7 @@ def _cached_index(
     # A home that cannot be written costs a listing each time, nothing else.
     with contextlib.suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, json.dumps(index))
+        write_atomically(path, json_text(index))
     return index
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..runtime.files import json_text
 from .images import Images, check_classes, in_memory, normalize, to_bytes
 from .tfrecords import classes_of
 
@@ -62,7 +63,7 @@ def write_hdf5(
                 maxshape=(count,),
                 compression=compression,
             )
-            labels.attrs["class_names"] = json.dumps(images.class_names)
+            labels.attrs["class_names"] = json_text(images.class_names)
             for index in torch.arange(count).split(batch_size):
                 part = images.read(index).cpu()
                 if truncate:
@@ -157,7 +158,7 @@ def _labels_beside(path: Path, count: int) -> tuple[Tensor, str]:
     if file.is_file():
         vectors = torch.from_numpy(np.load(file, allow_pickle=False).astype(np.float32))
     labels, names = classes_of(vectors, count)
-    return labels, json.dumps(names)
+    return labels, json_text(names)
 
 
 def _class_names(names: object, labels: Tensor) -> list[str]:

@@ -196,6 +196,18 @@ def decode_all(images: Images, batch_size: int = 256) -> None:
         raise UnreadableImagesError(images.name, failures)
 
 
+def require_images(paths: Sequence[Path]) -> None:
+    """Raise `UnreadableImagesError` with all of ``paths`` that cannot be read as images."""
+    failures = []
+    for path in paths:
+        try:
+            open_image(path)
+        except UNREADABLE as error:
+            failures.append((path.name, str(error)))
+    if failures:
+        raise UnreadableImagesError(str(paths[0].parent), failures)
+
+
 def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
     """The image of a file, or of its content, as it is meant to be seen, in 8-bit RGB.
 
@@ -277,9 +289,13 @@ def in_memory(images: Images, name: str | None = None, batch_size: int = 1000) -
         return images
     order = torch.arange(len(images))
     shape = (len(images), 3, images.resolution, images.resolution)
-    pixels = torch.empty(shape, dtype=images.read(order[:1]).dtype)
-    for part in order.split(batch_size):
-        pixels[part] = images.read(part)
+    try:
+        pixels = torch.empty(shape, dtype=images.read(order[:1]).dtype)
+        for part in order.split(batch_size):
+            pixels[part] = images.read(part)
+    except UnreadableImagesError:
+        decode_all(images)  # names all of them
+        raise
     return ArrayImages(pixels, images.labels, images.class_names, name or images.name)
 
 

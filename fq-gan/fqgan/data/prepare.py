@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import re
 import shutil
 import sys
 import tarfile
-import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -23,11 +21,11 @@ from ..metrics.features import SOURCES, FeatureName, build_extractor, inception_
 from ..metrics.latent_space import FILES as LPIPS_FILES, load_lpips
 from ..metrics.networks import Variant, cached_file, default_cache_dir
 from ..metrics.statistics import collect, write_statistics
-from ..runtime.command import parse
+from ..runtime.command import choose, parse
 from ..runtime.distributed import choose_device
 from ..runtime.download import download, extract, verify
-from ..runtime.files import write_atomically
-from ..scoring import statistics_path
+from ..runtime.files import json_text, write_atomically
+from ..scoring import statistics_path, too_few
 from .batches import one_pass
 from .datasets import DataConfig, build_images, data_name
 from .folders import read_folder
@@ -243,6 +241,8 @@ def prepare_moments(options: MomentsOptions) -> None:
     path = statistics_path(images, extractor, options.num_images, cache_dir)
     write_statistics(path, found._replace(logits=None))
     logger.info("statistics of %d images: %s", found.moments.num_images, path)
+    if few := too_few(extractor, found.moments.num_images):
+        logger.warning("%s", few)
     logger.info("protocol: %s", extractor.protocol)
     if found.logits is not None and found.moments.num_images >= 10:
         score = inception_score(found.logits.softmax(dim=1))
@@ -344,7 +344,7 @@ class DigitsOptions:
 def prepare_tfrecords(options: TfrecordsOptions) -> None:
     """Write, unless the folder is there and was made with the same options."""
     note = Path(options.out) / NOTE
-    source = json.dumps({k: v for k, v in asdict(options).items() if k != "out"}, indent=2)
+    source = json_text({k: v for k, v in asdict(options).items() if k != "out"}, indent=2)
     if note.is_file() and note.read_text() == source:
         _describe(read_tfrecords(options.out))
         return
@@ -495,7 +495,7 @@ def _made_before(out: str, source: dict[str, Any]) -> bool:
     note = Path(f"{out}.json")
     if not Path(out).exists():
         return False
-    same = note.is_file() and note.read_text() == json.dumps(source, indent=2)
+    same = note.is_file() and note.read_text() == json_text(source, indent=2)
     if not same:
         raise ValueError(f"--out {out} exists and was made otherwise; delete it or choose a name")
     _describe(read_hdf5(out))
@@ -503,7 +503,7 @@ def _made_before(out: str, source: dict[str, Any]) -> bool:
 
 
 def _remember(out: str, source: dict[str, Any]) -> None:
-    write_atomically(f"{out}.json", json.dumps(source, indent=2))
+    write_atomically(f"{out}.json", json_text(source, indent=2))
     _describe(read_hdf5(out))
 
 
@@ -535,16 +535,8 @@ _VERBS: dict[str, tuple[type, Callable[[Any], None]]] = {
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``fqgan prepare cifar10 --data-dir data/cifar``."""
     words = list(sys.argv[1:] if argv is None else argv)
-    if not words or words[0] in {"-h", "--help"}:
-        alike: dict[type, list[str]] = {}
-        for verb, (kind, _) in _VERBS.items():
-            alike.setdefault(kind, []).append(verb)
-        print("usage: fqgan prepare WHAT ...\n")
-        for kind, verbs in alike.items():
-            names = textwrap.fill(", ".join(verbs), initial_indent="  ", subsequent_indent="  ")
-            print(f"{names}\n      {kind.__doc__}")
-        return
-    if words[0] not in _VERBS:
-        raise ValueError(f"prepare {words[0]!r} is not known; choose one of {', '.join(_VERBS)}")
-    kind, function = _VERBS[words[0]]
-    function(parse(kind, words[1:], f"fqgan prepare {words[0]}"))
+    texts = {name: (kind.__doc__ or "").partition("\n")[0] for name, (kind, _) in _VERBS.items()}
+    about = "Fetch, check or convert images, or the weights that scores need."
+    name, words = choose(texts, words, "fqgan prepare", "name", about)
+    kind, function = _VERBS[name]
+    function(parse(kind, words, f"fqgan prepare {name}"))

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 
 from ..metrics.networks import default_cache_dir
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from .folders import DESCRIPTION, MAX_FILE_BYTES, ClassList, find_classes, read_member, visible
 from .images import EncodedImages, is_image_name
 
@@ -189,7 +189,7 @@ def _shard(path: Path, cache_dir: Path) -> Shard:
     # A home that cannot be written costs a listing each time, nothing else.
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(file, json.dumps({"files": found.files, "labels": found.labels}))
+        write_atomically(file, json_text({"files": found.files, "labels": found.labels}))
     return found
 
 

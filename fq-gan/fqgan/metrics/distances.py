@@ -98,7 +98,10 @@ def read_moments(path: str | Path) -> Moments:
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing; make it with fqgan prepare moments") from None
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} holds no moments ({error}); delete it") from error
+        raise ValueError(
+            f"{path} holds no moments: it is no whole .npz file of mu and sigma, such as "
+            "`fqgan prepare moments --out-dir` writes"
+        ) from error
     if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
         raise ValueError(
             f"{path} holds no moments: mu {tuple(mean.shape)}, sigma {tuple(covariance.shape)}"

@@ -177,8 +177,9 @@ def read_released_set(
     }
     files = {name: load_torch_file(path) for name, path in paths.items() if path.is_file()}
     if not {"G", "G_ema", "D"} & set(files):
+        has = "has none of" if folder.is_dir() else "is not a folder with"
         raise FileNotFoundError(
-            f"{folder} has none of {', '.join(paths[name].name for name in ('G', 'G_ema', 'D'))}; "
+            f"{folder} {has} {', '.join(paths[name].name for name in ('G', 'G_ema', 'D'))}; "
             "give the folder of one experiment, and --suffix for a copy such as best0"
         )
     progress = dict(files.get("state_dict", {}))

@@ -6,7 +6,6 @@ tensor. Nothing in the source is executed.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from safetensors.torch import save_file
 from ..biggan.networks import build_generator
 from ..runs import save_weights
 from ..runtime.command import parse
+from ..runtime.files import json_text
 from ..ugatit import translation as ugatit_weights
 from . import stylegan2, ugatit
 from .biggan import (
@@ -95,6 +95,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         Options,  # type: ignore[arg-type]  # tyro takes unions of subcommands
         argv or [],
         "fqgan convert",
+        description="Convert weights of the authors, or of TensorFlow Hub, to a folder of ours.",
     )
     if isinstance(options, ConvertBiggan):
         reports = convert_biggan(options.folder, options.out, options.suffix)
@@ -122,7 +123,7 @@ def convert_biggan(folder: Path, out: Path, suffix: str = "") -> list[Report]:
         raw=networks.get("generator") if "average" in networks else None,
         discriminator=networks.get("discriminator"), step=int(released.progress.get("itr", 0)),
     )  # fmt: skip
-    (out / "flags.json").write_text(json.dumps(released.flags, indent=2, default=str) + "\n")
+    (out / "flags.json").write_text(json_text(released.flags, indent=2, default=str) + "\n")
     write_report(out, reports)
     return reports
 

@@ -146,7 +146,8 @@ def load_torch_file(path: str | Path) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        what = "is a folder; give the file in it" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {what}")
     # A list of pairs: torch accepts (object, name in the file) since 2.6.
     allowed: list[Any] = [(value, name) for name, value in STAND_INS.items()]
     try:
@@ -215,7 +216,8 @@ def load_record_pickle(path: str | Path, records: Collection[str]) -> Any:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
+        what = "is a folder; give the file in it" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {what}")
     try:
         with path.open("rb") as file:
             return _RecordUnpickler(file, records).load()

@@ -1,15 +1,16 @@
-"""Files that are on disk, whole, before they get their name."""
+"""Files that are on disk, whole, before they get their name; all JSON is written here."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 def digest(path: str | Path, kind: str = "sha256") -> str:
@@ -29,6 +30,8 @@ def flushed(path: str | Path) -> Iterator[BinaryIO]:
 
 def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Replace ``path`` so that a reader sees the old content or the new one, whole."""
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file to write")
     partial = Path(f"{path}.{os.getpid()}.tmp")
     try:
         with flushed(partial) as file:
@@ -36,6 +39,38 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def json_text(value: Any, indent: int | None = None, **form: Any) -> str:
+    """``value`` as JSON that every reader takes: NaN and infinite numbers are null, paths text.
+
+    ``form`` is that of ``json.dumps``: ``sort_keys``, ``default``.
+    """
+    form = {"default": _path_text, "indent": indent, **form, "allow_nan": False}
+    try:
+        return json.dumps(value, **form)
+    except ValueError:  # which a list of a million finite numbers need not be searched for
+        return json.dumps(spell_infinite(value, lambda _: None), **form)
+
+
+def write_json(path: str | Path, value: Any) -> None:
+    """Replace ``path`` by the `json_text` of ``value``, for people to read."""
+    write_atomically(path, json_text(value, indent=2) + "\n")
+
+
+def spell_infinite(value: Any, spell: Callable[[float], str | None] = str) -> Any:
+    """``value`` with ``spell`` of each number in it that is NaN or infinite: "inf", "nan"."""
+    if isinstance(value, Mapping):
+        return {key: spell_infinite(item, spell) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [spell_infinite(item, spell) for item in value]
+    return spell(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _path_text(value: Any) -> str:
+    if isinstance(value, Path):
+        return str(value)
+    raise TypeError(f"{type(value).__name__} {value!r} has no form in JSON")
 
 
 def replace_folder(source: Path, target: Path) -> None:
@@ -68,6 +103,8 @@ def remove_leftovers(folder: Path) -> None:
 
 def find_damage(folder: Path) -> str | None:
     """What is wrong with the ``NAME.pt`` of ``folder`` against its ``digest.json``, or None."""
+    if not (folder / "digest.json").is_file():
+        return "its digest.json is missing"
     try:
         for name, expected in json.loads((folder / "digest.json").read_text()).items():
             if expected != digest(folder / f"{name}.pt"):

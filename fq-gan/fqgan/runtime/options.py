@@ -35,8 +35,9 @@ def positive(config: object, section: str = "", /, *names: str) -> None:
     """Raise ``ValueError`` naming the first of the fields ``names`` that is not above 0."""
     for name in names:
         value = getattr(config, name)
+        wanted = "finite" if value > 0 and not math.isfinite(value) else "positive"
         right = value > 0 and math.isfinite(value)
-        require(right, f"{option(name, section)} must be positive, got {value}")
+        require(right, f"{option(name, section)} must be {wanted}, got {value}")
 
 
 def option(name: str, section: str = "") -> str:

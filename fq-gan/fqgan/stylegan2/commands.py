@@ -320,6 +320,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             "step": weights.step,
             "data": scoring.moments or data_name(config.data),
             "num_images": scoring.num_images,
+            **({"real_images": scorer.num_real} if scorer else {}),
             "truncation": config.truncation,
             "seed": config.seed,
         }

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 from ..augment.adaptive import AdaptiveOptions
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
+from ..runtime.files import json_text
 from ..runtime.logs import ReportTo
 from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import Precision
@@ -129,7 +129,9 @@ class Stylegan2Config:
 
     def __post_init__(self) -> None:
         if self.resolution < 8 or self.resolution & (self.resolution - 1):
-            raise ValueError(f"--resolution must be a power of two from 8, got {self.resolution}")
+            raise ValueError(
+                f"--data.resolution must be a power of two from 8, got {self.resolution}"
+            )
         if self.label_size < 0 or self.num_channels < 1:
             raise ValueError("label vectors and images need sizes that are not negative")
         wrong = [n for n in self.quantizer.layers if not 3 <= n <= self.levels]
@@ -349,8 +351,9 @@ class Stylegan2Train:
     """Of weights, order, augmentation, latents and labels."""
     device: str = "auto"
     """auto, cpu or cuda."""
-    precision: Precision = "fp32"
-    """The quantizer's dictionary, R1 and path length are fp32 in all of them."""
+    precision: Precision = "auto"
+    """Arithmetic of both networks. auto: bf16 on a GPU that has it, else fp32; a continued run
+    keeps what it began with. The quantizer's dictionary, R1 and path length are always fp32."""
     channels_last: bool = False
     """Memory order that tensor cores prefer."""
     deterministic: bool = False
@@ -430,8 +433,10 @@ class Stylegan2Train:
         plain["schedule"].pop("total_kimg")
         if not self.adaptive.enabled:  # as it was called before there were these options
             del plain["adaptive"]
+        if self.precision == "auto":  # the device decides, and does not give the run another name
+            plain["precision"] = "fp32"
         kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
-        digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
+        digest = hashlib.sha256(json_text(kept, sort_keys=True).encode()).hexdigest()[:8]
         return Path("runs") / f"{self.name}-{data_name(self.data)}-{digest}"
 
 
@@ -573,6 +578,7 @@ def recipe(
     tick = TICK_KIMG[resolution]
     return Stylegan2Train(
         name=name or f"stylegan2-{config}",
+        channels_last=True,
         log_kimg=tick,
         save_kimg=10 * tick,
         evaluate_kimg=10 * tick,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from ..data.images import to_bytes
+from ..data.images import require_images, to_bytes
 from ..data.unpaired import Resize, UnpairedConfig, build_domains, list_images
 from ..pictures import save_image
 from ..runs import WeightOptions, open_run, run_of
@@ -78,7 +78,10 @@ def translate(config: TranslateConfig) -> list[Path]:
         out = Path(config.out) if config.out else source.home / "translations"
         names = directions(weights.domain_names)
         written: list[Path] = []
-        for direction, inputs in inputs_of(config).items():
+        chosen = inputs_of(config)
+        for inputs in chosen.values():  # all, before anything is written
+            require_images([path for path in inputs if str(path) != STDIN])
+        for direction, inputs in chosen.items():
             folder = out / names[direction == "b2a"]
             written += write_all(config, translator, direction, inputs, folder)
     return written

@@ -15,11 +15,14 @@ import pytest
 import torch
 from PIL import Image
 
+from fqgan.data.batches import one_pass
 from fqgan.data.folders import read_celeba, read_folder, read_lsun, read_photographs, read_zip
 from fqgan.data.images import (
     ArrayImages,
     Subset,
+    UnreadableImagesError,
     check_classes,
+    decode_all,
     fingerprint,
     in_memory,
     normalize,
@@ -289,6 +292,20 @@ def test_a_file_that_is_no_image_is_named_when_read(image_folder):
     images = read_folder(image_folder, resolution=8)
     with pytest.raises(ValueError, match=r"cat/broken\.png cannot be read as an image"):
         in_memory(images)
+
+
+def test_all_files_that_are_no_images_are_named_by_every_reader_of_a_whole_set(image_folder):
+    for place in ("cat/broken.png", "owl/empty.png"):
+        (image_folder / place).write_bytes(b"not a picture" if "broken" in place else b"")
+    images = read_folder(image_folder, resolution=8)
+    for read in (
+        lambda: in_memory(images, batch_size=1),
+        lambda: list(one_pass(images, 1)),
+        lambda: decode_all(images, batch_size=1),
+    ):
+        with pytest.raises(UnreadableImagesError, match="2 files cannot be read") as error:
+            read()
+        assert [name for name, _ in error.value.failures] == ["cat/broken.png", "owl/empty.png"]
 
 
 def test_reading_into_memory_changes_nothing(image_folder):

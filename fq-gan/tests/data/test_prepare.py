@@ -155,7 +155,7 @@ def test_real_images_become_hdf5(tmp_path):
 
 
 def test_an_unknown_kind_lists_those_there_are():
-    with pytest.raises(ValueError, match="choose one of cifar10, cifar100, imagenet"):
+    with pytest.raises(ValueError, match="lists all, such as cifar10, cifar100, imagenet"):
         prepare.main(["emnist"])
 
 

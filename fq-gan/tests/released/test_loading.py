@@ -196,7 +196,7 @@ def test_a_truncated_pickle_of_records_is_named(dump, tmp_path):
     path.write_bytes(path.read_bytes()[:-50])
     with pytest.raises(ValueError, match=r"network\.pkl is not a readable pickle|was not loaded"):
         load_record_pickle(path, ["theirs.Network"])
-    with pytest.raises(FileNotFoundError, match="there is no file"):
+    with pytest.raises(FileNotFoundError, match="does not exist"):
         load_record_pickle(tmp_path / "none.pkl", [])
 
 

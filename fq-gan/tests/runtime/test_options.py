@@ -20,7 +20,7 @@ from fqgan.runtime.options import READABLE, at_least, option, positive, show_hel
         (lambda one: at_least(one, nan=0), "--nan must not be negative, got nan"),
         (lambda one: positive(one, "", "zero"), "--zero must be positive, got 0"),
         (lambda one: positive(one, "", "nan"), "--nan must be positive, got nan"),
-        (lambda one: positive(one, "", "inf"), "--inf must be positive, got inf"),
+        (lambda one: positive(one, "", "inf"), "--inf must be finite, got inf"),
     ],
 )
 def test_the_option_is_named_with_what_it_must_be(check, sentence):

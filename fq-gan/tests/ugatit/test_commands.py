@@ -100,6 +100,17 @@ def test_a_folder_both_directions_heat_maps_and_sheets(weights, folder, tmp_path
         assert sheet.size == (7 * 26 + 2, 2 * 26 + 2)
 
 
+def test_all_pictures_that_cannot_be_read_are_named_before_any_is_translated(
+    weights, folder, tmp_path
+):
+    for name in ("a0.png", "z.jpg"):
+        (folder / name).write_bytes(b"no picture")
+    config = TranslateConfig(weights=str(weights), input=str(folder), device="cpu")
+    with pytest.raises(ValueError, match=r"2 files cannot be read as images: a0\.png.*z\.jpg"):
+        translate(config)
+    assert not (weights / "translations").exists()
+
+
 def test_an_upload_comes_from_standard_input(weights, folder, tmp_path, monkeypatch):
     content = (folder / "a.jpg").read_bytes()
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(content)))

@@ -8,7 +8,6 @@ file's header, so that the column order of a release does not matter.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +20,7 @@ from torch import Tensor
 
 from ..metrics.classification import MetricKind
 from ..runtime.checkpoint import CheckpointMismatch
+from ..runtime.files import json_text
 from ..runtime.text_files import read_lines, read_number, read_texts
 from .text import Batch, Sentences, TextOptions, pad_rows, tokenize
 from .tokenizers import Tokenizers
@@ -42,7 +42,7 @@ class Labeled:
     @property
     def digest(self) -> str:
         """Of the labels."""
-        content = json.dumps([self.names, self.labels.tolist()])
+        content = json_text([self.names, self.labels.tolist()])
         return hashlib.sha256(content.encode()).hexdigest()
 
     def labels_of(self, batch: Batch) -> Tensor:

@@ -17,6 +17,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from ..runtime.files import json_text
+
 SUFFIXES = (".npz", ".safetensors", ".parquet")
 ARRAYS = ("ids", "hashes", "mean", "logvar")
 _NAMES = {"int64": "I64", "uint64": "U64", "float32": "F32", "float16": "F16"}
@@ -72,7 +74,7 @@ def join_chunks(chunks: Sequence[Path], target: Path, about: dict[str, Any]) -> 
             kinds[name] = arrays[name].dtype
             shapes[name] = (before + len(arrays[name]), *arrays[name].shape[1:])
     write = {".npz": _write_npz, ".safetensors": _write_safetensors, ".parquet": _write_parquet}
-    write[target.suffix](chunks, target, shapes, kinds, json.dumps(about))
+    write[target.suffix](chunks, target, shapes, kinds, json_text(about))
     return shapes["ids"][0]
 
 
@@ -136,7 +138,7 @@ def _write_safetensors(
         begin, end = end, end + int(np.prod(shapes[name])) * kinds[name].itemsize
         kind = _NAMES[kinds[name].name]
         header[name] = {"dtype": kind, "shape": list(shapes[name]), "data_offsets": [begin, end]}
-    text = json.dumps(header).encode()
+    text = json_text(header).encode()
     text += b" " * (-len(text) % 8)
     with target.open("wb") as file:
         file.write(len(text).to_bytes(8, "little") + text)

@@ -17,9 +17,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..runtime.command import parse
+from ..runtime.command import choose, parse
 from ..runtime.download import download, extract, verify
-from ..runtime.files import digest, write_atomically
+from ..runtime.files import digest, json_text, write_atomically, write_json
 from ..runtime.text_files import Line, decode_lines, read_lines, read_texts
 from .columns import read_items
 from .labeled import TASKS, glue_text, read_labeled
@@ -99,22 +99,15 @@ class LabeledConfig(SplitConfig):
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``optimus prepare NAME --folder data/NAME``."""
-    words = list(argv or ())
-    if not words or words[0] in ("-h", "--help"):
-        width = max(map(len, CORPORA))
-        print("usage: optimus prepare NAME [--folder DIR] [--source FILE]\n\nnames:")
-        for name, (text, _, _) in CORPORA.items():
-            print(f"  {name:<{width}}  {text}")
-        return
-    name = words[0]
-    if name not in CORPORA:
-        raise ValueError(f"unknown corpus {name!r}; choose one of {', '.join(CORPORA)}")
+    texts = {name: text for name, (text, _, _) in CORPORA.items()}
+    about = "Fetch or make a corpus in --folder, from --source where it is here already."
+    name, words = choose(texts, argv or (), "optimus prepare", "name", about)
     _, default, prepare = CORPORA[name]
     prog = f"optimus prepare {name}"
     if name == "wikipedia":
-        prepare(parse(WikipediaConfig, words[1:], prog))
+        prepare(parse(WikipediaConfig, words, prog))
         return
-    config = parse(type(default), words[1:], prog, default=default)
+    config = parse(type(default), words, prog, default=default)
     given = asdict(config)
     unsaid = {"folder"} if given.get("column") else {"folder", "column"}
     note = {key: str(value) for key, value in given.items() if key not in unsaid}
@@ -376,7 +369,7 @@ def _digest_of_source(config: PrepareConfig) -> str | None:
         found += [config.source, *config.source.parent.glob(f"{config.source.name}.*")]
         found += [config.source.with_suffix(".labels")]
     files = sorted({path for path in found if path.is_file()})
-    content = json.dumps([[path.name, digest(path)] for path in files])
+    content = json_text([[path.name, digest(path)] for path in files])
     return hashlib.sha256(content.encode()).hexdigest() if files else None
 
 
@@ -400,7 +393,7 @@ def _recorded(folder: Path) -> dict[str, Any]:
 
 
 def _record(folder: Path, content: dict[str, Any]) -> None:
-    write_atomically(folder / "corpus.json", json.dumps(content, indent=2) + "\n")
+    write_json(folder / "corpus.json", content)
 
 
 # name -> (help, default configuration, function)

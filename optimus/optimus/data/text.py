@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -24,13 +24,14 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from ..runtime.checkpoint import CheckpointMismatch
-from ..runtime.files import digest, write_atomically
+from ..runtime.files import digest, json_text, write_atomically
 from ..runtime.text_files import read_lines
 from .tokenizers import Tokenizers
 
 logger = logging.getLogger(__name__)
 
-VERSION = 1  # of the cache; a change of the arrays or of the filter raises it
+VERSION = 1  # of the file, shards included; a change of the arrays raises it
+FILTER = 2  # of the cache of a text; a change of what is left out raises it
 CHUNK = 8192  # lines handed to the tokenizers at once
 PART_LINES = 1_000_000  # lines of a text that are tokenised into one file of the cache
 
@@ -67,6 +68,7 @@ class ReadCounts:
 
     read: int = 0
     empty: int = 0
+    """Blank, or of characters alone that BERT's normalisation removes (U+00AD, U+200B)."""
     too_many_words: int = 0
     too_many_tokens: int = 0
     truncated: int = 0
@@ -145,8 +147,8 @@ def load_sentences(
         logger.info("%s: %s", path, sentences.counts)
         return sentences
 
-    content = [VERSION, digest(path), tokenizers.fingerprint, asdict(options)]
-    return _cached(path, json.dumps(content), tokenizers, cache_dir, build)
+    content = [VERSION, FILTER, digest(path), tokenizers.fingerprint, asdict(options)]
+    return _cached(path, json_text(content), tokenizers, cache_dir, build)
 
 
 def load_large_text(
@@ -172,7 +174,7 @@ def load_large_text(
         def build(lines: list[str] = lines) -> Sentences:
             return tokenize(lines, tokenizers, options)
 
-        content = json.dumps([*about, len(parts)])
+        content = json_text([*about, len(parts)])
         parts.append(_cached(path, content, tokenizers, cache_dir, build))
         logger.info("%s, part %d: %s", path, len(parts), parts[-1].counts)
     return parts
@@ -256,6 +258,9 @@ def _tokenize_chunk(
     encoder, decoder = tokenizers.encode_encoder(texts), tokenizers.encode_decoder(texts)
     rows = []
     for index, (left, right) in enumerate(zip(encoder, decoder, strict=True)):
+        if len(left) <= 2:  # BERT's normalisation leaves nothing of a soft hyphen or such
+            counts["empty"] += 1
+            continue
         limits = options.max_encoder_tokens, options.max_decoder_tokens
         if len(left) > limits[0] or len(right) > limits[1]:
             if options.overlong == "skip":
@@ -318,7 +323,7 @@ def save_sentences(path: str | Path, sentences: Sentences, tokenizer: str) -> No
         "version": VERSION,
     }
     # one entry: safetensors writes several in no fixed order, and equal shards shall be equal files
-    write_atomically(path, save(arrays, metadata={"note": json.dumps(note)}))
+    write_atomically(path, save(arrays, metadata={"note": json_text(note)}))
 
 
 def _pack(sentences: Sentences) -> tuple[dict[str, np.ndarray], str]:
@@ -402,13 +407,19 @@ def load_corpus(
             if shards:
                 return [load_authors_json(shard, tokenizers, cache_dir) for shard in shards]
     if not text.is_file():
-        raise FileNotFoundError(
-            f"{folder} has no {text.name}" + (" and no shards" if split == "train" else "") + "; "
-            "`optimus prepare NAME` writes a corpus, and --data.folder names its folder"
-        )
+        lacking = f"{folder} has no {text.name}" + (" and no shards" if split == "train" else "")
+        raise FileNotFoundError(f"{lacking}; {way_to(folder)}")
     if split == "train":
         return load_large_text(text, tokenizers, options, cache_dir)
     return [load_sentences(text, tokenizers, options, cache_dir)]
+
+
+def way_to(folder: Path) -> str:
+    """How one comes to the corpus that was looked for in ``folder``."""
+    from .prepare import CORPORA  # which imports this module
+
+    name = folder.name if folder.name in CORPORA else "NAME"
+    return f"`optimus prepare {name} --folder {folder}` writes it, --data.folder names another"
 
 
 def text_of(folder: Path, split: str) -> Path:
@@ -651,7 +662,7 @@ class Batches:
     def _fingerprint(self) -> str:
         sizes = [[len(s), int(s.encoder_offsets[-1]), s.digest] for s in self.shards]
         content = [sizes, self.global_batch, self.order, self.bucket, self.seed]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return hashlib.sha256(json_text(content).encode()).hexdigest()
 
     def _visits(self, epoch: int) -> np.ndarray:
         """Order of the shards in an epoch."""
@@ -731,14 +742,19 @@ def corrupt_tokens(
     return torch.where(masked, mask_id, torch.where(replaced, others, ids))
 
 
+Corrupted = TypeVar("Corrupted", bound=Any)
+
+
 def corrupt(
-    batch: Batch,
+    batch: Corrupted,
     tokenizers: Tokenizers,
     probability: float = 0.15,
     *,
     generator: torch.Generator | None = None,
-) -> Batch:
+) -> Corrupted:
     """``batch`` with a corrupted encoder side; labels, mask and lengths are untouched.
+
+    It is a named tuple with ``encoder_ids`` and ``encoder_mask``.
 
     Deviation: the authors let [CLS], [SEP] and padding be corrupted too.
     """

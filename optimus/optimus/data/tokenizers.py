@@ -24,6 +24,7 @@ from tokenizers import (
     trainers,
 )
 
+from ..runtime.files import json_text
 from ..runtime.text_files import read_lines
 
 PAD, BOS, EOS = "<PAD>", "<BOS>", "<EOS>"
@@ -79,7 +80,7 @@ class Tokenizers:
             bpe["merges"],
             self.lower_case,
         ]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        return hashlib.sha256(json_text(content).encode()).hexdigest()
 
     @property
     def encoder_vocab_size(self) -> int:
@@ -175,6 +176,16 @@ class Tokenizers:
         text = " ".join(tokens).replace(" ##", "").strip().replace("[CLS]", "[SEP]")
         return [clean_up(part) for part in text.split("[SEP]") if part]
 
+    def misfit(self, encoder_rows: int, decoder_rows: int) -> str | None:
+        """What does not fit networks with so many embeddings (0: there is none), or None."""
+        for side, given, rows in (
+            ("decoder", self.decoder_vocab_size, decoder_rows),
+            ("encoder", self.encoder_vocab_size, encoder_rows),
+        ):
+            if rows and given != rows:
+                return f"the {side}'s tokenizer has {given} tokens and the model {rows}"
+        return None
+
     def save(self, folder: str | Path) -> None:
         """Write ``bert/vocab.txt``, ``gpt2/{vocab.json,merges.txt}`` and ``tokenizers.json``."""
         folder = Path(folder)
@@ -186,7 +197,7 @@ class Tokenizers:
         (folder / "bert" / "vocab.txt").write_text(text, encoding="utf-8", newline="\n")
         self.bpe.model.save(str(folder / "gpt2"))
         options = {"lower_case": self.lower_case, "pad": PAD, "bos": BOS, "eos": EOS}
-        (folder / OPTIONS_FILE).write_text(json.dumps(options, indent=2) + "\n")
+        (folder / OPTIONS_FILE).write_text(json_text(options, indent=2) + "\n")
 
     def _join(self, ids: list[int]) -> str:
         """Text of ``ids``; an added token is written as a space and its name."""
@@ -224,6 +235,10 @@ def load_tokenizers(
     options = {}
     if (folder / OPTIONS_FILE).is_file():
         options = json.loads((folder / OPTIONS_FILE).read_text(encoding="utf-8"))
+    if "special" in options:  # of other networks than the paper's
+        from .pretrained_tokenizers import PretrainedTokenizers  # which builds on this module
+
+        return PretrainedTokenizers.load(folder)
     vocabulary = _find(folder, ("bert", "encoder"), ENCODER_FILES)
     if lower_case is None:
         public = vocabulary.with_name("tokenizer_config.json")

@@ -30,7 +30,7 @@ from xml.etree import ElementTree
 from tqdm import tqdm
 
 from ..runtime.download import download
-from ..runtime.files import write_atomically
+from ..runtime.files import write_atomically, write_json
 from .text import SHARD, TextOptions, open_sentences, save_sentences, tokenize
 from .tokenizers import Tokenizers, load_tokenizers
 
@@ -130,7 +130,7 @@ def _check_plan(config: WikipediaConfig, source: Path, fingerprint: str) -> None
             f"{config.folder} was begun with another source, vocabulary or filter (see plan.json); "
             f"choose another --folder or delete it"
         )
-    write_atomically(plan, json.dumps(settings, indent=2) + "\n")
+    write_json(plan, settings)
 
 
 def _is_made(path: Path, fingerprint: str) -> bool:

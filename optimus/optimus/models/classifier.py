@@ -1,11 +1,15 @@
-"""A classifier on a sentence encoder: BERT's pooled vector, dropout, one linear map (Sec. 4.4)."""
+"""A classifier on a sentence encoder: its pooled vector, dropout, one linear map (Sec. 4.4)."""
 
 from __future__ import annotations
+
+from inspect import signature
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import BertModel
+from transformers import PreTrainedModel
+
+from .encoder import Pooling, pool
 
 DROPOUT = 0.1
 
@@ -16,26 +20,31 @@ class SentenceClassifier(nn.Module):
     The map to the latent mean and variance is not used: the vector is the one it would read.
 
     Args:
-        bert: the encoder of an Optimus model, or a plain BERT.
+        bert: the encoder of an Optimus model, or a plain BERT or other encoder.
         num_labels: C; 1 is regression.
         frozen: feature-based, the encoder is not trained; else everything is fine-tuned.
         dropout: before the linear map.
         pad_token_id: not attended to.
+        pooling: how the encoder makes one vector of a sentence.
     """
 
     def __init__(
         self,
-        bert: BertModel,
+        bert: PreTrainedModel,
         num_labels: int,
         *,
         frozen: bool = False,
         dropout: float = DROPOUT,
         pad_token_id: int = 0,
+        pooling: Pooling = "pooler",
     ) -> None:
         super().__init__()
         if num_labels < 1:
             raise ValueError(f"a classifier needs at least 1 output, got {num_labels}")
         self.bert, self.frozen, self.pad_token_id = bert, frozen, pad_token_id
+        self.pooling = pooling
+        accepted = "token_type_ids" in signature(bert.forward).parameters
+        self._takes_segments = accepted and getattr(bert.config, "type_vocab_size", 0) > 1
         self.dropout = nn.Dropout(dropout)
         self.classifier = nn.Linear(bert.config.hidden_size, num_labels)
         nn.init.normal_(self.classifier.weight, std=0.02)
@@ -45,11 +54,11 @@ class SentenceClassifier(nn.Module):
 
     def features(self, ids: Tensor, segments: Tensor | None = None) -> Tensor:
         """The pooled vectors (B, H) of ``ids`` (B, S); ``segments`` (B, S) are 0 and 1, or None."""
-        mask = ids != self.pad_token_id
+        mask = (ids != self.pad_token_id).long()
+        given = {"token_type_ids": segments} if self._takes_segments else {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            return self.bert(
-                input_ids=ids, attention_mask=mask, token_type_ids=segments
-            ).pooler_output
+            out = self.bert(input_ids=ids, attention_mask=mask, **given)
+            return pool(out, mask, self.pooling)
 
     def forward(self, ids: Tensor, segments: Tensor | None = None) -> Tensor:
         """Logits (B, C), or predictions (B, 1), in fp32."""

@@ -1,6 +1,11 @@
-"""GPT-2 with a sentence vector in its attention memory, in its embeddings, or both (Sec. 3.1)."""
+"""A language model with a sentence vector in its memory, its embeddings, or both (Sec. 3.1).
 
-from typing import Any, Literal
+`LatentDecoder` says how z enters and how a sentence is scored; `Gpt2Decoder` is the paper's GPT-2.
+Any other causal model is read by `pretrained.PretrainedDecoder`.
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,18 +17,25 @@ from .kernels import linear_nll
 Injection = Literal["memory", "embedding", "both", "none"]
 
 
+class Slot(NamedTuple):
+    """What a layer attends to before the first token, (B, heads, 1, head_dim) each."""
+
+    key: Tensor
+    value: Tensor
+
+
 class DecoderState:
     """What a decoder remembers of the tokens so far: its cache, whose first slot is the latent.
 
     Attributes:
         cache: keys and values of every layer, (B, heads, slots, head_dim).
-        slots: the first of them, the latent's, (B, heads, 1, head_dim) each; [] without memory.
+        slots: the first of them, the latent's, of every layer; [] without memory.
         shift: (B, 1, H) what the latent adds to each token's embedding, or None.
         position: the position the next token gets.
     """
 
-    def __init__(self, slots: list[Tensor], shift: Tensor | None) -> None:
-        self.cache = DynamicCache([(slot, slot) for slot in slots]) if slots else DynamicCache()
+    def __init__(self, slots: list[Slot], shift: Tensor | None) -> None:
+        self.cache = DynamicCache(slots) if slots else DynamicCache()
         self.slots, self.shift, self.position = slots, shift, int(bool(slots))
 
     def select(self, rows: Tensor) -> None:
@@ -33,47 +45,60 @@ class DecoderState:
             self.shift = self.shift[rows]
 
 
-class LatentDecoder(nn.Module):
-    """z -> sentence.
+class LatentDecoder(nn.Module, ABC):
+    """z -> sentence: what the two decoders share.
 
     Args:
-        gpt2: the language model; L layers of width H, V tokens.
-        latent_dim: Z.
         inject: where z enters. ``memory`` is one key and value per layer before the sequence
             (then tokens take positions 1..T), ``embedding`` a vector added to every token's.
         pad_token_id: a label that is not a target.
+
+    Attributes:
+        network: the language model itself, of transformers.
+        memory, embedding: W_M and W_D, or None.
     """
 
-    def __init__(
-        self, gpt2: GPT2LMHeadModel, latent_dim: int, inject: Injection, pad_token_id: int
-    ) -> None:
+    network: Any
+    memory: nn.Linear | None
+    embedding: nn.Linear | None
+
+    def __init__(self, inject: Injection, pad_token_id: int) -> None:
         super().__init__()
-        self.gpt2 = gpt2
-        self.inject = inject
-        self.pad_token_id = pad_token_id
-        self.checkpointing = False
-        width, layers = gpt2.config.n_embd, gpt2.config.n_layer
-        memory, embedding = inject in ("memory", "both"), inject in ("embedding", "both")
-        self.memory = nn.Linear(latent_dim, layers * width, bias=False) if memory else None
-        self.embedding = nn.Linear(latent_dim, width, bias=False) if embedding else None
+        self.inject, self.pad_token_id, self.checkpointing = inject, pad_token_id, False
+
+    @property
+    @abstractmethod
+    def num_positions(self) -> int:
+        """Positions that the network has."""
+
+    @abstractmethod
+    def slots(self, latent: Tensor | None) -> list[Slot]:
+        """The memory slot of each layer for ``latent`` (B, Z); [] without memory."""
+
+    @abstractmethod
+    def embed(self, ids: Tensor) -> Tensor:
+        """Embeddings (B, T, H) of the tokens ``ids`` (B, T)."""
+
+    @abstractmethod
+    def read(self, embeds: Tensor, positions: Tensor, state: DecoderState) -> Tensor:
+        """Final states (B, T, H) of ``embeds`` (B, T, H) at ``positions`` (1, T), after ``state``.
+
+        The state's cache takes them in, except in training with ``checkpointing``.
+        """
+
+    @abstractmethod
+    def head(self, hidden: Tensor) -> Tensor:
+        """Logits (..., V) of final states (..., H)."""
+
+    @property
+    @abstractmethod
+    def head_weight(self) -> Tensor:
+        """(V, H) the output embedding."""
 
     @property
     def max_tokens(self) -> int:
         """Longest sequence, BOS included: all positions but the one the memory slot uses up."""
-        return self.gpt2.config.n_positions - (self.memory is not None)
-
-    def slots(self, latent: Tensor | None) -> list[Tensor]:
-        """The memory slot of each layer, (B, heads, 1, head_dim): key and value are the same.
-
-        Layer l reads the l-th chunk of W_M z (Eq. 6), head by head, with no norm and no bias.
-        """
-        if latent is None or self.memory is None:
-            return []
-        config = self.gpt2.config
-        chunks = self.memory(latent.to(self.memory.weight.dtype)).view(
-            len(latent), config.n_layer, config.n_head, 1, config.n_embd // config.n_head
-        )
-        return list(chunks.unbind(dim=1))
+        return self.num_positions - (self.memory is not None)
 
     def shift(self, latent: Tensor | None) -> Tensor | None:
         """W_D z, (B, 1, H), which is added to the embedding of every position (Eq. 7)."""
@@ -87,28 +112,21 @@ class LatentDecoder(nn.Module):
 
     def advance(self, state: DecoderState, ids: Tensor) -> Tensor:
         """Read ``ids`` (B, T) on top of ``state``, which moves on. Returns states (B, T, H)."""
-        return self.advance_embedded(state, self.gpt2.transformer.wte(ids))
+        return self.advance_embedded(state, self.embed(ids))
 
     def advance_embedded(self, state: DecoderState, embeds: Tensor) -> Tensor:
         """``advance`` on embeddings (B, T, H), which need not be those of tokens."""
         width = embeds.shape[1]
-        if state.position + width > self.gpt2.config.n_positions:
+        if state.position + width > self.num_positions:
             raise ValueError(
                 f"a sentence of more than {self.max_tokens} decoder tokens exceeds the decoder's "
-                f"{self.gpt2.config.n_positions} positions; shorten it"
+                f"{self.num_positions} positions; shorten it"
             )
         if state.shift is not None:
             embeds = embeds + state.shift
         positions = torch.arange(state.position, state.position + width, device=embeds.device)[None]
         state.position += width
-        if self.checkpointing and self.training and torch.is_grad_enabled():
-            return self._checkpointed(embeds, positions, state.slots)
-        return self.gpt2.transformer(
-            inputs_embeds=embeds,
-            position_ids=positions,
-            past_key_values=state.cache,
-            use_cache=True,
-        ).last_hidden_state
+        return self.read(embeds, positions, state)
 
     def hidden(self, ids: Tensor, latent: Tensor | None) -> Tensor:
         """Final states (B, T, H) of ``ids`` (B, T) given ``latent`` (B, Z), or without any.
@@ -121,23 +139,87 @@ class LatentDecoder(nn.Module):
         """Next-token logits (B, T, V) at every position; to score a sentence, ``nll`` is faster."""
         return self.head(self.hidden(ids, latent))
 
-    def head(self, hidden: Tensor) -> Tensor:
-        """Logits (..., V) of final states (..., H)."""
-        return self.gpt2.lm_head(hidden)
-
-    def nll(self, ids: Tensor, latent: Tensor | None) -> Tensor:
+    def nll(self, ids: Tensor, latent: Tensor | None, places: Tensor | None = None) -> Tensor:
         """-log p(ids | latent) in nats, summed over each sentence's targets. Returns (B,) fp32.
 
-        Targets are ``ids[:, 1:]`` except padding; the head runs on no other position.
+        Targets are ``ids[:, 1:]`` except padding; the head runs on no other position. ``places``
+        (N,) are theirs in B (T - 1); where they are not given, the host waits to learn their
+        number.
         """
         targets = ids[:, 1:]
-        real = targets != self.pad_token_id
-        states = self.hidden(ids[:, :-1], latent)
-        losses = linear_nll(states[real], self.gpt2.lm_head.weight, targets[real])
-        spread = torch.zeros(targets.shape, dtype=losses.dtype, device=losses.device)
-        return spread.masked_scatter(real, losses).sum(dim=1)
+        if places is None:
+            places = (targets.flatten() != self.pad_token_id).nonzero().squeeze(1)
+        states = self.hidden(ids[:, :-1], latent).flatten(0, 1).index_select(0, places)
+        losses = self.token_nll(states, targets.flatten().index_select(0, places))
+        spread = losses.new_zeros(targets.numel()).index_copy(0, places, losses)
+        return spread.view(targets.shape).sum(dim=1)
 
-    def _checkpointed(self, embeds: Tensor, positions: Tensor, slots: list[Tensor]) -> Tensor:
+    def token_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
+        """-log p(targets) in nats, (N,) fp32, of ``targets`` (N,) after final states (N, H)."""
+        return linear_nll(hidden, self.head_weight, targets)
+
+
+class Gpt2Decoder(LatentDecoder):
+    """The paper's decoder.
+
+    Args:
+        gpt2: the language model; L layers of width H, V tokens.
+        latent_dim: Z.
+        inject, pad_token_id: see `LatentDecoder`.
+    """
+
+    def __init__(
+        self, gpt2: GPT2LMHeadModel, latent_dim: int, inject: Injection, pad_token_id: int
+    ) -> None:
+        super().__init__(inject, pad_token_id)
+        self.gpt2 = gpt2
+        width, layers = gpt2.config.n_embd, gpt2.config.n_layer
+        memory, embedding = inject in ("memory", "both"), inject in ("embedding", "both")
+        self.memory = nn.Linear(latent_dim, layers * width, bias=False) if memory else None
+        self.embedding = nn.Linear(latent_dim, width, bias=False) if embedding else None
+
+    @property
+    def network(self) -> GPT2LMHeadModel:  # type: ignore[override]
+        return self.gpt2
+
+    @property
+    def num_positions(self) -> int:
+        return self.gpt2.config.n_positions
+
+    def slots(self, latent: Tensor | None) -> list[Slot]:
+        """The memory slot of each layer, (B, heads, 1, head_dim): key and value are the same.
+
+        Layer l reads the l-th chunk of W_M z (Eq. 6), head by head, with no norm and no bias.
+        """
+        if latent is None or self.memory is None:
+            return []
+        config = self.gpt2.config
+        chunks = self.memory(latent.to(self.memory.weight.dtype)).view(
+            len(latent), config.n_layer, config.n_head, 1, config.n_embd // config.n_head
+        )
+        return [Slot(chunk, chunk) for chunk in chunks.unbind(dim=1)]
+
+    def embed(self, ids: Tensor) -> Tensor:
+        return self.gpt2.transformer.wte(ids)
+
+    def read(self, embeds: Tensor, positions: Tensor, state: DecoderState) -> Tensor:
+        if self.checkpointing and self.training and torch.is_grad_enabled():
+            return self._checkpointed(embeds, positions, state.slots)
+        return self.gpt2.transformer(
+            inputs_embeds=embeds,
+            position_ids=positions,
+            past_key_values=state.cache,
+            use_cache=True,
+        ).last_hidden_state
+
+    def head(self, hidden: Tensor) -> Tensor:
+        return self.gpt2.lm_head(hidden)
+
+    @property
+    def head_weight(self) -> Tensor:
+        return self.gpt2.lm_head.weight
+
+    def _checkpointed(self, embeds: Tensor, positions: Tensor, slots: list[Slot]) -> Tensor:
         """The blocks, each recomputed in the backward pass, with the latent as their argument.
 
         transformers' own checkpointing drops the cache, and the latent with it.
@@ -148,9 +230,9 @@ class LatentDecoder(nn.Module):
         lowest = torch.finfo(hidden.dtype).min
         mask = torch.full((width, past + width), lowest, dtype=hidden.dtype, device=hidden.device)
         mask = mask.triu(diagonal=past + 1)[None, None]
-        given: list[Tensor | None] = [*slots] if slots else [None] * len(transformer.h)
-        for block, slot in zip(transformer.h, given, strict=True):
-            hidden = checkpoint(_run_block, block, hidden, mask, slot, use_reentrant=False)
+        given = [slot.key for slot in slots] if slots else [None] * len(transformer.h)
+        for block, key in zip(transformer.h, given, strict=True):
+            hidden = checkpoint(_run_block, block, hidden, mask, key, use_reentrant=False)
         return transformer.ln_f(hidden)
 
 

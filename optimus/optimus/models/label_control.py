@@ -114,7 +114,7 @@ class LabelControl(ExtendedVae):
             ids = F.pad(ids, (0, KERNEL - ids.shape[1]), value=pad)
         # Deviation: the embeddings are the decoder's, not a second parameter that shares its
         # storage; this classifier reads them and does not train them.
-        embedded = self.vae.decoder.gpt2.transformer.wte(ids).detach()
+        embedded = self.vae.decoder.network.transformer.wte(ids).detach()
         return self._classify_embedded(embedded, (ids != pad).sum(dim=1))
 
     def _classify_embedded(self, embedded: Tensor, lengths: Tensor) -> Tensor:
@@ -268,7 +268,7 @@ def draw_softly(
     if decoder.checkpointing and decoder.training:
         raise ValueError("soft sampling needs a decoder without gradient checkpointing")
     bos, eos = ends
-    table = decoder.gpt2.transformer.wte.weight.detach()  # (V, H)
+    table = decoder.network.transformer.wte.weight.detach()  # (V, H)
     state = decoder.start(latent)
     rows = [table[bos].expand(len(latent), 1, -1)]
     lengths = torch.ones(len(latent), dtype=torch.long, device=latent.device)

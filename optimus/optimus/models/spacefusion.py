@@ -123,7 +123,7 @@ class SpaceFusion(ExtendedVae):
         super().__init__(vae)
         if vae.encoder is None:
             raise ValueError('dialog needs a sentence VAE; inject="none" has no encoder')
-        layers = vae.encoder.bert.encoder.layer
+        layers = vae.encoder.network.encoder.layer
         for name, count in (("context", num_context_layers), ("frozen", num_frozen_layers)):
             if not int(name == "context") <= count <= len(layers):
                 raise ValueError(
@@ -143,7 +143,7 @@ class SpaceFusion(ExtendedVae):
         """q(z | context) of ``context_ids`` (B, C), [CLS] utterance [SEP] ... [SEP], padded."""
         encoder = self.vae.encoder
         assert encoder is not None
-        limit = encoder.bert.config.max_position_embeddings
+        limit = encoder.network.config.max_position_embeddings
         if context_ids.shape[1] > limit:
             raise ValueError(
                 f"a context of {context_ids.shape[1]} tokens exceeds the encoder's {limit} "
@@ -151,15 +151,15 @@ class SpaceFusion(ExtendedVae):
             )
         mask = context_ids != self.vae.config.encoder_pad_token_id
         speakers = speaker_ids(context_ids, mask, self.sep_id, self.speaker_rule)
-        hidden = encoder.bert.embeddings(input_ids=context_ids, token_type_ids=speakers)
+        hidden = encoder.network.embeddings(input_ids=context_ids, token_type_ids=speakers)
         hidden_padding = (~mask)[:, None, None].to(hidden.dtype) * MASKED
         added = hidden_padding if self.mask_padding else mask[:, None, None].to(hidden.dtype)
-        layers = encoder.bert.encoder.layer
+        layers = encoder.network.encoder.layer
         for layer in layers[: len(layers) - len(self.context_layers)]:
             hidden = layer(hidden, hidden_padding)
         for layer in self.context_layers:
             hidden = layer(hidden, added)
-        return encoder.posterior(encoder.bert.pooler(hidden))  # type: ignore[misc]
+        return encoder.posterior(encoder.network.pooler(hidden))  # type: ignore[misc]
 
     def forward(
         self,

@@ -1,4 +1,6 @@
-"""The sentence VAE: a BERT encoder, a Gaussian latent and a GPT-2 decoder (Li et al., EMNLP 2020).
+"""The sentence VAE: an encoder, a Gaussian latent and a causal decoder (Li et al., EMNLP 2020).
+
+The paper's are BERT and GPT-2; any others are transformers' own modules (`pretrained`).
 
 The paper's bound is the ``forward`` below; its parts stand in ``objectives.py`` by equation. The
 importance-weighted bound of the evaluation is ``importance_scores`` (Sec. 4.1).
@@ -8,7 +10,7 @@ from __future__ import annotations
 
 import copy
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -38,10 +40,18 @@ from ..objectives import (
     sentence_lengths,
     total_loss,
 )
+from ..runtime.files import json_text
 from ..runtime.weight_files import read_weight_file
-from .decoder import Injection, LatentDecoder
-from .encoder import LatentEncoder, Posterior
+from .decoder import Gpt2Decoder, Injection, LatentDecoder
+from .encoder import BertEncoder, LatentEncoder, Pooling, Posterior
 from .kernels import gather_rows
+from .pretrained import (
+    PretrainedDecoder,
+    PretrainedEncoder,
+    build_decoder,
+    build_encoder,
+    read_config,
+)
 
 TOKEN_FIELDS = ("pad_token_id", "bos_token_id", "eos_token_id")
 NUM_ADDED_TOKENS = len(TOKEN_FIELDS)
@@ -50,6 +60,8 @@ NUM_ADDED_TOKENS = len(TOKEN_FIELDS)
 
 class OptimusConfig(PreTrainedConfig):
     """Both networks, the size of the latent between them, and how it enters the decoder.
+
+    Either ``bert`` and ``gpt2`` are set, the paper's networks, or ``decoder`` and ``encoder``.
 
     Args:
         bert: configuration of the encoder, as an object or a dictionary; None is BERT-base cased.
@@ -60,9 +72,21 @@ class OptimusConfig(PreTrainedConfig):
             which then has no encoder at all.
         encoder_pad_token_id: the id that the encoder does not attend to.
         pad_token_id, bos_token_id, eos_token_id: decoder side; by default the last three ids.
+        decoder: configuration of any other causal model, instead of ``gpt2``; the ids above are
+            needed then.
+        encoder: likewise of any other encoder; None for a plain language model.
+        pooling: how ``encoder`` makes one vector of a sentence.
     """
 
     model_type = "optimus"
+    bert: Any
+    gpt2: Any
+    encoder: PreTrainedConfig | None = None
+    decoder: PreTrainedConfig | None = None
+    pooling: Pooling = "pooler"
+    pad_token_id: int
+    bos_token_id: int
+    eos_token_id: int
 
     def __init__(
         self,
@@ -75,6 +99,9 @@ class OptimusConfig(PreTrainedConfig):
         pad_token_id: int | None = None,
         bos_token_id: int | None = None,
         eos_token_id: int | None = None,
+        decoder: PreTrainedConfig | dict[str, Any] | None = None,
+        encoder: PreTrainedConfig | dict[str, Any] | None = None,
+        pooling: Pooling = "pooler",
         **kwargs: Any,
     ) -> None:
         if latent_dim < 1:
@@ -82,15 +109,38 @@ class OptimusConfig(PreTrainedConfig):
         if inject not in ("memory", "embedding", "both", "none"):
             raise ValueError(f"inject must be memory, embedding, both or none, got {inject!r}")
         super().__init__(**kwargs)
+        self.latent_dim, self.inject = latent_dim, inject
+        self.encoder_pad_token_id = encoder_pad_token_id
+        self.initializer_range = 0.02
+        tokens = dict(zip(TOKEN_FIELDS, (pad_token_id, bos_token_id, eos_token_id), strict=True))
+        if decoder is None:
+            self._set_paper(bert, gpt2, tokens)
+            return
+        if None in tokens.values():
+            raise ValueError("a decoder of your own needs pad_token_id, bos_token_id, eos_token_id")
+        for key, number in tokens.items():
+            setattr(self, key, number)
+        self.bert = self.gpt2 = None
+        self.decoder = read_config(copy.deepcopy(decoder))
+        if inject != "none":
+            if encoder is None:
+                raise ValueError(f"inject={inject!r} needs an encoder, and none was given")
+            self.encoder, self.pooling = read_config(copy.deepcopy(encoder)), pooling
+        self.tie_word_embeddings = self.decoder.tie_word_embeddings
+
+    def _set_paper(
+        self,
+        bert: BertConfig | dict[str, Any] | None,
+        gpt2: GPT2Config | dict[str, Any] | None,
+        given: Mapping[str, int | None],
+    ) -> None:
+        """BERT and GPT-2, whose last three ids are the special tokens unless others are given."""
         encoder = bert if bert is not None else {"vocab_size": 28996}
         decoder = gpt2 if gpt2 is not None else {"vocab_size": 50260}
         vocab_size = decoder["vocab_size"] if isinstance(decoder, dict) else decoder.vocab_size
         first = vocab_size - NUM_ADDED_TOKENS
-        self.latent_dim, self.inject = latent_dim, inject
-        self.encoder_pad_token_id = encoder_pad_token_id
-        self.pad_token_id = first if pad_token_id is None else pad_token_id
-        self.bos_token_id = first + 1 if bos_token_id is None else bos_token_id
-        self.eos_token_id = first + 2 if eos_token_id is None else eos_token_id
+        for number, key in enumerate(TOKEN_FIELDS):
+            setattr(self, key, first + number if given[key] is None else given[key])
         # GPT-2's own defaults point outside of a small vocabulary.
         tokens = {key: getattr(self, key) for key in TOKEN_FIELDS}
         self.bert = BertConfig(**encoder) if isinstance(encoder, dict) else copy.deepcopy(encoder)
@@ -101,8 +151,20 @@ class OptimusConfig(PreTrainedConfig):
         # The same function in one kernel instead of eight.
         if self.gpt2.activation_function == "gelu_new":
             self.gpt2.activation_function = "gelu_pytorch_tanh"
-        self.initializer_range = 0.02
         self.tie_word_embeddings = True
+
+    @property
+    def encoder_vocab_size(self) -> int:
+        """Rows of the encoder's embedding; 0 without an encoder."""
+        network = self.bert or self.encoder
+        return network.vocab_size if network is not None else 0
+
+    @property
+    def decoder_vocab_size(self) -> int:
+        """Rows of the decoder's embedding, those of special tokens included."""
+        network = self.gpt2 or self.decoder
+        assert network is not None
+        return network.vocab_size
 
 
 class VaeLosses(NamedTuple):
@@ -137,11 +199,23 @@ class OptimusModel(PreTrainedModel):
     def __init__(self, config: OptimusConfig) -> None:
         super().__init__(config)
         self.encoder: LatentEncoder | None = None
-        if config.inject != "none":
-            self.encoder = LatentEncoder(BertModel(config.bert), config.latent_dim)
-        self.decoder = LatentDecoder(
-            GPT2LMHeadModel(config.gpt2), config.latent_dim, config.inject, config.pad_token_id
-        )
+        self.decoder: LatentDecoder
+        size, pad = config.latent_dim, config.pad_token_id
+        if config.gpt2 is not None:
+            if config.inject != "none":
+                self.encoder = BertEncoder(BertModel(config.bert), size)
+            self.decoder = Gpt2Decoder(GPT2LMHeadModel(config.gpt2), size, config.inject, pad)
+        else:
+            if config.encoder is not None:
+                body = build_encoder(config.encoder, config.pooling)
+                self.encoder = PretrainedEncoder(body, size, config.pooling)
+            assert config.decoder is not None
+            network = build_decoder(config.decoder)
+            self.decoder = PretrainedDecoder(network, size, config.inject, pad)
+            tied = network.get_expanded_tied_weights_keys()
+            self._tied_weights_keys = {
+                f"decoder.network.{one}": f"decoder.network.{other}" for one, other in tied.items()
+            }
         self.post_init()
 
     @classmethod
@@ -186,12 +260,49 @@ class OptimusModel(PreTrainedModel):
         if model.encoder is not None:
             if bert is None:
                 raise ValueError(f"inject={inject!r} needs a BERT encoder, and none was given")
-            model.encoder.bert.load_state_dict(bert.state_dict())
-        rows = model.decoder.gpt2.transformer.wte.weight.data
+            model.encoder.network.load_state_dict(bert.state_dict())
+        rows = model.decoder.network.transformer.wte.weight.data
         old = gpt2.state_dict()
         rows[: gpt2.config.vocab_size] = old["transformer.wte.weight"]
         old["transformer.wte.weight"] = old["lm_head.weight"] = rows.clone()
-        model.decoder.gpt2.load_state_dict(old)
+        model.decoder.network.load_state_dict(old)
+        return model
+
+    @classmethod
+    def from_networks(
+        cls,
+        encoder: PreTrainedModel | None,
+        decoder: PreTrainedModel,
+        *,
+        tokens: Mapping[str, Any],
+        latent_dim: int = 32,
+        inject: Injection = "both",
+        pooling: Pooling = "pooler",
+        encoder_pad_token_id: int = 0,
+    ) -> OptimusModel:
+        """Any pre-trained ``encoder`` and causal ``decoder`` with fresh connectors between them.
+
+        Args:
+            encoder: None for a plain language model.
+            decoder: its embedding has a row for every special token already.
+            tokens: ``pad_token_id``, ``bos_token_id`` and ``eos_token_id`` of the decoder's side.
+            latent_dim, inject, pooling, encoder_pad_token_id: as in `OptimusConfig`.
+        """
+        model = cls(
+            OptimusConfig(
+                decoder=decoder.config,
+                encoder=None if encoder is None else encoder.config,
+                pooling=pooling,
+                latent_dim=latent_dim,
+                inject=inject,
+                encoder_pad_token_id=encoder_pad_token_id,
+                **tokens,
+            )
+        )
+        model.decoder.network.load_state_dict(decoder.state_dict())
+        if model.encoder is not None:
+            assert encoder is not None
+            model.encoder.network.load_state_dict(encoder.state_dict())
         return model
 
     def gradient_checkpointing_enable(self, *args: Any, **kwargs: Any) -> None:
@@ -214,21 +325,25 @@ class OptimusModel(PreTrainedModel):
         self.decoder.checkpointing = enabled
         if self.encoder is None:
             return
-        bert, verb = self.encoder.bert, "enable" if enabled else "disable"
+        verb = "enable" if enabled else "disable"
+        network = self.encoder.network
         # The first name is that of newer versions of transformers, where the second one warns.
         names = (f"activation_checkpointing_{verb}", f"gradient_checkpointing_{verb}")
-        switch = next(getattr(bert, name) for name in names if hasattr(bert, name))
+        switch = next(getattr(network, name) for name in names if hasattr(network, name))
         switch(*([{"use_reentrant": False}] if enabled else []))
 
-    def encode(self, encoder_ids: Tensor, mask_padding: bool = True) -> Posterior:
+    def encode(
+        self, encoder_ids: Tensor, mask_padding: bool = True, *, padded: bool | None = None
+    ) -> Posterior:
         """q(z|x) of ``encoder_ids`` (B, S), right-padded.
 
         ``mask_padding=False`` attends to padding, as the authors' evaluation does in batches.
+        ``padded`` says whether there is any, where the host knows it.
         """
         if self.encoder is None:
             raise ValueError('a plain language model (inject="none") has no encoder')
         mask = encoder_ids != self.config.encoder_pad_token_id if mask_padding else None
-        return self.encoder(encoder_ids, mask)
+        return self.encoder(encoder_ids, mask, padded=padded)
 
     def forward(
         self,
@@ -239,6 +354,8 @@ class OptimusModel(PreTrainedModel):
         beta: float = 1.0,
         eps: Tensor | None = None,
         num_samples: int = 1,
+        targets: Tensor | None = None,
+        padded: bool | None = None,
     ) -> VaeLosses:
         """Losses of a batch (Eq. 2), one per sentence, so that DDP sees every parameter's use.
 
@@ -249,25 +366,28 @@ class OptimusModel(PreTrainedModel):
             beta: its weight.
             eps: (B, K, Z) the noise of the K samples; drawn where None.
             num_samples: K where ``eps`` is None.
+            targets: (N,) places of the decoder's targets, see ``LatentDecoder.nll``; with K = 1.
+            padded: whether ``encoder_ids`` has padding, where the host knows it.
         """
         objective = objective or Objective()
         lengths = None
         if objective.length_weighted:
             lengths = sentence_lengths(decoder_ids, self.config.pad_token_id)
         if self.encoder is None:
-            nll = self.decoder.nll(decoder_ids, None)
+            nll = self.decoder.nll(decoder_ids, None, targets)
             empty = nll.new_zeros(len(nll), 0)
             zero = torch.zeros_like(nll)
             total = total_loss(nll, zero, beta, lengths)
             return VaeLosses(total, nll, zero, zero, empty, empty)
         if encoder_ids is None:
             raise ValueError("this model has an encoder: give it encoder_ids")
-        posterior = self.encode(encoder_ids)
+        posterior = self.encode(encoder_ids, padded=padded)
         latent = draw(objective, posterior, eps, num_samples)  # (B, K, Z)
         batch, samples = latent.shape[:2]
         nll = self.decoder.nll(
-            decoder_ids.repeat_interleave(samples, dim=0), latent.flatten(0, 1)
-        ).view(batch, samples)
+            decoder_ids.repeat_interleave(samples, dim=0), latent.flatten(0, 1),
+            targets if samples == 1 else None,
+        ).view(batch, samples)  # fmt: skip
         reconstruction = nll.mean(dim=1)
         if objective.of_batch:  # of all processes: two of 8 sentences see what one of 16 sees
             rows = (latent[:, 0], posterior.mean, posterior.logvar)
@@ -396,7 +516,7 @@ class ExtendedVae(nn.Module):
         self.vae.save_pretrained(folder)
         added = {key: value.detach().cpu().contiguous() for key, value in self._added().items()}
         save_file(added, folder / f"{self.NAME}.safetensors")
-        settings = json.dumps({name: getattr(self, name) for name in self.SETTINGS}, indent=2)
+        settings = json_text({name: getattr(self, name) for name in self.SETTINGS}, indent=2)
         (folder / f"{self.NAME}.json").write_text(f"{settings}\n", encoding="utf-8")
 
     @classmethod

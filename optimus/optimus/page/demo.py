@@ -79,8 +79,8 @@ def require_vae(folder: Path) -> None:
         names = " ".join(str(path.parent) for path in (found[0], found[-1]))
         raise ValueError(
             f"--real {folder} holds {len(found)} models that are no sentence VAE: train one of an "
-            f"encoder and a decoder, such as `optimus train lm-penn-0.50 --model.init {names} "
-            "--data.folder CORPUS --run-dir RUN`, and show that run with --real RUN"
+            f"encoder and a decoder, such as `optimus train real-tatoeba-0.50 --model.init "
+            f"{names} --data.folder CORPUS --run-dir RUN`, and show that run with --real RUN"
         )
 
 

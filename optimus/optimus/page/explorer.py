@@ -29,6 +29,7 @@ GREEDY = Sampling(max_new_tokens=64)
 LONGEST = 1000  # characters of a sentence that a page takes
 MOST = 200  # sentences that a user may give at once
 SLIDERS = 6
+MADE = 100  # sentences that a model makes where there is no corpus; a large one needs its time
 Projection = Literal["pca", "tsne"]
 
 
@@ -205,6 +206,7 @@ def load_explorer(
     vae = SentenceVAE.from_pretrained(run_dir, step=step)
     path = text or _corpus_of(run_dir)
     if path is None:
+        count = min(count, MADE)
         made = vae.sample(count, GREEDY, generator=torch.Generator().manual_seed(0))
         return Explorer(vae, _some(made, count), source="made by the model from its prior")
     labels = _read(path)

@@ -6,7 +6,6 @@ The HTML page is self-contained: it draws with the browser's own means and loads
 from __future__ import annotations
 
 import html
-import json
 import logging
 import zipfile
 from collections.abc import Sequence
@@ -20,7 +19,7 @@ from ..api import SentenceVAE
 from ..data.labeled import read_labeled
 from ..runtime.command import parse
 from ..runtime.distributed import choose_device
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from ..runtime.options import at_least, require
 
 Method = Literal["tsne", "mds", "isomap"]
@@ -163,7 +162,7 @@ def render_page(
         [round(float(x), 4), round(float(y), 4), int(label), texts[i] if texts is not None else ""]
         for i, ((x, y), label) in enumerate(zip(placed, labels, strict=True))
     ]
-    content = json.dumps({"points": rows, "names": [*names], "colors": COLORS})
+    content = json_text({"points": rows, "names": [*names], "colors": COLORS})
     content = content.replace("<", "\\u003c")  # a text must not end the script
     return PAGE.replace("TITLE", html.escape(title)).replace("CONTENT", content)
 

@@ -20,6 +20,7 @@ from ..models.decoder import Injection
 from ..models.vae import NUM_ADDED_TOKENS, TOKEN_FIELDS, OptimusConfig, OptimusModel
 from ..runs import KINDS, find_weights
 from ..runtime.command import parse
+from ..runtime.files import json_text
 from ..runtime.weight_files import read_weight_file
 
 # What the authors' files hold besides tensors: the arguments of a run, its device, and a numpy
@@ -477,6 +478,11 @@ def export_authors_checkpoint(model: OptimusModel, target: Path, step: int = 0) 
     is what leaving it out amounts to for ``embedding`` but not for ``memory`` (a zero slot would
     still be attended to): such a model is refused.
     """
+    if model.config.gpt2 is None:
+        raise ValueError(
+            "the authors' layout has a place for BERT and GPT-2 only, and this model is of other "
+            "networks; SentenceVAE.save_pretrained writes it whole"
+        )
     if model.encoder is None or model.decoder.memory is None:
         raise ValueError(
             f"the authors' layout has no place for inject={model.config.inject!r}: their code "
@@ -514,7 +520,7 @@ def _write_folders(
     for part, fields in settings.items():
         folder = target / f"checkpoint-{part}-{step}"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps(fields, indent=2) + "\n", encoding="utf-8")
+        (folder / "config.json").write_text(json_text(fields, indent=2) + "\n", encoding="utf-8")
         prefix = part + "."
         half = {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
         _save_legacy(half, folder / "pytorch_model.bin")

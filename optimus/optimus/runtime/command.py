@@ -1,6 +1,7 @@
 """The command line: verbs, presets, and errors as one sentence.
 
-Exit status: 0 done, 2 the user can mend it (one sentence on stderr), 3 stopped by a signal.
+Exit status: 0 done, 2 the user can mend it (one sentence on stderr), 3 stopped by a signal after a
+checkpoint. A signal that comes before a run has begun ends the program with the shell's 128 + N.
 """
 
 from __future__ import annotations
@@ -8,29 +9,34 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import io
-import json
 import logging
+import math
 import os
 import re
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from typing import Any, NoReturn, TypeVar
 
+from .files import json_text, spell_infinite
 from .options import HELP, show_help
 
 Config = TypeVar("Config")
 DRY_RUN = "--dry-run"
-NUMBERS = (
+SAID: tuple[tuple[str, Any], ...] = (
     (
         r"^(--\S+): invalid literal for int\(\) with base 10: (.*)",
         r"\1 takes a whole number, got \2",
     ),
     (r"^(--\S+): could not convert string to float: (.*)", r"\1 takes a number, got \2"),
     (
-        r"^[Ii]nvalid choice (.*) for argument '(--\S+)'\. Expected one of (.*)",
+        r"^[Ii]nvalid choice (.*) for argument '(--\S+)'\. Expected one of \((.*?),?\)",
         r"\2 \1: choose one of \3",
     ),
+    (r"^[Mm]issing from [^:]*: (--[\w.-]+).*", r"\1 is required"),
+    (r"^[Uu]nrecognized options: ", "unknown options: "),
+    (r"(choose one of .*)", lambda found: found[1].replace("'", "")),
 )
 """What the parser says, and what it means."""
 USER_ERRORS = (ValueError, FileNotFoundError, OSError, FloatingPointError, ImportError)
@@ -88,20 +94,70 @@ def parse_preset(
     """Read ``PRESET --option value ...``; ``--dry-run`` prints the checked result and exits."""
     import tyro
 
-    words = [word for word in argv if word != DRY_RUN]
-    if words and not words[0].startswith("-") and words[0] not in presets:
-        known = [name for name in presets if name.split("-")[0] == words[0].split("-")[0]]
-        some = ", ".join((known or list(presets))[:8])
-        raise ValueError(f"unknown preset {words[0]!r}; `{prog} --help` lists all, such as {some}")
+    about = dict.fromkeys(config.__doc__ or "" for _, config in presets.values())
+    texts = {preset: text for preset, (text, _) in presets.items()}
+    preset, words = choose(texts, argv, prog, "preset", "\n".join(map(_first_line, about)))
+    prog, default = f"{prog} {preset}", presets[preset][1]
+    words = [word for word in words if word != DRY_RUN]
+    options: Any = {"default": default, "config": (tyro.conf.AvoidSubcommands,)}
     with _one_sentence(words, prog):
-        if words and words[0] in presets:  # one parser instead of one a preset
-            prog, default = f"{prog} {words[0]}", presets[words[0]][1]
-            show_help(prog, default, words[1:])
-            options: Any = {"default": default, "config": (tyro.conf.AvoidSubcommands,)}
-            config = tyro.cli(type(default), prog=prog, args=words[1:], **options)
-        else:
-            config = tyro.extras.overridable_config_cli(dict(presets), prog=prog, args=words)
+        show_help(prog, default, words)
+        config = tyro.cli(type(default), prog=prog, args=words, **options)
     return _maybe_print(config, DRY_RUN in argv)
+
+
+def choose(
+    names: Mapping[str, str], argv: Sequence[str], prog: str, what: str, about: str
+) -> tuple[str, list[str]]:
+    """The first word of ``argv``, one of ``names``, and the words behind it.
+
+    Args:
+        names: to choose from, with a sentence each; those of one sentence are listed together.
+        argv: the words behind ``prog``; ``--help`` in the first place lists ``names`` and exits.
+        prog: the command.
+        what: the kind of the names, such as "preset".
+        about: what the command does.
+
+    Raises:
+        ValueError: there is no name, or an unknown one.
+    """
+    first = argv[0] if argv else ""
+    if first in names:
+        return first, list(argv[1:])
+    kind = what.upper().replace(" ", "-")
+    if first in HELP:
+        print(f"usage: {prog} {kind} [OPTIONS]\n\n{about}\n\n{what}s:")
+        print(*_listed(names), sep="\n")
+        print(f"\n`{prog} {kind} --help` lists the options of one.")
+        raise SystemExit(0)
+    alike = [name for name in names if name.split("-")[0] == first.split("-")[0]]
+    some = (alike or list(names))[:8]
+    which = "choose one of" if len(some) == len(names) else f"`{prog} --help` lists all, such as"
+    hint = f"{which} {', '.join(some)}"
+    if not first or first.startswith("-"):
+        raise ValueError(f"a {what} comes first, before any option; {hint}")
+    raise ValueError(f"unknown {what} {first!r}; {hint}")
+
+
+def _listed(names: Mapping[str, str]) -> Iterator[str]:
+    """Lines of a help page: names and what they stand for, those of one sentence together."""
+    together: dict[str, list[str]] = {}
+    for name, text in names.items():
+        together.setdefault(text, []).append(name)
+    width = min(24, max(len(", ".join(alike)) for alike in together.values()))
+    for text, alike in together.items():
+        *before, last = textwrap.wrap(", ".join(alike), 76)
+        yield from (f"  {line}" for line in before)
+        if len(last) > width:
+            yield f"  {last}"
+            last = ""
+        wrapped = textwrap.wrap(text, max(30, 96 - width)) or [""]
+        yield f"  {last:<{width}}  {wrapped[0]}".rstrip()
+        yield from (f"  {'':<{width}}  {line}" for line in wrapped[1:])
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]
 
 
 def parse(kind: Callable[..., Config], argv: Sequence[str], prog: str, **options: Any) -> Config:
@@ -157,7 +213,7 @@ def _sentence(box: str, prog: str) -> str:
     sentence = " ".join(parts[0]).rstrip(".")
     sentence = re.sub(r"^Error parsing (?!--)[^:]+: ", "", sentence)
     sentence = re.sub(r"^Error parsing (--\S+): ", r"\1: ", sentence)
-    for said, meant in NUMBERS:
+    for said, meant in SAID:
         sentence = re.sub(said, meant, sentence)
     hints = [text for part in parts[1:] if part[0] == "Perhaps you meant:" for text in part]
     near = [text.split()[0].rstrip(",") for text in hints if text.startswith("--")]
@@ -166,8 +222,24 @@ def _sentence(box: str, prog: str) -> str:
     return f"{sentence[:1].lower()}{sentence[1:]} (`{prog} --help` lists the options)"
 
 
+def _require_sound(config: Any, prefix: str = "--") -> None:
+    """Refuse what no option can mean: a number that is NaN, a negative seed."""
+    if not dataclasses.is_dataclass(config):
+        return
+    for field in dataclasses.fields(config):
+        name, value = prefix + field.name.replace("_", "-"), getattr(config, field.name)
+        for one in value if isinstance(value, tuple) else (value,):
+            if isinstance(one, float) and math.isnan(one):
+                raise ValueError(f"{name} must be a number, got nan")
+            if field.name in ("seed", "seeds") and isinstance(one, int) and one < 0:
+                raise ValueError(f"{name} must not be negative, got {one}")
+        _require_sound(value, f"{name}.")
+
+
 def _maybe_print(config: Config, dry_run: bool) -> Config:
+    _require_sound(config)
     if dry_run:
-        print(json.dumps(dataclasses.asdict(config), indent=2, default=str))  # type: ignore[call-overload]
+        options = dataclasses.asdict(config)  # type: ignore[call-overload]
+        print(json_text(spell_infinite(options), indent=2))
         raise SystemExit(0)
     return config

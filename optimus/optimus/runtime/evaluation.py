@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
-import json
-import math
 import subprocess
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .files import write_atomically
+from .files import write_json
 
 
 @dataclass(frozen=True)
@@ -49,8 +47,7 @@ def write_evaluation(path: str | Path, scores: Mapping[str, Any], about: Provena
     path = Path(path)
     if about.trial:
         path = path.with_suffix(f".trial{path.suffix}")
-    record = {**_strict(scores), "provenance": {**_strict(asdict(about)), **versions()}}
-    write_atomically(path, json.dumps(record, indent=2, allow_nan=False) + "\n")
+    write_json(path, {**scores, "provenance": {**asdict(about), **versions()}})
     return path
 
 
@@ -76,14 +73,3 @@ def _commit(folder: Path) -> str | None:
     except (OSError, subprocess.TimeoutExpired):
         return None
     return done.stdout.strip() or None
-
-
-def _strict(value: Any) -> Any:
-    """``value`` with null for numbers that JSON does not have."""
-    if isinstance(value, Mapping):
-        return {str(key): _strict(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_strict(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return str(value) if isinstance(value, Path) else value

@@ -20,9 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 
+import torch
+
 from .checkpoint import finished_steps
 from .distributed import barrier, gather_objects, is_main
-from .files import replace_folder, write_atomically
+from .files import json_text, replace_folder, spell_infinite, write_atomically
+from .precision import choose_precision
 
 logger = logging.getLogger(__name__)
 Config = TypeVar("Config")
@@ -34,6 +37,9 @@ HEADER = ("kind", "format_version", "version")
 CONFIG = "config.json"
 LOCK = ".lock"
 REACHED = "reached.json"
+INFINITE = ("inf", "-inf", "nan")
+TYPES: dict[Any, Any] = {bool: bool, int: int, float: (int, float), str: str, Path: str}
+"""Types of options, and those of JSON that stand for them."""
 
 
 class RunFolder:
@@ -215,6 +221,23 @@ class RunFolder:
                 folder.rmdir()
 
 
+def settle_precision(
+    config: Config, run_dir: str | Path, device: torch.device, upgrade: Upgrade | None = None
+) -> Config:
+    """``config`` with a ``precision`` that is not ``auto``.
+
+    A run that has a checkpoint goes on in the precision that it has, on any device: what ``auto``
+    means is decided once, at its first start, and stands in its ``config.json``.
+    """
+    if config.precision != "auto":  # type: ignore[attr-defined]
+        return config
+    precision = choose_precision("auto", device)
+    path = Path(run_dir) / CONFIG
+    if finished_steps(run_dir) and path.exists():
+        precision = _upgraded(path, upgrade).get("precision", precision)
+    return dataclasses.replace(config, precision=precision)  # type: ignore[type-var]
+
+
 class Run(NamedTuple):
     """A run as the commands that use one find it."""
 
@@ -268,9 +291,12 @@ def read_header(run_dir: str | Path, upgrade: Upgrade | None = None) -> dict[str
         raise FileNotFoundError(f"{run_dir} is not the folder of a run: {problem}")
     plain = _upgraded(path, upgrade)
     if not isinstance(plain.get("kind"), str):
+        above = Path(run_dir).parent
+        where = "the folder that a training command had as --run-dir"
+        where = str(above) if (above / CONFIG).exists() else where
         raise ValueError(
-            f"{path} does not say what kind of run it belongs to: it is no run of ours; give the "
-            "folder that a training command had as --run-dir"
+            f"{path} does not say what kind of run it belongs to: it is no run of ours; give "
+            f"{where}"
         )
     return plain
 
@@ -283,13 +309,14 @@ def read_plain(path: Path) -> dict[str, Any]:
         raise _damaged(path, str(error)) from None
     if not isinstance(plain, dict):
         raise _damaged(path, f"a {type(plain).__name__} and no object")
-    return plain
+    options: dict[str, Any] = spell_infinite(plain)  # older files have Infinity
+    return options
 
 
 def write_reached(run_dir: Path, step: int, total_steps: int, unit: str) -> None:
     """Note in ``RUN/reached.json`` how far the run has come, in its unit of progress."""
     reached = {"step": step, "total_steps": total_steps, "unit": unit}
-    write_atomically(run_dir / REACHED, json.dumps(reached) + "\n")
+    write_atomically(run_dir / REACHED, json_text(reached) + "\n")
 
 
 def describe_unfinished(run_dir: str | Path) -> str | None:
@@ -311,25 +338,27 @@ def config_text(kind: str, config: Any) -> str:
     """The text of a ``config.json``."""
     package = importlib.import_module(__name__.partition(".")[0])
     header = dict(zip(HEADER, (kind, FORMAT_VERSION, package.__version__), strict=True))
-    return json.dumps({**header, **as_plain(config)}, indent=2) + "\n"
+    return json_text({**header, **as_plain(config)}, indent=2) + "\n"
 
 
 def as_plain(config: Any) -> dict[str, Any]:
-    """A dataclass of options as JSON values."""
-    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(config), default=str))
+    """A dataclass of options as JSON values; infinite numbers as one gives them, such as "inf"."""
+    options = spell_infinite(dataclasses.asdict(config))
+    plain: dict[str, Any] = json.loads(json_text(options))
     return plain
 
 
-def from_plain(kind: Any, value: Any, origin: str) -> Any:
-    """The dataclass ``kind`` from JSON values; ``origin`` is the file that an error names.
+def from_plain(kind: Any, value: Any, origin: str, group: str = "") -> Any:
+    """The dataclass ``kind`` from JSON values; errors name the file ``origin`` and the ``group``.
 
     Raises:
-        ValueError: an option is unknown or missing, and not one of those that were `added` later.
+        ValueError: an option is unknown, of another type, or missing and not one of those that were
+            `added` later.
     """
     if dataclasses.is_dataclass(kind):
         if not isinstance(value, dict):
             raise ValueError(
-                f"{origin}: {json.dumps(value)} stands where a group of options belongs; put the "
+                f"{origin}: {json_text(value)} stands where a group of options belongs; put the "
                 "original back, or train anew in another folder"
             )
         hints = typing.get_type_hints(kind)
@@ -344,16 +373,40 @@ def from_plain(kind: Any, value: Any, origin: str) -> Any:
                     f"{origin}: {problem} {', '.join(found)}; it was written by another version or "
                     "changed by hand: put the original back, or train anew in another folder"
                 )
-        known = {key: from_plain(hints[key], item, origin) for key, item in value.items()}
+        for key, item in value.items():
+            _require_type(hints[key], item, f"{origin}: {group}{key}")
+        known = {
+            key: from_plain(hints[key], item, origin, f"{group}{key}.")
+            for key, item in value.items()
+        }
         return kind(**known)  # type: ignore[operator]
     arguments = typing.get_args(kind)
     if typing.get_origin(kind) in {typing.Union, types.UnionType} and value is not None:
         inner = next(kind for kind in arguments if kind is not type(None))
-        return from_plain(inner, value, origin)
+        return from_plain(inner, value, origin, group)
     if typing.get_origin(kind) is tuple:
         each = [arguments[0]] * len(value) if arguments[-1] is ... else arguments
         return tuple(from_plain(item, part, origin) for item, part in zip(each, value, strict=True))
+    if kind is float and value in INFINITE:
+        return float(value)
     return Path(value) if kind is Path and value is not None else value
+
+
+def _require_type(kind: Any, value: Any, name: str) -> None:
+    """Refuse a ``value`` that no command line can have given to an option of the type ``kind``."""
+    if kind is float and value in INFINITE:
+        return
+    allowed = TYPES.get(kind, object)
+    if not isinstance(value, allowed) or (isinstance(value, bool) and kind in (int, float)):
+        wanted = f"must be of type {kind.__name__}"
+    elif typing.get_origin(kind) is typing.Literal and value not in typing.get_args(kind):
+        wanted = f"must be one of {', '.join(map(str, typing.get_args(kind)))}"
+    else:
+        return
+    raise ValueError(
+        f"{name} {wanted}, got {json_text(value)}; put the original file back, or train anew in "
+        "another folder"
+    )
 
 
 def _upgraded(path: Path, upgrade: Upgrade | None) -> dict[str, Any]:
@@ -377,6 +430,10 @@ def _upgraded(path: Path, upgrade: Upgrade | None) -> dict[str, Any]:
 
 def _require_folder(path: Path) -> None:
     """Refuse a place for a run that is a file or lies below one."""
+    if path.name in ("checkpoints", "model") and (path.parent / CONFIG).exists():
+        raise ValueError(
+            f"--run-dir {path} is a part of the run in {path.parent}; choose another folder"
+        )
     for one in (path, *path.parents):
         if one.exists():
             if not one.is_dir():

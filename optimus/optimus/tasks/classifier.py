@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from safetensors.torch import save, save_file
 from torch import Tensor, nn
-from transformers import BertModel
+from transformers import AutoConfig, AutoModel
 
 from .. import loop
 from ..config import LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
@@ -39,6 +39,7 @@ from ..data.text import cut_tokens, pad_rows
 from ..data.tokenizers import Tokenizers, load_tokenizers
 from ..metrics.classification import spread, task_scores
 from ..models.classifier import SentenceClassifier, classification_loss
+from ..models.pretrained import encoder_positions, pooler_options
 from ..models.vae import without_bars
 from ..old_runs import upgrade
 from ..runs import find_weights
@@ -46,7 +47,7 @@ from ..runtime.checkpoint import finished_steps
 from ..runtime.command import parse_preset
 from ..runtime.distributed import World, barrier, start, wrap
 from ..runtime.evaluation import Provenance, write_evaluation
-from ..runtime.files import write_atomically
+from ..runtime.files import write_atomically, write_json
 from ..runtime.logs import Logs
 from ..runtime.options import ADDED, at_least, require
 from ..runtime.precision import MixedPrecision, build_adamw
@@ -62,6 +63,7 @@ from .training import (
     build_tokenizers,
     exporting,
     parameter_groups,
+    require_whole,
 )
 
 logger = logging.getLogger(__name__)
@@ -345,7 +347,7 @@ def train_all(config: ClassifierConfig) -> dict[str, Any]:
             if not done:
                 found = _run_trial(trial, config, shared, amounts[trial.amount], world, stop)
                 if world.is_main:
-                    write_atomically(path, json.dumps(found, indent=2) + "\n")
+                    write_json(path, found)
                     write_reached(run_dir, number, len(trials), "classifier")
             barrier()
             scores[trial.folder] = json.loads(path.read_text())
@@ -520,15 +522,16 @@ def build_classifier(
     config: ClassifierConfig, tokenizers: Tokenizers, outputs: int
 ) -> SentenceClassifier:
     """The encoder of ``config.model`` with a fresh head, in training mode."""
-    vae = build_model(config.model, tokenizers)
+    require_whole(config.model)
+    vae = build_model(config.model, tokenizers, any_networks=True)
     if vae.encoder is None:
         raise ValueError(f"{config.model.init[0]} is a language model and has no encoder")
-    bert: BertModel = vae.encoder.bert
     return SentenceClassifier(
-        bert,
+        vae.encoder.network,
         outputs,
         frozen=config.mode == "feature",
         pad_token_id=tokenizers.encoder_pad_id,
+        pooling=vae.config.pooling,
     ).train()
 
 
@@ -667,7 +670,7 @@ class Judge:
     @torch.no_grad()
     def probabilities(self, texts: Sequence[str], batch_size: int = 128) -> np.ndarray:
         """(N, C) in [0, 1]."""
-        limit = min(self.max_tokens, self.model.bert.config.max_position_embeddings)
+        limit = min(self.max_tokens, encoder_positions(self.model.bert))
         device = self.model.classifier.weight.device
         rows = [cut_tokens(row, limit) for row in self.tokenizers.encode_encoder(texts)]
         found = []
@@ -701,11 +704,16 @@ class Judge:
         content = json.loads((folder / "classifier.json").read_text())
         tokenizers = load_tokenizers(folder / "tokenizers")
         with without_bars():
-            bert = BertModel.from_pretrained(folder / "bert", local_files_only=True)
+            pooling = content.get("pooling", "pooler")
+            config = AutoConfig.from_pretrained(folder / "bert", local_files_only=True)
+            bert = AutoModel.from_pretrained(
+                folder / "bert", local_files_only=True, **pooler_options(config, pooling)
+            )
         model = SentenceClassifier(
             bert,
             len(content["names"]),
             pad_token_id=tokenizers.encoder_pad_id,
+            pooling=pooling,
         )
         model.classifier.load_state_dict(read_weight_file(folder / "head.safetensors"))
         return cls(model.to(device), tokenizers, content["names"], content["max_tokens"])
@@ -724,4 +732,6 @@ def save_classifier(
     save_file(head, folder / "head.safetensors")
     tokenizers.save(folder / "tokenizers")
     content: dict[str, Any] = {"names": names, "max_tokens": max_tokens}
-    (folder / "classifier.json").write_text(json.dumps(content, indent=2) + "\n")
+    if model.pooling != "pooler":
+        content["pooling"] = model.pooling
+    write_json(folder / "classifier.json", content)

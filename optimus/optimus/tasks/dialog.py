@@ -8,7 +8,6 @@ gives the other side. Responses are scored by DialogWAE's protocol.
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 import math
 import random
@@ -54,7 +53,7 @@ from ..runs import find_weights, open_run, step_of
 from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, choose_device, wrap
 from ..runtime.evaluation import Provenance
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from ..runtime.options import at_least, require
 from ..runtime.precision import MixedPrecision
 from ..runtime.run_folder import CONFIG, RunFolder
@@ -219,7 +218,7 @@ class Dialogs:
     @property
     def digest(self) -> str:
         """Of the contexts."""
-        content = json.dumps([context.tolist() for context in self.contexts])
+        content = json_text([context.tolist() for context in self.contexts])
         return hashlib.sha256(content.encode()).hexdigest()
 
     def contexts_of(self, responses: Batch, pad_id: int) -> Tensor:
@@ -267,7 +266,14 @@ def load_dialogs(path: str | Path, tokenizers: Tokenizers, *, max_tokens: int = 
         logger.warning("no context of %s has the separator [SEP]: all are one utterance", path)
     contexts = tokenizers.encode_encoder([c.replace(" EOS ", SEPARATOR) for c, _ in turns])
     texts = [response for _, response in turns]
-    sides = zip(tokenizers.encode_encoder(texts), tokenizers.encode_decoder(texts), strict=True)
+    encoded = tokenizers.encode_encoder(texts)
+    for turn, context, response in zip(turns, contexts, encoded, strict=True):
+        if min(len(context), len(response)) <= 2:  # [CLS] and [SEP]
+            raise ValueError(
+                f"{path}: the turn {' / '.join(turn)!r} has a side of which BERT's normalisation "
+                "leaves nothing, such as soft hyphens alone; remove the line"
+            )
+    sides = zip(encoded, tokenizers.encode_decoder(texts), strict=True)
     rows = [
         (cut_tokens(left, max_tokens), cut_tokens(right, max_tokens), len(text.split()), number)
         for number, (text, (left, right)) in enumerate(zip(texts, sides, strict=True))
@@ -378,7 +384,8 @@ class DialogTraining(AdamWTraining):
         for batch in evaluation_batches(self.held_out.responses, size, self.padding):
             turns = batch.to(self.world.device)
             contexts = self.held_out.contexts_of(turns, self.padding.encoder)
-            losses = self.model(contexts, turns.encoder_ids, turns.decoder_ids)
+            with self.amp.autocast():
+                losses = self.model(contexts, turns.encoder_ids, turns.decoder_ids)
             rows.append(losses.reconstruction.double().cpu())
         self.model.train()
         return {"eval_rec": float(torch.cat(rows).mean())}

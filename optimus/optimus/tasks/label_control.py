@@ -27,7 +27,7 @@ from ..runs import find_weights, open_run, step_of
 from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, choose_device, wrap
 from ..runtime.evaluation import Provenance
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from ..runtime.options import at_least, positive, require
 from ..runtime.precision import MixedPrecision, build_adamw, clear_gradients
 from ..runtime.run_folder import RunFolder
@@ -344,7 +344,8 @@ class ControlTraining(AdamWTraining):
             self.held_out.sentences, self.config.data.batch_size, self.padding
         ):
             ids = batch.encoder_ids.to(device), batch.decoder_ids.to(device)
-            losses = self.model(*ids, self.held_out.labels_of(batch).to(device), phase="model")
+            with self.amp.autocast():
+                losses = self.model(*ids, self.held_out.labels_of(batch).to(device), phase="model")
             rows.append(losses.reconstruction.double().cpu())
         self.model.train()
         return {"eval_rec": float(torch.cat(rows).mean())}
@@ -356,7 +357,7 @@ class ControlTraining(AdamWTraining):
         with exporting(run_dir / ("model" if name == "last" else name)) as folder:
             self.model.save_pretrained(folder)
             self.tokenizers.save(folder / "tokenizers")
-            names = json.dumps(list(self.data.names))
+            names = json_text(list(self.data.names))
             (folder / "labels.json").write_text(f"{names}\n", encoding="utf-8")
 
 

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,7 @@ from ..data.text import (
     load_corpus,
     read_sentences,
     text_of,
+    way_to,
 )
 from ..data.tokenizers import Tokenizers
 from ..metrics.latent import (
@@ -46,6 +47,7 @@ from ..metrics.latent import (
 )
 from ..metrics.text import bleu, self_bleu
 from ..models.encoder import Posterior
+from ..models.pretrained import without_lora
 from ..models.vae import OptimusModel, importance_scores
 from ..objectives import Objective, beta_schedule
 from ..old_runs import upgrade
@@ -59,6 +61,8 @@ from ..runtime.options import ADDED, at_least, require
 from ..runtime.precision import MixedPrecision, ieee_fp32
 from ..runtime.run_folder import RunFolder
 from ..runtime.text_files import read_texts
+from ..runtime.transfer import ReadAhead
+from .pretrained import adapt, check_lengths, start_from_sentences
 from .training import (
     FIXED,
     AdamWTraining,
@@ -216,6 +220,15 @@ CORPORA: dict[str, tuple[Literal["text", "label-text"], int, int, float]] = {
 }
 
 
+REAL_CORPORA = {
+    "tatoeba": ("0.05", "0.50"),
+    "snli-sentences": ("0.05", "0.50"),
+    "penn": ("0.05",),
+    "yelp": ("0.05",),
+}
+"""Of the presets with real weights: lambdas by corpus."""
+
+
 def _language_modeling() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     """Fine-tuning of the Wikipedia model on four corpora for five lambdas (Table 1)."""
     for corpus, (form, block_size, batch_size, epochs) in CORPORA.items():
@@ -308,6 +321,65 @@ def _from_scratch() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
             yield f"mid-{corpus}-{free_bits}", (f"{corpus} from scratch, 12 layers, GPU", mid)
 
 
+def _real_weights() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
+    """MiniLM and SmolLM2 (135 M) on two CPU cores: the shape of Table 1, and what the start does.
+
+    The weights are under licences of their own; any other two folders do with ``--model.init``.
+    """
+    real = TrainConfig(
+        model=ModelOptions(
+            init=(Path("weights/minilm-l6"), Path("weights/smollm2-135m")),
+            pooling="mean",
+            start="data",
+            dropout=0.0,
+        ),
+        objective=ObjectiveOptions(ratio_zero=0.1, ratio_increase=0.4),
+        data=DataOptions(Path("data/tatoeba"), block_size=40, batch_size=16),
+        optimizer=OptimizerOptions(lr=1e-4, new_lr=1e-3, warmup_steps=20),
+        max_steps=300,
+        log_every=10,
+        save_every=300,
+        keep=1,
+    )
+    plain = replace(
+        real,
+        model=replace(real.model, inject="none", start="fresh"),
+        objective=ObjectiveOptions(kind="language-model"),
+        optimizer=replace(real.optimizer, new_lr=0.0),
+    )
+
+    def row(name: str, about: str, config: TrainConfig) -> tuple[str, tuple[str, TrainConfig]]:
+        place = Path("runs/real_weights", name.replace("-", "_"))
+        return f"real-{name}", (f"real weights, {about}", replace(config, run_dir=place))
+
+    for corpus, lambdas in REAL_CORPORA.items():
+        form, block_size = ("label-text", 40) if corpus == "yelp" else ("text", 60)
+        data = replace(real.data, folder=Path("data", corpus), format=form, block_size=block_size)  # type: ignore[arg-type]
+        yield row(f"{corpus}-lm", f"{corpus}, the decoder alone", replace(plain, data=data))
+        for free_bits in lambdas:
+            objective = replace(real.objective, free_bits=float(free_bits))
+            config = replace(real, data=data, objective=objective)
+            yield row(f"{corpus}-{free_bits}", f"{corpus}, lambda {free_bits}", config)
+    changes: dict[str, tuple[str, dict[str, object]]] = {
+        "fresh": ("random connectors", {"start": "fresh"}),
+        "random": ("random networks", {"weights": "random", "start": "fresh"}),
+        "frozen": ("the decoder frozen", {"train_decoder": "frozen"}),
+        "lora": ("LoRA in both networks", {"train_decoder": "lora", "train_encoder": "lora"}),
+    }
+    for name, (about, change) in changes.items():
+        config = replace(real, model=replace(real.model, **change))  # type: ignore[arg-type]
+        yield row(f"tatoeba-0.50-{name}", f"Tatoeba, lambda 0.50, {about}", config)
+    one_rate = replace(real, optimizer=replace(real.optimizer, new_lr=0.0))
+    yield row("tatoeba-0.50-one-lr", "Tatoeba, lambda 0.50, one learning rate", one_rate)
+    pretraining = replace(
+        real, data=replace(real.data, folder=Path("data/unlabelled")), max_steps=900, save_every=100
+    )
+    yield row("pretrain", "latent pre-training on unlabelled text", pretraining)
+    tuned = ModelOptions(init=(Path("runs/real_weights/pretrain/model"),), dropout=0.0)
+    yield row("tatoeba-0.50-pretrained", "Tatoeba after the latent pre-training, lambda 0.50",
+              replace(real, model=tuned))  # fmt: skip
+
+
 def _own() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     """The VAE that sees GLUE's texts before its labels, the quick check, and the demo."""
     demo = TrainConfig(
@@ -351,6 +423,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
         _manipulation,
         _injection,
         _from_scratch,
+        _real_weights,
         _own,
     )
     for name, entry in rows()
@@ -384,8 +457,12 @@ class LanguageModelTraining(AdamWTraining):
         self.held_out: Sentences | None = None
         if text_of(config.data.folder, "valid").exists():
             (self.held_out,) = _load(config, "valid", tokenizers)
-        model = build_model(config.model, tokenizers, folder)
+        model = build_model(config.model, tokenizers, folder, any_networks=True)
         model.to(world.device)  # type: ignore[arg-type]
+        check_lengths(model, [*shards, *([self.held_out] if self.held_out else [])])
+        if config.model.start == "data" and not folder.started:
+            start_from_sentences(model, shards[0], config.model.start_sentences)
+        adapt(model, config.model)
         optimizer = build_optimizer(config.optimizer, model, "adamw" in config.compat)
         amp = MixedPrecision(config.precision, world.device)
         self.model, optimizer = amp.prepare(model, optimizer)
@@ -402,14 +479,15 @@ class LanguageModelTraining(AdamWTraining):
         self.network = wrap(self.model, world)
         self.intervals = replace(self.intervals, evaluate_at_end=True)
         self.parts = {"model": self.model, "optimizer": optimizer, "amp": amp}
-        self.parts |= {"data": self.batches, "means": self.means}
+        self.ahead = ReadAhead(TrainingBatches(self.batches, tokenizers), world.device)
+        self.parts |= {"data": self.ahead, "means": self.means}
 
     def step(self) -> None:
         self.begin_step()
         self.beta = self.betas[self.progress.step]
         accumulate = self.config.optimizer.accumulate
         for micro in range(accumulate):
-            batch = self._next_batch().to(self.world.device)
+            batch = self._next_batch()
             with _synchronise(self.network, last=micro == accumulate - 1):
                 with self.amp.autocast():
                     losses = self.network(
@@ -417,6 +495,8 @@ class LanguageModelTraining(AdamWTraining):
                         batch.decoder_ids,
                         objective=self.objective,
                         beta=self.beta,
+                        targets=batch.targets,
+                        padded=batch.padded,
                     )
                 self.amp.backward(losses.total.mean() / accumulate, self.optimizer)
             self.means.add(
@@ -449,8 +529,7 @@ class LanguageModelTraining(AdamWTraining):
         padding = Padding(self.tokenizers.pad_id, self.tokenizers.encoder_pad_id)
         generator = torch.Generator().manual_seed(config.seed)
         size = max(1, config.data.batch_size // config.optimizer.accumulate // world.size)
-        rows: list[Tensor] = []
-        means: list[Tensor] = []
+        scored: list[tuple[Tensor, Tensor | None]] = []  # empty where ranks outnumber batches
         model.eval()
         for number, batch in enumerate(evaluation_batches(self.held_out, size, padding)):
             eps = torch.randn(len(batch.index), 1, config.model.latent_dim, generator=generator)
@@ -458,16 +537,16 @@ class LanguageModelTraining(AdamWTraining):
                 continue
             batch = batch.to(world.device)
             noise = None if model.encoder is None else eps.to(world.device)
-            losses = model(batch.encoder_ids, batch.decoder_ids, beta=1.0, eps=noise)
-            rows.append(torch.stack([losses.reconstruction, losses.full_kl], dim=1).double().cpu())
-            if model.encoder is not None:
-                means.append(losses.mean.float().cpu())
+            with self.amp.autocast():
+                losses = model(batch.encoder_ids, batch.decoder_ids, beta=1.0, eps=noise)
+            terms = torch.stack([losses.reconstruction, losses.full_kl], dim=1).double().cpu()
+            scored.append((terms, losses.mean.float().cpu() if model.encoder is not None else None))
         model.train()
-        gathered = gather_objects((torch.cat(rows), torch.cat(means) if means else None))
-        rec, kl = torch.cat([part for part, _ in gathered]).mean(dim=0).tolist()
+        gathered = [batch for rank in gather_objects(scored) for batch in rank]
+        rec, kl = torch.cat([terms for terms, _ in gathered]).mean(dim=0).tolist()
         scores = {"eval_loss": rec + kl, "eval_rec": rec}
         if model.encoder is not None:
-            units = active_units(torch.cat([part for _, part in gathered if part is not None]))
+            units = active_units(torch.cat([mean for _, mean in gathered if mean is not None]))
             if units.count == 0 and world.is_main:
                 logger.warning("posterior collapse: no latent dimension is active")
             scores |= {"eval_kl": kl, "eval_au": float(units.count)}
@@ -478,12 +557,47 @@ class LanguageModelTraining(AdamWTraining):
 
     def export(self, run_dir: Path, name: str) -> None:
         with exporting(run_dir / ("model" if name == "last" else name)) as folder:
-            self.model.save_pretrained(folder)
+            state = without_lora(self.model.state_dict())
+            self.model.save_pretrained(folder, state_dict=state)
             self.tokenizers.save(folder / "tokenizers")
 
-    def _next_batch(self) -> Batch:
-        batch, probability = next(self.batches), self.config.objective.mask_probability
-        return corrupt(batch, self.tokenizers, probability) if probability else batch
+    def _next_batch(self) -> TrainingBatch:
+        batch, probability = next(self.ahead), self.config.objective.mask_probability
+        if not probability:
+            return batch
+        # A random token may be that of the padding, which the host does not see.
+        return corrupt(batch, self.tokenizers, probability)._replace(padded=None)
+
+
+class TrainingBatch(NamedTuple):
+    """What a step needs of a batch, with what the host knows of it."""
+
+    encoder_ids: Tensor  # (B, S)
+    encoder_mask: Tensor  # (B, S) true at tokens
+    decoder_ids: Tensor  # (B, T)
+    targets: Tensor  # (N,) places of the decoder's targets in B (T - 1)
+    padded: bool | None  # whether the encoder's side has padding, if known
+
+
+class TrainingBatches:
+    """``batches`` as `TrainingBatch`; their position is its own."""
+
+    def __init__(self, batches: Batches, tokenizers: Tokenizers) -> None:
+        self.batches, self.pad_id = batches, tokenizers.pad_id
+
+    def __next__(self) -> TrainingBatch:
+        batch = next(self.batches)
+        mask, targets = batch.encoder_mask, batch.decoder_ids[:, 1:].flatten() != self.pad_id
+        places = targets.nonzero().squeeze(1)
+        return TrainingBatch(
+            batch.encoder_ids, mask, batch.decoder_ids, places, not bool(mask.all())
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.batches.load_state_dict(state)
 
 
 TASK = loop.Task(
@@ -548,9 +662,7 @@ def _train_lines(config: TrainConfig) -> Iterator[str]:
     """Lines that vocabularies are learned from, the first million of the training text."""
     path = text_of(config.data.folder, "train")
     if not path.is_file():
-        raise FileNotFoundError(
-            f"{path} is missing: `optimus prepare` makes corpora, --data.folder names one"
-        )
+        raise FileNotFoundError(f"{path} is missing; {way_to(config.data.folder)}")
     return islice(read_sentences(path, config.data.format), PART_LINES)
 
 
@@ -754,7 +866,7 @@ def study_checkpoints(
         )
     results: Results = {}
     for step in steps:
-        model.load_state_dict(read_part(config.run_dir, "model", step)[0])
+        model.load_state_dict(without_lora(read_part(config.run_dir, "model", step)[0]))
         rows = []
         for batch in batches:
             batch = batch.to(world.device)

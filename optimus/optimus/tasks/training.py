@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import math
-import pickle
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,7 +21,8 @@ from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 from ..config import ModelOptions, OptimizerOptions
 from ..data.tokenizers import Tokenizers, load_tokenizers, train_tokenizers
 from ..loop import Intervals, RunProgress, Training
-from ..models.vae import OptimusConfig, OptimusModel, without_bars
+from ..models.pretrained import set_dropout
+from ..models.vae import OptimusConfig, OptimusModel
 from ..objectives import learning_rate_at
 from ..released.checkpoints import import_checkpoint, read_authors_checkpoint
 from ..runtime.distributed import World, barrier, is_main
@@ -30,6 +30,7 @@ from ..runtime.evaluation import Provenance, write_evaluation
 from ..runtime.files import replace_folder
 from ..runtime.logs import Logs
 from ..runtime.means import RunningMeans
+from ..runtime.options import option, require
 from ..runtime.precision import (
     MixedPrecision,
     build_adamw,
@@ -38,7 +39,15 @@ from ..runtime.precision import (
     norm_to_check,
 )
 from ..runtime.published import markdown_table
-from ..runtime.run_folder import RunFolder, read_plain
+from ..runtime.run_folder import RunFolder
+from .pretrained import (
+    are_the_papers,
+    build_from_networks,
+    find_folders,
+    is_new,
+    load_network,
+    read_tokenizers,
+)
 
 logger = logging.getLogger(__name__)
 Results = dict[str, float | int | str]
@@ -50,7 +59,10 @@ ENCODER_POSITIONS = 512
 DECODER_POSITIONS = 1024
 FIXED = (
     *(f"model.{name}" for name in ("latent_dim", "inject", "init", "vocabulary")),
-    *("model.layers", "model.hidden", "optimizer.kind", "optimizer.accumulate"),
+    *("model.layers", "model.hidden", "model.pooling", "model.start", "model.start_sentences"),
+    "model.weights",
+    *("model.train_encoder", "model.train_decoder", "model.lora_rank"),
+    *("optimizer.kind", "optimizer.accumulate"),
     *("data.batch_size", "seed", "precision"),
 )
 """Options that every task keeps from the first checkpoint on."""
@@ -102,7 +114,7 @@ class AdamWTraining(Training):
             schedule=options.schedule,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr
+            group["lr"] = self.lr * (options.new_lr / options.lr if group.get("new") else 1.0)
         clear_gradients(self.optimizer)
 
     def end_step(self, parameters: Iterable[Tensor]) -> None:
@@ -167,10 +179,12 @@ def build_tokenizers(
     """
     place = folder.place("tokenizers")
     if is_main() and not folder.has("tokenizers"):
+        if len(options.init) != 2:  # names of a hub are fetched
+            _require_folders(options.init)
         if not options.vocabulary.isdigit():
             tokenizers = load_tokenizers(options.vocabulary)
         elif len(options.init) == 2:
-            tokenizers = load_tokenizers(*options.init)
+            tokenizers = read_tokenizers(options, find_folders(options.init))
         elif options.init:
             tokenizers = load_tokenizers(_find_vocabulary(options.init[0]))
         else:
@@ -182,35 +196,75 @@ def build_tokenizers(
 
 
 def build_model(
-    options: ModelOptions, tokenizers: Tokenizers, folder: RunFolder | None = None
+    options: ModelOptions,
+    tokenizers: Tokenizers,
+    folder: RunFolder | None = None,
+    *,
+    any_networks: bool = False,
 ) -> OptimusModel:
     """The model with its initial weights, in training mode, on the CPU.
 
     Where the run in ``folder`` has weights of its own already, which its checkpoint will fill in,
-    the model is built without reading ``options.init``.
+    the model is built without reading ``options.init``. Without ``any_networks`` the task is bound
+    to the paper's BERT and GPT-2, trained whole.
 
     Raises:
         FileNotFoundError: a folder of ``--model.init`` is missing.
         ValueError: the folder's latent size or vocabulary contradicts the options.
     """
     if folder is not None and folder.started and folder.has("model/config.json"):
-        model = OptimusModel(OptimusConfig.from_pretrained(folder.path / "model"))
+        config = OptimusConfig.from_pretrained(folder.path / "model")
+        _set_network_dropout(config, options.dropout)
+        model = OptimusModel(config)
     else:
         model = _initial_model(options, tokenizers)
+    if not any_networks:
+        require_whole(options)
+        _require_paper(model)
     _check_vocabulary(model, tokenizers)
     _set_dropout(model, options.dropout)
     return model.train()
 
 
-def _initial_model(options: ModelOptions, tokenizers: Tokenizers) -> OptimusModel:
-    for folder in options.init:
+def _require_paper(model: OptimusModel) -> None:
+    require(
+        model.config.gpt2 is not None,
+        "this task is built on BERT with its pooler and GPT-2, and --model.init gives other "
+        "networks; `optimus train` takes any",
+    )
+
+
+def require_whole(options: ModelOptions) -> None:
+    """Refuse options of what is trained in a task that trains the model whole."""
+    defaults = {"train_encoder": "full", "train_decoder": "full", "checkpointing": False}
+    for name, default in defaults.items():
+        value = getattr(options, name)
+        require(
+            value == default,
+            f"{option(name, 'model')} {value} counts in `optimus train` only; leave it out",
+        )
+
+
+def _require_folders(init: Sequence[Path]) -> None:
+    """Refuse places of initial weights that are not there."""
+    for folder in init:
         if not folder.is_dir():
+            first = ""
+            if folder.name == "model":
+                first = f"train the run {folder.parent} first, or "
             raise FileNotFoundError(
-                f"--model.init {folder} is not a folder; give a model of ours, a checkpoint of the "
-                "authors, or a BERT and a GPT-2 folder (nothing is fetched from a model hub)"
+                f"--model.init {folder} is not a folder; {first}give a model of ours, a checkpoint "
+                "of the authors, or the folders of an encoder and of a decoder"
             )
+
+
+def _initial_model(options: ModelOptions, tokenizers: Tokenizers) -> OptimusModel:
     if len(options.init) == 2:
-        return _from_public_weights(options)
+        folders = find_folders(options.init)
+        if are_the_papers(options, folders):
+            return _from_public_weights(options, folders)
+        return build_from_networks(options, folders, tokenizers)
+    _require_folders(options.init)
     if options.init:
         return _from_optimus(options)
     return _spread(OptimusModel(scratch_config(options, tokenizers)), options.hidden)
@@ -273,43 +327,20 @@ def _spread(model: OptimusModel, hidden: int) -> OptimusModel:
     return model
 
 
-def _from_public_weights(options: ModelOptions) -> OptimusModel:
-    bert_folder, gpt2_folder = options.init
-    for folder, wanted in ((bert_folder, "bert"), (gpt2_folder, "gpt2")):
-        config = folder / "config.json"
-        found = read_plain(config).get("model_type") if config.is_file() else None
-        if found != wanted:
-            raise ValueError(
-                f"--model.init {folder} must hold a model of type {wanted!r}, and its config.json "
-                f"says {found!r}; the first folder is BERT's, the second GPT-2's"
-            )
-    try:
-        with without_bars():
-            networks: tuple[Any, ...] = (BertModel, GPT2LMHeadModel)
-            loaded = [
-                network.from_pretrained(folder, local_files_only=True, output_loading_info=True)
-                for network, folder in zip(networks, options.init, strict=True)
-            ]
-    except (pickle.UnpicklingError, SafetensorError) as error:
-        raise ValueError(
-            f"the weights of --model.init {bert_folder} {gpt2_folder} were refused or are damaged, "
-            f"nothing in them was run: {str(error).strip().splitlines()[-1]}"
-        ) from error
-    for folder, (_, report) in zip(options.init, loaded, strict=True):
-        missing = report["missing_keys"]
-        if missing:
-            raise ValueError(
-                f"--model.init {folder} lacks {len(missing)} tensors of the network, such as "
-                f"{min(missing)}; they would be random: give whole weights"
-            )
-    bert, gpt2 = (network for network, _ in loaded)
+def _from_public_weights(options: ModelOptions, folders: tuple[Path, ...]) -> OptimusModel:
+    bert, gpt2 = (
+        load_network(network, folder)
+        for network, folder in zip((BertModel, GPT2LMHeadModel), folders, strict=True)
+    )
     return OptimusModel.from_parts(bert, gpt2, latent_dim=options.latent_dim, inject=options.inject)
 
 
 def _from_optimus(options: ModelOptions) -> OptimusModel:
     folder = _weights_folder(options.init[0])
     if (folder / "model.safetensors").exists():
-        model = OptimusModel.from_pretrained(folder, local_files_only=True)
+        config = OptimusConfig.from_pretrained(folder)
+        _set_network_dropout(config, options.dropout)
+        model = OptimusModel.from_pretrained(folder, config=config, local_files_only=True)
     else:
         checkpoint = read_authors_checkpoint(folder)
         model, report = import_checkpoint(checkpoint, inject=options.inject)  # type: ignore[arg-type]
@@ -328,19 +359,19 @@ def _from_optimus(options: ModelOptions) -> OptimusModel:
 
 
 def _check_vocabulary(model: OptimusModel, tokenizers: Tokenizers) -> None:
-    sizes = {"GPT-2": (model.config.gpt2.vocab_size, tokenizers.decoder_vocab_size)}
-    if model.encoder is not None:
-        sizes["BERT"] = (model.config.bert.vocab_size, tokenizers.encoder_vocab_size)
-    for side, (have, need) in sizes.items():
-        if have != need:
-            raise ValueError(
-                f"the {side} vocabulary has {need} tokens and the model {have}; point "
-                "--model.vocabulary at the vocabularies that the model was trained with"
-            )
+    rows = 0 if model.encoder is None else model.config.encoder_vocab_size
+    misfit = tokenizers.misfit(rows, model.config.decoder_vocab_size)
+    if misfit is not None:
+        raise ValueError(
+            f"{misfit}; point --model.vocabulary at the vocabularies that the model was trained "
+            "with"
+        )
 
 
 def _set_dropout(model: OptimusModel, probability: float) -> None:
-    """In the layers, and in the configurations that are saved with them."""
+    """In the layers of BERT and GPT-2, and in the configurations that are saved with them."""
+    if model.config.gpt2 is None:
+        return  # of other networks it is set before they are built
     for config, names in (
         (model.config.bert, ("hidden_dropout_prob", "attention_probs_dropout_prob")),
         (model.config.gpt2, ("embd_pdrop", "attn_pdrop", "resid_pdrop")),
@@ -350,6 +381,13 @@ def _set_dropout(model: OptimusModel, probability: float) -> None:
     for module in model.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = probability
+
+
+def _set_network_dropout(config: OptimusConfig, probability: float) -> None:
+    """Of networks other than the paper's, which have to be told before they are built."""
+    for network in (config.encoder, config.decoder):
+        if network is not None:
+            set_dropout(network, probability)
 
 
 def _weights_folder(init: Path) -> Path:
@@ -367,6 +405,8 @@ def build_optimizer(
 ) -> torch.optim.Optimizer:
     """AdamW over the decayed and the other weights; ``authors`` restores their update rule."""
     groups = parameter_groups(model, options.weight_decay, compat=authors)
+    if options.new_lr:
+        groups = [part for group in groups for part in _split_new(group, model)]
     if authors:
         return OriginalAdamW(groups, lr=options.lr, betas=(0.9, 0.999), eps=1e-8)
     return build_adamw(groups, kind=options.kind, lr=options.lr, betas=(0.9, 0.999), eps=1e-8)
@@ -383,12 +423,23 @@ def parameter_groups(
     decayed: list[nn.Parameter] = []
     spared: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
         norm = "LayerNorm.weight" in name if compat else parameter.ndim < 2
         (spared if "bias" in name or norm else decayed).append(parameter)
     return [
         {"params": decayed, "weight_decay": weight_decay},
         {"params": spared, "weight_decay": 0.0},
     ]
+
+
+def _split_new(group: dict[str, Any], model: nn.Module) -> Iterator[dict[str, Any]]:
+    """``group`` in two: what is pre-trained, and the rest, which has a learning rate of its own."""
+    fresh = {id(one) for name, one in model.named_parameters() if is_new(name)}
+    for new in (False, True):
+        chosen = [one for one in group["params"] if (id(one) in fresh) == new]
+        if chosen:
+            yield {**group, "params": chosen, "new": new}
 
 
 class OriginalAdamW(torch.optim.Optimizer):

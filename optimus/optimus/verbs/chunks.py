@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import json
 import logging
 import shutil
 import uuid
@@ -15,7 +14,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from ..data.columns import STANDARD_INPUT, Item
-from ..runtime.files import digest, write_atomically
+from ..runtime.files import digest, json_text, write_atomically
 
 logger = logging.getLogger(__name__)
 SIZE = 4096
@@ -41,7 +40,7 @@ class Chunks:
         if output.exists():
             raise FileExistsError(f"--output {output} exists; delete it or give another name")
         self.output, self.folder = output, output.with_name(f"{output.name}.partial")
-        self._plan = json.dumps(plan, indent=2, default=str) + "\n"
+        self._plan = json_text(plan, indent=2, default=str) + "\n"
         self._lock: TextIO | None = None
 
     def __enter__(self) -> Chunks:

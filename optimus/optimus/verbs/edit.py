@@ -209,7 +209,8 @@ def move(config: MoveConfig) -> list[str]:
         config.output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(config.output, text)
     if shares:
-        print(markdown_table(["strength", f"judged {config.judge_label}"], shares), file=sys.stderr)
+        table = markdown_table(["strength", f"judged {config.judge_label}"], shares)
+        print(table, end="", file=sys.stderr)
     return lines
 
 
@@ -272,7 +273,8 @@ def _show(direction: Direction, vae: SentenceVAE, config: LearnConfig, texts: li
         [f"{row['strength']:g}", f"{row['judged']:.3f}", f"{row['bleu']:.3f}"]
         for row in about["strengths"]
     ]
-    print(markdown_table(["strength", f"judged {direction.name}", "BLEU with the source"], rows))
+    header = ["strength", f"judged {direction.name}", "BLEU with the source"]
+    print(markdown_table(header, rows), end="")
     for text in texts[:EXAMPLES]:
         print(f"\n{text}")
         for strength in config.strengths:

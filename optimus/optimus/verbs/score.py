@@ -12,6 +12,7 @@ from typing import Any, TextIO
 
 from ..data.columns import Item
 from ..metrics.latent import perplexities
+from ..runtime.files import json_text
 from ..runtime.options import at_least, require
 from ..tasks.language_model import SAMPLES
 from ..tasks.training import Results, print_results
@@ -67,7 +68,7 @@ def score(config: ScoreConfig) -> Results:
             values: dict[str, Any] = {"id": item.id}
             values |= {name: float(getattr(scores, name)[number]) for name in SUMMED}
             values |= {name: int(values[name]) for name in ("tokens", "words")}
-            rows.append(json.dumps({**values, "text": item.text}, ensure_ascii=False) + "\n")
+            rows.append(json_text({**values, "text": item.text}, ensure_ascii=False) + "\n")
         return "".join(rows).encode()
 
     plan |= {"samples": config.samples, "seed": config.seed, "chunk": CHUNK}
@@ -115,7 +116,7 @@ class _Writer:
 
     def write(self, row: dict[str, Any]) -> None:
         if self._json:
-            self._file.write(json.dumps(row, ensure_ascii=False) + "\n")
+            self._file.write(json_text(row, ensure_ascii=False) + "\n")
         else:
             text = " ".join(row["text"].split())  # a tab would end the cell
             self._cells.writerow([*(row[name] for name in COLUMNS[:-1]), text])

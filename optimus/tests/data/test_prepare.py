@@ -238,11 +238,18 @@ def test_an_incomplete_archive_is_named(tmp_path):
 
 
 def test_names_are_listed_and_checked(capsys):
-    main([])
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
     listed = capsys.readouterr().out
     assert all(name in listed for name in CORPORA)
-    with pytest.raises(ValueError, match="unknown corpus 'ptb'; choose one of penn"):
-        main(["ptb"])
+    for words, said in (
+        (["ptb"], r"unknown name 'ptb'; .* such as penn"),
+        ([], "a name comes first"),
+        (["--bogus"], "a name comes first"),
+        (["--dry-run"], "a name comes first"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            main(words)
 
 
 def test_labelled_text_is_split_with_its_labels(tmp_path):

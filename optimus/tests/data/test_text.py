@@ -1,5 +1,7 @@
 import gzip
+import hashlib
 import json
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -29,6 +31,7 @@ from optimus.data.text import (
 )
 from optimus.data.tokenizers import load_tokenizers, train_tokenizers
 from optimus.runtime.checkpoint import CheckpointMismatch
+from optimus.runtime.files import digest
 
 LINES = ["the dog barks .", "a cat sleeps in the garden .", "the dogs see a cat ."]
 
@@ -95,6 +98,30 @@ def test_blank_lines_line_ends_and_unicode_are_handled(tokenizers, tmp_path):
     assert sentences.counts.empty == 2
     texts = [tokenizers.decode(sentences.decoder(i)) for i in range(3)]
     assert texts == ["the dog barks .", "café — 你好", "the\u2028dog"]
+
+
+@pytest.mark.parametrize("line", ["\u00ad", "\u200b \u00ad", "\ufeff", "\u2060\x00"])
+def test_a_line_of_which_the_encoder_sees_nothing_counts_as_empty(tokenizers, tmp_path, line):
+    path = write(tmp_path / "train.txt", f"the dog barks .\n{line}\n\na cat .\n")
+    sentences = load_sentences(path, tokenizers)
+    counts = sentences.counts
+    assert (counts.read, counts.empty, counts.kept) == (4, 2, 2)
+    assert sentences.encoder_lengths.min() > 2
+    assert sentences.lines.tolist() == [0, 3]
+
+
+def test_a_cache_from_before_such_lines_were_left_out_is_not_used(tokenizers, tmp_path):
+    path = write(tmp_path / "train.txt", "the dog barks .\n\u00ad\n")
+    content = [1, digest(path), tokenizers.fingerprint, asdict(TextOptions())]
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()  # as it was
+    texts = ["the dog barks .", "\u00ad"]
+    pairs = zip(tokenizers.encode_encoder(texts), tokenizers.encode_decoder(texts), strict=True)
+    kept = build_sentences([(left, right, 1, i) for i, (left, right) in enumerate(pairs)])
+    (tmp_path / ".cache").mkdir()
+    old = tmp_path / ".cache" / f"train-{key[:20]}.safetensors"
+    save_sentences(old, kept, tokenizers.fingerprint)
+    assert len(load_sentences(path, tokenizers)) == 1
+    assert len(open_sentences(old, tokenizers.fingerprint)) == 2  # the format did not change
 
 
 def test_long_lines_are_left_out_or_cut_and_counted(tokenizers, tmp_path):

@@ -4,10 +4,12 @@ import resource
 import signal
 
 import pytest
-from jobs import Job, steps_of
+import torch
+from factories import write_network
+from jobs import Job, states, steps_of
 
 from optimus.__main__ import main
-from optimus.data.toy import labeled_sentences
+from optimus.data.toy import labeled_sentences, toy_sentences
 from optimus.tasks.language_model import LanguageModelTraining
 
 TURNS = ["hello there .\thow are you ?", "hello there . [SEP] how are you ?\ti am fine ."] * 8
@@ -41,6 +43,24 @@ def test_two_ranks_train_together_and_go_on(corpora, tmp_path, command):
         outcome = job.run(words, ranks=2)
         assert outcome.codes == [0, 0], outcome.text
     assert (tmp_path / "run" / "model" / "tokenizers").is_dir()
+
+
+@pytest.mark.parametrize("start", ["fresh", "data"])
+def test_two_ranks_train_other_networks_as_one_does(job, tmp_path, start):
+    lines, found = toy_sentences(60), []
+    networks = [
+        write_network(tmp_path / kind, kind, lines, decoder)
+        for kind, decoder in (("roberta", False), ("qwen2", True))
+    ]
+    more = f"--model.init {networks[0]} {networks[1]} --model.dropout 0 --model.latent-dim 6"
+    more += f" --model.start {start} --objective.kind autoencoder --model.checkpointing"
+    for ranks in (1, 2):
+        words = job.command(tmp_path / str(ranks), 3, 3)
+        outcome = job.run([*words, *more.split()], ranks=ranks)
+        assert outcome.codes == [0] * ranks, outcome.text
+        found.append(states(tmp_path / str(ranks))["model"])
+    for name, value in found[0].items():
+        torch.testing.assert_close(found[1][name], value, rtol=1e-3, atol=1e-5, msg=name)
 
 
 def test_weights_that_find_no_room_cost_no_checkpoint(job, tmp_path):

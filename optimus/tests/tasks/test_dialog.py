@@ -188,5 +188,8 @@ def test_lines_without_two_sides_are_named(tokenizers, tmp_path):
     path.write_text("\n")
     with pytest.raises(ValueError, match="no dialog turn"):
         load_dialogs(path, tokenizers)
+    path.write_text("hello\thi\nhello\t\u00ad\n")
+    with pytest.raises(ValueError, match=r"'hello / .*' has a side of which BERT's normalisation"):
+        load_dialogs(path, tokenizers)
     with pytest.raises(FileNotFoundError, match="dailydialog"):
         load_dialogs(tmp_path / "none", tokenizers)

@@ -31,7 +31,7 @@ def test_public_weights_are_taken_whole(public):
 
 def test_another_architecture_and_missing_tensors_are_named(public):
     bert, gpt2, tokenizers = public
-    with pytest.raises(ValueError, match=r"gpt2 must hold a model of type 'bert'.* says 'gpt2'"):
+    with pytest.raises(ValueError, match=r"bert must hold a causal decoder .* says 'bert'"):
         build_model(ModelOptions(init=(gpt2, bert)), tokenizers)
     tensors = load_file(bert / "model.safetensors")
     del tensors["pooler.dense.bias"]
@@ -40,7 +40,7 @@ def test_another_architecture_and_missing_tensors_are_named(public):
         build_model(ModelOptions(init=(bert, gpt2)), tokenizers)
     settings = json.loads((gpt2 / "config.json").read_text())
     (gpt2 / "config.json").write_text(json.dumps({**settings, "model_type": "opt"}))
-    with pytest.raises(ValueError, match=r"must hold a model of type 'gpt2'.* says 'opt'"):
+    with pytest.raises(ValueError, match=r"gpt2 (lacks|has) \d+ tensors"):
         build_model(ModelOptions(init=(bert, gpt2)), tokenizers)
 
 
@@ -89,3 +89,18 @@ def test_its_state_is_saved_and_restored():
     other.load_state_dict(optimizer.state_dict())
     assert other.state[weight]["step"] == 1
     assert torch.equal(other.state[weight]["exp_avg"], optimizer.state[weight]["exp_avg"])
+
+
+def test_what_a_first_start_lacks_is_named_with_the_way_to_it(fails, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words, said in (
+        (["train", "lm-penn-0.50"], "train the run runs/pretrain/wikipedia_32 first, or give"),
+        (["train", "lm-penn-0.50", "--model.init", "gpt2"], "--model.init gpt2 is not a folder"),
+        (["train", "smoke"], "`optimus prepare toy --folder data/toy` writes it"),
+        (["train", "smoke", "--data.folder", "a"], "`optimus prepare NAME --folder a` writes it"),
+        (["evaluate", "--run-dir", "nowhere"], "nowhere does not exist; give the folder of a run"),
+        (["generate", "sample", "--run-dir", "nowhere"], "nowhere does not exist"),
+        (["generate", "--dry-run"], "a kind comes first, before any option"),
+    ):
+        assert said in fails(*words)
+    assert list(tmp_path.iterdir()) == []

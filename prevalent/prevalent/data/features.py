@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import json
 import os
 import tempfile
 import zlib
@@ -20,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ..runtime.files import json_text
 from ..simulator.geometry import NUM_VIEWS, AngleLayout, angle_table
 from ..simulator.graph import Graphs, default_cache_dir
 from .records import read_json
@@ -287,7 +287,7 @@ class DeviceFeatures:
         return table
 
     def _index(self, values: NDArray | Tensor) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.long).to(self.device)
+        return torch.as_tensor(values, dtype=torch.long).to(self.device, non_blocking=True)
 
     def images(self, row: NDArray | Tensor) -> Tensor:
         """Image features (B, V, D) of the rows (B,)."""
@@ -328,7 +328,7 @@ class DeviceFeatures:
             (B, K, D + A)
         """
         view = self._index(candidate_view)
-        angle = torch.as_tensor(candidate_angle).to(self.device, self.dtype)
+        angle = torch.as_tensor(candidate_angle).to(self.device, self.dtype, non_blocking=True)
         if images is None and self._table is not None:
             picked = self._table[self._index(row)[:, None], view.clamp(min=0)]
         else:
@@ -394,6 +394,8 @@ def decode_features(text: str, where: str, *, finite: bool = True) -> NDArray[np
         raise ValueError(f"{where} has damaged features ({error}); fetch the file again") from error
     if len(content) % 8 == 0 and _is_halved(numbers):
         raise ValueError(f"{where} holds numbers of 64 bits; write them as float32")
+    if _is_paired(numbers):
+        raise ValueError(f"{where} holds numbers of 16 bits; write them as float32")
     if finite and not np.isfinite(numbers).all():
         raise ValueError(f"{where} holds numbers that are not finite; fetch or make it again")
     return numbers
@@ -403,6 +405,22 @@ def _is_halved(numbers: NDArray) -> bool:
     """Whether these are halves of 64 bit numbers: many of sizes that features do not have."""
     whole = numbers.view("<f8")
     return _share_of_odd_sizes(numbers) > 0.05 and _share_of_odd_sizes(whole) == 0
+
+
+def _is_paired(numbers: NDArray) -> bool:
+    """Whether these are pairs of 16 bit numbers, whose sizes then differ eight times as much."""
+    halves = numbers.view("<f2")
+    return (
+        bool(np.isfinite(halves).all())  # the low bits of 32 are any: some make NaN
+        and _spread(halves) < 5
+        and _spread(numbers) > max(8.0, 4 * _spread(halves))
+    )
+
+
+def _spread(numbers: NDArray) -> float:
+    """Standard deviation of the powers of two of all numbers but 0; about 1.6 for normal ones."""
+    size = np.abs(numbers[numbers != 0].astype(np.float64))
+    return float(np.log2(size).std()) if size.size else 0.0
 
 
 def _share_of_odd_sizes(numbers: NDArray) -> float:
@@ -576,7 +594,7 @@ def write_npy(path: Path, rows: Iterable[FeatureRow], dtype: str = "float32") ->
         with os.fdopen(handle, "wb") as file:
             names = _write_rows(file, rows, dtype, path)
         ids_temporary = Path(temporary + ".ids")
-        ids_temporary.write_text(json.dumps(names))
+        ids_temporary.write_text(json_text(names))
         os.replace(ids_temporary, ids_path(path))
         os.replace(temporary, path)
     finally:

@@ -238,7 +238,7 @@ def read_results(path: Path, task: Task, *, strict: bool = False) -> Results:
 
 def _records(path: Path, task: Task, strict: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Place in the file, for complaints, and every record."""
-    cure = "name an existing file with --results"
+    cure = "name a file of results with --results"
     if is_lines(path):
         yield from read_json_lines(path, cure, strict=strict)
         return

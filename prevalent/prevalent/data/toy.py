@@ -2,24 +2,24 @@
 
 Houses are navigation graphs with a landmark at every viewpoint; view features show the landmarks of
 the neighbors and instructions name them, so that reading leads to the goal in unseen houses too.
+With ``forms`` and ``num_colors`` it is not enough to go to the landmark in sight that is named.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
+import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from ..runtime.distributed import barrier, is_main
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from ..simulator.geometry import (
     NUM_HEADINGS,
     VIEW_ELEVATIONS,
@@ -32,6 +32,18 @@ from ..simulator.graph import UPRIGHT, Graphs, ScanData
 from .features import FeatureStore, write_tsv
 from .instructions import SHUFFLE_SEED, read_instructions
 from .tokenizers import build_vocabulary, build_wordpiece_vocabulary, split_words, write_vocabulary
+from .toy_texts import (
+    COLORS,
+    FORMS,
+    LANDMARKS,
+    STYLES,
+    Form,
+    Step,
+    tell_answer,
+    tell_hard_walk,
+    tell_question,
+    tell_walk,
+)
 
 PLAN_STEPS = 5  # how far an oracle's answer reaches
 HANNA_GOAL_STEPS = 3  # least distance to an object that is to be found
@@ -56,6 +68,14 @@ class ToyConfig:
     min_steps: int = 4
     max_steps: int = 6
     num_landmarks: int = 24
+    num_colors: int = 1
+    """Colors of landmarks; with one no color is told. A landmark and its like of another color can
+    then be neighbors."""
+    forms: tuple[Form, ...] = ()
+    """What instructions do besides naming landmarks. Annotated paths (``train``) never use
+    synonyms: those are in ``told`` and in the held-out splits."""
+    told_paths: int = 0
+    """Further paths per training house, told by templates for pre-training (``told``)."""
     feature_width: int = 32
     noise: float = 0.1
     """Standard deviation of the noise in the features; a landmark's numbers have 1."""
@@ -67,11 +87,16 @@ class ToyConfig:
         if min(self.train_houses, self.unseen_houses, self.house_size) < 1:
             raise ValueError("a toy world needs at least one train house and one unseen house")
         if not 1 <= self.min_steps <= self.max_steps:
-            raise ValueError(f"--min-steps {self.min_steps} exceeds --max-steps {self.max_steps}")
-        if not 14 <= self.num_landmarks <= len(LANDMARKS):
+            raise ValueError(f"min_steps {self.min_steps} exceeds max_steps {self.max_steps}")
+        if not 1 <= self.num_colors <= len(COLORS):
+            raise ValueError(f"num_colors must be 1 to {len(COLORS)}, got {self.num_colors}")
+        least = math.ceil(14 / self.num_colors)
+        if not least <= self.num_landmarks <= len(LANDMARKS):
             raise ValueError(
-                f"--num-landmarks must be 14 to {len(LANDMARKS)}, got {self.num_landmarks}"
+                f"num_landmarks must be {least} to {len(LANDMARKS)}, got {self.num_landmarks}"
             )
+        if unknown := sorted(set(self.forms) - set(FORMS)):
+            raise ValueError(f"--forms knows {', '.join(FORMS)}; {unknown[0]!r} is none of them")
 
 
 def write_toy(folder: str | Path, config: ToyConfig | None = None) -> None:
@@ -84,7 +109,7 @@ def write_toy(folder: str | Path, config: ToyConfig | None = None) -> None:
     rng = np.random.default_rng(config.seed)
     count = config.train_houses + config.unseen_houses
     houses = [
-        build_house(f"toy{i:03d}", config.house_size, config.num_landmarks, rng)
+        build_house(f"toy{i:03d}", config.house_size, config.num_landmarks, rng, config.num_colors)
         for i in range(count)
     ]
     for house in houses:
@@ -93,15 +118,18 @@ def write_toy(folder: str | Path, config: ToyConfig | None = None) -> None:
     write_atomically(folder / "connectivity" / "scans.txt", scans + "\n")
     graphs = Graphs([h.scan for h in houses], [h.data for h in houses])
     landmarks = np.concatenate([h.landmarks for h in houses])
-    embeddings = landmark_embeddings(len(LANDMARKS), config.feature_width)
-    images = view_features(graphs, landmarks, embeddings, config.noise, rng)
+    colors = np.concatenate([h.colors for h in houses])
+    looks = landmark_embeddings(len(LANDMARKS), config.feature_width)[landmarks]
+    if config.num_colors > 1:
+        looks += color_embeddings(config.feature_width)[colors]
+    images = view_features(graphs, looks, config.noise, rng)
     nodes = np.flatnonzero(graphs.included)
     store = FeatureStore([graphs.long_id(n) for n in nodes.tolist()], images[nodes])
     store.save(folder / "features.npy")
     if config.tsv:
         (folder / "features").mkdir(exist_ok=True)
         write_tsv(folder / "features" / "toy.tsv", store.items())
-    guide = _Guide(graphs, landmarks, config, rng)
+    guide = _Guide(graphs, landmarks, colors, config, rng)
     seen, unseen = graphs.scans[: config.train_houses], graphs.scans[config.train_houses :]
     _write_r2r(folder / "r2r", guide, seen, unseen)
     _write_ndh(folder / "ndh", guide, seen, unseen)
@@ -112,9 +140,15 @@ class _Guide:
     """Draws walks through the houses and tells them."""
 
     def __init__(
-        self, graphs: Graphs, landmarks: NDArray, config: ToyConfig, rng: np.random.Generator
+        self,
+        graphs: Graphs,
+        landmarks: NDArray,
+        colors: NDArray,
+        config: ToyConfig,
+        rng: np.random.Generator,
     ) -> None:
-        self.graphs, self.landmarks, self.config, self.rng = graphs, landmarks, config, rng
+        self.graphs, self.landmarks, self.colors = graphs, landmarks, colors
+        self.config, self.rng = config, rng
         self.next_id = 0
 
     def walks(self, scan: str, count: int) -> list[list[int]]:
@@ -141,33 +175,50 @@ class _Guide:
     def landmark(self, node: int) -> str:
         return LANDMARKS[self.landmarks[node]]
 
+    def color(self, node: int) -> str:
+        return COLORS[self.colors[node]] if self.config.num_colors > 1 else ""
+
     def steps(self, walk: list[int], heading: float) -> list[Step]:
         """The turns, climbs and landmarks of a walk that starts with ``heading``."""
         offset = np.diff(self.graphs.positions[walk], axis=0)
         bearing = np.pi / 2 - np.arctan2(offset[:, 1], offset[:, 0])
         facing = VIEW_STEP * np.round(np.append(heading, bearing[:-1]) / VIEW_STEP)
-        turn = canonical_angle(bearing - facing)
-        return [
-            Step(float(t), float(dz), self.landmark(n))
-            for t, dz, n in zip(turn, offset[:, 2], walk[1:], strict=True)
-        ]
+        steps = []
+        for i, (here, there) in enumerate(itertools.pairwise(walk)):
+            before = walk[i - 1] if i else -1
+            near = self.graphs.neighbors[here][: self.graphs.degree[here]].tolist()
+            others = [
+                self.step(here, node, facing[i]) for node in near if node not in (there, before)
+            ]
+            steps.append(self.step(here, there, facing[i])._replace(others=tuple(others)))
+        return steps
+
+    def step(self, here: int, there: int, facing: float) -> Step:
+        """One step of somebody who looks into the direction ``facing``."""
+        x, y, climb = self.graphs.positions[there] - self.graphs.positions[here]
+        turn = float(canonical_angle(np.pi / 2 - np.arctan2(y, x) - facing))
+        return Step(turn, float(climb), self.landmark(there), self.color(there))
 
 
 def _write(path: Path, records: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(records))
+    write_atomically(path, json_text(records))
 
 
-def _r2r_item(guide: _Guide, scan: str, walk: list[int]) -> dict[str, Any]:
+def _r2r_item(guide: _Guide, scan: str, walk: list[int], forms: tuple[Form, ...]) -> dict[str, Any]:
     heading = guide.heading()
     steps = guide.steps(walk, heading)
+    if forms or guide.config.num_colors > 1:
+        texts = [tell_hard_walk(steps, forms, guide.rng) for _ in STYLES]
+    else:
+        texts = [tell_walk(steps, style, guide.rng) for style in STYLES]
     return {
         "distance": round(float(guide.graphs.distance(walk[0], walk[-1])), 2),
         "scan": scan,
         "path_id": guide.number(),
         "path": guide.names(walk),
         "heading": heading,
-        "instructions": [tell_walk(steps, style, guide.rng) for style in STYLES],
+        "instructions": texts,
     }
 
 
@@ -177,14 +228,22 @@ def _write_r2r(folder: Path, guide: _Guide, seen: tuple[str, ...], unseen: tuple
         name: [] for name in ("train", "val_seen", "val_unseen", "test")
     }
 
+    if config.told_paths:
+        splits["told"] = []
+    annotated = tuple(form for form in config.forms if form != "synonyms")
+
     def add(split: str, scan: str, walks: list[list[int]]) -> None:
-        splits[split] += [_r2r_item(guide, scan, walk) for walk in walks]
+        forms = annotated if split == "train" else config.forms
+        splits[split] += [_r2r_item(guide, scan, walk, forms) for walk in walks]
 
     quarter = max(1, config.held_out_paths // 4)
     for scan in seen:
-        walks = guide.walks(scan, quarter + config.train_paths)
+        told = quarter + config.train_paths
+        walks = guide.walks(scan, told + config.told_paths)
         add("val_seen", scan, walks[:quarter])
-        add("train", scan, walks[quarter:])
+        add("train", scan, walks[quarter:told])
+        if config.told_paths:
+            add("told", scan, walks[told:])
     for scan in unseen:
         walks = guide.walks(scan, 2 * config.held_out_paths)
         add("val_unseen", scan, walks[: config.held_out_paths])
@@ -321,7 +380,8 @@ def make_toy_world(folder: Path, size: ToyConfig, *, shuffled: bool = False) -> 
     if is_main() and not vocabulary.is_file():
         write_toy(folder, size)
         seed = SHUFFLE_SEED if shuffled else None
-        read = read_instructions(folder, ["train"], shuffle_seed=seed)
+        splits = ["train", "told"] if size.told_paths else ["train"]
+        read = read_instructions(folder, splits, shuffle_seed=seed)
         words = build_wordpiece_vocabulary(word for one in read for word in split_words(one.text))
         write_vocabulary(vocabulary, words)
     barrier()
@@ -341,13 +401,16 @@ class House:
     scan: str
     data: ScanData
     landmarks: NDArray[np.int64]  # (n,) numbers of the landmarks
+    colors: NDArray[np.int64]  # (n,) and of their colors
 
 
-def build_house(scan: str, size: int, num_landmarks: int, rng: np.random.Generator) -> House:
+def build_house(
+    scan: str, size: int, num_landmarks: int, rng: np.random.Generator, num_colors: int = 1
+) -> House:
     """A house of one or two floors, about ``size`` x ``size`` places each.
 
-    Viewpoints at most two steps apart have different landmarks, so that a landmark says which
-    neighbor is meant. The last viewpoint is excluded, as some are in real scans.
+    Viewpoints at most two steps apart have different landmarks or colors, so that both together say
+    which neighbor is meant. The last viewpoint is excluded, as some are in real scans.
     """
     plan = _floor(size, 0.0, rng)
     if rng.random() < 0.5:
@@ -361,7 +424,8 @@ def build_house(scan: str, size: int, num_landmarks: int, rng: np.random.Generat
     names = [hashlib.md5(f"{scan} {i}".encode()).hexdigest() for i in range(n + 1)]
     included = np.arange(n + 1) < n
     data = ScanData(names, positions, included, np.array(edges, dtype=np.int32))
-    return House(scan, data, np.append(_place_landmarks(plan, num_landmarks, rng), 0))
+    marks = np.append(_place_landmarks(plan, num_landmarks * num_colors, rng), 0)
+    return House(scan, data, marks % num_landmarks, marks // num_landmarks)
 
 
 def _floor(size: int, height: float, rng: np.random.Generator) -> nx.Graph:
@@ -399,7 +463,7 @@ def _place_landmarks(
         taken = {int(landmarks[other]) for other in near}
         free = [mark for mark in range(num_landmarks) if mark not in taken]
         if not free:
-            raise ValueError(f"--num-landmarks {num_landmarks} is too few for such a dense house")
+            raise ValueError(f"num_landmarks {num_landmarks} is too few for such a dense house")
         landmarks[node] = rng.choice(free)
     return landmarks
 
@@ -418,7 +482,7 @@ def write_house(folder: Path, house: House) -> None:
         row |= {"visible": free[i].tolist(), "unobstructed": free[i].tolist(), "height": 1.5}
         rows.append(row)
     folder.mkdir(parents=True, exist_ok=True)
-    write_atomically(folder / f"{house.scan}_connectivity.json", json.dumps(rows))
+    write_atomically(folder / f"{house.scan}_connectivity.json", json_text(rows))
 
 
 def landmark_embeddings(num_landmarks: int, width: int) -> NDArray[np.float32]:
@@ -427,20 +491,23 @@ def landmark_embeddings(num_landmarks: int, width: int) -> NDArray[np.float32]:
     return drawn.astype(np.float32)
 
 
+def color_embeddings(width: int) -> NDArray[np.float32]:
+    """What the colors look like (len(COLORS), width), added to the landmark's numbers."""
+    drawn = np.random.default_rng(1).standard_normal((len(COLORS), width))
+    return drawn.astype(np.float32)
+
+
 def view_features(
-    graphs: Graphs,
-    landmarks: NDArray[np.int64],
-    embeddings: NDArray[np.float32],
-    noise: float,
-    rng: np.random.Generator,
+    graphs: Graphs, looks: NDArray[np.float32], noise: float, rng: np.random.Generator
 ) -> NDArray[np.float32]:
     """Features (N, 36, D) of all nodes.
 
     A view shows the landmarks of the neighbors near its axis; views that look down also show the
-    landmark of the viewpoint itself. ``landmarks`` is (N,), ``noise`` a standard deviation.
+    landmark of the viewpoint itself. ``looks`` (N, D) is what each landmark looks like, ``noise`` a
+    standard deviation.
     """
     n = len(graphs.viewpoints)
-    features = np.zeros((n, len(VIEW_HEADINGS), embeddings.shape[1]), dtype=np.float32)
+    features = np.zeros((n, len(VIEW_HEADINGS), looks.shape[1]), dtype=np.float32)
     source, target = graphs.edges.T
     offset = graphs.positions[target] - graphs.positions[source]  # (E, 3)
     heading = np.pi / 2 - np.arctan2(offset[:, 1], offset[:, 0])
@@ -448,84 +515,6 @@ def view_features(
     aside = canonical_angle(heading[:, None] - VIEW_HEADINGS)  # (E, 36)
     above = elevation[:, None] - VIEW_ELEVATIONS
     weight = np.exp(-(aside**2 + above**2) / VIEW_WIDTH**2).astype(np.float32)
-    np.add.at(features, source, weight[..., None] * embeddings[landmarks[target], None])
-    features[:, :NUM_HEADINGS] += 0.7 * embeddings[landmarks, None]
+    np.add.at(features, source, weight[..., None] * looks[target, None])
+    features[:, :NUM_HEADINGS] += 0.7 * looks[:, None]
     return features + noise * rng.standard_normal(features.shape, dtype=np.float32)
-
-
-LANDMARKS: tuple[str, ...] = (
-    *("sofa", "lamp", "table", "piano", "fireplace", "sink", "bed", "desk"),
-    *("mirror", "plant", "clock", "painting", "statue", "bookcase", "bathtub", "rug"),
-    *("fridge", "oven", "television", "chair", "window", "vase", "globe", "aquarium"),
-    *("drum", "easel", "barrel", "bench", "cradle", "wardrobe", "guitar", "ladder"),
-)
-
-Style = Literal["full", "landmarks", "mixed"]
-STYLES: tuple[Style, ...] = ("full", "landmarks", "mixed")
-"""How a step is told: by turn and landmark, by landmark, or by landmark or turn."""
-
-STRAIGHT, AROUND = math.radians(30), math.radians(150)
-STAIRS = 0.8  # meters of climb
-
-
-class Step(NamedTuple):
-    """One step of a walk."""
-
-    turn: float  # radians to the right of the direction before, in (-pi, pi]
-    climb: float  # meters
-    landmark: str  # at the viewpoint that the step leads to
-
-
-def direction(step: Step) -> str:
-    """The words for a turn or a climb."""
-    if abs(step.climb) > STAIRS:
-        return "go up the stairs" if step.climb > 0 else "go down the stairs"
-    if abs(step.turn) < STRAIGHT:
-        return "go straight"
-    if abs(step.turn) > AROUND:
-        return "turn around"
-    return "turn right" if step.turn > 0 else "turn left"
-
-
-def tell_step(step: Step, style: Style, rng: np.random.Generator) -> str:
-    """One sentence without its full stop."""
-    if style == "mixed":
-        style = "landmarks" if rng.random() < 0.7 else "full"
-        if style == "full" and rng.random() < 0.5:
-            return direction(step)
-    if style == "landmarks":
-        return f"{_pick(rng, 'walk to', 'go past', 'head for', 'go to')} the {step.landmark}"
-    link = _pick(rng, "and walk to", "towards", "and go to")
-    return f"{direction(step)} {link} the {step.landmark}"
-
-
-def tell_walk(steps: Sequence[Step], style: Style, rng: np.random.Generator) -> str:
-    """An instruction for a walk that ends at the landmark of the last step."""
-    sentences = [tell_step(step, style, rng) for step in steps]
-    ending = _pick(rng, "stop at", "wait by", "stop next to")
-    sentences.append(f"{ending} the {steps[-1].landmark}")
-    text = _begin(sentences[0])
-    for sentence in sentences[1:]:
-        text += f". {_begin(sentence)}" if rng.random() < 0.7 else f", then {sentence}"
-    return text + "."
-
-
-def tell_question(seen: Sequence[str], rng: np.random.Generator) -> str:
-    """What a navigator asks who sees the landmarks ``seen``."""
-    if len(seen) > 1 and rng.random() < 0.5:
-        return f"Should I go to the {seen[0]} or the {seen[1]}?"
-    return f"I see the {seen[0]}. Where should I go?"
-
-
-def tell_answer(steps: Sequence[Step], rng: np.random.Generator) -> str:
-    """What the oracle answers who knows the next steps."""
-    sentences = [tell_step(step, "mixed", rng) for step in steps]
-    return _begin(", then ".join(sentences)) + "."
-
-
-def _begin(sentence: str) -> str:
-    return sentence[0].upper() + sentence[1:]
-
-
-def _pick(rng: np.random.Generator, *choices: str) -> str:
-    return choices[rng.integers(len(choices))]

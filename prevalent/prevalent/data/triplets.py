@@ -6,7 +6,6 @@ one time step: the panorama, the instruction and the next action (Sec. 3.1).
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from torch import Tensor
 
 from ..models.prevalent import IGNORE
 from ..runtime.checkpoint import CheckpointMismatch
-from ..runtime.files import flushed
+from ..runtime.files import flushed, json_text
 from ..simulator.geometry import (
     NUM_HEADINGS,
     NUM_VIEWS,
@@ -237,7 +236,7 @@ def write_triplets(path: str | Path, table: TripletTable) -> None:
         with flushed(partial) as file:
             file.write(b"[")
             for number, record in enumerate(table.records()):
-                file.write(((",\n" if number else "\n") + json.dumps(record)).encode())
+                file.write(((",\n" if number else "\n") + json_text(record)).encode())
             file.write(b"\n]\n")
         partial.replace(path)
     finally:

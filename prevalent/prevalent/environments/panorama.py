@@ -6,7 +6,6 @@ how far the agent would have to turn (Hao et al., CVPR 2020; Nguyen and Daume, E
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..data.records import read_json
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from ..simulator.geometry import (
     NUM_HEADINGS,
     VIEW_ELEVATIONS,
@@ -176,7 +175,7 @@ def write_navigable_locs(
                 by_view.setdefault(str(view), []).append(name)
             result[scan][graphs.viewpoints[node]] = [neighbors, by_view]
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomically(path, json.dumps(result))
+    write_atomically(path, json_text(result))
 
 
 def read_navigable_locs(path: Path, graphs: Graphs) -> Candidates:

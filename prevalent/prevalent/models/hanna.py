@@ -54,7 +54,7 @@ class HannaConfig:
                 f"--model.hidden-size {self.hidden_size} must be even and a multiple of "
                 f"--model.num-heads {self.num_heads}"
             )
-        check_dropouts(self.dropout)
+        check_dropouts(dropout=self.dropout)
         check_angle_size(self.angle_size)
 
 

@@ -6,7 +6,6 @@ executes what is in them.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields
@@ -20,7 +19,7 @@ from torch import Tensor, nn
 from ..config import ModelConfig
 from ..data.records import read_json
 from ..models.prevalent import PrevalentForPretraining
-from ..runtime.files import write_atomically
+from ..runtime.files import write_json
 from ..runtime.weight_files import TensorReport, compare_tensors, read_weight_file
 
 logger = logging.getLogger(__name__)
@@ -185,7 +184,7 @@ def save_model(folder: str | Path, model: PrevalentForPretraining) -> None:
     partial = folder / "model.safetensors.tmp"
     save_file(state, partial)
     partial.replace(folder / "model.safetensors")
-    write_atomically(folder / "config.json", json.dumps(asdict(model.config), indent=2) + "\n")
+    write_json(folder / "config.json", asdict(model.config))
 
 
 def save_authors_folder(folder: str | Path, model: PrevalentForPretraining) -> None:
@@ -196,4 +195,4 @@ def save_authors_folder(folder: str | Path, model: PrevalentForPretraining) -> N
         model.state_dict(), folder / "pytorch_model.bin", _use_new_zipfile_serialization=False
     )
     plain = to_authors_config(model.config)
-    write_atomically(folder / "config.json", json.dumps(plain, indent=2) + "\n")
+    write_json(folder / "config.json", plain)

@@ -6,7 +6,6 @@ critic) the iteration, the weights and the optimizer's state. It is read without
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping
 from dataclasses import fields
@@ -19,7 +18,7 @@ from torch import Tensor, nn
 
 from ..data.records import read_json
 from ..runtime.checkpoint import read_part
-from ..runtime.files import write_atomically
+from ..runtime.files import json_text, write_atomically
 from ..runtime.weight_files import compare_tensors
 from .checkpoints import read_weights
 
@@ -137,8 +136,8 @@ def check_fit(
                     f"has {wanted}; {cure}"
                 )
     raise ValueError(
-        f"{origin} does not fit: its {name} has {report.wrong_shape[0]}; give the --model options "
-        "that it was trained with"
+        f"{origin} does not fit: its {name} has {report.wrong_shape[0]}; give the "
+        "--model.* options that it was trained with"
     )
 
 
@@ -205,7 +204,7 @@ def save_agent(
     partial = folder / "model.safetensors.tmp"
     save_file(state, partial)
     partial.replace(folder / "model.safetensors")
-    write_atomically(folder / "config.json", json.dumps(dict(config), indent=2, default=str) + "\n")
+    write_atomically(folder / "config.json", json_text(dict(config), indent=2, default=str) + "\n")
     if vocabulary is not None:
         write_atomically(folder / "vocab.txt", vocabulary)
 

@@ -19,7 +19,15 @@ from typing import Any
 import torch
 
 from .distributed import barrier, gather_objects, is_main, rank, unwrap
-from .files import digest, find_damage, flushed, remove_folder, remove_leftovers, replace_folder
+from .files import (
+    digest,
+    find_damage,
+    flushed,
+    json_text,
+    remove_folder,
+    remove_leftovers,
+    replace_folder,
+)
 from .random_state import get_random_state, set_random_state
 
 logger = logging.getLogger(__name__)
@@ -105,7 +113,6 @@ class Checkpoint:
         ranks = _read(folder / "random.pt")["ranks"]
         if rank() < len(ranks):
             set_random_state(ranks[rank()])
-        logger.info("continuing from step %d in %s", step, folder)
         return step
 
     def steps(self) -> list[int]:
@@ -129,7 +136,7 @@ class Checkpoint:
             ) from error
 
     def _newest_valid(self) -> int:
-        steps = self.steps()
+        steps, problem = self.steps(), None
         for step in reversed(steps):
             problem = find_damage(self.folder / f"{step:08d}")
             if problem is None:
@@ -138,7 +145,8 @@ class Checkpoint:
             logger.warning("checkpoint of step %d is damaged (%s); trying the older", step, problem)
         if steps:
             raise ValueError(
-                f"all checkpoints in {self.folder} are damaged; remove that folder to start afresh"
+                f"all checkpoints in {self.folder} are damaged, that of step {steps[0]} since "
+                f"{problem}; put their files back, or remove that folder to start afresh"
             )
         return 0
 
@@ -194,7 +202,7 @@ def _write(path: Path, state: Any) -> str:
 
 def _write_digests(folder: Path, digests: dict[str, str]) -> None:
     with flushed(folder / DIGESTS) as file:
-        file.write(json.dumps(digests, indent=1).encode())
+        file.write(json_text(digests, indent=1).encode())
 
 
 def _link(source: Path, target: Path) -> None:

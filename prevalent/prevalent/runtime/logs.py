@@ -7,14 +7,14 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal
 
 from .distributed import is_main
-from .files import write_atomically
+from .files import json_text, spell_infinite, write_atomically
 from .random_state import unchanged_random_state
 
 ReportTo = Literal["none", "wandb", "wandb-offline"]
@@ -68,8 +68,8 @@ class Logs:
         folder = Path(run_dir)
         metrics = folder / "metrics.jsonl"
         if metrics.exists():
-            kept = [row for row in read_metrics(folder) if row["step"] <= first_step][:rows]
-            write_atomically(metrics, "".join(json.dumps(row) + "\n" for row in kept))
+            kept = [row for row in _read_rows(metrics) if row["step"] <= first_step][:rows]
+            write_atomically(metrics, "".join(json_text(row) + "\n" for row in kept))
             self.rows = len(kept)
         self._wandb = None if report_to == "none" else _open_wandb(folder, report_to)
         self._metrics = metrics.open("a", buffering=1)
@@ -96,11 +96,11 @@ class Logs:
             self._bar.update(step - self._bar.n)
 
     def log(self, step: int, **scalars: Any) -> None:
-        """Record scalars (numbers or tensors of one element) at ``step``."""
+        """Record scalars (numbers or tensors of one element) at ``step``; null if not finite."""
         if not self.active:
             return
         row = {name: float(value) for name, value in scalars.items() if value is not None}
-        self._metrics.write(json.dumps({"step": step, **row}) + "\n")
+        self._metrics.write(json_text({"step": step, **row}) + "\n")
         self.rows += 1
         for name, value in row.items():
             self._events.add_scalar(name, value, step)
@@ -143,7 +143,7 @@ def _open_wandb(run_dir: Path, report_to: ReportTo) -> Any:
 
     note, config = run_dir / WANDB, run_dir / "config.json"
     if not note.exists():
-        write_atomically(note, json.dumps({"id": uuid.uuid4().hex[:12]}) + "\n")
+        write_atomically(note, json_text({"id": uuid.uuid4().hex[:12]}) + "\n")
     try:
         with unchanged_random_state():
             return wandb.init(
@@ -164,9 +164,18 @@ def _open_wandb(run_dir: Path, report_to: ReportTo) -> Any:
 
 
 def read_metrics(run_dir: str | Path) -> list[dict[str, float]]:
-    """Rows of ``metrics.jsonl``; a last line cut short by a kill is left out."""
+    """Rows of ``metrics.jsonl``, without the numbers that were not finite (null there).
+
+    A last line cut short by a kill is left out.
+    """
+    rows = _read_rows(Path(run_dir) / "metrics.jsonl")
+    finite = (spell_infinite(row, lambda _: None) for row in rows)  # NaN stood in older files
+    return [{name: value for name, value in row.items() if value is not None} for row in finite]
+
+
+def _read_rows(path: Path) -> list[dict[str, Any]]:
     rows = []
-    for line in (Path(run_dir) / "metrics.jsonl").read_text().splitlines():
+    for line in path.read_text().splitlines():
         try:
             rows.append(json.loads(line))
         except ValueError:

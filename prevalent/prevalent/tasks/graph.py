@@ -84,7 +84,7 @@ class GraphRun(AgentRun):
     ``vocab.txt`` has precedence."""
     pretrained: Path | None = None
     """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
-    None starts one of the ``--bert`` sizes from random weights."""
+    None starts one of the ``--bert.*`` sizes from random weights."""
     angle_layout: Literal["interleaved", "block"] = "block"
     """Order of the angle features; pre-training uses ``block``."""
     imitation_weight: float = 0.2

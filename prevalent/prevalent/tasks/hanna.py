@@ -92,9 +92,9 @@ class HannaRun(AgentRun):
     """Splits to evaluate; the end of a seen one says whether ANNA tells routes of training."""
     pretrained: Path | None = None
     """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
-    None starts one of the ``--bert`` sizes from random weights."""
+    None starts one of the ``--bert.*`` sizes from random weights."""
     batch_size: int = 32
-    """Episodes of one process and one roll-out."""
+    """Episodes of one roll-out, over all processes together."""
     max_steps: int = 30_000
     """Optimizer steps."""
     optimizer: OptimizerConfig = field(

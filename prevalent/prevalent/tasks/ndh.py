@@ -112,14 +112,14 @@ class NDHRun(AgentRun):
     a ``vocab.txt`` has precedence."""
     pretrained: Path | None = None
     """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
-    None starts one of the ``--bert`` sizes from random weights."""
+    None starts one of the ``--bert.*`` sizes from random weights."""
     feedback: Teaching = "mixed"
     """Whose actions are walked while training, always told the teacher's: the ``teacher``'s, the
     best (``argmax``), drawn ones (``sample``), or at each step the first or the last (``mixed``)"""
     sample_ratio: float = 0.2
     """``mixed``: share of drawn steps."""
     batch_size: int = 20
-    """Episodes of one process and one roll-out."""
+    """Episodes of one roll-out, over all processes together."""
     max_steps: int = 20_000
     """Optimizer steps."""
     optimizer: OptimizerConfig = field(

@@ -7,7 +7,6 @@ targets are determined, and linear probes say what an agent finds in the encoder
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,15 +21,16 @@ from torch.nn import functional as F
 
 from ..data.features import FeatureStore
 from ..data.tokenizers import WordPieceTokenizer
-from ..data.toy import LANDMARKS
 from ..data.toy_reader import ToyReader
+from ..data.toy_texts import LANDMARKS
 from ..data.triplets import STOP, TripletBatch, TripletTable, mask_words
 from ..models.prevalent import IGNORE, PrevalentForPretraining, PrevalentModel
 from ..old_runs import upgrade
 from ..released.checkpoints import load_model
+from ..runtime.checkpoint import read_part
 from ..runtime.command import parse
 from ..runtime.distributed import World, start
-from ..runtime.files import write_atomically
+from ..runtime.files import write_atomically, write_json
 from ..runtime.run_folder import read_run
 from ..simulator.graph import Graphs
 from .pretraining import (
@@ -55,6 +55,8 @@ class ProbeConfig:
 
     run_dir: Path = Path("runs/pretrain/demo")
     """Folder of a finished ``prevalent pretrain``; ``probe.md`` and ``probe.json`` go there."""
+    step: int | None = None
+    """The checkpoint of this step; by default the newest weights."""
     held_out: tuple[str, ...] = ()
     """Sources as in ``prevalent pretrain``; by default those of the run. Linear probes are fitted
     on the first and tested on the last."""
@@ -77,7 +79,7 @@ def main(argv: Sequence[str]) -> None:
     config = parse(ProbeConfig, argv, "prevalent probe")
     found = probe(config)
     text = describe(found)
-    write_atomically(config.run_dir / "probe.json", json.dumps(found, indent=2) + "\n")
+    write_json(config.run_dir / "probe.json", found)
     write_atomically(config.run_dir / "probe.md", text)
     print(text, end="")
 
@@ -101,6 +103,8 @@ def probe(config: ProbeConfig) -> dict[str, dict[str, dict[str, float]]]:
         )
         corpus = build_corpus(run, world)
         model = load_model(config.run_dir / "model").to(world.device).eval()
+        if config.step is not None:
+            model.load_state_dict(read_part(config.run_dir, "model", config.step)[0])
         tokenizer = None
         if corpus.vocabulary is not None:
             tokenizer = WordPieceTokenizer(config.run_dir / "model" / "vocab.txt")

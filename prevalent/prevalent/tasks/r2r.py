@@ -73,7 +73,7 @@ class R2RRun(AgentRun):
     folder that holds a ``vocab.txt`` has precedence."""
     pretrained: Path | None = None
     """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
-    None starts a transformer encoder of the ``--bert`` sizes from random weights."""
+    None starts a transformer encoder of the ``--bert.*`` sizes from random weights."""
     aug: tuple[str, ...] = ()
     """Augmented paths, as ``--train``, or a set by name (envdrop, prevalent, speaker-follower):
     their own texts, or a speaker's where one is given. Paths of unseen houses make it

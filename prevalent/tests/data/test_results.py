@@ -78,7 +78,7 @@ def test_a_repeated_instruction_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="name an existing file with --results"):
+    with pytest.raises(FileNotFoundError, match="name a file of results with --results"):
         read_results(tmp_path / "none.json", "r2r")
 
 
@@ -175,7 +175,7 @@ def test_packed_results_are_read(tmp_path):
 
 
 def test_a_folder_of_results_is_called_one(tmp_path):
-    with pytest.raises(FileNotFoundError, match="is a folder, not a file; name an existing file"):
+    with pytest.raises(FileNotFoundError, match="is a folder, not a file; name a file of results"):
         read_results(tmp_path, "r2r")
 
 

@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import re
+from dataclasses import replace
 
 import networkx as nx
 import numpy as np
@@ -13,17 +14,24 @@ import pytest
 
 from prevalent.data.features import FeatureStore
 from prevalent.data.toy import (
-    LANDMARKS,
-    STYLES,
-    Step,
     ToyConfig,
     build_house,
-    direction,
     landmark_embeddings,
-    tell_walk,
     view_features,
     write_house,
     write_toy,
+)
+from prevalent.data.toy_texts import (
+    FORMS,
+    LANDMARKS,
+    ORDINALS,
+    ROOMS,
+    STYLES,
+    SYNONYMS,
+    Step,
+    direction,
+    tell_hard_step,
+    tell_walk,
 )
 from prevalent.environments.navigation import Episode, NavigationEnvironment
 from prevalent.simulator import Graphs
@@ -164,8 +172,11 @@ def test_a_tsv_holds_the_same_features(tmp_path):
     ("change", "message"),
     [
         ({"train_houses": 0}, "at least one train house"),
-        ({"min_steps": 9}, "--min-steps 9 exceeds"),
-        ({"num_landmarks": 99}, "--num-landmarks must be"),
+        ({"min_steps": 9}, "min_steps 9 exceeds"),
+        ({"num_landmarks": 99}, "num_landmarks must be"),
+        ({"num_colors": 9}, "num_colors must be 1 to 4"),
+        ({"num_landmarks": 6, "num_colors": 2}, "num_landmarks must be 7 to"),
+        ({"forms": ("rhymes",)}, "--forms knows synonyms.* 'rhymes' is none"),
     ],
 )
 def test_an_impossible_world_is_refused(change, message):
@@ -187,7 +198,7 @@ def test_the_view_of_a_candidate_shows_its_landmark_best():
     house = build_house("toy", 5, 24, np.random.default_rng(1))
     graphs = Graphs(["toy"], [house.data])
     looks = landmark_embeddings(32, 32)
-    images = view_features(graphs, house.landmarks, looks, 0.0, np.random.default_rng(0))
+    images = view_features(graphs, looks[house.landmarks], 0.0, np.random.default_rng(0))
     found = candidates_of(graphs)
     right = []
     for node in graphs.connected("toy"):
@@ -198,7 +209,7 @@ def test_the_view_of_a_candidate_shows_its_landmark_best():
 
 
 def test_too_few_landmarks_are_refused():
-    with pytest.raises(ValueError, match="--num-landmarks 3 is too few"):
+    with pytest.raises(ValueError, match="num_landmarks 3 is too few"):
         build_house("toy", 5, 3, np.random.default_rng(0))
 
 
@@ -229,5 +240,42 @@ def test_a_walk_ends_at_its_last_landmark(style):
 
 
 def test_landmarks_are_distinct_words():
-    assert len(set(LANDMARKS)) == len(LANDMARKS)
-    assert all(word.isalpha() and word.islower() for word in LANDMARKS)
+    names = LANDMARKS + SYNONYMS
+    assert len(set(names)) == len(names) == 2 * len(LANDMARKS)
+    assert all(word.isalpha() and word.islower() for word in names)
+    assert sorted(word for room in ROOMS.values() for word in room) == sorted(LANDMARKS)
+
+
+def test_annotated_paths_lack_the_words_that_told_ones_have(tmp_path):
+    size = replace(SMALL, forms=FORMS, num_colors=2, num_landmarks=12, told_paths=9)
+    write_toy(tmp_path, size)
+    texts = {
+        split: [
+            text
+            for item in read(tmp_path, f"r2r/R2R_{split}.json")
+            for text in item["instructions"]
+        ]
+        for split in ("train", "told", "val_unseen")
+    }
+    words = {name: set(re.findall("[a-z]+", " ".join(own).lower())) for name, own in texts.items()}
+    assert not words["train"] & set(SYNONYMS)
+    assert len(words["told"] & set(SYNONYMS)) == 12
+    assert words["val_unseen"] - words["told"] <= set(ORDINALS)  # some ranks are rare
+    assert len(texts["told"]) == 3 * size.train_houses * size.told_paths
+
+
+def test_every_form_of_a_step_says_which_way_is_meant():
+    left, right = Step(-1.0, 0.0, "sofa", "red"), Step(1.0, 0.0, "sofa", "blue")
+    told = {
+        sentence
+        for seed in range(60)
+        for sentence in tell_hard_step(
+            right._replace(others=(left,)), ("ordinals", "negations"), np.random.default_rng(seed)
+        )
+    }
+    assert "take the first way on the right" in told
+    assert "do not turn left" in told
+    assert "do not go to the red sofa" in told
+    assert "go not to the red sofa but to the blue sofa" in told
+    assert "walk to the blue sofa" in told
+    assert not any(sentence.endswith("the sofa") for sentence in told)

@@ -193,6 +193,38 @@ def test_a_table_of_long_floats_is_refused_and_not_read_as_twice_as_many(tsv, dr
         list(read_tsv(tsv))
 
 
+@pytest.mark.parametrize("drawn", ["normal", "with zeros", "uniform", "like ResNet"])
+def test_a_table_of_short_floats_is_refused_and_not_read_as_half_as_many(tsv, drawn):
+    generator, shape = np.random.default_rng(1), (36, 16)
+    array = generator.standard_normal(shape)
+    if drawn == "with zeros":
+        array = array.clip(0)
+    if drawn == "uniform":
+        array = generator.random(shape)
+    if drawn == "like ResNet":  # means of what a ReLU left
+        array = generator.exponential(0.4, shape) * (generator.random(shape) > 0.05)
+    lines = tsv.read_text().splitlines()
+    lines[1] = coded(lines[1], array.astype(np.float16))
+    tsv.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"f\.tsv' row 2 \(house_b\) holds numbers of 16 bits"):
+        list(read_tsv(tsv))
+
+
+@pytest.mark.parametrize("rounded", [np.float32, np.float16])
+@pytest.mark.parametrize("drawn", ["normal", "with zeros", "probabilities"])
+def test_floats_of_32_bits_are_read_even_where_they_were_shorter_once(tsv, drawn, rounded):
+    array = np.random.default_rng(1).standard_normal((36, 16))
+    if drawn == "with zeros":
+        array = array.clip(0)
+    if drawn == "probabilities":
+        array = np.exp(4 * array) / np.exp(4 * array).sum(axis=1, keepdims=True)
+    array = array.astype(rounded).astype(np.float32)
+    lines = tsv.read_text().splitlines()
+    lines[1] = coded(lines[1], array)
+    tsv.write_text("\n".join(lines))
+    np.testing.assert_array_equal(list(read_tsv(tsv))[1].features, array)
+
+
 def test_rare_small_numbers_are_features(tsv):
     array = np.random.default_rng(1).random((36, 4)).astype(np.float32)
     array[3, 2] = 1e-30

@@ -66,6 +66,9 @@ def test_all_damaged_is_an_error_and_never_a_fresh_start(tmp_path):
     (tmp_path / "checkpoints" / "00000001" / "model.pt").write_bytes(b"")
     with pytest.raises(ValueError, match=r"all checkpoints in .* are damaged"):
         checkpoint.load_latest()
+    (tmp_path / "checkpoints" / "00000001" / "digest.json").unlink()
+    with pytest.raises(ValueError, match=r"of step 1 since its digest\.json is missing; put"):
+        checkpoint.load_latest()
 
 
 def test_a_failed_save_keeps_the_older_one_and_says_so(tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from typing import Literal
 
 import pytest
 
-from prevalent.runtime.command import Stopped, parse, parse_preset, run_command
+from prevalent.runtime.command import Stopped, choose, parse, parse_preset, run_command
 
 
 @dataclass(frozen=True)
@@ -101,14 +101,67 @@ def test_a_preset_with_overrides():
 
 
 def test_an_unknown_preset_is_one_sentence():
-    with pytest.raises(ValueError, match="unknown preset 'tiny'"):
+    with pytest.raises(ValueError, match="unknown preset 'tiny'; choose one of small, large"):
         parse_preset(PRESETS, ["tiny"], "prog")
+
+
+@pytest.mark.parametrize("words", [[], ["--lr", "1"], ["--dry-run"], ["--lr", "1", "small"]])
+def test_a_preset_comes_before_the_options(words):
+    with pytest.raises(ValueError, match="a preset comes first, before any option"):
+        parse_preset(PRESETS, words, "prog")
+
+
+@pytest.mark.parametrize("word", ["-h", "--help"])
+def test_help_lists_the_presets(word, capsys):
+    with pytest.raises(SystemExit, match="0"):
+        parse_preset({**PRESETS, "tall": PRESETS["large"]}, [word], "prog")
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:3] == ["usage: prog PRESET [OPTIONS]", "", "All options."]
+    assert "  small        A row." in lines
+    assert "  large, tall  Another." in lines
+
+
+def test_a_name_is_chosen_and_the_other_words_are_left_alone():
+    assert choose({"a": "One."}, ["a", "--help"], "prog", "corpus", "Text.") == ("a", ["--help"])
 
 
 def test_dry_run_prints_the_configuration_and_leaves(capsys):
     with pytest.raises(SystemExit, match="0"):
         parse(Options, ["--lr", "0.25", "--dry-run"], "prog")
     assert '"lr": 0.25' in capsys.readouterr().out
+
+
+@dataclass(frozen=True)
+class Loose:
+    """Options that check nothing themselves."""
+
+    place: str
+    """Where."""
+    seed: int = 0
+    """Of all draws."""
+    seeds: tuple[int, ...] = (0,)
+    """Of some."""
+    share: float = 0.5
+    """How much."""
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seed", "-1"], r"^--seed must not be negative, got -1$"),
+        (["--seeds", "3", "-2"], r"^--seeds must not be negative, got -2$"),
+        (["--share", "nan"], r"^--share must be a number, got nan$"),
+    ],
+)
+@pytest.mark.parametrize("more", [[], ["--dry-run"]])
+def test_a_negative_seed_and_nan_are_refused_for_every_command(words, said, more):
+    with pytest.raises(ValueError, match=said):
+        parse(Loose, ["--place", "a", *words, *more], "prog")
+
+
+def test_a_missing_option_is_named():
+    with pytest.raises(ValueError, match=r"^--place is required \(`prog --help`"):
+        parse(Loose, [], "prog")
 
 
 HINT = r" \(`prog --help` lists the options\)$"
@@ -120,13 +173,13 @@ HINT = r" \(`prog --help` lists the options\)$"
         (["--lr", "-1"], r"^--lr must be above 0, got -1\.0"),
         (["--lr", "fast"], "^--lr takes a number, got 'fast'"),
         (["--inner.size", "2.5"], r"^--inner\.size takes a whole number, got '2\.5'"),
-        (["--inner.kind", "c"], r"^--inner\.kind 'c': choose one of \('a', 'b'\)"),
+        (["--inner.kind", "c"], r"^--inner\.kind 'c': choose one of a, b"),
         (
             ["--inner.sise", "3"],
-            r"^unrecognized options: --inner\.sise, 3; did you mean --inner\.size\?",
+            r"^unknown options: --inner\.sise, 3; did you mean --inner\.size\?",
         ),
         (["--lr"], "^missing value for argument '--lr'. Expected 1 values"),
-        (["--speed", "3"], "^unrecognized options: --speed, 3"),
+        (["--speed", "3"], "^unknown options: --speed, 3"),
     ],
 )
 def test_what_the_parser_refuses_is_one_plain_sentence(words, sentence, capsys):

@@ -9,7 +9,7 @@ import torch
 
 from prevalent.runtime.checkpoint import Checkpoint, finished_steps
 from prevalent.runtime.options import ADDED
-from prevalent.runtime.run_folder import RunFolder, describe_unfinished, read_run
+from prevalent.runtime.run_folder import RunFolder, describe_unfinished, read_header, read_run
 
 
 @dataclass(frozen=True)
@@ -189,6 +189,10 @@ def test_an_older_configuration_is_brought_up_to_date(tmp_path):
         return {"kind": "toy", "run_dir": "r", "data": None, "inner": {"sizes": [1]}, **plain}
 
     assert read_run(tmp_path, {"toy": Options}, upgrade).config.lr == 0.5
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("{}")
+    with pytest.raises(ValueError, match=rf"it is no run of ours; give {tmp_path}$"):
+        read_header(tmp_path / "model")
     with pytest.raises(ValueError, match="does not say what kind of run"):
         read_run(tmp_path, {"toy": Options})
 
@@ -265,6 +269,17 @@ def test_a_file_is_no_place_for_a_run(tmp_path):
             pass
     with pytest.raises(FileNotFoundError, match="it is a file"):
         read_run(tmp_path / "file", {"toy": Options})
+
+
+@pytest.mark.parametrize("name", ["checkpoints", "model"])
+def test_a_part_of_a_run_is_no_place_for_another(tmp_path, name):
+    make_run(tmp_path / "run")
+    (tmp_path / "run" / name).mkdir(exist_ok=True)
+    with (
+        pytest.raises(ValueError, match=rf"{name} is a part of the run in .*run; choose another"),
+        RunFolder(tmp_path / "run" / name, "toy", Options()),
+    ):
+        pass
 
 
 def test_stray_folders_and_a_damaged_note_stop_nobody(tmp_path):

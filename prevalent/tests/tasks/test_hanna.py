@@ -90,7 +90,7 @@ def test_a_run_is_evaluated_and_its_results_can_be_scored_again(trained, toy_wor
 
 def test_two_processes_share_out_the_batch_of_one(toy_world, tmp_path):
     """Sampled walks differ between the two, so that only the processes are compared."""
-    words = [*words_of(toy_world, tmp_path / "two"), "--max-steps", "2", "--batch-size", "2"]
+    words = [*words_of(toy_world, tmp_path / "two"), "--max-steps", "2", "--batch-size", "4"]
     train_in_two_processes(["train-hanna", *words])
     rows = read_metrics(tmp_path / "two")
     assert "val_unseen/success_rate" in rows[-1]
@@ -187,7 +187,7 @@ def test_a_split_is_searched_in_order_whatever_the_batches():
     [
         (HannaConfig, {"hidden_size": 10, "num_heads": 4}, "--model.hidden-size 10"),
         (HannaConfig, {"num_layers": 0}, "--model.num-layers"),
-        (HannaConfig, {"dropout": 1.0}, "dropout probabilities"),
+        (HannaConfig, {"dropout": 1.0}, "--model.dropout must be in"),
         (HannaConfig, {"angle_size": 6}, "multiple of 4"),
         (HannaRolloutConfig, {"train_length": 0}, "--rollout.train-length"),
         (HannaRolloutConfig, {"ask_every": 0}, "--rollout.ask-every"),

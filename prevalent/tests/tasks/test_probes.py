@@ -6,6 +6,7 @@ import torch
 
 from prevalent.data.tokenizers import WordPieceTokenizer
 from prevalent.data.triplets import TripletBatch
+from prevalent.runtime.checkpoint import finished_steps
 from prevalent.runtime.logs import read_metrics
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, pretrain
 from prevalent.tasks.probes import (
@@ -113,3 +114,14 @@ def test_a_pointer_finds_the_marked_word():
 
     assert pointer_probe(states(True), states(True)) > 0.95
     assert pointer_probe(states(False), states(False)) < 0.35
+
+
+def test_another_checkpoint_of_the_run_is_asked(run):
+    options = {"batch_size": SMOKE.batch_size, "batches": SMOKE.eval_batches}
+    *_, before, last = finished_steps(run)
+    newest, same, other = (
+        probe(ProbeConfig(run, step, **options))["tasks val_seen"] for step in (None, last, before)
+    )
+    assert newest == same != other
+    with pytest.raises(FileNotFoundError, match=f"has checkpoints of the steps .*{last}"):
+        probe(ProbeConfig(run, 999, **options))

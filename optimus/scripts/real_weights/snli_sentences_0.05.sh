@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# 5,000 SNLI sentences, lambda 0.05; no counterpart in the paper.
+# Two CPU cores, about 25 minutes. Weights: an encoder and a decoder in weights/.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+run_dir=${RUN_DIR:-runs/real_weights/snli_sentences_0.05}
+dry=$([[ " $* " == *" --dry-run "* ]] && echo --dry-run || true)
+python -m optimus train real-snli-sentences-0.05 --run-dir "$run_dir" "$@"
+python -m optimus evaluate --run-dir "$run_dir" --split test --max-sentences 200 --samples 50 $dry
