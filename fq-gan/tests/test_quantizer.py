@@ -532,7 +532,7 @@ def test_a_start_from_features_leaves_out_what_is_not_finite():
 
 
 def test_a_start_that_does_not_exist_is_named():
-    with pytest.raises(ValueError, match="codebook_start must be one of .*'features'"):
+    with pytest.raises(ValueError, match=r"codebook_start must be one of .*'features'"):
         FeatureQuantizer(6, 11, codebook_start="kmeans")
 
 
