@@ -531,6 +531,11 @@ def test_a_start_from_features_leaves_out_what_is_not_finite():
     assert layer.codes.isfinite().all()
 
 
+def test_a_start_that_does_not_exist_is_named():
+    with pytest.raises(ValueError, match=r"codebook_start must be one of .*'features'"):
+        FeatureQuantizer(6, 11, codebook_start="kmeans")
+
+
 def test_codes_that_were_given_with_counts_are_the_start():
     layer = FeatureQuantizer(6, 11, codebook_start="features")
     given = features((11, 6), seed=3)
