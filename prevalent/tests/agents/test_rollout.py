@@ -248,7 +248,7 @@ def test_all_episodes_once_with_their_own_texts():
 
 def test_two_processes_share_out_the_batches_of_one():
     one = EpisodeBatches(make_episodes(), 4, World(0, 1, CPU))
-    two = [EpisodeBatches(make_episodes(), 2, World(rank, 2, CPU)) for rank in range(2)]
+    two = [EpisodeBatches(make_episodes(), 4, World(rank, 2, CPU)) for rank in range(2)]
     for _ in range(5):
         assert sorted(ids(next(one))) == sorted(ids(next(two[0])) + ids(next(two[1])))
 

@@ -213,7 +213,7 @@ def test_processes_share_out_the_batches_of_one():
     items = [Episode("house", ("a", "b"), id=str(i)) for i in range(7)]
     whole = EpisodeBatches(Searches(items), 4, ALONE)
     parts = [
-        EpisodeBatches(Searches(items), 2, replace(ALONE, rank=rank, size=2)) for rank in range(2)
+        EpisodeBatches(Searches(items), 4, replace(ALONE, rank=rank, size=2)) for rank in range(2)
     ]
     for _ in range(4):
         together = next(whole)
