@@ -14,6 +14,7 @@ import argparse
 import fnmatch
 import json
 import os
+import shutil
 import statistics
 import subprocess
 import sys
@@ -127,6 +128,7 @@ def run_row(row: Row, seed: int, options: argparse.Namespace) -> dict[str, Any]:
         scores |= reconstructions(run_dir, corpus_of(row, options))
     scores["cpu_seconds"] = cpu_seconds() - used
     done.write_text(json_text(scores, indent=2) + "\n")
+    shutil.rmtree(run_dir / "checkpoints")  # 2 GB with the optimizer; the weights are in model/
     return scores
 
 
