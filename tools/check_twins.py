@@ -1,6 +1,7 @@
 """Compare the files that must be the same in the three projects.
 
-`PACKAGE/loop.py`, `PACKAGE/runtime/*.py`, `tests/documents.py`, `ruff.toml` and `LICENSE` are byte-identical; the
+`PACKAGE/loop.py`, `PACKAGE/runtime/*.py`, `gpu/verdict.py`, `tests/documents.py`, `ruff.toml` and
+`LICENSE` are byte-identical; the
 tests of the runtime and those of the faults that every project has may differ in the package's name
 alone. `--write` copies the files of the first project over the others.
 """
@@ -14,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = {"optimus": "optimus", "fq-gan": "fqgan", "prevalent": "prevalent"}
-WHOLE = ("ruff.toml", "LICENSE", "tests/documents.py")
+WHOLE = ("ruff.toml", "LICENSE", "tests/documents.py", "gpu/verdict.py")
 FAULTS = (
     "hostile",
     "jobs",

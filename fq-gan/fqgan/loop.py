@@ -17,8 +17,9 @@ from torch import Tensor
 from .runtime.checkpoint import Checkpoint, Progress
 from .runtime.distributed import World, barrier, is_main, start
 from .runtime.logs import Logs, ReportTo, check_report_to
+from .runtime.precision import Precision
 from .runtime.random_state import unchanged_random_state
-from .runtime.run_folder import RunFolder, Upgrade, write_reached
+from .runtime.run_folder import RunFolder, Upgrade, settle_precision, write_reached
 from .runtime.signals import StopSignal
 
 
@@ -31,6 +32,8 @@ class RunOptions(Protocol):
     def seed(self) -> int: ...
     @property
     def device(self) -> str: ...
+    @property
+    def precision(self) -> Precision: ...
     @property
     def deterministic(self) -> bool: ...
     @property
@@ -175,6 +178,7 @@ def train(task: Task, config: RunOptions) -> Training:
 def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> Training:
     """`train` in processes and with a handling of signals that the caller has opened."""
     check_report_to(config.report_to)
+    config = settle_precision(config, config.run_dir, world.device, task.upgrade)
     with RunFolder(
         config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade
     ) as folder:

@@ -7,7 +7,8 @@
     loss = adversarial_loss(logits) + quantization_loss.mean()  # in D's steps and in G's
 
 The defaults are the released code's rule, with which most codes of a large dictionary are never
-used; the options of the example keep them in use. The rule stands here; the products behind it, in pieces that fit a cache, in `quantizer_kernels`.
+used; the options of the example keep them in use. The rule stands here; the products behind it, in
+pieces that fit a cache, in `quantizer_kernels`.
 """
 
 from __future__ import annotations

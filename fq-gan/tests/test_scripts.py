@@ -13,7 +13,7 @@ from fqgan.runtime.published import read_published
 PRESETS = all_presets()
 
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
+SCRIPTS = sorted((ROOT / "scripts").glob("*/*.sh"))
 SMALL = ("ugatit-demo", "ugatit-smoke")
 RECORDER = (
     '#!/usr/bin/env bash\nprintf "%s\\t" "$(basename "$0")" "$@" >> "$RECORD"; echo >> "$RECORD"\n'

@@ -135,3 +135,13 @@ def test_a_run_on_a_gpu_resumes(tmp_path, family, precision):
     for end in (1, 4):
         train(family.until(run, end, 1))
     assert read_metrics(tmp_path)[-1]["step"] == 4 * family.unit
+
+
+def test_gradients_are_cleared_without_the_optimizers_own_way(tmp_path, family, monkeypatch):
+    """apex's FusedAdam, and every optimizer that apex has patched, takes no argument there."""
+
+    def strict(self):
+        raise AssertionError("the steps clear gradients themselves")
+
+    monkeypatch.setattr(torch.optim.Optimizer, "zero_grad", strict)
+    train(family.until(family.tiny(tmp_path), 1, 1))

@@ -139,8 +139,9 @@ class LoopOptions:
     """Where to train."""
     deterministic: bool = False
     """Only kernels that give the same bits each time on a GPU, which are slower."""
-    precision: Precision = "fp32"
-    """Arithmetic of the forward pass."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward pass. auto: bf16 on a GPU that has it, else fp32; a continued run
+    keeps what it began with."""
 
     def __post_init__(self) -> None:
         positive(self, "", "epochs")

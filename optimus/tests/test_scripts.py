@@ -22,7 +22,7 @@ PRESETS = {
     "train-classifier": classifier_options.PRESETS,
 }
 ROOT = Path(__file__).parents[1]
-SCRIPTS = sorted((ROOT / "scripts").rglob("*.sh"))
+SCRIPTS = sorted((ROOT / "scripts").glob("*/*.sh"))
 RECORDER = (
     '#!/usr/bin/env bash\nprintf "%s\\t" "$(basename "$0")" "$@" >> "$RECORD"\necho >> "$RECORD"\n'
 )

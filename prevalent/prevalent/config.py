@@ -5,11 +5,18 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
-from .runtime.options import at_least
+from .runtime.options import at_least, require
+from .runtime.precision import Precision as Precision
 
-Precision = Literal["fp32", "bf16", "fp16", "apex-O1", "apex-O2"]
+
+def check_shares(batch_size: int, processes: int) -> int:
+    """Rows of one of ``processes`` that share ``batch_size``; ``ValueError`` where it is uneven."""
+    require(
+        batch_size % processes == 0,
+        f"--batch-size {batch_size} must be a multiple of the {processes} processes that share it",
+    )
+    return batch_size // processes
 
 
 def default_data_dir() -> Path:

@@ -9,7 +9,7 @@ import pytest
 from prevalent.__main__ import main
 
 PROJECT = Path(__file__).resolve().parent.parent
-SCRIPTS = sorted((PROJECT / "scripts").rglob("*.sh"))
+SCRIPTS = sorted((PROJECT / "scripts").glob("*/*.sh"))
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)

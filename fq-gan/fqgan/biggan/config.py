@@ -140,7 +140,7 @@ class StepConfig:
     """One training iteration: some steps of D, one step of G, one update of the average."""
 
     batch_size: int = 64
-    """Images per forward pass and process."""
+    """Images per forward pass, over all processes together."""
     generator_batch_size: int = 0
     """Images per forward pass in G's step; never fewer than the batch size."""
     num_d_steps: int = 2
@@ -229,8 +229,9 @@ class BigganTrain:
     """Of weights, order, augmentation, noise and labels."""
     device: str = "auto"
     """auto, cpu or cuda."""
-    precision: Precision = "fp32"
-    """The quantizer's dictionary is fp32 in all of them."""
+    precision: Precision = "auto"
+    """Arithmetic of both networks. auto: bf16 on a GPU that has it, else fp32; a continued run
+    keeps what it began with. The quantizer's dictionary is fp32 in all of them."""
     channels_last: bool = True
     """Keep the channels of a pixel together: 8 to 20 % faster on a CPU, and what tensor cores
     prefer; False is the other order."""
@@ -370,6 +371,8 @@ def digest_of(config: BigganTrain) -> str:
     for name, value in NEUTRAL.items():
         if plain["step"][name] == value:
             del plain["step"][name]
+    if config.precision == "auto":  # the device decides, and does not give the run another name
+        plain["precision"] = "fp32"
     kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
     return hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
 

@@ -356,7 +356,9 @@ class SelfAttention(nn.Module):
         query = self.theta(features).flatten(2).mT  # (B, HW, C/8)
         key = F.max_pool2d(self.phi(features), 2).flatten(2).mT  # (B, HW/4, C/8)
         value = F.max_pool2d(self.g(features), 2).flatten(2).mT  # (B, HW/4, C/2)
-        mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # (B, HW, C/2)
+        # As one head of (B, 1, HW, C): of three dimensions it would keep all (B, HW, HW/4) scores.
+        query, key, value = (part.unsqueeze(1) for part in (query, key, value))
+        mixed = F.scaled_dot_product_attention(query, key, value, scale=1.0).squeeze(1)
         mixed = mixed.mT.unflatten(2, features.shape[2:])
         return torch.addcmul(features, self.gamma.to(features.dtype), self.o(mixed))
 

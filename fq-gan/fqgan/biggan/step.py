@@ -18,7 +18,7 @@ from ..gan import (
     send_from_first_rank,
 )
 from ..runtime.distributed import reduce_mean, world_size
-from ..runtime.precision import MixedPrecision
+from ..runtime.precision import MixedPrecision, clear_gradients
 from ..spectral_norm import as_matrix
 from .config import StepConfig
 from .networks import (
@@ -127,7 +127,7 @@ class GanStep:
         require_grad(self.discriminator, True)
         require_grad(self.generator, False)
         for _ in range(config.num_d_steps):
-            self.discriminator_optimizer.zero_grad(set_to_none=True)
+            clear_gradients(self.discriminator_optimizer)
             for _ in range(config.num_d_accumulations):
                 judged = self._discriminator_loss(*next(batches))
             self._update(
@@ -136,7 +136,7 @@ class GanStep:
             )  # fmt: skip
         require_grad(self.discriminator, False)
         require_grad(self.generator, True)
-        self.generator_optimizer.zero_grad(set_to_none=True)
+        clear_gradients(self.generator_optimizer)
         for _ in range(config.num_g_accumulations):
             generator_losses = self._generator_loss()
         regularized = [p for n, p in self.generator.named_parameters() if n != "shared.weight"]

@@ -195,7 +195,7 @@ def train_config(flags: dict[str, Any], notes: list[str]) -> BigganTrain:
         name_suffix=flags["name_suffix"],
         max_steps=iterations(flags, notes),
         seed=flags["seed"],
-        precision="fp16" if half else "fp32",
+        precision="fp16" if half else "auto",
         architecture=networks.architecture,
         init="none" if flags["skip_init"] else networks.init,
         bn_eps=networks.bn_eps,

@@ -7,8 +7,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Sequence
 import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal

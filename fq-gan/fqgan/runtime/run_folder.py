@@ -20,9 +20,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO, TypeVar
 
+import torch
+
 from .checkpoint import finished_steps
 from .distributed import barrier, gather_objects, is_main
 from .files import replace_folder, write_atomically
+from .precision import choose_precision
 
 logger = logging.getLogger(__name__)
 Config = TypeVar("Config")
@@ -213,6 +216,23 @@ class RunFolder:
         for folder in self._made:
             with suppress(OSError):  # somebody else may have put something there meanwhile
                 folder.rmdir()
+
+
+def settle_precision(
+    config: Config, run_dir: str | Path, device: torch.device, upgrade: Upgrade | None = None
+) -> Config:
+    """``config`` with a ``precision`` that is not ``auto``.
+
+    A run that has a checkpoint goes on in the precision that it has, on any device: what ``auto``
+    means is decided once, at its first start, and stands in its ``config.json``.
+    """
+    if config.precision != "auto":  # type: ignore[attr-defined]
+        return config
+    precision = choose_precision("auto", device)
+    path = Path(run_dir) / CONFIG
+    if finished_steps(run_dir) and path.exists():
+        precision = _upgraded(path, upgrade).get("precision", precision)
+    return dataclasses.replace(config, precision=precision)  # type: ignore[type-var]
 
 
 class Run(NamedTuple):

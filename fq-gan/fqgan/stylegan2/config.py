@@ -349,8 +349,9 @@ class Stylegan2Train:
     """Of weights, order, augmentation, latents and labels."""
     device: str = "auto"
     """auto, cpu or cuda."""
-    precision: Precision = "fp32"
-    """The quantizer's dictionary, R1 and path length are fp32 in all of them."""
+    precision: Precision = "auto"
+    """Arithmetic of both networks. auto: bf16 on a GPU that has it, else fp32; a continued run
+    keeps what it began with. The quantizer's dictionary, R1 and path length are always fp32."""
     channels_last: bool = False
     """Memory order that tensor cores prefer."""
     deterministic: bool = False
@@ -430,6 +431,8 @@ class Stylegan2Train:
         plain["schedule"].pop("total_kimg")
         if not self.adaptive.enabled:  # as it was called before there were these options
             del plain["adaptive"]
+        if self.precision == "auto":  # the device decides, and does not give the run another name
+            plain["precision"] = "fp32"
         kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()[:8]
         return Path("runs") / f"{self.name}-{data_name(self.data)}-{digest}"
@@ -573,6 +576,7 @@ def recipe(
     tick = TICK_KIMG[resolution]
     return Stylegan2Train(
         name=name or f"stylegan2-{config}",
+        channels_last=True,
         log_kimg=tick,
         save_kimg=10 * tick,
         evaluate_kimg=10 * tick,

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from ..augment.adaptive import AdaptiveAugment
 from ..gan import ModelAverage, average_in_place, require_grad, send_from_first_rank
 from ..runtime.distributed import reduce_mean, world_size
-from ..runtime.precision import MixedPrecision, ieee_fp32, safe_sqrt
+from ..runtime.precision import MixedPrecision, clear_gradients, ieee_fp32, safe_sqrt
 from .config import StepConfig
 from .networks import DiscriminatorOutput, Generator
 
@@ -188,7 +188,7 @@ class GanStep:
         losses: Iterator[tuple[Tensor, list[Tensor]]],
     ) -> list[Tensor]:
         """Step along the mean of ``losses``; returns the values that came with the last one."""
-        optimizer.zero_grad(set_to_none=True)
+        clear_gradients(optimizer)
         values: list[Tensor] = []
         for loss, parts in losses:
             self.precision.backward(loss / self.num_accumulations, optimizer)

@@ -11,7 +11,7 @@ from ..augment.diffaugment import Policy, check_policies
 from ..data.unpaired import UnpairedConfig
 from ..quantizer import QuantizerOptions
 from ..runtime.logs import ReportTo
-from ..runtime.options import ADDED, at_least, positive
+from ..runtime.options import ADDED, at_least, positive, require
 from ..runtime.precision import Precision
 from ..scoring import FeatureOptions
 
@@ -114,7 +114,7 @@ class StepConfig:
     """One training iteration: a step of the discriminators and one of the generators."""
 
     batch_size: int = 1
-    """Images per domain and process."""
+    """Images per domain, over all processes together."""
     lr: float = 1e-4
     """Adam's learning rate, before the decay."""
     betas: tuple[float, float] = (0.5, 0.999)
@@ -218,8 +218,9 @@ class UgatitTrain:
     """Of weights, order and augmentation."""
     device: str = "auto"
     """auto, cpu or cuda."""
-    precision: Precision = "fp32"
-    """The quantizer's dictionary is fp32 in all of them."""
+    precision: Precision = "auto"
+    """Arithmetic of all networks. auto: bf16 on a GPU that has it, else fp32; a continued run
+    keeps what it began with. The quantizer's dictionary is fp32 in all of them."""
     channels_last: bool = False
     """Memory order that tensor cores prefer."""
     deterministic: bool = False
@@ -278,6 +279,16 @@ class UgatitTrain:
     def folder(self) -> Path:
         """Where the run is."""
         return Path(self.run_dir) if self.run_dir else Path("runs") / experiment_name(self)
+
+
+def share_step(step: StepConfig, processes: int) -> StepConfig:
+    """``step`` for one of ``processes``, so that together they do what ``step`` says."""
+    require(
+        step.batch_size % processes == 0,
+        f"--step.batch-size {step.batch_size} must be a multiple of the {processes} processes, "
+        "which share it",
+    )
+    return replace(step, batch_size=step.batch_size // processes)
 
 
 def experiment_name(config: UgatitTrain) -> str:
@@ -396,7 +407,9 @@ def light(config: UgatitTrain) -> UgatitTrain:
 def _presets() -> dict[str, tuple[str, UgatitTrain]]:
     presets: dict[str, tuple[str, UgatitTrain]] = {}
     for dataset, names in DATASETS.items():
-        full = UgatitTrain(domain_names=names, data=UnpairedConfig(path=f"data/{dataset}"))
+        full = UgatitTrain(
+            channels_last=True, domain_names=names, data=UnpairedConfig(path=f"data/{dataset}")
+        )
         table = f"image-to-image translation, {dataset}"
         presets |= {
             f"ugatit-{dataset}": (f"FQ-U-GAT-IT, {table}", full),

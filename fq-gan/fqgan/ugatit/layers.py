@@ -50,12 +50,30 @@ class _Border(torch.autograd.Function):
         (padded,) = ctx.saved_tensors
         if ctx.relu:
             gradient = torch.ops.aten.threshold_backward(gradient, padded, 0)
+        if torch.are_deterministic_algorithms_enabled():  # what follows adds in any order on CUDA
+            return _gather_border(gradient, ctx.border, ctx.mirrored), None, None, None
         left, right, top, bottom = ctx.border
         height, width = padded.shape[2] - bottom, padded.shape[3] - right
         inside = padded[:, :, top:height, left:width]  # for its shape and layout
         name = "reflection" if ctx.mirrored else "replication"
         spread = getattr(torch.ops.aten, f"{name}_pad2d_backward")
         return spread(gradient, inside, ctx.border), None, None, None
+
+
+def _gather_border(gradient: Tensor, border: Padding, mirrored: bool) -> Tensor:
+    """The gradient of the inner pixels from that of a padded image, added in a fixed order."""
+    left, right, top, bottom = border
+    for dim, before, after in ((2, top, bottom), (3, left, right)):
+        size = gradient.shape[dim] - before - after
+        inside = gradient.narrow(dim, before, size).clone()
+        for i in range(before):
+            source = before - i if mirrored else 0
+            inside.select(dim, source).add_(gradient.select(dim, i))
+        for i in range(after):
+            source = size - 2 - i if mirrored else size - 1
+            inside.select(dim, source).add_(gradient.select(dim, before + size + i))
+        gradient = inside
+    return gradient
 
 
 class ReflectConv2d(nn.Conv2d):

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from ..augment.diffaugment import diffaugment
 from ..gan import average_gradients, require_grad, send_from_first_rank
 from ..runtime.distributed import reduce_mean
-from ..runtime.precision import MixedPrecision, ieee_fp32
+from ..runtime.precision import MixedPrecision, clear_gradients, ieee_fp32
 from .config import GanLoss, ScheduleConfig, StepConfig
 from .layers import kernels
 from .networks import Discriminator, DiscriminatorOutput, Generator, Translated, UgatitNetworks
@@ -186,7 +186,7 @@ class UgatitStep:
     def _begin(self, step: int) -> None:
         rate = self.schedule.learning_rate(self.config.lr, step)
         for optimizer in (self.generator_optimizer, *self.discriminator_optimizers):
-            optimizer.zero_grad(set_to_none=True)
+            clear_gradients(optimizer)
             for group in optimizer.param_groups:
                 group["lr"] = rate
 

@@ -24,7 +24,7 @@ from ..runtime.logs import Logs
 from ..runtime.precision import MixedPrecision, check_finite, check_weights
 from ..runtime.run_folder import RunFolder
 from ..scoring import open_extractor
-from .config import TranslationScoring, UgatitTrain, directions
+from .config import TranslationScoring, UgatitTrain, directions, share_step
 from .networks import Translated, UgatitNetworks, build_networks
 from .step import StepLosses, UgatitStep, l2_penalty
 from .translation import save_comparison, save_weights, start_from
@@ -49,6 +49,7 @@ class UgatitTraining(Training):
 
     def __init__(self, config: UgatitTrain, world: World, folder: RunFolder) -> None:
         self.config, device = config, world.device
+        options = share_step(config.step, world.size)
         domains = build_domains(config.data, "train", seed=config.seed)
         self.tests: Domains | None = None
         if config.evaluate_every or config.sample_every:
@@ -62,11 +63,11 @@ class UgatitTraining(Training):
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
         self.networks.to(device, memory_format=layout)  # type: ignore[call-overload]
         precision = MixedPrecision(config.precision, device)
-        self.gan_step = UgatitStep(self.networks, config.step, config.schedule, precision=precision)
+        self.gan_step = UgatitStep(self.networks, options, config.schedule, precision=precision)
         if config.initial_weights:
             start_from(config.initial_weights, self.networks, self.gan_step)
         self.batches = build_unpaired_batches(
-            config.data, domains, config.step.batch_size, seed=config.seed, device=device
+            config.data, domains, options.batch_size, seed=config.seed, device=device
         )
         self.progress: GanProgress = GanProgress()
         self.total_steps = config.last_step

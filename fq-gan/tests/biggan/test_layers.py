@@ -214,3 +214,17 @@ def test_gain_and_bias_depend_on_the_class():
     x = torch.randn(1, 3, 4, 4).expand(2, 3, 4, 4)
     plain, doubled = layer(x, torch.tensor([0, 1]))
     torch.testing.assert_close(doubled, 2 * plain + 5)
+
+
+def test_attention_asks_for_one_head_so_that_no_scores_are_kept(monkeypatch):
+    """Of three dimensions PyTorch would keep all (B, HW, HW/4) scores on a GPU."""
+    shapes, attend = [], torch.nn.functional.scaled_dot_product_attention
+
+    def watched(query, key, value, **options):
+        shapes.append(tuple(query.shape))
+        return attend(query, key, value, **options)
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", watched)
+    layers = LayerFactory(spectral=False, vectors=1, iterations=1, sn_eps=1e-6)
+    assert SelfAttention(16, layers)(torch.randn(2, 16, 4, 4)).shape == (2, 16, 4, 4)
+    assert shapes == [(2, 1, 16, 2)]

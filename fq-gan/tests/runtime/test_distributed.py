@@ -44,6 +44,19 @@ def test_one_process_needs_no_group():
         assert torch.initial_seed() == 3
 
 
+def test_a_rank_that_fails_does_not_wait_for_the_messages_of_its_peers(monkeypatch):
+    done = []
+    monkeypatch.setattr(distributed.dist, "is_initialized", lambda: True)
+    monkeypatch.setattr(distributed.dist, "get_backend", lambda: "nccl")
+    monkeypatch.setattr(distributed.dist, "destroy_process_group", lambda: done.append("waits"))
+    monkeypatch.setattr(
+        distributed.dist.distributed_c10d, "_abort_process_group", lambda: done.append("aborts")
+    )
+    with pytest.raises(ValueError, match="broken"), distributed.start("cpu"):
+        raise ValueError("broken")
+    assert done == ["aborts"]
+
+
 def test_a_missing_device_is_named():
     if torch.cuda.is_available():
         pytest.skip("this machine has a CUDA device")

@@ -9,6 +9,7 @@ from factories import Recorded, relative_error
 from ugatit_cases import images_of
 
 from fqgan.released.ugatit import in_our_layout
+from fqgan.ugatit import layers
 from fqgan.ugatit.layers import (
     LEAK,
     AdaptiveLayerInstanceNorm,
@@ -224,3 +225,21 @@ def test_the_moments_stay_fp32_under_autocast():
     exact = norm((x + 100.0).bfloat16().float())
     assert relative_error(half.float(), exact) < 0.02
     assert {kernel.ndim for kernel in kernels(ResidualBlock(2))} == {4}
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+@pytest.mark.parametrize("border", [(1, 1, 1, 1), (3, 3, 3, 3), (1, 0, 1, 0), (1, 2, 1, 2)])
+def test_a_border_has_its_gradient_in_a_fixed_order_too(mirrored, border):
+    """What CUDA's own backward pass of a padding has not; PyTorch refuses it then."""
+    images = torch.randn(2, 3, 7, 6, requires_grad=True)
+    found = []
+    for deterministic in (False, True):
+        torch.use_deterministic_algorithms(deterministic)
+        try:
+            padded = layers._Border.apply(images, border, mirrored, True)
+            (padded * torch.arange(padded.numel()).view_as(padded)).sum().backward()
+        finally:
+            torch.use_deterministic_algorithms(False)
+        found.append(images.grad)
+        images.grad = None
+    torch.testing.assert_close(*found)

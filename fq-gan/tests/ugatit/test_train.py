@@ -12,6 +12,7 @@ from tiny_runs import free_ports
 from ugatit_runs import tiny_ugatit, ugatit_weights_of
 
 from fqgan.runtime.logs import read_metrics
+from fqgan.ugatit.config import StepConfig, share_step
 from fqgan.ugatit.train import some_images, train
 
 
@@ -88,6 +89,7 @@ def whole_and_halves(rank, folder, ports):
     group = {"WORLD_SIZE": "2", "RANK": str(rank), "MASTER_ADDR": "127.0.0.1"}
     os.environ.update(group)
     whole = tiny_ugatit(folder / "whole", max_steps=4, save_every=2)
+    whole = replace(whole, step=replace(whole.step, batch_size=2))
     halves = replace(whole, run_dir=str(folder / "halves"))
     for port, run in zip(ports, (whole, replace(halves, max_steps=2), halves), strict=True):
         os.environ["MASTER_PORT"] = port  # a group of processes each
@@ -106,6 +108,8 @@ def test_two_processes_resume_to_the_bit_and_see_other_images_than_one(tmp_path)
         worker.join(timeout=120)
         worker.kill()
     assert [worker.exitcode for worker in workers] == [0, 0]
+    with pytest.raises(ValueError, match=r"--step\.batch-size 1 must be a multiple of the 2 proc"):
+        share_step(StepConfig(), 2)
     assert differing(tmp_path / "whole", tmp_path / "halves") == []
     train(tiny_ugatit(tmp_path / "alone", max_steps=4))
     assert differing(tmp_path / "whole", tmp_path / "alone")

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -731,14 +731,19 @@ def corrupt_tokens(
     return torch.where(masked, mask_id, torch.where(replaced, others, ids))
 
 
+Corrupted = TypeVar("Corrupted", bound=Any)
+
+
 def corrupt(
-    batch: Batch,
+    batch: Corrupted,
     tokenizers: Tokenizers,
     probability: float = 0.15,
     *,
     generator: torch.Generator | None = None,
-) -> Batch:
+) -> Corrupted:
     """``batch`` with a corrupted encoder side; labels, mask and lengths are untouched.
+
+    It is a named tuple with ``encoder_ids`` and ``encoder_mask``.
 
     Deviation: the authors let [CLS], [SEP] and padding be corrupted too.
     """

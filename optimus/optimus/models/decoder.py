@@ -139,16 +139,20 @@ class LatentDecoder(nn.Module, ABC):
         """Next-token logits (B, T, V) at every position; to score a sentence, ``nll`` is faster."""
         return self.head(self.hidden(ids, latent))
 
-    def nll(self, ids: Tensor, latent: Tensor | None) -> Tensor:
+    def nll(self, ids: Tensor, latent: Tensor | None, places: Tensor | None = None) -> Tensor:
         """-log p(ids | latent) in nats, summed over each sentence's targets. Returns (B,) fp32.
 
-        Targets are ``ids[:, 1:]`` except padding; the head runs on no other position.
+        Targets are ``ids[:, 1:]`` except padding; the head runs on no other position. ``places``
+        (N,) are theirs in B (T - 1); where they are not given, the host waits to learn their
+        number.
         """
         targets = ids[:, 1:]
-        real = targets != self.pad_token_id
-        losses = self.token_nll(self.hidden(ids[:, :-1], latent)[real], targets[real])
-        spread = torch.zeros(targets.shape, dtype=losses.dtype, device=losses.device)
-        return spread.masked_scatter(real, losses).sum(dim=1)
+        if places is None:
+            places = (targets.flatten() != self.pad_token_id).nonzero().squeeze(1)
+        states = self.hidden(ids[:, :-1], latent).flatten(0, 1).index_select(0, places)
+        losses = self.token_nll(states, targets.flatten().index_select(0, places))
+        spread = losses.new_zeros(targets.numel()).index_copy(0, places, losses)
+        return spread.view(targets.shape).sum(dim=1)
 
     def token_nll(self, hidden: Tensor, targets: Tensor) -> Tensor:
         """-log p(targets) in nats, (N,) fp32, of ``targets`` (N,) after final states (N, H)."""

@@ -53,7 +53,12 @@ class LatentEncoder(nn.Module, ABC):
 
     @abstractmethod
     def pooled(
-        self, ids: Tensor, mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        padded: bool | None = None,
     ) -> Tensor:
         """The vector (B, H) that the posterior is read from.
 
@@ -61,13 +66,20 @@ class LatentEncoder(nn.Module, ABC):
             ids: (B, S) starting with [CLS].
             mask: (B, S), true at tokens; None attends to padding too, as the authors' metrics do.
             token_type_ids: (B, S) segment ids; None is all 0.
+            padded: whether ``mask`` hides anything, where the host knows it; else the host waits
+                for the device to learn it, because attention without a mask is faster.
         """
 
     def forward(
-        self, ids: Tensor, mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        padded: bool | None = None,
     ) -> Posterior:
         """q(z|x) of ``ids`` (B, S); arguments as in ``pooled``."""
-        return self.posterior(self.pooled(ids, mask, token_type_ids))
+        return self.posterior(self.pooled(ids, mask, token_type_ids, padded=padded))
 
     def posterior(self, pooled: Tensor) -> Posterior:
         """q(z|x) from ``pooled`` (B, H); the head is an fp32 island, for exp(logvar) follows."""
@@ -106,11 +118,20 @@ class BertEncoder(LatentEncoder):
         return self.bert
 
     def pooled(
-        self, ids: Tensor, mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        padded: bool | None = None,
     ) -> Tensor:
         """tanh(W h_[CLS] + b), (B, H); arguments as in `LatentEncoder`."""
         self.check_length(ids)
-        if mask is None:
+        if padded is not None and self.bert.config._attn_implementation == "sdpa":
+            batch, length = ids.shape
+            hidden = padded and mask is not None
+            mask = mask[:, None, None, :].expand(batch, 1, length, length) if hidden else None  # type: ignore[index]
+        elif mask is None:
             mask = torch.ones_like(ids, dtype=torch.bool)
         return self.bert(
             input_ids=ids, attention_mask=mask, token_type_ids=token_type_ids

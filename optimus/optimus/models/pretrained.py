@@ -56,7 +56,12 @@ class PretrainedEncoder(LatentEncoder):
         self.num_positions = encoder_positions(network)
 
     def pooled(
-        self, ids: Tensor, mask: Tensor | None = None, token_type_ids: Tensor | None = None
+        self,
+        ids: Tensor,
+        mask: Tensor | None = None,
+        token_type_ids: Tensor | None = None,
+        *,
+        padded: bool | None = None,
     ) -> Tensor:
         """One vector (B, H) a sentence; arguments as in `LatentEncoder`."""
         self.check_length(ids)

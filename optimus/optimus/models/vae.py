@@ -332,15 +332,18 @@ class OptimusModel(PreTrainedModel):
         switch = next(getattr(network, name) for name in names if hasattr(network, name))
         switch(*([{"use_reentrant": False}] if enabled else []))
 
-    def encode(self, encoder_ids: Tensor, mask_padding: bool = True) -> Posterior:
+    def encode(
+        self, encoder_ids: Tensor, mask_padding: bool = True, *, padded: bool | None = None
+    ) -> Posterior:
         """q(z|x) of ``encoder_ids`` (B, S), right-padded.
 
         ``mask_padding=False`` attends to padding, as the authors' evaluation does in batches.
+        ``padded`` says whether there is any, where the host knows it.
         """
         if self.encoder is None:
             raise ValueError('a plain language model (inject="none") has no encoder')
         mask = encoder_ids != self.config.encoder_pad_token_id if mask_padding else None
-        return self.encoder(encoder_ids, mask)
+        return self.encoder(encoder_ids, mask, padded=padded)
 
     def forward(
         self,
@@ -351,6 +354,8 @@ class OptimusModel(PreTrainedModel):
         beta: float = 1.0,
         eps: Tensor | None = None,
         num_samples: int = 1,
+        targets: Tensor | None = None,
+        padded: bool | None = None,
     ) -> VaeLosses:
         """Losses of a batch (Eq. 2), one per sentence, so that DDP sees every parameter's use.
 
@@ -361,25 +366,28 @@ class OptimusModel(PreTrainedModel):
             beta: its weight.
             eps: (B, K, Z) the noise of the K samples; drawn where None.
             num_samples: K where ``eps`` is None.
+            targets: (N,) places of the decoder's targets, see ``LatentDecoder.nll``; with K = 1.
+            padded: whether ``encoder_ids`` has padding, where the host knows it.
         """
         objective = objective or Objective()
         lengths = None
         if objective.length_weighted:
             lengths = sentence_lengths(decoder_ids, self.config.pad_token_id)
         if self.encoder is None:
-            nll = self.decoder.nll(decoder_ids, None)
+            nll = self.decoder.nll(decoder_ids, None, targets)
             empty = nll.new_zeros(len(nll), 0)
             zero = torch.zeros_like(nll)
             total = total_loss(nll, zero, beta, lengths)
             return VaeLosses(total, nll, zero, zero, empty, empty)
         if encoder_ids is None:
             raise ValueError("this model has an encoder: give it encoder_ids")
-        posterior = self.encode(encoder_ids)
+        posterior = self.encode(encoder_ids, padded=padded)
         latent = draw(objective, posterior, eps, num_samples)  # (B, K, Z)
         batch, samples = latent.shape[:2]
         nll = self.decoder.nll(
-            decoder_ids.repeat_interleave(samples, dim=0), latent.flatten(0, 1)
-        ).view(batch, samples)
+            decoder_ids.repeat_interleave(samples, dim=0), latent.flatten(0, 1),
+            targets if samples == 1 else None,
+        ).view(batch, samples)  # fmt: skip
         reconstruction = nll.mean(dim=1)
         if objective.of_batch:  # of all processes: two of 8 sentences see what one of 16 sees
             rows = (latent[:, 0], posterior.mean, posterior.logvar)

@@ -378,7 +378,8 @@ class DialogTraining(AdamWTraining):
         for batch in evaluation_batches(self.held_out.responses, size, self.padding):
             turns = batch.to(self.world.device)
             contexts = self.held_out.contexts_of(turns, self.padding.encoder)
-            losses = self.model(contexts, turns.encoder_ids, turns.decoder_ids)
+            with self.amp.autocast():
+                losses = self.model(contexts, turns.encoder_ids, turns.decoder_ids)
             rows.append(losses.reconstruction.double().cpu())
         self.model.train()
         return {"eval_rec": float(torch.cat(rows).mean())}

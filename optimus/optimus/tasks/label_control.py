@@ -344,7 +344,8 @@ class ControlTraining(AdamWTraining):
             self.held_out.sentences, self.config.data.batch_size, self.padding
         ):
             ids = batch.encoder_ids.to(device), batch.decoder_ids.to(device)
-            losses = self.model(*ids, self.held_out.labels_of(batch).to(device), phase="model")
+            with self.amp.autocast():
+                losses = self.model(*ids, self.held_out.labels_of(batch).to(device), phase="model")
             rows.append(losses.reconstruction.double().cpu())
         self.model.train()
         return {"eval_rec": float(torch.cat(rows).mean())}

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +60,7 @@ from ..runtime.options import ADDED, at_least, require
 from ..runtime.precision import MixedPrecision, ieee_fp32
 from ..runtime.run_folder import RunFolder
 from ..runtime.text_files import read_texts
+from ..runtime.transfer import ReadAhead
 from .pretrained import adapt, check_lengths, start_from_sentences
 from .training import (
     FIXED,
@@ -477,14 +478,15 @@ class LanguageModelTraining(AdamWTraining):
         self.network = wrap(self.model, world)
         self.intervals = replace(self.intervals, evaluate_at_end=True)
         self.parts = {"model": self.model, "optimizer": optimizer, "amp": amp}
-        self.parts |= {"data": self.batches, "means": self.means}
+        self.ahead = ReadAhead(TrainingBatches(self.batches, tokenizers), world.device)
+        self.parts |= {"data": self.ahead, "means": self.means}
 
     def step(self) -> None:
         self.begin_step()
         self.beta = self.betas[self.progress.step]
         accumulate = self.config.optimizer.accumulate
         for micro in range(accumulate):
-            batch = self._next_batch().to(self.world.device)
+            batch = self._next_batch()
             with _synchronise(self.network, last=micro == accumulate - 1):
                 with self.amp.autocast():
                     losses = self.network(
@@ -492,6 +494,8 @@ class LanguageModelTraining(AdamWTraining):
                         batch.decoder_ids,
                         objective=self.objective,
                         beta=self.beta,
+                        targets=batch.targets,
+                        padded=batch.padded,
                     )
                 self.amp.backward(losses.total.mean() / accumulate, self.optimizer)
             self.means.add(
@@ -524,8 +528,7 @@ class LanguageModelTraining(AdamWTraining):
         padding = Padding(self.tokenizers.pad_id, self.tokenizers.encoder_pad_id)
         generator = torch.Generator().manual_seed(config.seed)
         size = max(1, config.data.batch_size // config.optimizer.accumulate // world.size)
-        rows: list[Tensor] = []
-        means: list[Tensor] = []
+        scored: list[tuple[Tensor, Tensor | None]] = []  # empty where ranks outnumber batches
         model.eval()
         for number, batch in enumerate(evaluation_batches(self.held_out, size, padding)):
             eps = torch.randn(len(batch.index), 1, config.model.latent_dim, generator=generator)
@@ -533,16 +536,16 @@ class LanguageModelTraining(AdamWTraining):
                 continue
             batch = batch.to(world.device)
             noise = None if model.encoder is None else eps.to(world.device)
-            losses = model(batch.encoder_ids, batch.decoder_ids, beta=1.0, eps=noise)
-            rows.append(torch.stack([losses.reconstruction, losses.full_kl], dim=1).double().cpu())
-            if model.encoder is not None:
-                means.append(losses.mean.float().cpu())
+            with self.amp.autocast():
+                losses = model(batch.encoder_ids, batch.decoder_ids, beta=1.0, eps=noise)
+            terms = torch.stack([losses.reconstruction, losses.full_kl], dim=1).double().cpu()
+            scored.append((terms, losses.mean.float().cpu() if model.encoder is not None else None))
         model.train()
-        gathered = gather_objects((torch.cat(rows), torch.cat(means) if means else None))
-        rec, kl = torch.cat([part for part, _ in gathered]).mean(dim=0).tolist()
+        gathered = [batch for rank in gather_objects(scored) for batch in rank]
+        rec, kl = torch.cat([terms for terms, _ in gathered]).mean(dim=0).tolist()
         scores = {"eval_loss": rec + kl, "eval_rec": rec}
         if model.encoder is not None:
-            units = active_units(torch.cat([part for _, part in gathered if part is not None]))
+            units = active_units(torch.cat([mean for _, mean in gathered if mean is not None]))
             if units.count == 0 and world.is_main:
                 logger.warning("posterior collapse: no latent dimension is active")
             scores |= {"eval_kl": kl, "eval_au": float(units.count)}
@@ -557,9 +560,43 @@ class LanguageModelTraining(AdamWTraining):
             self.model.save_pretrained(folder, state_dict=state)
             self.tokenizers.save(folder / "tokenizers")
 
-    def _next_batch(self) -> Batch:
-        batch, probability = next(self.batches), self.config.objective.mask_probability
-        return corrupt(batch, self.tokenizers, probability) if probability else batch
+    def _next_batch(self) -> TrainingBatch:
+        batch, probability = next(self.ahead), self.config.objective.mask_probability
+        if not probability:
+            return batch
+        # A random token may be that of the padding, which the host does not see.
+        return corrupt(batch, self.tokenizers, probability)._replace(padded=None)
+
+
+class TrainingBatch(NamedTuple):
+    """What a step needs of a batch, with what the host knows of it."""
+
+    encoder_ids: Tensor  # (B, S)
+    encoder_mask: Tensor  # (B, S) true at tokens
+    decoder_ids: Tensor  # (B, T)
+    targets: Tensor  # (N,) places of the decoder's targets in B (T - 1)
+    padded: bool | None  # whether the encoder's side has padding, if known
+
+
+class TrainingBatches:
+    """``batches`` as `TrainingBatch`; their position is its own."""
+
+    def __init__(self, batches: Batches, tokenizers: Tokenizers) -> None:
+        self.batches, self.pad_id = batches, tokenizers.pad_id
+
+    def __next__(self) -> TrainingBatch:
+        batch = next(self.batches)
+        mask, targets = batch.encoder_mask, batch.decoder_ids[:, 1:].flatten() != self.pad_id
+        places = targets.nonzero().squeeze(1)
+        return TrainingBatch(
+            batch.encoder_ids, mask, batch.decoder_ids, places, not bool(mask.all())
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.batches.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.batches.load_state_dict(state)
 
 
 TASK = loop.Task(

@@ -12,10 +12,12 @@ from optimus.runtime.precision import (
     arithmetic,
     build_adamw,
     check_finite,
+    choose_precision,
     clear_gradients,
     find_apex,
     has_gradients,
     ieee_fp32,
+    no_grad_beside_grad,
     set_numerics,
 )
 
@@ -125,6 +127,26 @@ def test_a_step_without_any_gradient_is_left_out_under_loss_scaling():
     amp.backward(model(torch.ones(1, 2)).sum(), optimizer)
     amp.step(optimizer)
     assert not torch.equal(model.weight, before)
+
+
+def test_auto_is_bf16_where_the_device_has_it(monkeypatch):
+    assert choose_precision("auto", "cpu") == "fp32"
+    assert choose_precision("fp16", "cuda") == "fp16"
+    for has, chosen in ((True, "bf16"), (False, "fp32")):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has=has, **_: has)
+        assert choose_precision("auto", "cuda:1") == chosen
+    assert MixedPrecision("auto", "cpu").precision == "fp32"
+
+
+def test_copies_made_without_gradient_are_not_kept_in_a_region():
+    layer = torch.nn.Linear(2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        with no_grad_beside_grad("cpu"):
+            assert not torch.is_autocast_cache_enabled()
+            assert torch.is_autocast_enabled("cpu")
+            assert not layer(torch.ones(1, 2)).requires_grad
+        assert torch.is_autocast_cache_enabled()
+        assert layer(torch.ones(1, 2)).requires_grad
 
 
 @pytest.fixture(autouse=True)

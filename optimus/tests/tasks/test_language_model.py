@@ -20,9 +20,12 @@ from optimus.models.vae import OptimusModel
 from optimus.objectives import Objective
 from optimus.runtime.distributed import World
 from optimus.runtime.logs import read_metrics
+from optimus.runtime.run_folder import RunFolder
+from optimus.tasks import language_model
 from optimus.tasks.language_model import (
     AUTHORS_KEYS,
     PRESETS,
+    TASK,
     EvaluateConfig,
     ObjectiveOptions,
     build_batches,
@@ -471,3 +474,24 @@ def test_a_text_larger_than_the_memory_is_trained_on_in_parts(smoke, tmp_path, m
     message = "has 3 shards of training sentences, which are not scored"
     with pytest.raises(ValueError, match=message):
         evaluate(EvaluateConfig(run_dir=config.run_dir, split="train", samples=2))
+
+
+def test_more_ranks_than_validation_batches_give_the_scores_of_one(smoke, monkeypatch):
+    shares = []
+
+    def gather(own):
+        shares.append(own)
+        return list(shares)
+
+    with RunFolder(smoke.run_dir, TASK.kind, smoke) as folder:
+        run = TASK.open(smoke, World(0, 1, torch.device("cpu")), folder)
+    alone, size = run.evaluate(), smoke.data.batch_size
+    ranks = -(-len(run.held_out) // size) + 1
+    monkeypatch.setattr(language_model, "gather_objects", gather)
+    # per rank as many sentences as before
+    run.config = replace(smoke, data=replace(smoke.data, batch_size=size * ranks))
+    for rank in range(ranks):
+        run.world = World(rank, ranks, torch.device("cpu"))
+        scores = run.evaluate()
+    assert shares[-1] == []
+    assert scores == pytest.approx(alone)

@@ -28,7 +28,8 @@ from ..objectives import (
 from ..optimizer import Agent, OptimizerConfig
 from ..runtime.distributed import reduce_mean
 from ..runtime.options import at_least
-from ..runtime.precision import Precision
+from ..runtime.precision import Precision, no_grad_beside_grad
+from ..runtime.transfer import upload
 from .rollout import Batch, Feedback, Policy, Rollout, RolloutConfig, rollout
 
 if TYPE_CHECKING:
@@ -290,14 +291,14 @@ class Follower(Agent):
             graphs.distance(environment.starts(), goal),
             by_length=reward.startswith("spl"),
         )
-        return torch.from_numpy(rewards).to(self.features.device)
+        return upload(rewards, self.features.device)
 
     def judge(self, recorded: Rollout) -> Experience:
         """Values of a sampled roll-out; no gradient reaches the value behind the last step."""
         assert recorded.last_hidden is not None
-        with torch.no_grad():
+        with no_grad_beside_grad(self.features.device):
             last = self.critic(recorded.last_hidden)
-        live = torch.from_numpy(~recorded.ended).to(last.device)
+        live = upload(~recorded.ended, last.device)
         return Experience(
             log_probs=recorded.log_probs,
             entropies=recorded.entropies,

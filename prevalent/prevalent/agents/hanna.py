@@ -36,6 +36,7 @@ from ..optimizer import Agent, OptimizerConfig
 from ..runtime.distributed import reduce_mean
 from ..runtime.options import at_least
 from ..runtime.precision import Precision
+from ..runtime.transfer import upload
 from ..simulator.geometry import IntArray
 from .rollout import sample
 
@@ -220,13 +221,13 @@ def hanna_losses(
         sums[0].append(_navigation_sum(step.logits, step.teacher, step.wrong, config.curiosity))
         if walked.requests is None or step.ask_logits is None:
             continue
-        target = torch.from_numpy(walked.requests.decision[t]).to(device)
+        target = upload(walked.requests.decision[t], device)
         counts[1, t] = int((walked.requests.decision[t] != IGNORE).sum())
         total = F.cross_entropy(
             step.ask_logits.float(), target, ignore_index=IGNORE, reduction="sum"
         )
         if reasons and step.reasons is not None:
-            wanted = torch.from_numpy(walked.requests.reasons[t]).to(device)
+            wanted = upload(walked.requests.reasons[t], device)
             each = F.binary_cross_entropy_with_logits(
                 step.reasons.float(), wanted, reduction="none"
             )
@@ -245,12 +246,12 @@ def _navigation_sum(
     logits: Tensor, teacher: NDArray[np.int64], wrong: NDArray[np.bool_], curiosity: float
 ) -> Tensor:
     """Sum over agents of one step's navigation loss."""
-    target = torch.from_numpy(teacher).to(logits.device)
+    target = upload(teacher, logits.device)
     log_probs = logits.float().log_softmax(dim=1)
     total = F.nll_loss(log_probs, target, ignore_index=IGNORE, reduction="sum")
     wrong = wrong & (teacher != IGNORE)[:, None]
     if curiosity and wrong.any():
-        mask = torch.from_numpy(wrong).to(logits.device)
+        mask = upload(wrong, logits.device)
         each = -log_probs.masked_fill(~mask, 0.0).sum(dim=1) / mask.sum(dim=1).clamp(min=1)
         total = total - curiosity * each.sum()
     return total
@@ -339,15 +340,15 @@ def see(features: DeviceFeatures, seen: HannaObservation) -> Sight:
     """Gather what B agents see."""
     scene = seen.scene
     images = features.images(scene.row)  # (B, 36, D)
-    known = torch.from_numpy(seen.goal_row >= 0).to(features.device)
+    known = upload(seen.goal_row >= 0, features.device)
     goal = features.images(np.maximum(seen.goal_row, 0)) * known[:, None, None]
     blank = images.new_zeros(len(images), 1, images.shape[2])
     return Sight(
         views=torch.cat([images, blank], dim=1),
         goal=torch.cat([goal, blank], dim=1),
         actions=features.candidates(scene.row, scene.candidate_view, scene.candidate_angle, images),
-        mask=torch.from_numpy(scene.mask).to(features.device),
-        slot=torch.from_numpy(seen.slot).to(features.device),
+        mask=upload(scene.mask, features.device),
+        slot=upload(seen.slot, features.device),
     )
 
 
@@ -446,7 +447,7 @@ class _Walker:
             led = np.array([mode == "on_route" for mode in seen.modes]) & (teacher >= 0)
             action = np.where(led, teacher, action)
         action = np.where(asked, -1, action)
-        taken = torch.from_numpy(np.maximum(action, 0)).to(sight.actions.device)
+        taken = upload(np.maximum(action, 0), sight.actions.device)
         rows = torch.arange(batch, device=taken.device)
         self.last_action = sight.actions[rows, taken].detach()
         step = HannaStep(
@@ -475,8 +476,8 @@ class _Walker:
         tokens = np.stack([self.encode(text) for text in texts])
         used = max(1, int((tokens != 0).sum(axis=1).max()))
         device = self.features.device
-        ids = torch.from_numpy(np.ascontiguousarray(tokens[:, :used])).to(device)
-        where = torch.from_numpy(rows).to(device), torch.from_numpy(new).to(device)
+        ids = upload(np.ascontiguousarray(tokens[:, :used]), device)
+        where = upload(rows, device), upload(new, device)
         self.policy.navigation.read(self.navigating, ids, *where)
         if self.policy.ask is not None and self.asking is not None:
             self.policy.ask.read(self.asking, ids, *where)
@@ -497,11 +498,11 @@ class _Walker:
             return asked, None, None
         logits, reasons = self.policy.ask(self.asking, sight, self.last_decision, likeness, chances)
         forbidden = torch.zeros_like(logits, dtype=torch.bool)
-        forbidden[:, REQUEST] = torch.from_numpy(~able).to(logits.device)
+        forbidden[:, REQUEST] = upload(~able, logits.device)
         logits = logits.masked_fill(forbidden, -torch.inf)
         decision = self._choose(logits, feedback)
-        self.asking.unlike[-1] = torch.from_numpy(decision != REQUEST).to(logits.device)
-        self.last_decision = torch.from_numpy(decision).to(logits.device)
+        self.asking.unlike[-1] = upload(decision != REQUEST, logits.device)
+        self.last_decision = upload(decision, logits.device)
         return decision == REQUEST, logits, reasons
 
     def _rule(self, seen: HannaObservation) -> NDArray[np.bool_]:

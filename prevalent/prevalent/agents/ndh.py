@@ -40,6 +40,7 @@ from ..optimizer import Agent, OptimizerConfig
 from ..runtime.distributed import reduce_mean
 from ..runtime.options import at_least
 from ..runtime.precision import Precision
+from ..runtime.transfer import upload
 from .follower import build_dic_encoder
 from .rollout import Batch, Feedback, sample
 
@@ -188,18 +189,18 @@ class PanoramicActor:
     ) -> PanoramicObservation:
         """Stop or go to a neighbor; -1 takes the last one, as Python lists do in the original."""
         agents = torch.arange(len(action), device=self.device)
-        index = torch.from_numpy(action).to(self.device, non_blocking=True)
+        index = upload(action, self.device)
         self._previous = self._candidates[agents, index]
         return self.environment.step(np.where(action < 0, seen.count - 1, action), ended)
 
     def _see(self, seen: PanoramicObservation) -> NDHSight:
         images = self.features.images(seen.row)
-        angles = self.features.angles[torch.from_numpy(seen.view).to(self.device)]
+        angles = self.features.angles[upload(seen.view, self.device)]
         stride = self.view_stride
         return NDHSight(
             torch.cat([images[:, ::stride], angles[:, ::stride]], dim=-1),
             self.features.candidates(seen.row, seen.candidate_view, seen.candidate_angle, images),
-            torch.from_numpy(seen.mask).to(self.device),
+            upload(seen.mask, self.device),
         )
 
     def _encode(self, views: Tensor) -> Encoding:
@@ -458,7 +459,7 @@ def ndh_rollout(
         if move_after_stop and actor.taught_after_stop:
             ignored = ended & (seen.teacher == actor.stop)
         teacher = np.where(ignored, IGNORE, seen.teacher)
-        wanted = torch.from_numpy(teacher).to(actor.device, non_blocking=True)
+        wanted = upload(teacher, actor.device)
         losses.append(imitation_loss(scored.logits, wanted))
         taught.append(int((~ignored).sum()))
         how = feedback if isinstance(feedback, str) else feedback[t]
@@ -527,7 +528,7 @@ class LowLevelActor:
             view, self._previous, self._state, self._encoding.context, self._words.padding
         )
         self._state = step.state
-        blocked = torch.from_numpy(~seen.can_move).to(self.device)
+        blocked = upload(~seen.can_move, self.device)
         forward = torch.arange(step.logits.shape[1], device=self.device) == FORWARD
         logits = step.logits.masked_fill(blocked.unsqueeze(1) & forward, -torch.inf)
         return Scored(logits, step.state.hidden)
@@ -537,6 +538,6 @@ class LowLevelActor:
     ) -> LowLevelObservation:
         """Turn, tilt, go or stay."""
         inputs = np.where(action < 0, IGNORE_INPUT, action)
-        self._previous = torch.from_numpy(inputs).to(self.device, non_blocking=True)
+        self._previous = upload(inputs, self.device)
         steps = SIMULATOR_ACTIONS[np.where(action < 0, END, action)]
         return self.environment.step_raw(steps, ended=ended)

@@ -20,6 +20,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from ..config import check_shares
 from ..data.features import DeviceFeatures, expand_angles
 from ..data.instructions import BatchOrder, Instruction
 from ..data.results import Reference, reference_of
@@ -31,6 +32,7 @@ from ..objectives import IGNORE, Normalize, imitation_loss, shaped_rewards
 from ..runtime.checkpoint import CheckpointMismatch
 from ..runtime.distributed import World
 from ..runtime.options import at_least
+from ..runtime.transfer import upload
 
 logger = logging.getLogger(__name__)
 Tokenizer = WordTokenizer | WordPieceTokenizer
@@ -196,12 +198,12 @@ class _Recorder:
         if self.config.forbid_revisits:
             places = np.stack(self.visited, axis=1)[rows, None]
             been = (seen.target[:, :, None] == places).any(axis=2)
-            logits = logits.masked_fill(torch.from_numpy(been).to(logits.device), -torch.inf)
+            logits = logits.masked_fill(upload(been, logits.device), -torch.inf)
         teacher = np.where(self.ended[rows], IGNORE, seen.teacher)
         taught = int(np.searchsorted(rows, self.taught)) if self.taught else 0
         counted = taught or len(rows)
         if taught or not self.taught:
-            wanted = torch.from_numpy(teacher[:counted]).to(logits.device, non_blocking=True)
+            wanted = upload(teacher[:counted], logits.device)
             self._imitation.append(imitation_loss(step.logits[:counted], wanted))
         action = np.full(len(self.ended), IGNORE)
         action[rows] = teacher
@@ -223,7 +225,7 @@ class _Recorder:
         """Actions (b,) by the policy, which gives ``logits`` (b, K)."""
         log_probs = logits.log_softmax(dim=1)
         if drawn is not None:
-            action = torch.from_numpy(drawn[rows - self.taught]).to(logits.device)
+            action = upload(drawn[rows - self.taught], logits.device)
         elif feedback == "argmax":
             action = log_probs.argmax(dim=1)
         else:
@@ -252,7 +254,7 @@ class _Recorder:
         count = len(self.ended) - self.taught
         if len(rows) == count:
             return values
-        index = torch.from_numpy(rows - self.taught).to(values.device)
+        index = upload(rows - self.taught, values.device)
         return values.new_zeros(count, *values.shape[1:]).index_copy(0, index, values)
 
     def _stack(self, steps: list[Tensor], device: torch.device) -> Tensor:
@@ -264,13 +266,13 @@ class _Recorder:
             return torch.stack(steps)
         places = np.concatenate([t * count + rows for t, rows in enumerate(self._rows)])
         flat = torch.cat(steps)
-        index = torch.from_numpy(places).to(device)
+        index = upload(places, device)
         whole = flat.new_zeros(total * count, *flat.shape[1:]).index_copy(0, index, flat)
         return whole.unflatten(0, (total, count))
 
     def finish(self, last_hidden: Tensor | None, device: torch.device) -> Rollout:
-        rewards = torch.from_numpy(np.stack(self._rewards)).to(device)
-        masks = torch.from_numpy(np.stack(self._masks)).to(device, torch.float32)
+        rewards = upload(np.stack(self._rewards), device)
+        masks = upload(np.stack(self._masks), device, torch.float32)
         return Rollout(
             imitation=torch.stack(self._imitation).sum(),
             hidden=self._stack(self._hidden, device),
@@ -319,9 +321,9 @@ def see(features: DeviceFeatures, observation: Observation, noise: Tensor | None
     whole = np.empty((batch, 3 + slots), dtype=np.int64)  # one transfer for all indices
     whole[:, 0], whole[:, 1], whole[:, 2] = observation.row, observation.view, observation.count
     whole[:, 3:] = observation.candidate_view
-    index = torch.from_numpy(whole).to(device, non_blocking=True)
+    index = upload(whole, device)
     real = np.concatenate([observation.candidate_angle, observation.pose[:, None]], axis=1)
-    angles = torch.from_numpy(real).to(device, features.dtype, non_blocking=True)
+    angles = upload(real, device, features.dtype)
     images = features.images(index[:, 0])
     if noise is not None:
         images = images * noise
@@ -441,9 +443,11 @@ class Walker:
         words, text = self.words, self.text
         everyone = len(words.ids) // self.encoder.num_texts
         if not np.array_equal(rows, np.arange(everyone)):
-            index = self._texts(rows)
-            words = words.pick(index).cut()
-            text = None if text is None else text[index, : words.ids.shape[1]]
+            texts = self._texts(rows)
+            words = words.pick(texts).cut()
+            if text is not None:
+                index = upload(texts, self.features.device)
+                text = text[:, : words.ids.shape[1]].index_select(0, index)
         return self.encoder.read(words, panorama, text), words
 
     def _stay(self, rows: Rows, *, keep_text: bool) -> None:
@@ -452,25 +456,25 @@ class Walker:
         if before is None or len(rows) == len(before):
             return
         kept = np.searchsorted(before, rows)
-        index = torch.from_numpy(kept).to(self.features.device, non_blocking=True)
+        index = upload(kept, self.features.device)
         if self.state is not None:
             self.state = DecoderState(*(part.index_select(0, index) for part in self.state))
         if keep_text and self.encoding is not None:
             texts = self._texts(kept)
-            context = self.encoding.context.index_select(0, texts)
+            index = upload(texts, self.features.device)
+            context = self.encoding.context.index_select(0, index)
             self.encoding = self.encoding._replace(context=context)
             self.read = self.read.pick(texts)
 
-    def _texts(self, rows: Rows) -> Tensor:
+    def _texts(self, rows: Rows) -> Rows:
         """Places of the texts of the agents ``rows``."""
         several = self.encoder.num_texts
-        places = (rows[:, None] * several + np.arange(several)).ravel()
-        return torch.from_numpy(places).to(self.features.device, non_blocking=True)
+        return (rows[:, None] * several + np.arange(several)).ravel()
 
     def _noise(self, rows: Rows) -> Tensor | None:
         if self.noise is None or self.noise.dim() == 1:
             return self.noise
-        return self.noise[torch.from_numpy(rows).to(self.noise.device)].unsqueeze(1)
+        return self.noise[upload(rows, self.noise.device)].unsqueeze(1)
 
     def _decode(self, sight: Sight) -> DecoderStep:
         assert self.encoding is not None
@@ -573,17 +577,18 @@ class Drawable(Protocol):
 
 
 class EpisodeBatches:
-    """Endless batches in the authors' order; N processes share out batches of N times the size.
+    """Endless batches in the authors' order, which the processes share out.
 
     Args:
         episodes: to draw from.
-        batch_size: episodes of one process.
+        batch_size: episodes of all processes together.
         world: this process among its peers.
     """
 
     def __init__(self, episodes: Drawable, batch_size: int, world: World) -> None:
         self.episodes, self.world = episodes, world
-        self.order = BatchOrder(len(episodes.instructions), batch_size * world.size)
+        check_shares(batch_size, world.size)
+        self.order = BatchOrder(len(episodes.instructions), batch_size)
         names = "\n".join(one.id for one in episodes.instructions)
         self.digest = hashlib.sha256(names.encode()).hexdigest()[:16]
 

@@ -22,6 +22,7 @@ from ..environments.navigation import Observation, Pose
 from ..metrics.navigation import SUCCESS_RADIUS
 from ..models.decoders import DecoderState, DecoderStep, PathFeatures, Sight
 from ..models.encoders import Words
+from ..runtime.transfer import upload
 from ..simulator.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS
 from ..simulator.graph import Graphs
 from .follower import Follower
@@ -119,16 +120,15 @@ class _Searcher:
         self, items: list[int], states: list[State], observation: Observation
     ) -> DecoderStep:
         num_texts = self.encoder.num_texts
-        index = torch.tensor([i * num_texts + j for i in items for j in range(num_texts)])
-        index = index.to(self.features.device)  # rows of the texts
-        words = self.words.pick(index)
+        texts = np.array([i * num_texts + j for i in items for j in range(num_texts)])
+        words, index = self.words.pick(texts), upload(texts, self.features.device)
         sight = see(self.features, observation)
         with self.follower.updater.precision.autocast():
             if self.encoder.sees_images:
-                text = None if self.text is None else self.text[index]
+                text = None if self.text is None else self.text.index_select(0, index)
                 context = self.encoder.read(words, self._panorama(sight), text).context
             else:
-                context = self.encoding.context[index]
+                context = self.encoding.context.index_select(0, index)
             state = DecoderState(
                 torch.stack([state.attended for state in states]),
                 torch.stack([state.cell for state in states]),

@@ -21,6 +21,7 @@ from ..optimizer import Agent, OptimizerConfig
 from ..runtime.distributed import reduce_mean
 from ..runtime.options import at_least
 from ..runtime.precision import Precision
+from ..runtime.transfer import upload
 from .rollout import Batch, see
 
 
@@ -109,15 +110,15 @@ class Speaker(Agent):
             context = self.encoder(path, dropped=dropped)
             state = self.decoder.start(len(tokens))
             logits, _ = self.decoder(tokens[:, :-1], context, path.padding, state)
-        losses = F.cross_entropy(
-            logits.transpose(1, 2), tokens[:, 1:], ignore_index=PAD, reduction="none"
-        )
-        return -losses
+        # Not `F.cross_entropy`, whose gradient adds in any order on a GPU for three dimensions.
+        words = tokens[:, 1:]
+        found = logits.transpose(1, 2).log_softmax(dim=1).gather(1, words.unsqueeze(1)).squeeze(1)
+        return found.masked_fill(words == PAD, 0.0)
 
     def cut(self, tokens: NDArray[np.int64]) -> Tensor:
         """``tokens`` (B, L) on the device, without columns that are padding alone."""
         longest = max(int((tokens != PAD).sum(axis=1).max(initial=0)), 2)
-        return torch.from_numpy(tokens[:, :longest].copy()).to(self.features.device)
+        return upload(tokens[:, :longest].copy(), self.features.device)
 
     def step(self, batch: Batch) -> dict[str, Tensor]:
         """One training iteration by teacher forcing; returns loss (nats per word) and norms."""
@@ -200,8 +201,8 @@ def walk_paths(
     agents = torch.arange(len(tasks), device=features.device)
     while not ended.all():
         sight = see(features, observation, noise)
-        live = torch.from_numpy(~ended).to(features.device)
-        choice = torch.from_numpy(observation.teacher).to(features.device)
+        live = upload(~ended, features.device)
+        choice = upload(observation.teacher, features.device)
         candidates.append(sight.candidates[agents, choice] * live.unsqueeze(1))
         panoramas.append(sight.panorama)
         lengths += ~ended
@@ -210,7 +211,7 @@ def walk_paths(
     return PathFeatures(
         torch.stack(candidates, dim=1),
         torch.stack(panoramas, dim=1),
-        torch.from_numpy(lengths).to(features.device),
+        upload(lengths, features.device),
     )
 
 

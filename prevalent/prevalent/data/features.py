@@ -287,7 +287,7 @@ class DeviceFeatures:
         return table
 
     def _index(self, values: NDArray | Tensor) -> Tensor:
-        return torch.as_tensor(values, dtype=torch.long).to(self.device)
+        return torch.as_tensor(values, dtype=torch.long).to(self.device, non_blocking=True)
 
     def images(self, row: NDArray | Tensor) -> Tensor:
         """Image features (B, V, D) of the rows (B,)."""
@@ -328,7 +328,7 @@ class DeviceFeatures:
             (B, K, D + A)
         """
         view = self._index(candidate_view)
-        angle = torch.as_tensor(candidate_angle).to(self.device, self.dtype)
+        angle = torch.as_tensor(candidate_angle).to(self.device, self.dtype, non_blocking=True)
         if images is None and self._table is not None:
             picked = self._table[self._index(row)[:, None], view.clamp(min=0)]
         else:

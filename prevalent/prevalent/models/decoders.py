@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from .kernels import DeferredLinear, DeferredLSTMCell
+from .kernels import DeferredLinear, DeferredLSTMCell, full_lstm
 
 
 class Attended(NamedTuple):
@@ -345,9 +345,9 @@ class SpeakerEncoder(nn.Module):
         if not dropped:
             candidates = drop_images(self.drop_env, candidates, self.angle_size)
             panoramas = drop_images(self.drop_env, panoramas, self.angle_size)
-        states = self.drop(self.lstm(candidates)[0])
+        states = self.drop(full_lstm(self.lstm, candidates)[0])
         looked, _ = self.attention_layer(states.flatten(0, 1), panoramas.flatten(0, 1))
-        post, _ = self.post_lstm(self.drop(looked.view_as(states)))
+        post, _ = full_lstm(self.post_lstm, self.drop(looked.view_as(states)))
         return self.drop(post)
 
 
@@ -393,7 +393,7 @@ class SpeakerDecoder(nn.Module):
             state: before the first of ``words``.
         """
         embedded = self.drop(self.embedding(words))
-        states, (hidden, cell) = self.lstm(embedded, tuple(state))
+        states, (hidden, cell) = full_lstm(self.lstm, embedded, (state.hidden, state.cell))
         recalled, _ = self.attention_layer(self.drop(states), context, padding)
         return self.projection(self.drop(recalled)).float(), WordState(hidden, cell)
 

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from .kernels import ragged_lstm
+from ..runtime.transfer import upload
+from .kernels import ragged_lstm, weight_precision
 from .prevalent import Packing, PrevalentModel
 
 
@@ -32,12 +33,14 @@ class Words(NamedTuple):
         empty = tokens == 0
         lengths = np.where(empty.any(axis=1), empty.argmax(axis=1), tokens.shape[1])
         cut = np.ascontiguousarray(tokens[:, : max(int(lengths.max(initial=0)), 1)])
-        ids = torch.from_numpy(cut).to(device, non_blocking=True)
+        ids = upload(cut, device)
         return cls(ids, ids == 0, torch.from_numpy(lengths).clamp(min=1))
 
-    def pick(self, rows: Tensor) -> Words:
-        """The texts ``rows``."""
-        return Words(self.ids[rows], self.padding[rows], self.lengths[rows.cpu()])
+    def pick(self, rows: NDArray[np.int64]) -> Words:
+        """The texts ``rows``, which the host knows: nothing is asked of the device."""
+        there = upload(rows, self.ids.device)
+        ids, padding = (part.index_select(0, there) for part in (self.ids, self.padding))
+        return Words(ids, padding, self.lengths[torch.from_numpy(rows)])
 
     def cut(self) -> Words:
         """The same without the columns that are padding in every text."""
@@ -49,7 +52,7 @@ class Words(NamedTuple):
         batch, length = self.ids.shape
         there = torch.arange(length) < self.lengths.unsqueeze(1)
         places = there.flatten().nonzero().squeeze(1)
-        return Packing(places.to(self.ids.device, non_blocking=True), batch, length)
+        return Packing(upload(places, self.ids.device), batch, length)
 
 
 class Encoding(NamedTuple):
@@ -97,11 +100,16 @@ class Encoder(nn.Module):
 
 
 def run_lstm(lstm: nn.LSTM, inputs: Tensor, words: Words) -> tuple[Tensor, Tensor, Tensor]:
-    """Outputs (B, T, K) and last states (B, K) twice, the backward direction first."""
+    """Outputs (B, T, K) and last states (B, K) twice, the backward direction first.
+
+    They are computed in the type of the weights, see `weight_precision`.
+    """
     device = inputs.device.type
-    if device == "cpu" and inputs.dtype == torch.float32 and not torch.is_autocast_enabled(device):
-        return ragged_lstm(lstm, inputs, words.lengths)
-    return packed_lstm(lstm, inputs, words)
+    with weight_precision(device):
+        inputs = inputs.to(lstm.all_weights[0][0].dtype)
+        if device == "cpu" and inputs.dtype == torch.float32:
+            return ragged_lstm(lstm, inputs, words.lengths)
+        return packed_lstm(lstm, inputs, words)
 
 
 def packed_lstm(lstm: nn.LSTM, inputs: Tensor, words: Words) -> tuple[Tensor, Tensor, Tensor]:

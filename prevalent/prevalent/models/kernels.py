@@ -8,6 +8,7 @@ what came before, so that a continued run computes what an uninterrupted one doe
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, NamedTuple
@@ -155,6 +156,23 @@ class DeferredLSTMCell(nn.LSTMCell):
         take, keep, new, show = gates.chunk(4, dim=1)
         cell = keep.sigmoid() * cell + take.sigmoid() * new.tanh()
         return show.sigmoid() * cell.tanh(), cell
+
+
+def weight_precision(device: str) -> AbstractContextManager[Any]:
+    """Where layers of an LSTM run in the type of their weights, fp32, under any autocast.
+
+    Autocast gives cuDNN's LSTM fp16 whatever type was asked for, and under bf16 nothing scales the
+    loss for that. On a CPU there is none in fp16.
+    """
+    return torch.autocast(device, enabled=False)
+
+
+def full_lstm(lstm: nn.LSTM, inputs: Tensor, state: tuple[Tensor, Tensor] | None = None) -> Any:
+    """``lstm(inputs, state)`` with `weight_precision`."""
+    dtype = lstm.all_weights[0][0].dtype
+    with weight_precision(inputs.device.type):
+        start = None if state is None else tuple(part.to(dtype) for part in state)
+        return lstm(inputs.to(dtype), start)
 
 
 class Ragged(NamedTuple):

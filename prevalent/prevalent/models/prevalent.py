@@ -261,7 +261,8 @@ class Packing(NamedTuple):
 
     def pack(self, padded: Tensor) -> Tensor:
         """(B, T, ...) -> (N, ...)."""
-        return padded.flatten(0, 1)[self.positions]
+        # Its gradient is one `index_add`; that of plain indexing sorts the positions first.
+        return padded.flatten(0, 1).index_select(0, self.positions)
 
     def unpack(self, packed: Tensor) -> Tensor:
         """(N, d) -> (B, T, d), zeros at the padding."""

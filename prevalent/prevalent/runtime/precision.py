@@ -17,8 +17,20 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-Precision = Literal["fp32", "bf16", "fp16", "apex-O1", "apex-O2"]
+Precision = Literal["auto", "fp32", "bf16", "fp16", "apex-O1", "apex-O2"]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_precision(precision: Precision, device: torch.device | str) -> Precision:
+    """``precision``; for ``auto`` bf16 on a device that computes in it, and fp32 elsewhere.
+
+    A CPU counts as one that does not: few of them are faster in bf16.
+    """
+    if precision != "auto":
+        return precision
+    on_device = torch.device(device).type == "cuda"
+    native = on_device and torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16" if native else "fp32"
 
 
 def find_apex(part: str) -> Any | None:
@@ -41,7 +53,8 @@ class MixedPrecision:
     """One way to write a step in every precision.
 
     Args:
-        precision: ``fp32``, ``bf16``, ``fp16`` (with loss scaling), ``apex-O1`` or ``apex-O2``.
+        precision: ``fp32``, ``bf16``, ``fp16`` (with loss scaling), ``apex-O1`` or ``apex-O2``;
+            ``auto`` leaves the choice to `choose_precision`.
         device: where the model is.
 
     Raises:
@@ -49,7 +62,8 @@ class MixedPrecision:
     """
 
     def __init__(self, precision: Precision, device: torch.device | str) -> None:
-        self.precision, self.device = precision, torch.device(device)
+        self.device = torch.device(device)
+        self.precision = precision = choose_precision(precision, self.device)
         self.amp = None
         if precision.startswith("apex"):
             self.amp = find_apex("amp")
@@ -106,6 +120,19 @@ class MixedPrecision:
         (self.scaler if self.amp is None else self.amp).load_state_dict(state)
 
 
+@contextmanager
+def no_grad_beside_grad(device: torch.device | str) -> Iterator[None]:
+    """``torch.no_grad`` for weights that learn in the same autocast region.
+
+    Up to torch 2.10 a region keeps the half-precision copy of a weight that was made without
+    gradient, and the weight gets none from what follows. Here no copies are kept.
+    """
+    kind = torch.device(device).type
+    enabled, dtype = torch.is_autocast_enabled(kind), torch.get_autocast_dtype(kind)
+    with torch.no_grad(), torch.autocast(kind, dtype, enabled, cache_enabled=False):
+        yield
+
+
 def has_gradients(optimizer: torch.optim.Optimizer) -> bool:
     """Whether any parameter of ``optimizer`` has one; a GradScaler refuses a step without any."""
     return any(one.grad is not None for group in optimizer.param_groups for one in group["params"])
@@ -121,14 +148,26 @@ def clear_gradients(optimizer: torch.optim.Optimizer) -> None:
 def build_adamw(
     parameters: Any, *, kind: Literal["torch", "fused"] = "torch", **options: Any
 ) -> torch.optim.Optimizer:
-    """AdamW; ``fused`` takes apex's FusedAdam where its kernels are installed, else torch's."""
+    """AdamW; ``fused`` takes apex's FusedAdam where its kernels are installed, else torch's.
+
+    On a CUDA device torch's own is the fused one for both kinds.
+    """
     options = {"weight_decay": 0.0, **options}
+    parameters = list(parameters)
     if kind == "torch":
-        return torch.optim.AdamW(parameters, **options)
+        fused = True if _on_cuda(parameters) else None
+        return torch.optim.AdamW(parameters, fused=fused, **options)
     apex = find_apex("optimizers") if importlib.util.find_spec("amp_C") else None
     if apex is not None:
         return apex.FusedAdam(parameters, adam_w_mode=True, **options)
     return torch.optim.AdamW(parameters, fused=True, **options)
+
+
+def _on_cuda(parameters: list[Any]) -> bool:
+    """Whether all of ``parameters``, or of these groups of parameters, are on a CUDA device."""
+    groups = [one["params"] if isinstance(one, dict) else [one] for one in parameters]
+    flat = [parameter for group in groups for parameter in group]
+    return bool(flat) and all(parameter.is_cuda for parameter in flat)
 
 
 def check_finite(step: int, **values: Tensor | float | None) -> None:

@@ -94,7 +94,7 @@ class HannaRun(AgentRun):
     """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
     None starts one of the ``--bert`` sizes from random weights."""
     batch_size: int = 32
-    """Episodes of one process and one roll-out."""
+    """Episodes of one roll-out, over all processes together."""
     max_steps: int = 30_000
     """Optimizer steps."""
     optimizer: OptimizerConfig = field(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..agents.rollout import EpisodeBatches
-from ..config import ModelConfig, Precision, default_data_dir
+from ..config import ModelConfig, default_data_dir
 from ..curves import draw_scores
 from ..data.datasets import read_walks
 from ..data.features import DeviceFeatures, open_store
@@ -32,7 +32,7 @@ from ..runtime.distributed import World, gather_objects
 from ..runtime.logs import Logs, ReportTo
 from ..runtime.means import RunningMeans
 from ..runtime.options import ADDED, at_least
-from ..runtime.precision import check_weights
+from ..runtime.precision import Precision, check_weights
 from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs, load_graphs
 
@@ -91,11 +91,12 @@ class AgentRun:
     """Take the optimizer's state from such a file too."""
 
     batch_size: int = 64
-    """Episodes of one process and one roll-out."""
+    """Episodes of one roll-out, over all processes together."""
     max_steps: int = 80_000
     """Optimizer steps."""
-    precision: Precision = "fp32"
-    """Arithmetic of the forward passes."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward passes. ``auto``: bf16 on a GPU that has it, else fp32; a
+    continued run keeps what it began with."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     seed: int = 1

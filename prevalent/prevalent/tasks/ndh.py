@@ -119,7 +119,7 @@ class NDHRun(AgentRun):
     sample_ratio: float = 0.2
     """``mixed``: share of drawn steps."""
     batch_size: int = 20
-    """Episodes of one process and one roll-out."""
+    """Episodes of one roll-out, over all processes together."""
     max_steps: int = 20_000
     """Optimizer steps."""
     optimizer: OptimizerConfig = field(

@@ -21,6 +21,7 @@ from ..config import (
     TOY_MODEL,
     ModelConfig,
     Precision,
+    check_shares,
     default_data_dir,
 )
 from ..curves import draw_scores
@@ -47,7 +48,7 @@ from ..runtime.files import write_atomically
 from ..runtime.logs import Logs, ReportTo
 from ..runtime.means import RunningMeans
 from ..runtime.options import ADDED, at_least, positive
-from ..runtime.precision import MixedPrecision, build_adamw, check_weights
+from ..runtime.precision import MixedPrecision, build_adamw, check_weights, clear_gradients
 from ..runtime.run_folder import RunFolder
 from ..simulator.geometry import NUM_VIEWS
 from ..simulator.graph import Graphs
@@ -87,7 +88,7 @@ class PretrainConfig:
     """Most actions collected from a path."""
 
     batch_size: int = 96
-    """Triplets of one process and one forward pass."""
+    """Triplets of one forward pass, over all processes together."""
     accumulate: int = 1
     """Forward passes of one optimizer step."""
     epochs: int = 20
@@ -115,8 +116,9 @@ class PretrainConfig:
     init_from: Path | None = None
     """BERT weights (folder or file) for the text side, or a released or converted checkpoint."""
 
-    precision: Precision = "fp32"
-    """Arithmetic of the forward and backward pass."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward and backward pass. ``auto``: bf16 on a GPU that has it, else fp32;
+    a continued run keeps what it began with."""
     device: str = "auto"
     """``auto``, ``cpu`` or ``cuda``."""
     seed: int = 42
@@ -319,7 +321,7 @@ class PretrainTraining(loop.Training):
         self.lr = config.lr * linear_schedule(progress.step, self.total_steps, config.warmup_steps)
         for group in self.optimizer.param_groups:
             group["lr"] = self.lr
-        self.optimizer.zero_grad(set_to_none=True)
+        clear_gradients(self.optimizer)
         for micro in range(config.accumulate):
             last = micro == config.accumulate - 1
             waiting = nullcontext() if last or self.world.size == 1 else self.network.no_sync()
@@ -527,7 +529,7 @@ def build_batches(
     return TripletBatches(
         table,
         corpus.codes,
-        config.batch_size,
+        check_shares(config.batch_size, world.size),
         features=corpus.features,
         feature_rows=corpus.feature_rows,
         device=world.device,

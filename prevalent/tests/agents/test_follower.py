@@ -235,3 +235,27 @@ def test_what_is_missing_or_does_not_fit_is_said_in_one_sentence():
         )
     with pytest.raises(ValueError, match=r"--model.angle-size 128 differs from the 4"):
         Follower(FollowerConfig(), environment, features, vocab_size=9)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_critic_that_is_judged_without_gradient_first_still_learns(dtype, monkeypatch):
+    """Copies of its weights that are made without gradient must not be kept for the second time."""
+    follower, kept = make_follower("lstm"), []
+    critic = follower.critic
+    asked = critic.forward
+
+    def forward(hidden):
+        if not torch.is_grad_enabled():
+            kept.append(torch.is_autocast_cache_enabled())
+        return asked(hidden)
+
+    monkeypatch.setattr(critic, "forward", forward)
+    batch = make_batch(follower.environment)
+    with torch.autocast("cpu", dtype):
+        recorded = follower.rollout(batch, "sample", bootstrap=True)
+    with torch.autocast("cpu", dtype):
+        values = follower.judge(recorded).values.float().sum()
+        assert torch.is_autocast_cache_enabled()
+    values.backward()
+    assert kept == [False]
+    assert all(weight.grad is not None for weight in critic.parameters())

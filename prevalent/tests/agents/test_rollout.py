@@ -209,7 +209,7 @@ def test_what_is_read_ahead_is_what_is_read_at_each_step(monkeypatch):
         steps.append(one.ahead)
     seen, ended = environment.reset(batch.tasks), np.zeros(6, dtype=bool)
     for t, read in enumerate(zip(*steps, strict=True)):
-        rows = torch.from_numpy(np.flatnonzero(~ended))
+        rows = np.flatnonzero(~ended)
         panorama = follower.features.panorama(seen.row, seen.view)[rows]
         wanted = follower.policy.encoder(words.pick(rows), panorama)
         for encoding, own in read:

@@ -113,3 +113,24 @@ def test_back_translated_words_end_with_the_end_word():
     batch = back_translate(speaker, make_batch(speaker.environment).tasks, TOKENIZER)
     assert (batch.tokens[:, 0] == TOKENIZER.bos).all()
     assert all(EOS in row for row in batch.tokens.tolist())
+
+
+def test_the_loss_of_words_is_the_cross_entropy_to_the_bit():
+    """By a gather, whose gradient has a fixed order on a GPU as well."""
+    speaker = make_speaker().train(False)
+    batch = make_batch(speaker.environment)
+    path, tokens = speaker.look(batch.tasks), speaker.cut(batch.tokens)
+    found = []
+    for ours in (True, False):
+        speaker.updater.clear()
+        if ours:
+            each = speaker.log_probs(path, tokens)
+        else:
+            state = speaker.decoder.start(len(tokens))
+            logits, _ = speaker.decoder(tokens[:, :-1], speaker.encoder(path), path.padding, state)
+            each = -torch.nn.functional.cross_entropy(
+                logits.transpose(1, 2), tokens[:, 1:], ignore_index=PAD, reduction="none"
+            )
+        each.sum().backward()
+        found.append([each.detach(), *(p.grad for p in speaker.decoder.lstm.parameters())])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))

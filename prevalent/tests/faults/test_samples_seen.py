@@ -63,7 +63,7 @@ def test_two_ranks_go_on_with_the_samples_that_one_would_see(toy_world, tmp_path
     job = Job(main, tuple((words + "--held-out --device cpu").split()))
 
     def run(name, ranks):
-        words = [*job.command(tmp_path / name, 4, 2), "--batch-size", str(4 // ranks)]
+        words = [*job.command(tmp_path / name, 4, 2), "--batch-size", "4"]
         outcome = job.run(words, ranks=ranks, before=recording(tmp_path / f"seen by {name}"))
         assert outcome.codes == [0] * ranks, outcome.text
         assert steps_of(tmp_path / name) == [2, 4]

@@ -4,14 +4,17 @@ import numpy as np
 import pytest
 import torch
 
+from prevalent.models import encoders as encoder_module
 from prevalent.models.encoders import (
     BertEncoder,
     DicEncoder,
     WordEncoder,
     Words,
+    packed_lstm,
     reverse_words,
     run_lstm,
 )
+from prevalent.models.kernels import full_lstm
 from prevalent.released.checkpoints import load_model, restore
 from tests.small_agents import make_bert
 
@@ -148,15 +151,25 @@ def test_the_lstm_over_words_alone_is_the_packed_one(both):
     lstm = torch.nn.LSTM(3, 4, batch_first=True, bidirectional=both)
     words = Words.of(np.array([[5, 6, 7, 8], [5, 6, 0, 0], [5, 0, 0, 0]]))
     gradients = []
-    for packed in (True, False):
+    for way in (packed_lstm, run_lstm):
         inputs = torch.randn(3, 4, 3, generator=torch.Generator().manual_seed(1))
         inputs.requires_grad_()
-        with pytest.MonkeyPatch.context() as patch:
-            if packed:
-                patch.setattr(torch, "is_autocast_enabled", lambda device: True)
-            results = run_lstm(lstm, inputs, words)
+        results = way(lstm, inputs, words)
         lstm.zero_grad()
         sum((result * (i + 1)).square().sum() for i, result in enumerate(results)).backward()
         gradients.append([*results, inputs.grad, *(p.grad for p in lstm.parameters())])
     for ours, theirs in zip(*gradients, strict=True):
         torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_an_lstm_runs_in_fp32_whatever_autocast_asks_for(dtype, monkeypatch):
+    seen = []
+    lstm = torch.nn.LSTM(4, 4, batch_first=True)
+    words = Words.of(np.array([[5, 6, 7], [5, 0, 0]]))
+    monkeypatch.setattr(encoder_module, "ragged_lstm", lambda _, inputs, __: seen.append(inputs))
+    with torch.autocast("cpu", dtype):
+        run_lstm(lstm, torch.randn(2, 3, 4).to(dtype), words)
+        outputs, (hidden, _) = full_lstm(lstm, torch.randn(2, 3, 4).to(dtype))
+    assert {one.dtype for one in (*seen, outputs, hidden)} == {torch.float32}
+    assert not torch.is_autocast_enabled("cpu")

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from prevalent.loop import Intervals, RunProgress, Task, Training, passes, train
+from prevalent.runtime import run_folder
 from prevalent.runtime.checkpoint import Checkpoint, finished_steps, read_part
 from prevalent.runtime.command import Stopped
 from prevalent.runtime.logs import read_metrics
-from prevalent.runtime.run_folder import describe_unfinished
+from prevalent.runtime.run_folder import describe_unfinished, read_plain
 from prevalent.runtime.signals import StopSignal
 
 
@@ -23,6 +24,7 @@ class Options:
     evaluate_every: int = 2
     seed: int = 1
     device: str = "cpu"
+    precision: str = "auto"
     deterministic: bool = False
     keep: int = 9
     patience: int = 0
@@ -79,7 +81,7 @@ def task(**changes):
             setattr(walk, name, value)
         return walk
 
-    return Task("walk", Options, open_walk, ("width",), lambda plain: plain)
+    return Task("walk", Options, open_walk, ("width", "precision"), lambda plain: plain)
 
 
 def options(tmp_path, **changes):
@@ -190,6 +192,36 @@ def test_a_broken_weight_is_not_saved(tmp_path):
     with pytest.raises(FloatingPointError):
         train(replace(broken, open=open_broken), config)
     assert finished_steps(config.run_dir) == [2, 4]
+
+
+def test_what_auto_meant_at_the_start_holds_on_another_device(tmp_path, monkeypatch):
+    def recorded():
+        return read_plain(tmp_path / "run" / "config.json")["precision"]
+
+    monkeypatch.setattr(run_folder, "choose_precision", lambda given, device: "bf16")
+    train(task(), options(tmp_path, max_steps=2))
+    assert recorded() == "bf16"
+    monkeypatch.undo()  # the CPU, where auto means fp32
+    assert train(task(), options(tmp_path)).config.precision == "bf16"
+    assert recorded() == "bf16"
+    with pytest.raises(ValueError, match=r"--precision is fp32 here and bf16 in the run"):
+        train(task(), options(tmp_path, max_steps=9, precision="fp32"))
+
+
+def test_auto_is_decided_anew_where_no_checkpoint_was_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(run_folder, "choose_precision", lambda given, device: "bf16")
+    failing = task()
+    opened = failing.open
+
+    def open_failing(*words):
+        run = opened(*words)
+        run.begin = lambda *_: 1 / 0
+        return run
+
+    with pytest.raises(ZeroDivisionError):
+        train(replace(failing, open=open_failing), options(tmp_path))
+    monkeypatch.undo()
+    assert train(task(), options(tmp_path)).config.precision == "fp32"
 
 
 def test_weights_of_another_size_are_one_sentence(tmp_path):

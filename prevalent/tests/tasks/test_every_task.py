@@ -378,7 +378,7 @@ def test_two_processes_equal_one(toy_world, tmp_path, kind):
     words += ["0", *(["--model.feature-dropout", "0"] if kind == "r2r" else [])]
     with pytest.raises(SystemExit, match="0"):
         main([*words, "--batch-size", "4", "--run-dir", str(tmp_path / "one")])
-    train_in_two_processes([*words, "--batch-size", "2", "--run-dir", str(tmp_path / "two")])
+    train_in_two_processes([*words, "--batch-size", "4", "--run-dir", str(tmp_path / "two")])
     one, two = (
         read_weights(tmp_path / run / "snapshots/last/model.safetensors") for run in ("one", "two")
     )

@@ -90,7 +90,7 @@ def test_a_run_is_evaluated_and_its_results_can_be_scored_again(trained, toy_wor
 
 def test_two_processes_share_out_the_batch_of_one(toy_world, tmp_path):
     """Sampled walks differ between the two, so that only the processes are compared."""
-    words = [*words_of(toy_world, tmp_path / "two"), "--max-steps", "2", "--batch-size", "2"]
+    words = [*words_of(toy_world, tmp_path / "two"), "--max-steps", "2", "--batch-size", "4"]
     train_in_two_processes(["train-hanna", *words])
     rows = read_metrics(tmp_path / "two")
     assert "val_unseen/success_rate" in rows[-1]

@@ -74,7 +74,7 @@ def test_two_processes_equal_one(world, tmp_path):
     one = in_world(world, tmp_path / "one", model=model, batch_size=8, max_steps=3)
     pretrain(one)
     two = tmp_path / "two"
-    words = ["smoke", "--run-dir", str(two), "--world", "matterport", "--batch-size", "4"]
+    words = ["smoke", "--run-dir", str(two), "--world", "matterport", "--batch-size", "8"]
     words += ["--data-dir", str(one.data_dir), "--vocabulary", "wordpiece.txt", "--held-out"]
     words += ["--features", str(one.features), "--max-steps", "3", "--save-every", "3"]
     words += ["--model.dropout", "0", "--model.attention-dropout", "0", "--device", "cpu"]

@@ -1,0 +1,32 @@
+"""The host waits for the device nowhere in a step, but where this file names it."""
+
+import pytest
+import torch
+
+from fqgan.biggan.config import PRESETS as BIGGAN
+from fqgan.biggan.train import TASK as BIGGAN_TASK
+from fqgan.runtime.counting import count
+from fqgan.runtime.distributed import World
+from fqgan.runtime.run_folder import RunFolder
+from fqgan.stylegan2.config import PRESETS as STYLEGAN2
+from fqgan.stylegan2.train import TASK as STYLEGAN2_TASK
+from fqgan.ugatit.config import PRESETS as UGATIT
+from fqgan.ugatit.train import TASK as UGATIT_TASK
+
+ON_THE_HOST = (
+    *("batches.py", "images.py", "unpaired.py"),
+    "networks.py:training_styles",  # whether styles are mixed is drawn on the CPU
+)
+RUNS = {
+    "biggan": (BIGGAN_TASK, BIGGAN["smoke"][1]),
+    "ugatit": (UGATIT_TASK, UGATIT["ugatit-smoke"][1]),
+    "stylegan2": (STYLEGAN2_TASK, STYLEGAN2["stylegan2-smoke"][1]),
+}
+
+
+@pytest.mark.parametrize("family", RUNS)
+def test_a_step_waits_for_nothing(tmp_path, family):
+    task, config = RUNS[family]
+    with RunFolder(tmp_path / "run", task.kind, config) as folder:
+        run = task.open(config, World(0, 1, torch.device("cpu")), folder)
+        assert not count(run.step, on_the_host=ON_THE_HOST).waits

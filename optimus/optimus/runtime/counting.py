@@ -1,0 +1,114 @@
+"""What a step asks of a device, counted on a CPU: kernels, casts, and where the host would wait.
+
+A kernel is an operation that computes; views and empty memory are none. On a device the host waits
+where it needs a value or a size that the device has to find: `WAITING`, a mask as an index, and the
+methods that hand values to Python.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique")
+INDEXED = ("index", "index_put", "index_put_", "_index_put_impl_")
+CASTS = ("_to_copy", "to", "copy_")
+FREE = ("empty", "empty_like", "empty_strided", "new_empty", "detach", "alias", "lift_fresh")
+PACKAGE = Path(__file__).resolve().parent.parent
+
+
+class Counts(NamedTuple):
+    """Of a step."""
+
+    kernels: Counter[str]
+    casts: int  # kernels that do nothing but change the type
+    waits: Counter[str]  # file:function of this package -> how often the host waits there
+
+
+def count(step: Callable[[], Any], *, on_the_host: tuple[str, ...] = ()) -> Counts:
+    """Counts of one call of ``step``.
+
+    Args:
+        step: what to count.
+        on_the_host: files and functions, such as ``text.py`` and ``optimizer.py:step``, whose
+            tensors stay on the CPU, so that nothing waits for a device there.
+    """
+    kernels, asked = _Kernels(), _Waits()
+    with asked, kernels:
+        step()
+    found = asked.found + kernels.waits
+    waits = {
+        place: number
+        for place, number in found.items()
+        if place not in on_the_host and place.partition(":")[0] not in on_the_host
+    }
+    return Counts(kernels.found, kernels.casts, Counter(waits))
+
+
+class _Kernels(TorchDispatchMode):
+    """Counts operations below autograd, where autocast's casts are seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+        self.casts = 0
+        self.waits: Counter[str] = Counter()
+
+    def __torch_dispatch__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__
+        tensors = [one for one in args if isinstance(one, torch.Tensor)]
+        if not (func.is_view or name in FREE):
+            self.found[name] += 1
+            if name in CASTS and tensors and isinstance(out, torch.Tensor):
+                self.casts += out.dtype != tensors[-1].dtype
+        if name in WAITING or (name in INDEXED and _has_mask(args)):
+            self.waits[_caller()] += 1
+        return out
+
+
+class _Waits(TorchFunctionMode):
+    """Counts what Python asks of tensors where no operation shows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: Counter[str] = Counter()
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        # `item` and its like end in `_local_scalar_dense`; behind `cpu` nothing is waited for.
+        if getattr(func, "__name__", "") in ("cpu", "tolist"):
+            self.found[_caller()] += 1
+        return func(*args, **(kwargs or {}))
+
+
+def _has_mask(args: tuple[Any, ...]) -> bool:
+    indices = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
+    masks = (torch.bool, torch.uint8)
+    return any(isinstance(one, torch.Tensor) and one.dtype in masks for one in indices)
+
+
+def _caller() -> str:
+    """The innermost function of this package that led here, as ``file.py:function``."""
+    for frame in _frames():
+        path = Path(frame.f_code.co_filename)
+        if path.is_relative_to(PACKAGE) and path.name != "counting.py":
+            return f"{path.name}:{frame.f_code.co_name}"
+    return "elsewhere"
+
+
+def _frames() -> Iterator[Any]:
+    frame = sys._getframe(2)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back  # type: ignore[assignment]

@@ -1,0 +1,33 @@
+"""What is counted: kernels without views, casts, and where the host would wait."""
+
+import torch
+
+from prevalent.runtime.counting import count
+
+
+def test_views_are_no_kernels_and_casts_are_counted():
+    layer, inputs = torch.nn.Linear(4, 4), torch.randn(2, 4)
+
+    def step():
+        with torch.autocast("cpu", torch.bfloat16):
+            layer(inputs.view(4, 2).t().reshape(2, 4))
+
+    found = count(step)
+    assert found.kernels["addmm"] == 1
+    assert not {"view", "t"} & found.kernels.keys()
+    assert found.casts == 3  # input, weight, bias
+
+
+def test_what_the_host_has_to_wait_for_is_counted():
+    values = torch.arange(4.0)
+    for waiting in (
+        lambda: values[values > 1],
+        lambda: values.sum().item(),
+        lambda: bool((values > 1).all()),
+        lambda: (values > 1).nonzero(),
+        lambda: values.cpu().numpy(),
+    ):
+        assert sum(count(waiting).waits.values()) == 1
+    for free in (lambda: values + 1, lambda: values.index_select(0, torch.tensor([1]))):
+        assert not count(free).waits
+    assert not count(lambda: values.sum().item(), on_the_host=("elsewhere",)).waits
