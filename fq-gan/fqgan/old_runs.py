@@ -10,11 +10,6 @@ from collections.abc import Mapping
 from typing import Any
 
 MARKS = {"biggan": "bn_eps", "ugatit": "domain_names", "stylegan2": "mapping"}
-NOT_ADAPTIVE = {"enabled": False, "target": 0.6, "interval": 4, "kimg": 500.0, "initial": 0.0}
-NEW_STEP: dict[str, dict[str, Any]] = {
-    "biggan": {"augment": [], "schedule": "constant", "decay_start": 0.5},
-    "ugatit": {"augment": []},
-}
 
 
 def upgrade(plain: dict[str, Any]) -> dict[str, Any]:
@@ -30,10 +25,6 @@ def upgrade(plain: dict[str, Any]) -> dict[str, Any]:
     if "run_dir" not in plain:
         return {"kind": f"{kind}-weights", **plain}
     plain = {"kind": kind, "patience": 0, **plain}
-    if kind == "stylegan2":
-        plain = {"adaptive": NOT_ADAPTIVE, **plain}
-    else:
-        plain = {**plain, "step": {**NEW_STEP[kind], **plain["step"]}}
     if kind == "ugatit":
         return plain
     return {**plain, "scoring": {"moments": "", **plain["scoring"]}}

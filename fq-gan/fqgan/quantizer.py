@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple, get_args
 
 import torch
@@ -23,7 +23,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from .quantizer_kernels import CommitmentLoss, Matches, find_nearest, residual
-from .runtime.options import at_least, require
+from .runtime.options import ADDED, at_least, require
 from .runtime.precision import ieee_fp32
 
 logger = logging.getLogger(__name__)
@@ -466,7 +466,7 @@ class QuantizerOptions:
     """Ranks whose features move the dictionary; rank0, local: as the authors' BigGAN, StyleGAN."""
     revive_below: float = 0.0
     """Replace codes used less than this share of the mean, best 0.1; 0, as released: never."""
-    codebook_start: CodebookStart = "random"
+    codebook_start: CodebookStart = field(default="random", metadata=ADDED)
     """First codes: random as released, or, better, features: vectors of the first passes."""
 
     def __post_init__(self) -> None:

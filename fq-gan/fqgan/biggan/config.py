@@ -171,11 +171,11 @@ class StepConfig:
     """Weight of the orthogonal regularization of D."""
     ortho_variant: Literal["modified", "default"] = "modified"
     """Orthogonal regularization without (BigGAN's) or with the diagonal."""
-    augment: tuple[Policy, ...] = ()
+    augment: tuple[Policy, ...] = field(default=(), metadata=ADDED)
     """DiffAugment: color, translation, cutout of all that D sees, for small data sets."""
-    schedule: LearningRate = "constant"
+    schedule: LearningRate = field(default="constant", metadata=ADDED)
     """How the learning rates fall from step.decay-start on to 0 at the end: linear, cosine."""
-    decay_start: float = 0.5
+    decay_start: float = field(default=0.5, metadata=ADDED)
     """Share of the iterations with the full learning rate, where the schedule is not constant."""
     ema_decay: float = 0.9999
     """Decay of the average of G."""

@@ -392,7 +392,7 @@ class Stylegan2Train:
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
     discriminator: DiscriminatorConfig = field(default_factory=DiscriminatorConfig)
     quantizer: QuantizerConfig = field(default_factory=QuantizerConfig)
-    adaptive: AdaptiveOptions = field(default_factory=AdaptiveOptions)
+    adaptive: AdaptiveOptions = field(default_factory=AdaptiveOptions, metadata=ADDED)
     step: StepConfig = field(default_factory=StepConfig)
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     scoring: ScoringOptions = field(default_factory=ScoringOptions)

@@ -137,7 +137,7 @@ class StepConfig:
     """Factor of half the squared norm of all kernels."""
     generator_every: int = 1
     """Steps of the discriminators per step of the generators."""
-    augment: tuple[Policy, ...] = ()
+    augment: tuple[Policy, ...] = field(default=(), metadata=ADDED)
     """DiffAugment: color, translation, cutout of all that D sees, for small data sets."""
     separate_batches: bool = False
     """Give the generators images of their own, as the authors do; costs two more translations."""
