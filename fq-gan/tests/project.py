@@ -17,13 +17,14 @@ FAMILIES = {
 LINES = [
     *(f"prepare {name}" for name in PREPARED),
     *(line for lines in FAMILIES.values() for line in lines),
-    *("convert", "plot", "report", "demo"),
+    *("score", "convert", "plot", "report", "demo"),
 ]
 """Commands that have options, with the name, preset or family that comes before these."""
 WHERE = {
     **{f"{family}/": [*lines, "demo"] for family, lines in FAMILIES.items()},
     "data/prepare.py": ["prepare"],
     "data/unpaired.py": ["prepare", *FAMILIES["ugatit"]],
+    "metrics/score.py": ["score"],
     "released/convert.py": ["convert"],
     "page/demo.py": ["demo"],
     "page/explorer.py": ["demo"],
