@@ -24,6 +24,7 @@ WHERE = {
     **{f"{family}/": [*lines, "demo"] for family, lines in FAMILIES.items()},
     "data/prepare.py": ["prepare"],
     "data/unpaired.py": ["prepare", *FAMILIES["ugatit"]],
+    "metrics/score.py": ["score"],
     "released/convert.py": ["convert"],
     "page/demo.py": ["demo"],
     "page/explorer.py": ["demo"],
