@@ -342,6 +342,7 @@ def ugatit_train_config(flags: Mapping[str, Any], notes: list[str]) -> UgatitTra
         names = (first or "A", second or "B")
     notes += _notes(flags)
     return UgatitTrain(
+        channels_last=True,  # an order of memory, which no flag of theirs sets
         domain_names=names,
         sample_every=flags["print_freq"],
         data=UnpairedConfig(

@@ -37,7 +37,7 @@ from fqgan.released.migrate import differences, read_flags, train_config
         (lambda: QuantizerConfig(decay=1.0), "--quantizer.decay"),
         (lambda: QuantizerConfig(revive_below=-1.0), "must not be negative"),
         (lambda: QuantizerConfig(layers=(1, 1)), "--quantizer.layers"),
-        (lambda: BigganConfig(resolution=48), "--resolution"),
+        (lambda: BigganConfig(resolution=48), "--data.resolution"),
         (lambda: BigganConfig(num_classes=0), "--num-classes"),
         (lambda: StepConfig(num_d_steps=0), "--step.num-d-steps"),
         (lambda: StepConfig(generator_lr=0.0), "--step.generator-lr"),
