@@ -9,8 +9,7 @@ import torch
 from harness import build_model, main, random_ids
 from plain import importance_weighted
 
-from optimus.models.vae import OptimusModel
-from optimus.tasks.language_model import importance_scores
+from optimus.models.vae import OptimusModel, importance_scores
 
 SENTENCES, SAMPLES = 1, 100
 ENCODER_IDS, DECODER_IDS = random_ids(SENTENCES, 64)

@@ -13,7 +13,7 @@ VERBS = {
         "train a sentence VAE or a GPT-2 baseline (pre-, fine-)",
     ),
     "evaluate": (
-        "optimus.tasks.language_model:evaluate_command",
+        "optimus.tasks.language_scores:evaluate_command",
         "perplexity, ELBO, KL, MI, active units, BLEU",
     ),
     "generate": ("optimus.generate:main", "reconstruct, sample, interpolate, analogy"),

@@ -16,10 +16,10 @@ from optimus.tasks.language_model import (
     PRESETS,
     WIKIPEDIA_STEPS,
     DataOptions,
-    EvaluateConfig,
     ObjectiveOptions,
     TrainConfig,
 )
+from optimus.tasks.language_scores import EvaluateConfig
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from ..data.columns import Item
 from ..metrics.latent import perplexities
 from ..runtime.files import json_text
 from ..runtime.options import at_least, require
-from ..tasks.language_model import SAMPLES
+from ..tasks.language_scores import SAMPLES
 from ..tasks.training import Results, print_results
 from .chunks import Chunks
 from .encode import FileConfig, open_model, parse_with_run_dir, read_all

@@ -21,7 +21,7 @@ from optimus.runtime.checkpoint import Checkpoint, Progress
 from optimus.runtime.files import digest
 from optimus.runtime.weight_files import read_weight_file
 from optimus.tasks.classifier import Judge
-from optimus.tasks.language_model import EvaluateConfig, evaluate
+from optimus.tasks.language_scores import EvaluateConfig, evaluate
 from optimus.tasks.training import build_model
 
 pytestmark = pytest.mark.filterwarnings("ignore:Detected pickle protocol")

@@ -16,24 +16,25 @@ from optimus.config import ModelOptions
 from optimus.data import text
 from optimus.data.tokenizers import load_tokenizers
 from optimus.data.toy import toy_sentences, write_toy
-from optimus.models.vae import OptimusModel
+from optimus.models.vae import OptimusModel, importance_scores
 from optimus.objectives import Objective
 from optimus.runtime.distributed import World
 from optimus.runtime.logs import read_metrics
 from optimus.runtime.run_folder import RunFolder
 from optimus.tasks import language_model
 from optimus.tasks.language_model import (
-    AUTHORS_KEYS,
     PRESETS,
     TASK,
-    EvaluateConfig,
     ObjectiveOptions,
     build_batches,
     build_schedule,
+    train,
+)
+from optimus.tasks.language_scores import (
+    AUTHORS_KEYS,
+    EvaluateConfig,
     evaluate,
     evaluate_command,
-    importance_scores,
-    train,
 )
 
 

@@ -24,7 +24,8 @@ from optimus.released.checkpoints import export_authors_checkpoint
 from optimus.runtime.logs import read_metrics
 from optimus.tasks import pretrained
 from optimus.tasks.classifier import PRESETS as CLASSIFIERS, Judge, build_classifier
-from optimus.tasks.language_model import PRESETS, EvaluateConfig, evaluate, train
+from optimus.tasks.language_model import PRESETS, train
+from optimus.tasks.language_scores import EvaluateConfig, evaluate
 from optimus.tasks.training import build_model, parameter_groups
 
 LINES = toy_sentences(60)

@@ -7,7 +7,7 @@ import pytest
 from factories import tiny_vae
 
 from optimus.data.toy import toy_sentences
-from optimus.tasks.language_model import EvaluateConfig, evaluate
+from optimus.tasks.language_scores import EvaluateConfig, evaluate
 from optimus.verbs import score as verb
 from optimus.verbs.score import ScoreConfig, score
 
