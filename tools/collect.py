@@ -125,7 +125,10 @@ def results(options: argparse.Namespace) -> str:
     for project, command in COMMANDS.items():
         report = importlib.import_module(f"{command}.report")
         config = report.ReportConfig(
-            runs=own if (own := ROOT / project / "runs").is_dir() else options.runs,
+            runs=next(
+                (one for one in (ROOT / project / "runs", options.runs) if one.is_dir()),
+                Path("runs"),
+            ),
             published=ROOT / project / "published",
             evidence=ROOT / project / "evidence",
         )

@@ -105,11 +105,14 @@ for (const box of document.querySelectorAll("section.list")) {
 """
 
 
+RUNS = Path("runs")
+
+
 @dataclass(frozen=True)
 class ReportConfig:
     """Put the published figures and ours side by side."""
 
-    runs: Path = Path("runs")
+    runs: Path = RUNS
     """Folder searched for evaluations of runs: scripts/A/B.sh writes runs/A/B."""
     published: Path | None = None
     """Folder of the published figures; by default those of this project."""
@@ -117,6 +120,12 @@ class ReportConfig:
     """Folder of our recorded results; by default those of this project."""
     output: Annotated[Path | None, tyro.conf.arg(aliases=["--out"])] = None
     """File to write: Markdown, or a page if its name ends in .html; by default standard output."""
+
+    def __post_init__(self) -> None:
+        if self.runs != RUNS and not self.runs.is_dir():
+            raise FileNotFoundError(
+                f"--runs {self.runs} is no folder; give the one of the runs, or leave it out"
+            )
 
 
 def open_comparison(

@@ -12,6 +12,7 @@ from fqgan.runtime.published import (
     read_published,
     read_tables,
 )
+from fqgan.runtime.report import ReportConfig
 
 TABLE = """
 paper = "Someone et al."
@@ -141,3 +142,9 @@ def test_an_installation_keeps_them_in_share(tmp_path, monkeypatch):
 def test_a_table_escapes_its_separator():
     table = markdown_table(["a", "b"], [[1, "x|y"]])
     assert table == "| a | b |\n| --- | --- |\n| 1 | x\\|y |\n"
+
+
+def test_a_folder_of_runs_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"--runs \S*nowhere is no folder"):
+        ReportConfig(runs=tmp_path / "nowhere")
+    assert ReportConfig(runs=tmp_path).runs == tmp_path
