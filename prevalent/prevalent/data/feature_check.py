@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..simulator.geometry import NUM_VIEWS
 from ..simulator.graph import Graphs
-from .features import TSV_COLUMNS, decode_features, ids_path, slice_of, tsv_lines
+from .features import TSV_COLUMNS, decode_features, map_npy, slice_of, tsv_lines
 from .records import read_json
 
 SHOWN = 3  # names that are told of a problem
@@ -201,17 +201,8 @@ def _tsv_rows(path: Path, num_views: int) -> Iterator[_Row]:
 
 
 def _npy_rows(path: Path) -> tuple[str, Iterator[_Row]]:
-    names_path = ids_path(path)
-    if not names_path.is_file():
-        raise FileNotFoundError(f"feature file {str(path)!r} lacks its names {str(names_path)!r}")
+    array, names_path = map_npy(path)
     names = read_json(names_path, "make it again with its features")
-    try:
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise ValueError(
-            f"feature file {str(path)!r} is damaged or holds more than numbers ({error}); make or "
-            "fetch it again"
-        ) from None
     if not isinstance(array, np.ndarray) or array.ndim != 3 or not isinstance(names, list):
         raise ValueError(
             f"feature file {str(path)!r} must hold one array (viewpoints, views, width), and "

@@ -107,16 +107,7 @@ class FeatureStore:
 
     @classmethod
     def _open_npy(cls, path: Path) -> FeatureStore:
-        names = ids_path(path)
-        if not names.is_file():
-            raise FileNotFoundError(f"feature file {str(path)!r} lacks its names {str(names)!r}")
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ValueError(
-                f"feature file {str(path)!r} is damaged or holds more than numbers ({error}); "
-                "make or fetch it again"
-            ) from None
+        array, names = map_npy(path)
         if not isinstance(array, np.ndarray):  # an archive of arrays
             raise ValueError(f"feature file {str(path)!r} holds several arrays; save one")
         ids = read_json(names, "make or fetch it again with its features")
@@ -371,6 +362,24 @@ class CandidateRow(NamedTuple):
     view: int
     slot: int  # index in the simulator's navigable list
     features: NDArray[np.float32]  # (D,)
+
+
+def map_npy(path: Path) -> tuple[NDArray, Path]:
+    """What a ``.npy`` file of features holds, mapped, and the file of its names, which is there.
+
+    Raises ``FileNotFoundError`` or ``ValueError`` where the names lack or the numbers do not read.
+    An archive of arrays is given back as it is.
+    """
+    names = ids_path(path)
+    if not names.is_file():
+        raise FileNotFoundError(f"feature file {str(path)!r} lacks its names {str(names)!r}")
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False), names
+    except (ValueError, EOFError) as error:
+        raise ValueError(
+            f"feature file {str(path)!r} is damaged or holds more than numbers ({error}); make or "
+            "fetch it again"
+        ) from None
 
 
 def ids_path(path: Path) -> Path:
