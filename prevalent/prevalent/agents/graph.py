@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.features import DeviceFeatures
+from ..data.triplets import Masked
 from ..environments.navigation import NavigationEnvironment, Observation
 from ..models.encoders import Words, encode_words
 from ..models.graph import GraphModel, LocalView, MapNodes, Scores
@@ -147,13 +148,6 @@ class GraphRollout(NamedTuple):
     choices: int  # that were made by all agents
 
 
-class MaskedWords(NamedTuple):
-    """Texts with words to guess."""
-
-    tokens: Integers  # (B, L) with masked words
-    labels: Integers  # (B, L) the words there, -1 elsewhere
-
-
 class GraphAgent(Agent):
     """The network with its optimizer, how it learns and how it walks.
 
@@ -191,7 +185,7 @@ class GraphAgent(Agent):
         return model
 
     def rollout(
-        self, batch: Batch, feedback: Feedback, masked: MaskedWords | None = None
+        self, batch: Batch, feedback: Feedback, masked: Masked | None = None
     ) -> GraphRollout:
         """Walk ``batch``; the environment holds the walks afterwards.
 
@@ -212,7 +206,7 @@ class GraphAgent(Agent):
         taught: float = 1.0,
         explored: float = 0.0,
         scales: float = 0.0,
-        masked: MaskedWords | None = None,
+        masked: Masked | None = None,
     ) -> dict[str, Tensor]:
         """Add the gradients of a batch.
 
@@ -262,7 +256,7 @@ class _Walk:
     """One roll-out: maps and embeddings of the agents, read from top to bottom in `run`."""
 
     def __init__(
-        self, agent: GraphAgent, batch: Batch, feedback: Feedback, masked: MaskedWords | None
+        self, agent: GraphAgent, batch: Batch, feedback: Feedback, masked: Masked | None
     ) -> None:
         self.agent, self.model, self.feedback = agent, agent.model, feedback
         self.environment, self.features = agent.environment, agent.features
@@ -433,10 +427,9 @@ class _Walk:
     def _guess_words(self, part: Integers) -> None:
         """Add the loss of the masked words of those who stand at the end of their paths."""
         assert self.masked is not None
-        words = Words.of(self.masked.tokens, self.device)
-        text = encode_words(self.model.bert, words)
-        states = self._score(text, part).text
-        labels = self._tensor(self.masked.labels)[:, : states.shape[1]]
+        words = Words.of(self.masked.tokens.numpy(), self.device)
+        states = self._score(encode_words(self.model.bert, words), part).text
+        labels = self.masked.labels.to(self.device)[:, : states.shape[1]]
         labels = labels.index_select(0, self.index.index_select(0, self._tensor(part)))
         flat = labels.flatten()
         places = (flat != NO_WORD).nonzero().squeeze(1)

@@ -16,14 +16,13 @@ import torch
 from torch import Tensor
 
 from .. import loop
-from ..agents.graph import GraphAgent, GraphWalk, MaskedWords
-from ..agents.rollout import Batch, EpisodeBatches, Episodes
+from ..agents.graph import GraphAgent, GraphWalk
+from ..agents.rollout import Batch, Episodes
 from ..config import READING_MODEL, TINY_MODEL, ModelConfig
 from ..data.datasets import WalkData
 from ..data.instructions import Instruction
-from ..data.results import Results, check_goals, score_results
 from ..data.tokenizers import WordPieceTokenizer
-from ..data.triplets import mask_words
+from ..data.triplets import Masked, mask_words
 from ..models.prevalent import PrevalentModel
 from ..old_runs import upgrade
 from ..optimizer import OptimizerConfig
@@ -34,21 +33,23 @@ from ..runtime.options import at_least
 from ..runtime.run_folder import Run, RunFolder
 from .navigation import (
     FIXED,
-    TRAIN_EVALUATION_BATCHES,
     AgentRun,
     AgentTraining,
     TaskData,
     Walks,
     bert_of_snapshot,
     find_vocabulary,
-    gather_results,
+    open_batches,
     open_bert,
+    open_held_out,
     open_instructions,
     options_of_snapshot,
     place_toy_world,
+    score_splits,
     seeded,
-    shuffled,
+    success_goals,
     unseen_first,
+    walk_split,
 )
 
 KIND = "graph"
@@ -217,19 +218,11 @@ class GraphTraining(AgentTraining):
         self.data = open_instructions(here, splits, here.model.angle_size, world.device)
         vocabulary = find_vocabulary(here, words=False)
         self.tokenizer = open_tokenizer(here, vocabulary)
-        self.held_out: dict[str, Episodes] = {}
-        for name in here.held_out:
-            episodes = Episodes.encode(self.data.splits[name], self.tokenizer, name)
-            check_goals(episodes.references(), here.data, name)
-            if name in here.train:
-                episodes = episodes.first(TRAIN_EVALUATION_BATCHES * here.batch_size)
-            self.held_out[name] = episodes
+        self.held_out = open_held_out(here, self.data, self.tokenizer, here.data)
         agent = build_agent(here, self.data, self.tokenizer)
-        instructions = shuffled(self.data.items(here.train))
-        episodes = Episodes.encode(instructions, self.tokenizer, " ".join(here.train))
-        self.batches = EpisodeBatches(episodes, here.batch_size, world)
+        self.batches = open_batches(here, self.data, self.tokenizer, here.train, world)
         summary = (
-            f"{len(instructions)} instructions, {len(self.tokenizer)} words, "
+            f"{len(self.data.items(here.train))} instructions, {len(self.tokenizer)} words, "
             f"{self.data.describe(here, self.held_out)}"
         )
         orders = {"order": self.batches}
@@ -247,26 +240,17 @@ class GraphTraining(AgentTraining):
         )
         return {**losses, **self.agent.update()}
 
-    def _mask(self, batch: Batch) -> MaskedWords:
+    def _mask(self, batch: Batch) -> Masked:
         """The texts of ``batch`` with words to guess."""
         tokens = torch.from_numpy(batch.tokens)
-        masked = mask_words(tokens, self.tokenizer.codes, self.config.masked_words)
-        return MaskedWords(masked.tokens.numpy(), masked.labels.numpy())
+        return mask_words(tokens, self.tokenizer.codes, self.config.masked_words)
 
     def evaluate(self) -> dict[str, float]:
-        scores = {}
-        for name, episodes in self.held_out.items():
-            results = walk_split(self.agent, episodes, self.config.eval_batch_size, self.world)
-            references, graphs = episodes.references(), self.data.graphs
-            rates = score_results(results, references, graphs, self.config.data)
-            for metric, value in rates.items():
-                scores[f"{name.partition('@')[0]}/{metric}"] = value
-        return scores
+        return score_splits(self.agent, self.held_out, self.config, self.data.graphs, self.world)
 
     def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
         """Success in each split."""
-        rates = {name: value for name, value in scores.items() if name.endswith("/success_rate")}
-        return unseen_first({f"best_{name.split('/')[-2]}": one for name, one in rates.items()})
+        return unseen_first(success_goals(scores))
 
     def snapshot(self) -> dict[str, Any]:
         agent: GraphAgent = self.agent
@@ -383,12 +367,3 @@ def walk_agent(agent: TrainedAgent, batch_size: int) -> Walks:
     results = walk_split(agent.agent, agent.episodes, batch_size)
     references, graphs = agent.episodes.references(), agent.data.graphs
     return Walks(results, references, graphs, agent.config.data_dir, agent.left_out, agent.step)
-
-
-def walk_split(
-    agent: GraphAgent, episodes: Episodes, batch_size: int, world: World | None = None
-) -> Results:
-    """Results of greedy walks by id; each process walks its share and all get everything."""
-    mine = episodes if world is None else episodes.part(world.rank, world.size)
-    records = agent.act(mine.batches(batch_size))
-    return gather_results(records, (one.id for one in episodes.instructions), "r2r")

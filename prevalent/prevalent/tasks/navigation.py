@@ -9,18 +9,25 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from ..agents.rollout import EpisodeBatches
+from ..agents.rollout import EpisodeBatches, Episodes, Tokenizer
 from ..config import ModelConfig, default_data_dir
 from ..curves import draw_scores
 from ..data.datasets import read_walks
 from ..data.features import DeviceFeatures, open_store
 from ..data.instructions import SHUFFLE_SEED, Instruction
-from ..data.results import Reference, Results, Task as AgentTask, to_results
+from ..data.results import (
+    Reference,
+    Results,
+    Task as AgentTask,
+    check_goals,
+    score_results,
+    to_results,
+)
 from ..data.toy import make_toy_world, toy_size
 from ..environments.navigation import NavigationEnvironment, PathEnvironment, Task, check_tasks
 from ..loop import Intervals, RunProgress, Training
@@ -240,6 +247,42 @@ def shuffled(items: Iterable[Item]) -> list[Item]:
     return order
 
 
+def open_batches(
+    config: AgentRun,
+    data: TaskData[Instruction],
+    tokenizer: Tokenizer,
+    splits: Sequence[str],
+    world: World,
+    num_texts: int = 1,
+) -> EpisodeBatches:
+    """Endless batches of instructions of ``splits``; of a path ``num_texts`` at once."""
+    instructions = shuffled(data.items(splits))
+    episodes = Episodes.encode(instructions, tokenizer, " ".join(splits), num_texts=num_texts)
+    return EpisodeBatches(episodes, config.batch_size, world)
+
+
+def open_held_out(
+    config: AgentRun,
+    data: TaskData[Instruction],
+    tokenizer: Tokenizer,
+    task: AgentTask,
+    num_texts: int = 1,
+) -> dict[str, Episodes]:
+    """The splits of instructions to evaluate; of those that are also trained on, 20 batches.
+
+    Raises ``ValueError`` where the goals of one are hidden.
+    """
+    held_out = {}
+    for name in config.held_out:
+        episodes = Episodes.encode(data.splits[name], tokenizer, name, num_texts=num_texts)
+        if name in config.train:
+            episodes = episodes.first(TRAIN_EVALUATION_BATCHES * config.batch_size)
+        held_out[name] = episodes
+    for name, episodes in held_out.items():
+        check_goals(episodes.references(), task, name)
+    return held_out
+
+
 def find_vocabulary(config: Any, *, words: bool) -> Path:
     """The file of an agent's words, or of its word pieces: the pre-trained encoder's own first."""
     if words:
@@ -437,6 +480,53 @@ def gather_results(
     gathered = [record for part in gather_objects(list(records)) for record in part]
     by_id = to_results(gathered, task)
     return {one: by_id[one] for one in ids}
+
+
+class ActingAgent(Protocol):
+    """An agent that walks batches in eval mode."""
+
+    def act(self, batches: Iterable[Any]) -> list[dict[str, Any]]: ...
+
+
+def walk_split(
+    agent: ActingAgent,
+    episodes: Any,
+    batch_size: int,
+    world: World | None = None,
+    task: AgentTask = "r2r",
+) -> Results:
+    """Results of greedy walks by id; each process walks its share and all get everything."""
+    mine = episodes if world is None else episodes.part(world.rank, world.size)
+    records = agent.act(mine.batches(batch_size))
+    return gather_results(records, (one.id for one in episodes.instructions), task)
+
+
+def score_splits(
+    agent: ActingAgent,
+    held_out: Mapping[str, Episodes],
+    config: Any,
+    graphs: Graphs,
+    world: World,
+) -> dict[str, float]:
+    """Mean scores of greedy walks, ``SPLIT/METRIC`` under the names of ``config.data``."""
+    scores = {}
+    for name, episodes in held_out.items():
+        results = walk_split(agent, episodes, config.eval_batch_size, world)
+        for metric, value in score_results(
+            results, episodes.references(), graphs, config.data
+        ).items():
+            scores[f"{name.partition('@')[0]}/{metric}"] = value
+    return scores
+
+
+def success_goals(scores: Mapping[str, float]) -> dict[str, float]:
+    """``best_SPLIT``: the success in each split."""
+    ending = "/success_rate"
+    return {
+        f"best_{name.removesuffix(ending).split('/')[-1]}": value
+        for name, value in scores.items()
+        if name.endswith(ending)
+    }
 
 
 class Walks(NamedTuple):

@@ -58,7 +58,6 @@ from .navigation import (
     bert_of_snapshot,
     describe_bert,
     find_vocabulary,
-    gather_results,
     open_bert,
     open_scenes,
     options_of_snapshot,
@@ -67,6 +66,7 @@ from .navigation import (
     seeded,
     shuffled,
     unseen_first,
+    walk_split,
 )
 
 KIND = "ndh"
@@ -355,7 +355,7 @@ class NDHTraining(AgentTraining):
     def evaluate(self) -> dict[str, float]:
         config, scores = self.config, {}
         for name, episodes in self.held_out.items():
-            results = walk_split(self.agent, episodes, config.batch_size, self.world)
+            results = walk_split(self.agent, episodes, config.batch_size, self.world, "ndh")
             found = score_walks(results, episodes, self.data.graphs, config.path_type)
             for metric, value in found.items():
                 scores[f"{name.partition('@')[0]}/{metric.replace(' ', '_')}"] = value
@@ -547,17 +547,8 @@ def walk_agent(trained: TrainedAgent, batch_size: int) -> Walks:
     """Walk the agent's dialogs."""
     agent, data, episodes, config, step = trained
     references = [one.reference for one in episodes.instructions]
-    results = walk_split(agent, episodes, batch_size)
+    results = walk_split(agent, episodes, batch_size, task="ndh")
     return Walks(results, references, data.graphs, config.data_dir, step=step)
-
-
-def walk_split(
-    agent: NDHAgent, episodes: DialogEpisodes, batch_size: int, world: World | None = None
-) -> Results:
-    """Results of greedy walks by id; each process walks its share and all get everything."""
-    mine = episodes if world is None else episodes.part(world.rank, world.size)
-    records = agent.act(mine.batches(batch_size))
-    return gather_results(records, (one.id for one in episodes.instructions), "ndh")
 
 
 def score_walks(

@@ -22,7 +22,6 @@ from ..agents.speaker import Speaker, back_translate, feature_noise
 from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL, ModelConfig
 from ..data.datasets import WalkData
 from ..data.instructions import Instruction
-from ..data.results import Results, Task, check_goals, score_results
 from ..data.tokenizers import WordPieceTokenizer, open_words
 from ..models.prevalent import PrevalentModel
 from ..objectives import WalkReward
@@ -35,7 +34,6 @@ from ..runtime.options import at_least
 from ..runtime.run_folder import Run, RunFolder
 from .navigation import (
     FIXED,
-    TRAIN_EVALUATION_BATCHES,
     AgentRun,
     AgentTraining,
     TaskData,
@@ -43,14 +41,17 @@ from .navigation import (
     bert_of_snapshot,
     describe_bert,
     find_vocabulary,
-    gather_results,
+    open_batches,
     open_bert,
+    open_held_out,
     open_instructions,
     options_of_snapshot,
     place_toy_world,
+    score_splits,
     seeded,
-    shuffled,
+    success_goals,
     unseen_first,
+    walk_split,
 )
 from .speaker import load_speaker
 
@@ -477,17 +478,16 @@ class R2RTraining(AgentTraining):
         self.data = open_instructions(here, splits, here.model.angle_size, world.device)
         vocabulary = find_vocabulary(here, words=here.model.encoder == "lstm")
         tokenizer = open_tokenizer(here.model, vocabulary, here.max_length)
-        self.held_out = open_held_out(here, self.data, tokenizer)
-        for name, episodes in self.held_out.items():
-            check_goals(episodes.references(), here.data, name)
+        texts = here.model.num_texts
+        self.held_out = open_held_out(here, self.data, tokenizer, here.data, texts)
         follower = build_follower(here, self.data, tokenizer)
-        true = open_batches(here, self.data, tokenizer, here.train, world)
+        true = open_batches(here, self.data, tokenizer, here.train, world, texts)
         self.sources: list[tuple[Source, float]] = [
             (lambda: (next(true), None), config.imitation_weight)
         ]
         orders, augmented = {"order": true}, ""
         if here.aug:
-            more = open_batches(here, self.data, tokenizer, here.aug, world)
+            more = open_batches(here, self.data, tokenizer, here.aug, world, texts)
             described = describe_augmented(here, self.data, tokenizer, more)
             self.sources.append((described, config.aug_weight))
             orders["aug_order"] = more
@@ -511,20 +511,13 @@ class R2RTraining(AgentTraining):
         return {**losses, **self.agent.update()}
 
     def evaluate(self) -> dict[str, float]:
-        scores = {}
-        for name, episodes in self.held_out.items():
-            results = walk_split(self.agent, episodes, self.config.eval_batch_size, self.world)
-            scored = score_walks(results, episodes, self.data, self.config.data)
-            for metric, value in scored.items():
-                scores[f"{name.partition('@')[0]}/{metric}"] = value
-        return scores
+        return score_splits(self.agent, self.held_out, self.config, self.data.graphs, self.world)
 
     def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
         """Success in each split and their sum, and SPL in unseen houses."""
-        rates = {name: value for name, value in scores.items() if name.endswith("/success_rate")}
-        goals = {f"best_{name.split('/')[-2]}": value for name, value in rates.items()}
-        if len(rates) > 1:
-            goals["best_sr_sum"] = sum(rates.values())
+        goals = success_goals(scores)
+        if len(goals) > 1:
+            goals["best_sr_sum"] = sum(goals.values())
         if "val_unseen/spl" in scores:
             goals["best_spl_unseen"] = scores["val_unseen/spl"]
         return unseen_first(goals)
@@ -548,33 +541,6 @@ def open_tokenizer(config: FollowerConfig, vocabulary: Path, max_length: int) ->
         return open_words(vocabulary, max_length)
     separate = config.separate_sentences
     return WordPieceTokenizer(vocabulary, max_length, separate_sentences=separate)
-
-
-def open_batches(
-    config: R2RRun,
-    data: TaskData[Instruction],
-    tokenizer: Tokenizer,
-    splits: Sequence[str],
-    world: World,
-) -> EpisodeBatches:
-    """Endless batches of ``splits``."""
-    instructions, num_texts = shuffled(data.items(splits)), config.model.num_texts
-    episodes = Episodes.encode(instructions, tokenizer, " ".join(splits), num_texts=num_texts)
-    return EpisodeBatches(episodes, config.batch_size, world)
-
-
-def open_held_out(
-    config: R2RRun, data: TaskData[Instruction], tokenizer: Tokenizer
-) -> dict[str, Episodes]:
-    """The splits to evaluate; of those that are also trained on, 20 batches."""
-    held_out = {}
-    for name in config.held_out:
-        num_texts = config.model.num_texts
-        episodes = Episodes.encode(data.splits[name], tokenizer, name, num_texts=num_texts)
-        if name in config.train:
-            episodes = episodes.first(TRAIN_EVALUATION_BATCHES * config.batch_size)
-        held_out[name] = episodes
-    return held_out
 
 
 def describe_augmented(
@@ -772,19 +738,3 @@ def walk_agent(agent: TrainedAgent, how: Walking) -> Walks:
     mixture = tune_mixture(found, episodes, data.graphs) if how.tune else how.mixture
     chosen_by = "" if speaker is None else str(mixture)
     return Walks(choose_walks(found, mixture), references, *rest, chosen_by)
-
-
-def walk_split(
-    follower: Follower, episodes: Episodes, batch_size: int, world: World | None = None
-) -> Results:
-    """Results of greedy walks by id; each process walks its share and all get everything."""
-    mine = episodes if world is None else episodes.part(world.rank, world.size)
-    records = follower.act(mine.batches(batch_size))
-    return gather_results(records, (one.id for one in episodes.instructions), "r2r")
-
-
-def score_walks(
-    results: Results, episodes: Episodes, data: TaskData, task: Task = "r2r"
-) -> dict[str, float]:
-    """Mean scores of ``results`` under the metric names of the data set ``task``."""
-    return score_results(results, episodes.references(), data.graphs, task)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
-from prevalent.agents.graph import GraphAgent, GraphWalk, MaskedWords, TopologicalMap
+from prevalent.agents.graph import GraphAgent, GraphWalk, TopologicalMap
 from prevalent.agents.rollout import Batch
 from prevalent.data.features import DeviceFeatures, synthetic_features
+from prevalent.data.triplets import Masked
 from prevalent.environments.navigation import Episode, NavigationEnvironment
 from prevalent.models.graph import MapNodes, spread_local
 from prevalent.optimizer import OptimizerConfig
@@ -188,7 +189,7 @@ def test_gradients_reach_every_part_and_an_update_changes_it():
     agent = make_agent(environment, features)
     batch = make_batch(environment, 6)
     labels = np.where(batch.tokens > 0, batch.tokens, -1)
-    masked = MaskedWords(np.where(batch.tokens > 0, 1, 0), labels)
+    masked = Masked(*map(torch.from_numpy, (np.where(batch.tokens > 0, 1, 0), labels)))
     losses = agent.learn(batch, taught=1.0, explored=1.0, scales=0.5, masked=masked)
     assert set(losses) == {"loss", "imitation", "expert", "words"}
     assert float(losses["words"]) > 0

@@ -19,7 +19,7 @@ from prevalent.released.checkpoints import save_model
 from prevalent.runs import open_run
 from prevalent.runtime.distributed import World
 from prevalent.runtime.logs import read_metrics
-from prevalent.tasks.navigation import WORDS, extend_vocabulary
+from prevalent.tasks.navigation import WORDS, extend_vocabulary, walk_split
 from prevalent.tasks.ndh import (
     NDH_PRESETS,
     NDHRun,
@@ -30,7 +30,6 @@ from prevalent.tasks.ndh import (
     score_walks,
     train_ndh,
     walk_agent,
-    walk_split,
 )
 from tests.small_agents import make_bert
 from tests.tasks.test_every_task import SEQ2SEQ
@@ -175,7 +174,7 @@ def test_an_agent_read_back_walks_as_before(toy_world, tmp_path, model):
     agent = train_ndh(config if model is None else replace(config, model=model))
     again = open_agent(open_run(tmp_path), "val_unseen@4", snapshot="last", device="cpu")
     assert_same_modules(agent.modules, again.agent.modules)
-    first, second = (walk_split(one, again.episodes, 3) for one in (agent, again.agent))
+    first, second = (walk_split(one, again.episodes, 3, task="ndh") for one in (agent, again.agent))
     assert first == second
 
 
@@ -200,7 +199,8 @@ def test_a_run_is_opened_and_walked_whatever_the_batch(toy_world, tmp_path):
     assert (config.path_type, step) == ("trusted_path", 1)
     results = walk_agent(trained, 2).results
     assert list(results) == [one.id for one in episodes.instructions]
-    assert walk_split(agent, episodes, 5, World(0, 1, agent.features.device)) == results
+    alone = World(0, 1, agent.features.device)
+    assert walk_split(agent, episodes, 5, alone, "ndh") == results
     progress = {
         path_type: score_walks(results, episodes, data.graphs, path_type)
         for path_type in ("planner_path", "player_path", "trusted_path")
