@@ -264,6 +264,7 @@ class _Walk:
         self.words = Words.of(batch.tokens, self.device)
         self.text = encode_words(self.model.bert, self.words)
         self.masked = masked
+        self.masked_text: Tensor | None = None  # read once, when somebody has arrived
         zero = torch.zeros((), device=self.device)
         self.imitation, self.scales, self.guessed = zero, zero, zero
         self.choices = 0
@@ -427,8 +428,11 @@ class _Walk:
     def _guess_words(self, part: Integers) -> None:
         """Add the loss of the masked words of those who stand at the end of their paths."""
         assert self.masked is not None
-        words = Words.of(self.masked.tokens.numpy(), self.device)
-        states = self._score(encode_words(self.model.bert, words), part).text
+        if self.masked_text is None:
+            # As long as without masks: a random word may be that of the padding.
+            tokens = self.masked.tokens[:, : self.words.ids.shape[1]].to(self.device)
+            self.masked_text = encode_words(self.model.bert, self.words._replace(ids=tokens))
+        states = self._score(self.masked_text, part).text
         labels = self.masked.labels.to(self.device)[:, : states.shape[1]]
         labels = labels.index_select(0, self.index.index_select(0, self._tensor(part)))
         flat = labels.flatten()

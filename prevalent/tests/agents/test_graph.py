@@ -206,6 +206,20 @@ def test_gradients_reach_every_part_and_an_update_changes_it():
     assert same <= lacking
 
 
+def test_a_masked_text_is_as_long_as_the_text():
+    """A random word may be that of the padding, at which a text would end."""
+    environment, features = make_world()
+    agent = make_agent(environment, features)
+    batch = make_batch(environment, 3)
+    tokens = batch.tokens.copy()
+    tokens[:, 1] = 0
+    labels = np.where(np.arange(tokens.shape[1]) == 1, batch.tokens, -1)
+    masked = Masked(*map(torch.from_numpy, (tokens, labels)))
+    words = agent.learn(batch, masked=masked)["words"]
+    assert words.isfinite()
+    assert words > 0
+
+
 def test_a_few_walks_are_learned():
     environment, features = make_world()
     agent = make_agent(environment, features, lr=1e-2)
