@@ -7,7 +7,6 @@ it); the options follow. Nothing is written into the folder before `RunFolder.co
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import importlib
 import json
 import logging
@@ -24,7 +23,7 @@ import torch
 
 from .checkpoint import finished_steps
 from .distributed import barrier, gather_objects, is_main
-from .files import json_text, replace_folder, spell_infinite, write_atomically
+from .files import json_text, replace_folder, spell_infinite, take_lock, write_atomically
 from .precision import choose_precision
 
 logger = logging.getLogger(__name__)
@@ -198,15 +197,9 @@ class RunFolder:
 
     def _take_lock(self, path: Path) -> None:
         fresh = not path.exists()
-        self._lock = path.open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            self._lock = None
-            raise ValueError(
-                f"another run is writing to {self.path}; wait for it or choose another --run-dir"
-            ) from None
+        self._lock = take_lock(
+            path, f"another run is writing to {self.path}; wait for it or choose another --run-dir"
+        )
         self._fresh_lock = path if fresh else None
 
     def _undo(self) -> None:

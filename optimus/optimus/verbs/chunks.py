@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import shutil
 import uuid
@@ -14,7 +13,7 @@ from typing import Any, TextIO
 from tqdm import tqdm
 
 from ..data.columns import STANDARD_INPUT, Item
-from ..runtime.files import digest, json_text, write_atomically
+from ..runtime.files import digest, json_text, take_lock, write_atomically
 
 logger = logging.getLogger(__name__)
 SIZE = 4096
@@ -45,14 +44,10 @@ class Chunks:
 
     def __enter__(self) -> Chunks:
         self.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.folder / ".lock").open("w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._lock.close()
-            raise ValueError(
-                f"another command is writing {self.output}; wait for it or give another --output"
-            ) from None
+        self._lock = take_lock(
+            self.folder / ".lock",
+            f"another command is writing {self.output}; wait for it or give another --output",
+        )
         plan = self.folder / "plan.json"
         if not plan.is_file() or plan.read_text() != self._plan:
             for path in self._paths():

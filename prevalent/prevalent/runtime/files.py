@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import math
@@ -10,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 
 def digest(path: str | Path, kind: str = "sha256") -> str:
@@ -39,6 +40,17 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def take_lock(path: Path, refusal: str) -> TextIO:
+    """``path`` open and locked until it is closed; ``ValueError`` where another process has it."""
+    lock = path.open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        lock.close()
+        raise ValueError(refusal) from None
+    return lock
 
 
 def json_text(value: Any, indent: int | None = None, **form: Any) -> str:
