@@ -54,7 +54,8 @@ def two_classes(tmp_path_factory) -> list[str]:
     archive = Path(DATA) / "images" / "cifar10_jpeg.zip"
     if not (DATA and archive.exists()):
         images = toy_images(2000, resolution=32)
-        parts = [images.pixels[images.labels == label][:100].numpy() for label in (0, 1)]
+        # Two shapes that the random features tell apart: most pairs are nearer than chance can say.
+        parts = [images.pixels[images.labels == label][:100].numpy() for label in (0, 7)]
         return [write_folder(root / str(i), part) for i, part in enumerate(parts)]
     with zipfile.ZipFile(archive) as file:
         for number, top in enumerate(("train/frog/", "train/ship/")):
@@ -89,8 +90,9 @@ def test_the_distance_of_two_real_sets_is_that_of_scipys_root(two_classes):
     mmd = sum(own) - 2 * kernel(x, y).sum() / (n * m)
     assert found["kid_x100"] == pytest.approx(100 * mmd, rel=1e-4)
     assert found["kid_x100_low"] < found["kid_x100"] < found["kid_x100_high"]
-    assert found["fid_infinity"] == pytest.approx(found["fid"], rel=0.2)
-    assert found["fid_bias"] > 0  # 100 images, 448 features
+    # 100 images, 448 features: the limit differs from the score by no more than such a bias or two.
+    assert found["fid_bias"] > 0
+    assert abs(found["fid"] - found["fid_infinity"]) < 2 * found["fid_bias"]
 
 
 def test_a_set_is_at_no_distance_from_itself_and_near_its_half(two_classes, tmp_path):
