@@ -5,6 +5,7 @@ Any other causal model is read by `pretrained.PretrainedDecoder`.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -50,7 +51,7 @@ class DecoderState:
 
 
 class StaticState(DecoderState):
-    """A memory for at most ``room`` tokens, the latent's slot counted, made once and written in place.
+    """A memory for ``room`` tokens, the latent's slot counted, made once and written in place.
 
     Shapes and addresses never change and the position is a tensor, so that a step can be recorded
     as a CUDA graph and replayed.
@@ -73,13 +74,12 @@ class StaticState(DecoderState):
         super().__init__(slots, shift)
         self.place = torch.full((1,), self.position, device=device)  # of the next token
         self.numbers = torch.arange(room, device=device)
-        self.cache.layers = [
-            _StaticLayer(room, self.place, slot) for slot in slots or [None] * layers
-        ]
+        given: Sequence[Slot | None] = slots or [None] * layers
+        self.cache.layers = [_StaticLayer(room, self.place, slot) for slot in given]
 
 
 class _StaticLayer(DynamicLayer):
-    """Keys and values (B, heads, room, head_dim) of a layer; a token's are put at ``place`` (1,)."""
+    """Keys and values (B, heads, room, head_dim); those of a token are put at ``place`` (1,)."""
 
     def __init__(self, room: int, place: Tensor, slot: Slot | None) -> None:
         super().__init__()
@@ -99,7 +99,8 @@ class _StaticLayer(DynamicLayer):
     ) -> tuple[Tensor, Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(key_states, value_states)
-        assert self.keys is not None and self.values is not None
+        assert self.keys is not None
+        assert self.values is not None
         self.keys.index_copy_(2, self.place, key_states)
         self.values.index_copy_(2, self.place, value_states)
         return self.keys, self.values
