@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .runtime.checkpoint import Checkpoint, Progress
+from .runtime.compilation import compile_regions
 from .runtime.distributed import World, barrier, is_main, start
 from .runtime.logs import Logs, ReportTo, check_report_to
 from .runtime.precision import Precision
@@ -39,6 +40,8 @@ class RunOptions(Protocol):
     def precision(self) -> Precision: ...
     @property
     def deterministic(self) -> bool: ...
+    @property
+    def compile(self) -> bool: ...
     @property
     def keep(self) -> int: ...
     @property
@@ -96,6 +99,7 @@ class Training(ABC):
         unit: what a step counts.
         length_option: the option that decides ``total_steps``.
         headline: the scalars that lines of the log show; all where it is empty.
+        regions: what ``--compile`` compiles; nothing where it is not offered.
     """
 
     config: Any
@@ -107,6 +111,7 @@ class Training(ABC):
     unit: str = "step"
     length_option: str = "--max-steps"
     headline: Sequence[str] = ()
+    regions: Sequence[nn.Module] = ()
 
     def begin(self, run_dir: Path, logs: Logs) -> None:  # noqa: B027 - may do nothing
         """Say what is learned from what, before the very first step."""
@@ -186,6 +191,8 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
         config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade
     ) as folder:
         run = task.open(config, world, folder)
+        if config.compile:
+            compile_regions(run.regions, task.kind, world.device)
         run_dir, progress, every = folder.path, run.progress, run.intervals
         checkpoint = Checkpoint(run_dir, keep=config.keep, **run.parts, progress=progress)
         continued = checkpoint.load_latest() > 0

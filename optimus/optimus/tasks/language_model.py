@@ -168,6 +168,10 @@ class TrainConfig(LoopOptions):
                 self.data.batch_size > 1,
                 f"--data.batch-size must be at least 2 with --objective.kind {self.objective.kind}",
             )
+        require(
+            not (self.compile and self.model.checkpointing),
+            "--compile and --model.checkpointing exclude each other; give one of them",
+        )
         rows_per_process(self.data.batch_size, 1, self.optimizer.accumulate)
 
 
@@ -455,7 +459,7 @@ class LanguageModelTraining(AdamWTraining):
             total_steps=total_steps,
             decay_steps=_decay_steps(config, shards),
         )
-        self.tokenizers, self.beta = tokenizers, 0.0
+        self.tokenizers, self.beta, self.regions = tokenizers, 0.0, self.model.regions
         self.network = wrap(self.model, world)
         self.intervals = replace(self.intervals, evaluate_at_end=True)
         self.parts = {"model": self.model, "optimizer": optimizer, "amp": amp}
