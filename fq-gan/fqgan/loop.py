@@ -139,6 +139,9 @@ class Training(ABC):
         """
         return {}
 
+    def gather(self) -> None:  # noqa: B027
+        """Bring the weights together on rank 0 for ``export``; called on every rank."""
+
     @abstractmethod
     def export(self, run_dir: Path, name: str) -> None:
         """Write the weights for use: ``last``, or the name of a goal. Called on rank 0."""
@@ -212,7 +215,7 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
         with Logs(run_dir, run.total_steps, progress.step, **where) as logs:
             if not continued:
                 run.begin(run_dir, logs)
-            elif progress.step == run.total_steps and is_main():
+            elif progress.step == run.total_steps:
                 save_last(run, run_dir)  # a kill may have come between checkpoint and export
             if progress.evaluation_due:
                 evaluate(run, checkpoint, logs)
@@ -258,14 +261,21 @@ def save(run: Training, checkpoint: Checkpoint, logs: Logs) -> None:
     """Write a checkpoint of this step, then the weights for use."""
     run.progress.rows = logs.rows
     checkpoint.save(run.progress.step)
-    if is_main():
-        save_last(run, checkpoint.run_dir)
+    save_last(run, checkpoint.run_dir)
 
 
 def save_last(run: Training, run_dir: Path) -> None:
     """The weights for use of this step, and how far the run has come."""
-    run.export(run_dir, "last")
-    write_reached(run_dir, run.progress.step, run.total_steps, run.unit)
+    export(run, run_dir, "last")
+    if is_main():
+        write_reached(run_dir, run.progress.step, run.total_steps, run.unit)
+
+
+def export(run: Training, run_dir: Path, name: str) -> None:
+    """Write the weights for use, which all ranks may have to bring together, on rank 0."""
+    run.gather()
+    if is_main():
+        run.export(run_dir, name)
 
 
 def evaluate(run: Training, checkpoint: Checkpoint, logs: Logs) -> None:
@@ -278,9 +288,8 @@ def evaluate(run: Training, checkpoint: Checkpoint, logs: Logs) -> None:
     if scores:
         logs.log(run.progress.step, **scores)
     better = run.progress.improve(run.goals(scores))
-    if is_main():
-        for name in better:
-            run.export(checkpoint.run_dir, name)
+    for name in better:
+        export(run, checkpoint.run_dir, name)
     run.progress.rows, run.progress.evaluation_due = logs.rows, False
     checkpoint.amend(run.progress.step, "progress")
 

@@ -41,5 +41,5 @@ def test_a_compiled_run_is_the_plain_one_and_goes_on_without_a_compiler(
 
 
 def test_compiling_and_recomputing_exclude_each_other(smoke):
-    with pytest.raises(ValueError, match="--compile and .* exclude each other"):
+    with pytest.raises(ValueError, match=r"--compile and .* exclude each other"):
         replace(smoke, compile=True, model=replace(smoke.model, checkpointing=True))
