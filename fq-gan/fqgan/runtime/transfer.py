@@ -33,7 +33,12 @@ def upload(
 
 def pinned(batch: Any) -> Any:
     """``batch``, a named tuple, with its tensors in memory that the device reads by itself."""
-    return type(batch)(*(part.pin_memory() if isinstance(part, Tensor) else part for part in batch))
+    return type(batch)(*map(_pinned, batch))
+
+
+def _pinned(part: Any) -> Any:
+    on_the_host = isinstance(part, Tensor) and part.device.type == "cpu"
+    return part.pin_memory() if on_the_host else part
 
 
 def uploaded(batch: Any, device: torch.device | str) -> Any:
