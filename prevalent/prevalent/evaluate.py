@@ -616,7 +616,17 @@ def main_baseline(argv: Sequence[str]) -> None:
 def run_baseline(
     config: BaselineConfig, references: Sequence[Reference], graphs: Graphs
 ) -> list[dict[str, Any]]:
-    """Results of ``config.agent`` for ``references``."""
+    """Results of ``config.agent`` for ``references``.
+
+    Raises ``ValueError`` where it walks to goals and one is hidden.
+    """
+    hidden = hides_goals(references, config.task)
+    if hidden and config.agent == "shortest":
+        raise ValueError(
+            f"--agent shortest walks to the goals, and {hidden} of the split {config.split!r} "
+            "hides its goal (a test split); give --agent random, stop or forward, or another "
+            "--split"
+        )
     if config.task == "hanna":
         searches = [
             ObjectSearch(one.id, one.scan, float(one.item["heading"]), one.item["paths"])

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from ..data.datasets import WalkData, read_walks
 from ..data.features import FeatureStore
+from ..data.instructions import with_goals
 from ..data.ndh import open_dialog_words, read_dialogs, tell
+from ..data.results import check_goals
 from ..data.tokenizers import WordTokenizer, read_vocabulary
 from ..data.toy import ToyConfig, write_toy
 from ..simulator.geometry import (
@@ -530,8 +532,10 @@ def open_r2r(
         FileNotFoundError, ValueError: a file is missing or bad, or the split hides its goals.
     """
     folder = _data_dir(data_dir)
-    found = read_walks(folder, data, split)
-    _check_goals(split, [one.path for one in found])
+    read = read_walks(folder, data, split)
+    if not read:
+        raise ValueError(f"the split {split!r} is empty; give another")
+    found = with_goals(read, split)
     tokenizer = WordTokenizer(read_vocabulary(folder / vocabulary), max_length)
     pairs = [(one, tokenizer.encode(one.text)) for one in found]
     kept = [(one, ids) for one, ids in pairs if ids is not None]
@@ -554,7 +558,9 @@ def open_ndh(
     """Navigation from Dialog History: the whole dialog is the instruction; see `open_r2r`."""
     folder = _data_dir(data_dir)
     dialogs = read_dialogs(folder, split)
-    _check_goals(split, [one.path if one.has_paths else () for one in dialogs])
+    if not dialogs:
+        raise ValueError(f"the split {split!r} is empty; give another")
+    check_goals([one.reference for one in dialogs], "ndh", split)
     tokenizer = open_dialog_words(folder / vocabulary, max_length)
     texts = [tell(one, "all") for one in dialogs]
     pairs = zip(dialogs, texts, strict=True)
@@ -631,13 +637,6 @@ def _data_dir(given: str | Path | None) -> Path:
 
 def _graphs(folder: Path, scans: Sequence[str] | set[str] | None) -> Graphs:
     return shared_graphs(folder / "connectivity", None if scans is None else sorted(scans))
-
-
-def _check_goals(split: str, paths: Sequence[Sequence[str]]) -> None:
-    if not paths:
-        raise ValueError(f"split {split!r} is empty")
-    if all(len(path) < 2 for path in paths):
-        raise ValueError(f"split {split!r} hides its goals, so that nothing can be earned in it")
 
 
 for _kind in OPENERS:

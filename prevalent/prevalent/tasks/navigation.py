@@ -19,7 +19,7 @@ from ..config import ModelConfig, default_data_dir
 from ..curves import draw_scores
 from ..data.datasets import read_walks
 from ..data.features import DeviceFeatures, open_store
-from ..data.instructions import SHUFFLE_SEED, Instruction
+from ..data.instructions import SHUFFLE_SEED, Instruction, with_goals
 from ..data.results import (
     Reference,
     Results,
@@ -255,8 +255,11 @@ def open_batches(
     world: World,
     num_texts: int = 1,
 ) -> EpisodeBatches:
-    """Endless batches of instructions of ``splits``; of a path ``num_texts`` at once."""
-    instructions = shuffled(data.items(splits))
+    """Endless batches of instructions of ``splits``; of a path ``num_texts`` at once.
+
+    Instructions without a goal are left out; ``ValueError`` where a split has none (a test split).
+    """
+    instructions = shuffled(one for name in splits for one in with_goals(data.splits[name], name))
     episodes = Episodes.encode(instructions, tokenizer, " ".join(splits), num_texts=num_texts)
     return EpisodeBatches(episodes, config.batch_size, world)
 

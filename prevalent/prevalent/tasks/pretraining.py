@@ -26,7 +26,7 @@ from ..config import (
 )
 from ..curves import draw_scores
 from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
-from ..data.instructions import read_instructions
+from ..data.instructions import read_instructions, with_goals
 from ..data.tokenizers import WordCodes, WordPieceTokenizer
 from ..data.toy import make_toy_world, toy_size
 from ..data.triplets import (
@@ -479,7 +479,7 @@ def _load(
             f"--train {' '.join(sources)} mixes triplet files with R2R splits; collect the splits "
             "with `prevalent prepare triplets` first"
         )
-    instructions = read_instructions(config.data_dir, names)
+    instructions = with_goals(read_instructions(config.data_dir, names), " ".join(names))
     if not instructions:
         raise ValueError(f"the source {' '.join(sources)} has no instruction")
     graphs = Graphs.load(
