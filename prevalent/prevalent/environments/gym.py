@@ -490,8 +490,10 @@ class NavigationVectorEnv(gymnasium.vector.VectorEnv):
         """Start B random episodes, or those whose numbers (B,) are ``options["episode"]``."""
         world, numbers = self._world, self._world.chosen(options, self.num_envs)
         super().reset(seed=seed)
-        drawn = numbers is None
-        self._agents = world.draw(self.np_random, self.num_envs) if drawn else world.begin(numbers)
+        if numbers is None:
+            self._agents = world.draw(self.np_random, self.num_envs)
+        else:
+            self._agents = world.begin(numbers)
         self._over = np.zeros(self.num_envs, dtype=bool)
         return self._world.observe(self._agents), self._world.info(self._agents)
 

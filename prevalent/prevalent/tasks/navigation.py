@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..agents.rollout import EpisodeBatches, Episodes, Tokenizer
-from ..config import ModelConfig, default_data_dir
+from ..config import ModelConfig, check_sources, default_data_dir
 from ..curves import draw_scores
 from ..data.datasets import read_walks
 from ..data.features import DeviceFeatures, open_store
@@ -58,6 +58,7 @@ FIXED = (
         "max_length",
     ),
     *("train", "precision", "seed", "optimizer.kind"),
+    *("start_from", "load_optimizer", "pretrained"),
 )
 """Options that a run keeps from its first checkpoint on."""
 
@@ -170,7 +171,11 @@ class TaskData(Generic[Item]):
 
 
 def place_toy_world(config: Config, folder: RunFolder) -> Config:
-    """``config`` with a toy world made in the run's folder; itself for real data."""
+    """``config`` with a toy world made in the run's folder; itself for real data.
+
+    Raises ``ValueError`` where an option of data would not be used.
+    """
+    check_sources(config)
     if config.world != "toy":
         return config
     place = folder.place("world")

@@ -28,7 +28,6 @@ from ..released.snapshots import (
     read_agent_config,
     read_snapshot,
 )
-from ..runtime.command import parse_preset
 from ..runtime.distributed import World, gather_objects
 from ..runtime.options import at_least
 from ..runtime.run_folder import RunFolder
@@ -43,6 +42,7 @@ from .navigation import (
     shuffled,
     unseen_first,
 )
+from .starting import parse_start
 
 KIND = "speaker"
 SIGNS = {"bleu": 1.0, "loss": -1.0}  # with which more is better
@@ -127,7 +127,7 @@ BEST_VALUE = {"bleu": 1.0, "loss": -1.0}  # sign with which more is better
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent train-speaker envdrop --batch-size 32``."""
-    train_speaker(parse_preset(SPEAKER_PRESETS, argv, "prevalent train-speaker"))
+    train_speaker(parse_start(TASK, SPEAKER_PRESETS, argv, "prevalent train-speaker"))
 
 
 def train_speaker(config: SpeakerRun) -> Speaker:
