@@ -22,11 +22,12 @@ from ..config import (
     ModelConfig,
     Precision,
     check_shares,
+    check_sources,
     default_data_dir,
 )
 from ..curves import draw_scores
 from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
-from ..data.instructions import read_instructions
+from ..data.instructions import read_instructions, with_goals
 from ..data.tokenizers import WordCodes, WordPieceTokenizer
 from ..data.toy import make_toy_world, toy_size
 from ..data.triplets import (
@@ -42,7 +43,6 @@ from ..models.prevalent import IGNORE, PretrainOutput, PrevalentForPretraining
 from ..old_runs import upgrade
 from ..optimizer import AuthorsAdamW, linear_schedule, parameter_groups
 from ..released.checkpoints import initialize_from, save_model
-from ..runtime.command import parse_preset
 from ..runtime.distributed import World, reduce_sum, unwrap, wrap
 from ..runtime.files import write_atomically
 from ..runtime.logs import Logs, ReportTo
@@ -53,6 +53,7 @@ from ..runtime.run_folder import RunFolder
 from ..runtime.transfer import ReadAhead
 from ..simulator.geometry import NUM_VIEWS
 from ..simulator.graph import Graphs
+from .starting import parse_start
 
 ActionTarget = Literal["rank", "relative-view"]
 
@@ -281,7 +282,7 @@ PRETRAIN_PRESETS: dict[str, tuple[str, PretrainConfig]] = {
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent pretrain r2r-small --batch-size 64``."""
-    pretrain(parse_preset(PRETRAIN_PRESETS, argv, "prevalent pretrain"))
+    pretrain(parse_start(TASK, PRETRAIN_PRESETS, argv, "prevalent pretrain"))
 
 
 def pretrain(config: PretrainConfig) -> PrevalentForPretraining:
@@ -298,6 +299,7 @@ class PretrainTraining(loop.Training):
 
     def __init__(self, config: PretrainConfig, world: World, folder: RunFolder) -> None:
         here = config
+        check_sources(config)
         if config.world == "toy":
             here = _in_toy_world(config, folder)
         self.config, self.world = config, world
@@ -389,6 +391,7 @@ TASK = loop.Task(
         ),
         *("max_length", "max_path_steps", "accumulate", "optimizer", "precision"),
         *("seed", "action_target", "predict_action", "use_images", "model"),
+        "init_from",
     ),
     upgrade=upgrade,
 )
@@ -485,7 +488,7 @@ def _load(
             f"--train {' '.join(sources)} mixes triplet files with R2R splits; collect the splits "
             "with `prevalent prepare triplets` first"
         )
-    instructions = read_instructions(config.data_dir, names)
+    instructions = with_goals(read_instructions(config.data_dir, names), " ".join(names))
     if not instructions:
         raise ValueError(f"the source {' '.join(sources)} has no instruction")
     graphs = Graphs.load(
