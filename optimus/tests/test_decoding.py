@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 import torch
-from factories import close, recorded_model, tiny_model
+from factories import DEVICES, close, place, recorded_model, tiny_model
 
 from optimus.decoding import Sampling, analogy, filter_logits, generate, interpolate, unique
 from optimus.runtime.counting import count
+from optimus.runtime.precision import ieee_fp32
 
 INJECTIONS = {"": None, "_mem": "memory", "_emb": "embedding"}
 
@@ -20,12 +21,14 @@ def plain_greedy(model, latent, limit):
 
 
 @pytest.mark.golden
-def test_greedy_ids_are_the_authors_for_every_injection(golden_kind):
-    folder = golden_kind("vae_trained", "generation.npz")
+@pytest.mark.parametrize("device", DEVICES)
+@ieee_fp32()
+def test_greedy_ids_are_the_authors_for_every_injection(golden_kind, device):
+    folder, device = golden_kind("vae_trained", "generation.npz"), place(device)
     recorded = np.load(folder / "generation.npz")
     for suffix, inject in INJECTIONS.items():
         cases = [name for name in recorded if name.startswith(f"greedy_ids{suffix}/")]
-        model = recorded_model(folder, inject=inject)
+        model = recorded_model(folder, inject=inject).to(device)
         found = generate(
             model, torch.from_numpy(recorded["z"]), Sampling(max_new_tokens=10**6), batch_size=5
         )

@@ -3,7 +3,16 @@ import json
 import numpy as np
 import pytest
 import torch
-from factories import GRADIENT, close, recorded_model, tiny_batch, tiny_config, tiny_model
+from factories import (
+    DEVICES,
+    GRADIENT,
+    close,
+    place,
+    recorded_model,
+    tiny_batch,
+    tiny_config,
+    tiny_model,
+)
 from safetensors.torch import load_file
 from torch import nn
 from torch.nn import functional as F
@@ -14,6 +23,7 @@ from optimus.models.encoder import Posterior
 from optimus.models.vae import ExtendedVae, OptimusConfig, OptimusModel
 from optimus.objectives import Objective, sentence_lengths, total_loss
 from optimus.released.checkpoints import assemble, authors_name, import_checkpoint
+from optimus.runtime.precision import ieee_fp32
 
 KINDS = {0: Objective(), 2: Objective(kind="deterministic-connect")}
 
@@ -22,49 +32,55 @@ def recorded_objective(fb_mode, free_bits):
     return KINDS.get(fb_mode, Objective(free_bits=free_bits))
 
 
-def recorded_losses(model, inputs, case, eps):
+def recorded_losses(model, inputs, case, eps, device="cpu"):
     """(rec, kl, total) as the recorded case counts them.
 
     With beta 0 the authors' module, unlike their loop, goes on masking; a beta too small to matter
     keeps our automatic switch out of the comparison.
     """
-    ids = [torch.from_numpy(inputs[key]) for key in ("x0", "x1")]
+    ids = [torch.from_numpy(inputs[key]).to(device) for key in ("x0", "x1")]
     objective = recorded_objective(case["fb_mode"], case["dim_target_kl"])
     losses = model(*ids, objective=objective, beta=case["beta"] or 1e-30, eps=eps)
-    lengths = torch.tensor(case["sent_length"]) if case["length_weighted_loss"] else None
+    lengths = None
+    if case["length_weighted_loss"]:
+        lengths = torch.tensor(case["sent_length"], device=device)
     return losses, total_loss(losses.reconstruction, losses.kl, case["beta"], lengths)
 
 
 @pytest.mark.golden
-def test_losses_agree_with_the_authors_in_every_mode(golden_kind):
-    folder = golden_kind("vae_random", "loss_out.npz")
-    model, expected = recorded_model(folder), np.load(folder / "loss_out.npz")
+@pytest.mark.parametrize("device", DEVICES)
+@ieee_fp32()
+def test_losses_agree_with_the_authors_in_every_mode(golden_kind, device):
+    folder, device = golden_kind("vae_random", "loss_out.npz"), place(device)
+    model, expected = recorded_model(folder).to(device), np.load(folder / "loss_out.npz")
     inputs = np.load(folder / "inputs.npz")
     cases = json.loads((folder / "loss_cases.json").read_text())
     assert cases
     for case in cases:
         with torch.no_grad():
-            eps = torch.from_numpy(expected[case["eps"]])
-            losses, total = recorded_losses(model, inputs, case, eps)
+            eps = torch.from_numpy(expected[case["eps"]]).to(device)
+            losses, total = recorded_losses(model, inputs, case, eps, device)
         close(losses.reconstruction, expected[f"{case['key']}/loss_rec"])
         close(losses.kl, expected[f"{case['key']}/loss_kl"])
         close(total, expected[f"{case['key']}/loss"])
 
 
 @pytest.mark.golden
-def test_gradients_agree_with_the_authors(golden_kind):
-    folder = golden_kind("vae_random", "grads.npz")
+@pytest.mark.parametrize("device", DEVICES)
+@ieee_fp32()
+def test_gradients_agree_with_the_authors(golden_kind, device):
+    folder, device = golden_kind("vae_random", "grads.npz"), place(device)
     expected, inputs = np.load(folder / "grads.npz"), np.load(folder / "inputs.npz")
     noise = np.load(folder / "loss_out.npz")
     modes = sorted({name.split("/")[0] for name in expected})
     for mode in modes:
-        model = recorded_model(folder).eval()
+        model = recorded_model(folder).eval().to(device)
         fb_mode = int(mode.removeprefix("fb"))
         losses = model(
-            *(torch.from_numpy(inputs[key]) for key in ("x0", "x1")),
+            *(torch.from_numpy(inputs[key]).to(device) for key in ("x0", "x1")),
             objective=recorded_objective(fb_mode, 0.5),
             beta=0.7,
-            eps=torch.from_numpy(noise[f"eps_fb{fb_mode}"]),
+            eps=torch.from_numpy(noise[f"eps_fb{fb_mode}"]).to(device),
         )
         loss = losses.total.mean()
         loss.backward()

@@ -497,7 +497,7 @@ class _Walker:
         chances: Tensor,
         feedback: Feedback,
     ) -> tuple[NDArray[np.bool_] | Tensor, Tensor | None, Tensor | None]:
-        """Who requests help (B,) by a rule; or decisions (B,), with the logits of them and reasons."""
+        """Who requests help (B,) by a rule; or decisions (B,), logits of these and of reasons."""
         able = seen.requestable & ~seen.ended
         if self.policy.ask is None or self.asking is None:
             asked = able & self._rule(seen)
