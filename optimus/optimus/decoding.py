@@ -4,7 +4,6 @@ Decoding keeps keys and values of the tokens so far, with the latent as the firs
 the head on the last position only; greedy ids equal those of running the whole prefix every time.
 """
 
-import math
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from .models.decoder import DecoderState
 from .models.vae import OptimusModel
-from .runtime.options import at_least, option, require
+from .runtime.options import at_least, finite_number, option, require, whole_number
 
 Item = TypeVar("Item", bound=Hashable)
 Strategy = Literal["greedy", "sample", "beam"]
@@ -48,14 +47,14 @@ class Sampling:
             self.strategy in get_args(Strategy),
             f"--decoding.strategy must be one of {choices}, got {self.strategy!r}",
         )
+        for name in ("temperature", "length_penalty", "top_p"):
+            finite_number(getattr(self, name), option(name, "decoding"))
+        if not isinstance(self.clean, bool):
+            raise TypeError(f"--decoding.clean must be True or False, got {self.clean!r}")
         require(
-            0 < self.temperature < math.inf,
+            self.temperature > 0,
             f"--decoding.temperature must be positive, got {self.temperature}; use "
             "--decoding.strategy greedy for the limit 0",
-        )
-        require(
-            math.isfinite(self.length_penalty),
-            f"--decoding.length-penalty must be finite, got {self.length_penalty}",
         )
         require(0 <= self.top_p <= 1, f"--decoding.top-p must be in [0, 1], got {self.top_p}")
         at_least(self, "decoding", top_k=0, num_beams=1, max_new_tokens=1)
@@ -122,8 +121,8 @@ def generate(
         generator: source of randomness of ``sample``, on the model's device.
     """
     sampling = sampling or Sampling()
-    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
-    require(num_sequences >= 0, f"num_sequences must not be negative, got {num_sequences}")
+    whole_number(batch_size, "batch_size", 1)
+    whole_number(num_sequences, "num_sequences")
     if latents is None:
         chunks = [
             (None, min(batch_size, num_sequences - i)) for i in range(0, num_sequences, batch_size)
