@@ -50,6 +50,7 @@ from ..runtime.means import RunningMeans
 from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import MixedPrecision, build_adamw, check_weights, clear_gradients
 from ..runtime.run_folder import RunFolder
+from ..runtime.transfer import ReadAhead
 from ..simulator.geometry import NUM_VIEWS
 from ..simulator.graph import Graphs
 from .starting import parse_start
@@ -304,6 +305,7 @@ class PretrainTraining(loop.Training):
         self.config, self.world = config, world
         self.corpus = build_corpus(here, world)
         self.batches = build_batches(config, self.corpus, self.corpus.train, world)
+        self.ahead = ReadAhead(self.batches, world.device)
         self.total_steps = count_steps(config, self.batches)
         self.length_option = "--max-steps" if config.max_steps else "--epochs"
         model, optimizer = build_model(config, self.corpus, world)
@@ -315,7 +317,7 @@ class PretrainTraining(loop.Training):
         evaluate = config.eval_every if config.held_out else 0
         self.intervals = Intervals(config.log_every, config.save_every, evaluate, evaluate > 0)
         self.parts = {"model": self.model, "optimizer": self.optimizer, "amp": self.amp}
-        self.parts |= {"data": self.batches, "means": self.means}
+        self.parts |= {"data": self.ahead, "means": self.means}
         self.regions = [*self.model.bert.lalayer, *self.model.bert.addlayer]
         self.lr, self.norm = 0.0, torch.zeros(())
 
@@ -332,7 +334,7 @@ class PretrainTraining(loop.Training):
             last = micro == config.accumulate - 1
             waiting = nullcontext() if last or self.world.size == 1 else self.network.no_sync()
             with waiting, amp.autocast():
-                output = forward(self.network, next(self.batches), config.predict_action)
+                output = forward(self.network, next(self.ahead), config.predict_action)
                 amp.backward(output.loss / config.accumulate, self.optimizer)
             action = output.action_loss
             action = output.loss.new_zeros(()) if action is None else action
