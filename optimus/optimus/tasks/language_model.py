@@ -349,6 +349,12 @@ def _real_weights() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     for name, (about, change) in changes.items():
         config = replace(real, model=replace(real.model, **change))  # type: ignore[arg-type]
         yield row(f"tatoeba-0.50-{name}", f"Tatoeba, lambda 0.50, {about}", config)
+    random = replace(
+        real,
+        model=replace(real.model, weights="random", start="fresh"),
+        objective=replace(real.objective, free_bits=0.05),
+    )
+    yield row("tatoeba-0.05-random", "Tatoeba, lambda 0.05, random networks", random)
     one_rate = replace(real, optimizer=replace(real.optimizer, new_lr=0.0))
     yield row("tatoeba-0.50-one-lr", "Tatoeba, lambda 0.50, one learning rate", one_rate)
     pretraining = replace(
