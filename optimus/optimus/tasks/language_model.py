@@ -95,7 +95,7 @@ class ObjectiveOptions:
     """mmd: share of the KL that is left out; 1 leaves the discrepancy alone."""
     mmd_weight: float = field(default=100.0, metadata=ADDED)
     """mmd: weight lambda of the discrepancy (0 to 2) between all latents and the prior, which is to
-    count beside the nats of a sentence."""
+    count beside the nats of a sentence. 100 is a guess of ours, not tuned and not of the paper."""
     tc_weight: float = field(default=2.0, metadata=ADDED)
     """beta-tc: weight of the total correlation; 1 is the plain KL, estimated."""
 
