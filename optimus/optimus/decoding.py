@@ -2,11 +2,10 @@
 
 Decoding keeps keys and values of the tokens so far, with the latent as the first entry, and runs
 the head on the last position only; greedy ids equal those of running the whole prefix every time.
-On a GPU their memory has a fixed size, a step is recorded once and replayed, and the host asks only
-now and then whether all sentences have ended.
+On a GPU their memory has a fixed size, and the host asks only now and then whether all sentences
+have ended; on request a step is recorded once and replayed.
 """
 
-import math
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from .models.decoder import DecoderState
 from .models.vae import OptimusModel
-from .runtime.options import at_least, option, require
+from .runtime.options import at_least, finite_number, option, require, whole_number
 
 ASK_EVERY = 16
 """Tokens after which the host asks a GPU whether all sentences have ended."""
@@ -45,6 +44,9 @@ class Sampling:
     clean: bool = False
     """Close the gaps of tokenised English: "do not know ." becomes "don't know.". Only to be read:
     scores compare the text as it is."""
+    recorded: bool = False
+    """Record a step of greedy or sample on a GPU once as a CUDA graph and replay it: less work for
+    the host. `make gpu` checks and times it."""
 
     def __post_init__(self) -> None:
         choices = ", ".join(get_args(Strategy))
@@ -52,14 +54,15 @@ class Sampling:
             self.strategy in get_args(Strategy),
             f"--decoding.strategy must be one of {choices}, got {self.strategy!r}",
         )
+        for name in ("temperature", "length_penalty", "top_p"):
+            finite_number(getattr(self, name), option(name, "decoding"))
+        for name in ("clean", "recorded"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise TypeError(f"{option(name, 'decoding')} must be True or False, got {value!r}")
         require(
-            0 < self.temperature < math.inf,
+            self.temperature > 0,
             f"--decoding.temperature must be positive, got {self.temperature}; use "
             "--decoding.strategy greedy for the limit 0",
-        )
-        require(
-            math.isfinite(self.length_penalty),
-            f"--decoding.length-penalty must be finite, got {self.length_penalty}",
         )
         require(0 <= self.top_p <= 1, f"--decoding.top-p must be in [0, 1], got {self.top_p}")
         at_least(self, "decoding", top_k=0, num_beams=1, max_new_tokens=1)
@@ -129,8 +132,8 @@ def generate(
             can; by default on a CUDA device only, since a CPU would lose time with it.
     """
     sampling = sampling or Sampling()
-    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
-    require(num_sequences >= 0, f"num_sequences must not be negative, got {num_sequences}")
+    whole_number(batch_size, "batch_size", 1)
+    whole_number(num_sequences, "num_sequences")
     if latents is None:
         chunks = [
             (None, min(batch_size, num_sequences - i)) for i in range(0, num_sequences, batch_size)
@@ -214,7 +217,7 @@ def _extend_static(
         column.add_(1)
 
     step()  # makes the memory, and the copies of weights that autocast keeps
-    if device.type == "cuda" and limit > 1:
+    if sampling.recorded and device.type == "cuda" and limit > 1:
         step = _recorded(step, generator)
     for position in range(2, limit + 1):
         step()

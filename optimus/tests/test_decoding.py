@@ -128,10 +128,18 @@ def test_a_step_in_a_memory_of_fixed_size_asks_the_host_nothing(strategy):
 def test_a_recorded_step_gives_the_tokens_of_one_that_is_not(strategy):
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    model, options = tiny_model().cuda(), Sampling(strategy, top_k=1, max_new_tokens=20)
-    latents = torch.randn(5, 6) * 3
-    found = [generate(model, latents, options, batch_size=3, static=s) for s in (True, False)]
-    assert found[0] == found[1]
+    model, latents = tiny_model().cuda(), torch.randn(5, 6) * 3
+    found = [
+        generate(
+            model,
+            latents,
+            Sampling(strategy, top_k=1, max_new_tokens=20, recorded=recorded),
+            batch_size=3,
+            static=static,
+        )
+        for static, recorded in ((False, False), (True, False), (True, True))
+    ]
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_sentence_ends_at_its_own_eos_or_at_the_bound():

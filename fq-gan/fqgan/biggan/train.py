@@ -61,7 +61,7 @@ class BigganTraining(Training):
         torch.manual_seed(config.seed)  # the same initial weights on every rank
         self.generator = build_generator(self.networks)
         self.discriminator = build_discriminator(self.networks)
-        if config.initial_weights:
+        if config.initial_weights and not folder.started:
             networks = (self.generator, self.discriminator)
             start_from(config.initial_weights, *networks, self.networks)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -211,9 +211,18 @@ TASK = Task(
     BigganTraining,
     fixed=(
         *FIXED_DATA,
-        *("seed", "precision", "architecture", "bn_eps", "sn_eps", "generator", "discriminator"),
+        *(
+            "seed",
+            "precision",
+            "architecture",
+            "init",
+            "bn_eps",
+            "sn_eps",
+            "generator",
+            "discriminator",
+        ),
         *("quantizer.layers", "quantizer.codebook_size", "quantizer.forward"),
-        *("quantizer.warmup_calls", "best_metric"),
+        *("quantizer.warmup_calls", "initial_weights", "best_metric"),
     ),
     upgrade=upgrade,
 )
