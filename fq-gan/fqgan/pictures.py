@@ -181,7 +181,8 @@ def check_picture(path: str | Path) -> Image.Image:
         return open_image(path)
     except UNREADABLE as error:
         raise ValueError(
-            f"{path} cannot be read as an image ({why(error)}); give a PNG, JPEG or WebP file"
+            f"{Path(path).name} cannot be read as an image ({why(error)}); give a PNG, JPEG or "
+            "WebP file"
         ) from error
 
 

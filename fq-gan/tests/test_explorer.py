@@ -137,6 +137,7 @@ def test_data_that_went_away_are_replaced_by_drawn_images(runs, tmp_path):
     shutil.copytree(runs / "biggan", tmp_path / "run")
     config = tmp_path / "run" / "config.json"
     text = config.read_text().replace('"source": "toy"', '"source": "hdf5"')
+    text = text.replace('"path": ""', '"path": "gone.hdf5"')
     config.write_text(text)
     explorer = load_explorer(tmp_path / "run")
     assert "drawn by the generator" in explorer.samples.source

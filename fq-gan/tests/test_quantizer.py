@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import pytest
 import torch
 from factories import Recorded, relative_error, run_ranks
@@ -532,7 +533,7 @@ def test_a_start_from_features_leaves_out_what_is_not_finite():
 
 
 def test_a_start_that_does_not_exist_is_named():
-    with pytest.raises(ValueError, match=r"codebook_start must be one of .*'features'"):
+    with pytest.raises(ValueError, match=r"codebook_start must be one of random, features"):
         FeatureQuantizer(6, 11, codebook_start="kmeans")
 
 
@@ -646,3 +647,31 @@ def test_the_five_lines_of_the_readme_keep_their_codes_in_use_in_a_plain_dcgan(s
             perplexities.append(float(quantizer.average_perplexity()))
     assert sum(perplexities) / len(perplexities) > 64 / 3
     assert quantizer.dead_codes() < 64 / 8
+
+
+@pytest.mark.parametrize("size", [8.5, "8", True, None])
+def test_sizes_are_whole_numbers(size):
+    for sizes in ((8, size), (size, 8)):
+        with pytest.raises(TypeError, match="must be a whole number"):
+            FeatureQuantizer(*sizes)
+    with pytest.raises(TypeError, match="warmup_calls must be a whole number"):
+        FeatureQuantizer(8, 8, warmup_calls=size)
+
+
+@pytest.mark.parametrize(
+    ("features", "problem"),
+    [
+        (torch.zeros(2, 8, 4, 4, dtype=torch.int64), "floating-point numbers, got torch.int64"),
+        (np.zeros((2, 8, 4, 4)), "must be a tensor, got ndarray"),
+        (torch.zeros(0, 8, 4, 4), "hold no vector"),
+        (torch.zeros(2, 8, 0, 4), "hold no vector"),
+    ],
+)
+def test_features_that_are_none_are_named(features, problem):
+    quantizer = FeatureQuantizer(8, 8)
+    before = quantizer.codes.clone()
+    with pytest.raises((TypeError, ValueError), match=problem):
+        quantizer(features)
+    assert torch.equal(quantizer.codes, before)
+    with pytest.raises(TypeError, match="codes must be a tensor"):
+        quantizer.set_codes(before.numpy())

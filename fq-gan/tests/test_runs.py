@@ -96,7 +96,10 @@ def test_a_run_of_another_kind_is_left_as_it_is(trained, kind, other, capsys):
 
 CHANGES = [
     ("biggan", "--data.toy-images", "50"),
-    ("biggan", "--data.path", "elsewhere"),
+    ("biggan", "--initial-weights", "elsewhere"),
+    ("stylegan2", "--initial-weights", "elsewhere"),
+    ("ugatit", "--initial-weights", "elsewhere"),
+    ("biggan", "--init", "glorot"),
     ("biggan", "--generator.channels", "4"),
     ("biggan", "--discriminator.channels", "4"),
     ("biggan", "--quantizer.codebook-size", "16"),
@@ -145,7 +148,7 @@ def test_a_start_that_is_refused_leaves_no_folder(tmp_path, capsys):
     lacking = ["--scoring.features", "inception-torch", "--scoring.weights", "absent.pth"]
     assert "absent.pth is missing" in refused(["train", *words, *lacking], capsys)
     said = refused(["train", *words, "--initial-weights", str(tmp_path / "no")], capsys)
-    assert "there is no model.safetensors" in said
+    assert "no does not exist; give a run, or a folder of weights" in said
     assert list(tmp_path.iterdir()) == []
 
 
@@ -244,6 +247,32 @@ def test_a_run_stands_for_its_weights_where_weights_are_asked_for(trained, tmp_p
     for kind in KINDS:
         train(TINY[kind](tmp_path / kind, initial_weights=str(trained[kind])))
         assert open_run(tmp_path / kind).kind == kind
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_not_read_is_not_recorded(trained, kind, tmp_path, capsys):
+    words = ["train", *words_of(TINY[kind](tmp_path / "new"))]
+    said = refused([*words, "--data.path", "photos"], capsys)
+    assert "--data.path photos is not read with --data.source toy" in said
+    assert not (tmp_path / "new").exists()
+    source = {"ugatit": "folders"}.get(kind, "folder")
+    said = refused([*words, "--data.source", source, "--data.path", ""], capsys)
+    assert f"--data.path is empty: say where the images of {source} are" in said
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_weights_to_fine_tune_are_named_where_they_do_not_fit(trained, kind, tmp_path, capsys):
+    other = {"biggan": "stylegan2", "stylegan2": "ugatit", "ugatit": "biggan"}[kind]
+    file = next((trained[kind] / "model").glob("*.safetensors"))
+    words = ["train", *words_of(TINY[kind](tmp_path / "new")), "--initial-weights"]
+    for given, problem in (
+        (trained[other], f"is of kind '{other}', and this preset trains '{kind}'"),
+        (trained[other] / "model", f"is of kind '{other}', and this preset trains '{kind}'"),
+        (file, "is a file; give a run, or a folder of weights"),
+        (tmp_path / "none", "does not exist; give a run, or a folder of weights"),
+    ):
+        assert f"--initial-weights {given} {problem}" in refused([*words, str(given)], capsys)
+    assert not (tmp_path / "new").exists()
 
 
 def test_patience_ends_a_run_whose_scores_get_no_better(tmp_path, monkeypatch):

@@ -185,7 +185,7 @@ def test_bad_samples_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="does not exist"):
         read_samples(tmp_path / "none.npz")
     np.savez(tmp_path / "other.npz", pictures=np.zeros(3))
-    with pytest.raises(ValueError, match="holds no samples under 'x'"):
+    with pytest.raises(ValueError, match=r"is no \.npz file with samples under x"):
         read_samples(tmp_path / "other.npz")
     np.savez(tmp_path / "float.npz", x=np.zeros((2, 3, 4, 4)))
     with pytest.raises(ValueError, match="uint8"):

@@ -350,6 +350,10 @@ class SentenceVAE:
     ) -> list[str]:
         """Sentences on the way from ``source`` to ``target``; see ``decoding.interpolate``."""
         whole_number(num_steps, "num_steps", 1)
+        require(
+            steps in ("dataset", "interactive"),
+            f"steps must be dataset or interactive, got {steps!r}",
+        )
         first, last = self.encode([source, target])
         return self.decode(interpolate(first, last, num_steps, steps), sampling)
 

@@ -78,6 +78,7 @@ class ModelOptions:
             f"--model.hidden must be a positive multiple of 64, got {self.hidden}",
         )
         require(0 <= self.dropout < 1, f"--model.dropout must be in [0, 1), got {self.dropout}")
+        require(bool(self.vocabulary), "--model.vocabulary is empty: give a folder or a size")
         require(
             not self.vocabulary.isdigit() or int(self.vocabulary) >= 300,
             "--model.vocabulary must be a folder or a size of at least 300 (256 bytes and the "

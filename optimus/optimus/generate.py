@@ -227,7 +227,8 @@ def _read(texts: Sequence[str], file: Path | None) -> list[str]:
         lines = [line.text for line in stream]
     elif file is not None:
         if not file.is_file():
-            raise FileNotFoundError(f"--file {file} is missing")
+            what = "is a folder" if file.is_dir() else "does not exist"
+            raise FileNotFoundError(f"--file {file} {what}; give a file of sentences")
         lines = read_texts(file)
     else:
         lines = list(texts)

@@ -315,3 +315,47 @@ def test_a_model_goes_to_the_hub_and_comes_back(tiny, tmp_path, monkeypatch):
         tiny.push_to_hub("me/vae")
     with pytest.raises(OSError, match=r"could not fetch me/vae from the hub: no network$"):
         SentenceVAE.from_hub("me/vae")
+
+
+@pytest.fixture(scope="module")
+def small():
+    return tiny_vae(["a dog is in the park .", "the cat sits ."] * 5)
+
+
+@pytest.mark.parametrize("texts", [5, None, b"abc", {"a": 1}, ["a", 5], ["a", None]])
+def test_what_is_no_text_is_named(small, texts):
+    for call in (small.encode, small.score, small.reconstruct):
+        with pytest.raises((TypeError, ValueError), match="texts must be"):
+            call(texts)
+
+
+@pytest.mark.parametrize("number", [2.5, "2", True])
+def test_counts_are_whole_numbers(small, number):
+    for name, call in (
+        ("batch_size", lambda: small.encode("a", number)),
+        ("batch_size", lambda: small.decode(np.zeros(6), batch_size=number)),
+        ("num_steps", lambda: small.interpolate("a", "b", number)),
+        ("count", lambda: small.sample(number)),
+        ("count", lambda: small.neighbours("a", ["b"], number)),
+        ("num_samples", lambda: small.score("a", number)),
+        ("--decoding.max-new-tokens", lambda: Sampling(max_new_tokens=number)),
+    ):
+        with pytest.raises(TypeError, match=f"{name} must be a whole number, got"):
+            call()
+
+
+def test_other_arguments_of_a_wrong_kind_are_named(small):
+    for problem, call in (
+        ("sampling must be a Sampling", lambda: small.decode(np.zeros(6), "greedy")),
+        ("scale must be a number", lambda: small.sample(1, scale="a")),
+        ("scale must be finite", lambda: small.sample(1, scale=math.nan)),
+        ("degree must be a number", lambda: small.analogy("a", "b", "c", None)),
+        ("direction must be a Direction", lambda: small.move("a", "b")),
+        ("steps must be dataset or", lambda: small.interpolate("a", "b", 2, steps="foo")),
+        ("texts are empty", lambda: small.neighbours("a", [])),
+        ("latents must be real numbers", lambda: small.decode(torch.ones(6, dtype=torch.bool))),
+        ("clean must be True or False", lambda: Sampling(clean="no")),
+    ):
+        with pytest.raises((TypeError, ValueError), match=problem):
+            call()
+    assert small.analogy("a", "b", []) == []

@@ -140,7 +140,7 @@ def sound_moments(
             problem = "sigma has negative eigenvalues, which no covariance has"
     if problem:
         raise ValueError(f"{path} holds no moments of images: {problem}; make it again")
-    return Moments(mu, (sigma + sigma.T) / 2, count)
+    return Moments(mu, sigma, count)
 
 
 def author_moments_name(dataset: str) -> str:

@@ -25,6 +25,7 @@ from fqgan.metrics.distances import (
     read_moments,
     write_moments,
 )
+from fqgan.metrics.statistics import read_any_statistics, read_statistics
 
 
 def test_moments_agree_with_numpy():
@@ -73,6 +74,49 @@ def test_bad_files_are_named(tmp_path):
     write_moments(tmp_path / "odd.npz", Moments(torch.zeros(3), torch.zeros(2, 2), 5))
     with pytest.raises(ValueError, match="holds no moments"):
         read_moments(tmp_path / "odd.npz")
+
+
+IMPOSSIBLE = [
+    ({"sigma": -np.eye(4)}, "sigma has negative eigenvalues"),
+    ({"sigma": np.triu(np.ones((4, 4))) + 3 * np.eye(4)}, "sigma is not symmetric"),
+    ({"sigma": np.full((4, 4), np.inf)}, "sigma holds NaN or infinity"),
+    ({"mu": np.full(4, np.nan)}, "mu holds NaN or infinity"),
+    ({"mu": np.array(["a"] * 4)}, "mu <U1"),
+    ({"num_images": -3}, "num_images is -3"),
+]
+
+
+@pytest.mark.parametrize(("changed", "problem"), IMPOSSIBLE)
+def test_moments_that_no_images_have_are_refused_in_every_file(tmp_path, changed, problem):
+    whole = {"mu": np.zeros(4), "sigma": np.eye(4), "num_images": 9}
+    own = {"features": np.zeros((9, 4), "f4"), "key": "k"}
+    for beside, read in (({}, read_moments), ({}, read_any_statistics), (own, read_statistics)):
+        np.savez(tmp_path / "a.npz", **{**whole, **beside})
+        read(tmp_path / "a.npz")
+        np.savez(tmp_path / "a.npz", **{**whole, **beside, **changed})
+        with pytest.raises(ValueError, match=rf"a\.npz holds no moments.*: {problem}"):
+            read(tmp_path / "a.npz")
+
+
+def test_what_rounding_leaves_in_moments_is_no_mistake(tmp_path):
+    few = torch.randn(10, 40)  # a covariance without 31 directions
+    rounded = moments(few).covariance.float().numpy()
+    rounded[0, 1] += 1e-7
+    np.savez(tmp_path / "a.npz", mu=np.zeros(40, "f4"), sigma=rounded)
+    assert read_moments(tmp_path / "a.npz").covariance.shape == (40, 40)
+    np.savez(tmp_path / "a.npz", mu=np.zeros(4), sigma=np.zeros((4, 4)))
+    assert not read_moments(tmp_path / "a.npz").covariance.any()
+
+
+def test_features_that_are_no_numbers_are_refused(tmp_path):
+    for array, problem in (
+        (np.full((9, 4), np.nan, "f4"), "feats holds NaN"),
+        (np.zeros((9, 4), int), "feats is int64"),
+        (np.zeros((1, 4), "f4"), "two rows or more"),
+    ):
+        np.savez(tmp_path / "feats.npz", feats=array)
+        with pytest.raises(ValueError, match=rf"feats\.npz.*{problem}"):
+            read_any_statistics(tmp_path / "feats.npz")
 
 
 def test_one_image_has_no_covariance():

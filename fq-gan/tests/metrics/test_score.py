@@ -258,7 +258,7 @@ def test_other_files_are_no_sets(tmp_path):
     (tmp_path / "empty").mkdir()
     for name, said in (
         ("a.csv", "no set of images that is known"),
-        ("b.npz", "holds no samples"),
+        ("b.npz", "is no .npz file with samples"),
         ("empty", "holds no image"),
     ):
         with pytest.raises(ValueError, match=said):

@@ -43,6 +43,12 @@ def test_an_open_stream_is_cut_alike_and_has_a_name():
         next(decode_lines([b"caf\xe9\n"], "standard input"))
 
 
+def test_utf_16_is_called_by_its_name(tmp_path):
+    (tmp_path / "a.txt").write_text("a dog .", encoding="utf-16")
+    with pytest.raises(ValueError, match=r"a\.txt is UTF-16 text; convert it with"):
+        read_texts(tmp_path / "a.txt")
+
+
 def test_a_line_of_another_encoding_is_named_with_its_cure(tmp_path):
     path = tmp_path / "a.txt"
     path.write_bytes("fine\ncaf\u00e9\n".encode("latin1"))

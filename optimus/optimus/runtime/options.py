@@ -41,9 +41,10 @@ def finite_number(value: object, name: str, least: float = -math.inf) -> float:
     """
     if isinstance(value, bool) or not isinstance(value, numbers.Real):
         raise TypeError(f"{name} must be a number, got {value!r}")
-    require(math.isfinite(value), f"{name} must be finite, got {value}")
-    require(value >= least, f"{name} must {_at_least(least)}, got {value}")
-    return float(value)
+    number = float(value)
+    require(math.isfinite(number), f"{name} must be finite, got {value}")
+    require(number >= least, f"{name} must {_at_least(least)}, got {value}")
+    return number
 
 
 def require_choice(name: str, value: object, known: Any) -> None:
@@ -67,7 +68,7 @@ def at_least(config: object, section: str = "", /, **lowest: float) -> None:
     Raises:
         TypeError, ValueError: see `whole_number` and `finite_number`.
     """
-    types = {field.name: field.type for field in dataclasses.fields(cast(Any, config))}
+    types = {name: one.type for name, one in getattr(config, "__dataclass_fields__", {}).items()}
     for name, least in lowest.items():
         check = whole_number if types.get(name) in (int, "int") else finite_number
         check(getattr(config, name), option(name, section), cast(Any, least))

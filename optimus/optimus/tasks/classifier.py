@@ -104,6 +104,11 @@ class TaskOptions:
             f"--data.max-tokens must be in 4..512 (BERT's positions), got {self.max_tokens}",
         )
         require(
+            self.task == "labeled" or self.test is None,
+            f"--data.test {self.test} counts with --data.task labeled only, got {self.task}; the "
+            "test texts of a task are in its folder",
+        )
+        require(
             self.task != "labeled" or self.test is not None,
             "--data.task labeled needs --data.test, a labelled text to score",
         )

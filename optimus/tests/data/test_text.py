@@ -520,3 +520,9 @@ def test_a_seed_fixes_the_corruption(tokenizers):
         for _ in range(2)
     ]
     assert torch.equal(*draws)
+
+
+def test_a_corpus_shorter_than_a_batch_names_the_option():
+    one = build_sentences([([1, 2], [1, 2], 1, 0)])
+    with pytest.raises(ValueError, match=r"corpus of 1 .*: give --data.batch-size at most 1"):
+        Batches([one], 8, Padding(0, 0), seed=0)

@@ -3,12 +3,22 @@
 import math
 import re
 from dataclasses import dataclass, field, make_dataclass
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
 from optimus.runtime.command import parse, parse_preset
-from optimus.runtime.options import READABLE, at_least, option, positive, show_help
+from optimus.runtime.options import (
+    READABLE,
+    at_least,
+    finite_number,
+    option,
+    positive,
+    show_help,
+    shown,
+    whole_number,
+)
 
 
 @pytest.mark.parametrize(
@@ -17,9 +27,9 @@ from optimus.runtime.options import READABLE, at_least, option, positive, show_h
         (lambda one: at_least(one, num_layers=2), "--num-layers must be at least 2, got 1"),
         (lambda one: at_least(one, "model", num_layers=2), "--model.num-layers must be at least 2"),
         (lambda one: at_least(one, weight=0), "--weight must not be negative, got -1"),
-        (lambda one: at_least(one, nan=0), "--nan must not be negative, got nan"),
+        (lambda one: at_least(one, nan=0), "--nan must be finite, got nan"),
         (lambda one: positive(one, "", "zero"), "--zero must be positive, got 0"),
-        (lambda one: positive(one, "", "nan"), "--nan must be positive, got nan"),
+        (lambda one: positive(one, "", "nan"), "--nan must be finite, got nan"),
         (lambda one: positive(one, "", "inf"), "--inf must be finite, got inf"),
     ],
 )
@@ -27,6 +37,29 @@ def test_the_option_is_named_with_what_it_must_be(check, sentence):
     config = SimpleNamespace(num_layers=1, weight=-1, zero=0, nan=math.nan, inf=math.inf)
     with pytest.raises(ValueError, match=sentence):
         check(config)
+
+
+@pytest.mark.parametrize("value", [8.5, "8", True, None])
+def test_a_whole_number_is_nothing_else(value):
+    with pytest.raises(TypeError, match=re.escape(f"size must be a whole number, got {value!r}")):
+        whole_number(value, "size")
+
+
+def test_the_fields_of_a_dataclass_are_of_their_types():
+    for value in (1.5, "2", True):
+        with pytest.raises(TypeError, match="--seed must be a whole number"):
+            at_least(Few(seed=value), seed=0)
+    with pytest.raises(TypeError, match="weight must be a number, got '2'"):
+        finite_number("2", "weight")
+
+
+def test_an_empty_value_is_shown_and_one_for_a_file_is_refused():
+    assert (shown(""), shown("a b"), shown("a")) == ("''", "'a b'", "a")
+    for words in (["--place", ""], ["--place="]):
+        with pytest.raises(ValueError, match="--place is empty: give a file or folder"):
+            parse(Placed, words, "prog")
+    assert parse(Placed, ["--place", "x", "--name", ""], "prog").name == ""
+    assert parse(Placed, [], "prog").place == Path("here")
 
 
 def test_a_field_is_written_as_on_the_command_line():
@@ -55,6 +88,16 @@ class Many:
 
 
 @dataclass(frozen=True)
+class Placed:
+    """What it does."""
+
+    place: Path = Path("here")
+    """Where."""
+    name: str = "none"
+    """Who."""
+
+
+@dataclass(frozen=True)
 class Few:
     """What it does."""
 
@@ -65,7 +108,7 @@ class Few:
 PRESETS = {"small": ("a row", Many()), "other": ("a row", Many())}
 
 
-def shown(capsys, *words):
+def page_of(capsys, *words):
     with pytest.raises(SystemExit) as ended:
         parse_preset(PRESETS, ["small", *words], "prog train")
     assert ended.value.code == 0
@@ -74,12 +117,12 @@ def shown(capsys, *words):
 
 
 def test_a_long_help_comes_group_by_group(capsys):
-    names, text = shown(capsys, "--help")
+    names, text = page_of(capsys, "--help")
     assert names == {"seed"}
     assert "groups one, two" in " ".join(re.sub(r"[│╭╮╰╯]", " ", text).split())
     assert "prog train small" in text
-    assert shown(capsys, "--help", "two")[0] == {f"two.second{i}" for i in range(3)}
-    assert len(shown(capsys, "--help", "all")[0]) == READABLE + 3
+    assert page_of(capsys, "--help", "two")[0] == {f"two.second{i}" for i in range(3)}
+    assert len(page_of(capsys, "--help", "all")[0]) == READABLE + 3
 
 
 def test_a_short_help_shows_everything(capsys):

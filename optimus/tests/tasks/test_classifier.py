@@ -221,3 +221,8 @@ def test_a_judge_is_read_back_from_its_folder(judge, tmp_path):
     np.testing.assert_allclose(again.probabilities(TEXTS), judge.probabilities(TEXTS), atol=1e-6)
     with pytest.raises(FileNotFoundError, match="does not exist; give the folder"):
         Judge.load(tmp_path / "none")
+
+
+def test_texts_that_are_not_read_are_refused(tmp_path):
+    with pytest.raises(ValueError, match=r"--data.test .* counts with --data.task labeled only"):
+        TaskOptions("CoLA", test=tmp_path / "test.text")

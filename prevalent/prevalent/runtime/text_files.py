@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 BOM = b"\xef\xbb\xbf"
+UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 
 
 class Line(NamedTuple):
@@ -81,6 +82,10 @@ def _decode(content: bytes, number: int, path: Path) -> str:
     try:
         return content.decode()
     except UnicodeDecodeError as error:
+        if number == 1 and content.startswith(UTF_16):
+            raise ValueError(
+                f"{path} is UTF-16 text; convert it with `iconv -f utf-16 -t utf-8`"
+            ) from None
         raise ValueError(
             f"{path} line {number} is no UTF-8 text (byte 0x{content[error.start]:02x} at column "
             f"{error.start + 1}); convert the file, such as with `iconv -f latin1 -t utf-8`"
