@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import fnmatch
+import hashlib
 import json
 import os
 import shutil
@@ -30,6 +31,7 @@ from optimus import SentenceVAE
 from optimus.runtime.files import json_text
 from optimus.runtime.text_files import read_texts
 
+TEXTS = ("train.txt", "test.txt")
 SHOWN = 8  # reconstructions that are kept as examples
 SHORT = 8  # words of a short sentence
 SUBJECTS = frozenset(("i", "you", "he", "she", "it", "we", "they", "this", "that", "tom", "mary"))
@@ -281,6 +283,7 @@ def write_record(options: argparse.Namespace) -> None:
         f'date = "{time.strftime("%Y-%m-%d")}"',
         f'seeds = "{", ".join(map(str, seeds))}"',
         f'machine = "{options.threads} thread(s), a shared 2-core x86-64 machine"',
+        f'checksum = "sha256 {checksums(corpora, options)}"',
         f'protocol = "the first {options.sentences} test sentences, K = {options.samples}; '
         "networks in bf16; mean and, of several seeds, sample standard deviation; BLEU, exact, "
         f"first two words and subject (of sentences of at most {SHORT} words that begin with a "
@@ -294,6 +297,15 @@ def write_record(options: argparse.Namespace) -> None:
         if scores:
             lines += ["", "[[record.row]]", f'name = "{row.name}"', cells(row.data, scores)]
     options.record.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def checksums(corpora: set[str], options: argparse.Namespace) -> str:
+    """Beginnings of the sums of the texts and of the weights."""
+    folders = [corpus_of(row, options) for row in ROWS if row.data in corpora]
+    files = [folder / name for folder in dict.fromkeys(folders) for name in TEXTS]
+    files += [options.weights / one / "model.safetensors" for one in networks(options)]
+    sums = [(file, hashlib.sha256(file.read_bytes()).hexdigest()[:12]) for file in files]
+    return ", ".join(f"{file.parent.name}/{file.name} {found}" for file, found in sums)
 
 
 def finished(row: Row, options: argparse.Namespace) -> list[dict[str, Any]]:
