@@ -112,12 +112,12 @@ def prepare() -> str:
     return "made"
 
 
-def smoke(verdict: Verdict, verb: str, precision: str) -> str:
+def smoke(verdict: Verdict, verb: str, precision: str, added: str = "") -> str:
     """Train the smoke preset of ``verb``, continue it, evaluate it where one command can."""
-    folder = verdict.work / f"{verb}_{precision}"
+    folder = verdict.work / f"{verb}_{precision}{added.strip()}"
     device = f"--device {verdict.device.type}"
     given = f"{verb} smoke --precision {precision} {device} --run-dir {folder}"
-    given += DATA.get(verb, "")
+    given += DATA.get(verb, "") + added
     command(main, given)
     if verb == "train-classifier":  # it trains several and evaluates them itself
         return "runs"
@@ -287,6 +287,8 @@ def fill(verdict: Verdict) -> None:
     for verb in VERBS:
         for precision in ("fp32", "bf16", "fp16") if verdict.on_cuda else ("fp16",):
             check(f"{verb} smoke, {precision}", lambda v=verb, p=precision: smoke(verdict, v, p))
+    if verdict.on_cuda:  # on a CPU it takes minutes
+        check("train smoke --compile, bf16", lambda: smoke(verdict, "train", "bf16", " --compile"))
     check("weights of two runs with --deterministic", lambda: repeated(verdict), limit=0)
     for name, (task, preset) in STEPS.items():
         check(f"waits in a step, {name}", lambda t=task, p=preset: waits(verdict, t, p))

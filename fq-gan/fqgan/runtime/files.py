@@ -113,14 +113,19 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def file_of(name: str) -> str:
+    """The file of a name in ``digest.json``: a part's ``NAME.pt``, or a path as it is."""
+    return name if "/" in name else f"{name}.pt"
+
+
 def find_damage(folder: Path) -> str | None:
-    """What is wrong with the ``NAME.pt`` of ``folder`` against its ``digest.json``, or None."""
+    """What is wrong with the files of ``folder`` against its ``digest.json``, or None."""
     if not (folder / "digest.json").is_file():
         return "its digest.json is missing"
     try:
         for name, expected in json.loads((folder / "digest.json").read_text()).items():
-            if expected != digest(folder / f"{name}.pt"):
-                return f"{name}.pt does not match its digest"
+            if expected != digest(folder / file_of(name)):
+                return f"{file_of(name)} does not match its digest"
     except AttributeError:
         return "its digest.json is no list of digests"
     except (OSError, ValueError) as error:

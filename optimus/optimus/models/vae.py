@@ -332,6 +332,14 @@ class OptimusModel(PreTrainedModel):
         switch = next(getattr(network, name) for name in names if hasattr(network, name))
         switch(*([{"use_reentrant": False}] if enabled else []))
 
+    @property
+    def regions(self) -> list[nn.Module]:
+        """What to compile: the layers of both networks, between words and logits."""
+        bodies = [self.decoder.network.base_model]
+        if self.encoder is not None:
+            bodies.append(self.encoder.network)
+        return bodies
+
     def encode(
         self, encoder_ids: Tensor, mask_padding: bool = True, *, padded: bool | None = None
     ) -> Posterior:

@@ -112,6 +112,8 @@ class AgentRun:
     deterministic: bool = False
     """On a GPU, only operations that give the same numbers in every run; slower. On a CPU they
     always do."""
+    compile: bool = field(default=False, metadata=ADDED)
+    """Not offered for agents, whose shapes change at every step; `prevalent pretrain` has it."""
     log_every: int = 100
     """Steps between two records."""
     eval_every: int = 500

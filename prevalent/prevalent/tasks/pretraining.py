@@ -127,6 +127,9 @@ class PretrainConfig:
     deterministic: bool = False
     """On a GPU, only operations that give the same numbers in every run; slower. On a CPU they
     always do."""
+    compile: bool = field(default=False, metadata=ADDED)
+    """Compile the layers of text and fusion in the first steps, which takes minutes: faster on a
+    GPU, with other last bits."""
     log_every: int = 50
     """Steps between two records."""
     eval_every: int = 2000
@@ -313,6 +316,7 @@ class PretrainTraining(loop.Training):
         self.intervals = Intervals(config.log_every, config.save_every, evaluate, evaluate > 0)
         self.parts = {"model": self.model, "optimizer": self.optimizer, "amp": self.amp}
         self.parts |= {"data": self.batches, "means": self.means}
+        self.regions = [*self.model.bert.lalayer, *self.model.bert.addlayer]
         self.lr, self.norm = 0.0, torch.zeros(())
 
     def begin(self, run_dir: Path, logs: Logs) -> None:
