@@ -31,6 +31,7 @@ from .data.results import (
     open_answers,
     open_results,
     read_references,
+    scans_of,
     score_each,
     score_results,
     to_results,
@@ -474,9 +475,15 @@ def compare(config: CompareConfig) -> tuple[int, dict[str, Difference]]:
         answers = open_answers(path, config.data_dir, config.task, config.split)
         results, references, graphs = answers
         check_goals(references, config.task, config.split)
-        allowed = {"allow_missing": config.allow_missing, "allow_jumps": config.allow_jumps}
-        about = {"origin": str(path), "split": config.split}
-        check_results(results, references, graphs, **allowed, **about)
+        check_results(
+            results,
+            references,
+            graphs,
+            allow_missing=config.allow_missing,
+            allow_jumps=config.allow_jumps,
+            origin=str(path),
+            split=config.split,
+        )
         rows.append(score_each(*answers, config.task, path_type=config.path_type))
     both = [one for one in references if one.id in rows[0] and one.id in rows[1]]
     if not both:
@@ -639,7 +646,7 @@ def main_baseline(argv: Sequence[str]) -> None:
         lambda words: parse(BaselineConfig, words, "prevalent baseline"), try_baseline, argv
     )
     references = read_references(config.data_dir, config.task, config.split)
-    scans = sorted({reference.scan for reference in references})
+    scans = scans_of(references, config.split)
     graphs = load_graphs(config.data_dir / "connectivity", scans)
     hidden = hides_goals(references, config.task)
     rows = []
@@ -672,7 +679,7 @@ def check_agent(config: BaselineConfig, references: Sequence[Reference]) -> None
 def try_baseline(config: BaselineConfig) -> None:
     """Raise what a baseline is refused for before it walks."""
     references = read_references(config.data_dir, config.task, config.split)
-    load_graphs(config.data_dir / "connectivity", sorted({one.scan for one in references}))
+    load_graphs(config.data_dir / "connectivity", scans_of(references, config.split))
     check_agent(config, references)
 
 

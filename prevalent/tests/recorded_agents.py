@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
@@ -25,6 +26,7 @@ from prevalent.released.checkpoints import restore
 from prevalent.released.snapshots import load_snapshot
 
 LOSS = 1e-5  # absolute
+SAME_HEADS = 1e-5  # absolute, of logits
 IMITATION_WEIGHT = 0.05  # the authors' default mlWeight
 GROUND_TRUTH_WEIGHT, BACK_TRANSLATION_WEIGHT = 0.2, 0.6  # of their accumulated step
 
@@ -38,9 +40,33 @@ def rollout_cases(golden: Path) -> list[Path]:
 
 
 def number_of_heads(golden: Path) -> int:
-    """Of the tiny configuration with which all cases were recorded; no tensor tells it."""
+    """Of the tiny encoder beside the agents: a first guess for theirs, which no file tells."""
     config = golden / "models/dicadd_tiny/config.json"
     return json.loads(config.read_text())["num_attention_heads"] if config.exists() else 1
+
+
+def find_heads(guess: int, width: int, gap: Callable[[int], float]) -> int:
+    """The number of heads of a recorded agent, which no tensor of its tells.
+
+    Args:
+        guess: tried first.
+        width: of the attention, a multiple of the number.
+        gap: largest difference of a first step to the recorded one, with a number of heads.
+    """
+    others = [heads for heads in range(1, width + 1) if heads != guess]
+    fitting = [heads for heads in (guess, *others) if width % heads == 0]
+    gaps = {}
+    for heads in fitting:
+        gaps[heads] = gap(heads)
+        if gaps[heads] < SAME_HEADS:
+            return heads
+    return min(gaps, key=lambda heads: gaps[heads])
+
+
+def largest_gap(ours: torch.Tensor, theirs: np.ndarray) -> float:
+    """Of the finite values of logits: those of padding are recorded unmasked."""
+    seen = torch.isfinite(ours)
+    return float((ours - torch.as_tensor(theirs))[seen].abs().max())
 
 
 def as_tensors(arrays, prefix):
@@ -86,9 +112,10 @@ class Recorded:
         store = synthetic_features(names, case["feature_dim"])
         length = int(flags.maxInput)
         words = WordTokenizer(read_vocabulary(data_dir / "r2r/train_vocab.txt"), length)
-        pieces = any(name.startswith("init/encoder/bert.") for name in arrays)
+        width = len(arrays.get("init/encoder/bert.pooler.dense.bias", ()))
+        pieces = width > 0
         vocabulary = data_dir / "vocab/bert/bert-base-uncased-vocab.txt"
-        return cls(
+        recorded = cls(
             name=path.name.removesuffix(".json.gz"),
             case=case,
             arrays=arrays,
@@ -102,6 +129,21 @@ class Recorded:
             num_heads=number_of_heads(path.parents[1]),
             snapshot=path.parent
             / path.name.removesuffix(".json.gz").replace("rollout", "snapshot"),
+        )
+        if pieces and "teacher/logit_0" in arrays:
+            recorded.num_heads = find_heads(recorded.num_heads, width, recorded.gap)
+        return recorded
+
+    def gap(self, num_heads: int) -> float:
+        """How far the first step is from the recorded one with so many heads."""
+        self.num_heads = num_heads
+        section = self.case["teacher"]
+        with torch.no_grad():
+            rolled = self.follower().rollout(
+                self.batch(section["items"]), "teacher", keep_steps=True
+            )
+        return largest_gap(
+            rolled.steps[0].logits[section["perm_idx"]], self.arrays["teacher/logit_0"]
         )
 
     def batch(self, ids) -> Batch:

@@ -23,7 +23,7 @@ from prevalent.models.hanna import HannaConfig
 from prevalent.models.prevalent import PrevalentModel
 from prevalent.optimizer import OptimizerConfig
 from prevalent.released.checkpoints import restore
-from tests.recorded_agents import as_tensors, number_of_heads
+from tests.recorded_agents import as_tensors, find_heads, largest_gap, number_of_heads
 
 MODULES = ("nav_module", "ask_module")
 BERT = "nav_module.encoder.bert."
@@ -54,7 +54,19 @@ class RecordedSearches:
         with np.load(str(path).replace(".json.gz", ".npz")) as file:
             arrays = dict(file)
         name = path.name.removesuffix(".json.gz")
-        return cls(name, case, arrays, graphs, data_dir, number_of_heads(path.parents[1]))
+        heads = number_of_heads(path.parents[1])
+        recorded = cls(name, case, arrays, graphs, data_dir, heads)
+        width = len(arrays.get(f"sd/{BERT}pooler.dense.bias", ()))
+        if width:
+            recorded.num_heads = find_heads(heads, width, recorded.gap)
+        return recorded
+
+    def gap(self, num_heads: int) -> float:
+        """How far the first step is from the recorded one with so many heads."""
+        self.num_heads, variant = num_heads, self.variants()[0]
+        with torch.no_grad():
+            walked = self.walk(self.agent(variant), self.case[variant]["train_0"])
+        return largest_gap(walked.steps[0].logits, self.logits(variant, "train_0", "nav_logit")[0])
 
     def variants(self) -> list[str]:
         """Recorded options, each with at least one training roll-out."""

@@ -23,7 +23,7 @@ from prevalent.environments.panorama import NDHEnvironment
 from prevalent.models.prevalent import PrevalentModel
 from prevalent.optimizer import OptimizerConfig
 from prevalent.released.checkpoints import restore
-from tests.recorded_agents import as_tensors, number_of_heads
+from tests.recorded_agents import as_tensors, find_heads, largest_gap, number_of_heads
 
 FORWARD = 1e-5  # absolute, float32
 ANGLE = 1e-6
@@ -80,7 +80,21 @@ class RecordedDialogs:
     def load(cls, golden, graphs, data_dir):
         vocabulary = data_dir / "vocab/bert/bert-base-uncased-vocab.txt"
         case, arrays = read_case(golden, "ndh_agent")
-        return cls(case, arrays, graphs, vocabulary, number_of_heads(golden))
+        recorded = cls(case, arrays, graphs, vocabulary, number_of_heads(golden))
+        width = len(arrays["enc/bert.pooler.dense.bias"])
+        recorded.num_heads = find_heads(recorded.num_heads, width, recorded.gap)
+        return recorded
+
+    def gap(self, num_heads: int) -> float:
+        """How far the first step is from the recorded one with so many heads."""
+        self.num_heads, section = num_heads, self.sections()[0]
+        feedback = sections_with(self.case[section], "traj")[0]
+        part = self.case[section][feedback]
+        agent, batch = self.agent(section), self.batches(section)[0]
+        with torch.no_grad():
+            rolled = agent.rollout(batch, feedback, draws=draws_of(part), keep_steps=True)
+        theirs = self.arrays[f"{section}/{feedback}/logit_0"]
+        return largest_gap(rolled.steps[0].logits[part["perm_idx"]], theirs)
 
     def sections(self):
         """Names of the settings that were recorded."""

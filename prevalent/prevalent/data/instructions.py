@@ -89,8 +89,8 @@ def read_split(
 def split_name(split: str) -> tuple[str, int | None]:
     """Name or path of a split, and the number behind ``@`` if there is one."""
     name, mark, number = split.partition("@")
-    if mark and not number.isdigit():
-        raise ValueError(f"split {split!r}: {number!r} after @ must be a whole number")
+    if mark and (not number.isdecimal() or int(number) < 1):
+        raise ValueError(f"split {split!r}: {number!r} after @ must be a whole number from 1 on")
     return name, int(number) if mark else None
 
 
@@ -117,6 +117,8 @@ def expand(items: Iterable[dict[str, Any]], origin: str | Path = "R2R file") -> 
         check_record(item, FIELDS, f"{origin}: item {number}")
         if not item["path"]:
             raise ValueError(f"{origin}: item {number} has an empty 'path'")
+        if "distance" in item:
+            check_record(item, {"distance": NUMBER}, f"{origin}: item {number}")
         for j, text in enumerate(item["instructions"]):
             instructions.append(
                 Instruction(

@@ -213,6 +213,14 @@ class Answers(NamedTuple):
     graphs: Graphs
 
 
+def scans_of(references: Iterable[Reference], split: str) -> list[str]:
+    """The scans of ``references``; ``ValueError`` where the split has none."""
+    scans = sorted({reference.scan for reference in references})
+    if not scans:
+        raise ValueError(f"the split {split!r} is empty; give another")
+    return scans
+
+
 def open_answers(
     path: Path, data_dir: Path, task: Task, split: str, *, strict: bool = False
 ) -> Answers:
@@ -221,8 +229,8 @@ def open_answers(
     Raises as `read_references` and `read_results` do.
     """
     references = read_references(data_dir, task, split)
+    scans = scans_of(references, split)
     results = open_results(path, references, task, strict=strict)
-    scans = sorted({reference.scan for reference in references})
     return Answers(results, references, load_graphs(data_dir / "connectivity", scans))
 
 

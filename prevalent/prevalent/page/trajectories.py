@@ -10,7 +10,7 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -83,6 +83,8 @@ class TrajectoriesConfig:
 
     def __post_init__(self) -> None:
         at_least(self, count=1)
+        if self.output is not None and self.output.is_file():
+            raise ValueError(f"--output {self.output} is a file; give a folder for the page")
         if self.output is not None and self.output.suffix in (".html", ".htm"):
             raise ValueError(
                 f"--output {self.output} is to be a folder, in which index.html and the pictures "
@@ -163,7 +165,7 @@ def open_shown(config: TrajectoriesConfig) -> tuple[Answers, list[Reference]]:
     assert config.results is not None
     data_dir = config.data_dir or default_data_dir()
     answers = open_answers(config.results, data_dir, config.task, config.split)
-    about = {"origin": str(config.results), "split": config.split}
+    about: dict[str, Any] = {"origin": str(config.results), "split": config.split}
     check_results(*answers, allow_missing=True, allow_jumps=True, **about)
     by_id = {one.id: one for one in answers.references if one.id in answers.results}
     return answers, [by_id[name] for name in chosen_ids(config, list(by_id))]

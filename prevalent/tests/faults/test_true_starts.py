@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from prevalent.__main__ import main
+from prevalent.data.instructions import expand
 from prevalent.loop import train
 from prevalent.tasks import graph, hanna, ndh, pretraining, r2r, speaker
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS
@@ -178,6 +179,28 @@ def test_a_page_is_not_written_into_a_folder_that_is_called_a_page(answered, cap
         f"{answered / 'page'}" in said
     )
     assert not (answered / "page.html").exists()
+    said = say([*words, "--output", file], capsys)
+    assert f"--output {file} is a file; give a folder" in said
+
+
+@pytest.mark.parametrize("mark", ["@0", "@x", "@²", "@-1"])
+def test_a_part_of_no_item_is_refused_and_an_empty_split_called_one(answered, mark, capsys):
+    file = answered / "run" / "results_val.json"
+    (answered / "r2r" / "R2R_none.json").write_text("[]")
+    for words in (["evaluate", "--results", file], ["baseline", "--agent", "stop"]):
+        words = [*words, "--data-dir", answered, "--split"]
+        said = say([*words, f"val{mark}"], capsys)
+        assert "after @ must be a whole number from 1 on" in said
+        assert "the split 'none' is empty" in say([*words, "none"], capsys)
+
+
+def test_a_length_that_is_none_is_named_by_item():
+    item = {"path_id": 1, "scan": "house", "heading": 0.0, "path": ["a"], "instructions": ["go"]}
+    for distance in ("x", None, float("nan"), True):
+        with pytest.raises(
+            ValueError, match=r"x\.json: item 0: 'distance' must be a finite number"
+        ):
+            expand([item | {"distance": distance}], "x.json")
 
 
 def test_an_option_that_no_score_depends_on_is_refused(answered, capsys):
