@@ -6,16 +6,17 @@
     python evidence/pretraining_claim.py --run-dir runs/claim --table reading --sizes 50
 
 One encoder is pre-trained on 3,840 instructions of 240 houses, told by templates as the paper's
-are told by a speaker. Agents then see 20, 50, 100 or 400 of those paths and learn by imitation and
-reinforcement with the encoders of `ARMS`; each seed draws paths of its own. Learning rate and, for
-random encoders, the spread of the initial weights are chosen for each arm on val_seen, with 50
-paths. ``ablations`` pre-trains three more encoders, without the action, without the views, and
-without either. ``reading`` does the same as the main table in houses whose instructions have to be
-read: other words for the same landmark, which annotated paths never use, landmarks in sight that do
-not matter, and sentences that say which way not to take.
+are told by a speaker. Agents then see 20, 50, 100, 400 or 1,000 of those paths and learn by
+imitation and reinforcement with the encoders of `ARMS`; each seed draws paths of its own. Learning
+rate and, for random encoders, the spread of the initial weights are chosen for each arm on
+val_seen, with 50 paths; ``--as-chosen`` takes those that the records name. ``ablations``
+pre-trains three more encoders, without the action, without the views, and without either.
+``reading`` does the same as the main table in houses whose instructions have to be read: other
+words for the same landmark, which annotated paths never use, landmarks in sight that do not matter,
+and sentences that say which way not to take.
 
 Prints a row a run and the table after each size; runs that are done are not repeated. On one core,
-5 minutes for each encoder and 20 to 50 seconds for each agent: about 50 minutes for the main table.
+5 minutes for each encoder and 20 to 50 seconds for each agent: about 60 minutes for the main table.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ PLAIN = ToyConfig(
 )
 READING = replace(PLAIN, forms=("synonyms", "negations", "distractors"), told_paths=16)
 STYLE: Style = "landmarks"  # where turns are told too, pre-training learns turns long before sights
-SIZES, SEEDS = (20, 50, 100, 400), (0, 1, 2)
+SIZES, SEEDS = (20, 50, 100, 400, 1000), (0, 1, 2)
 TRIAL_SIZE, TRIAL_SEEDS = 50, (0, 1)  # with which the learning rate of an arm is chosen
 SPLITS = ("val_seen", "val_unseen")
 
@@ -130,6 +131,12 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--table", choices=("main", "ablations", "reading"), default="main")
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES, help="annotated paths")
     parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--arms", nargs="+", help="some of the table's rows, by name")
+    parser.add_argument(
+        "--as-chosen",
+        action="store_true",
+        help="do not choose: the first rate and spread of each arm, which the records chose",
+    )
     parser.add_argument("--steps", type=int, default=200, help="of an agent")
     parser.add_argument("--pretrain-steps", type=int, default=6000)
     parser.add_argument("--houses", type=int, default=PLAIN.train_houses, help="to train in")
@@ -140,12 +147,20 @@ def main(argv: list[str] | None = None) -> None:
         root, world = root / "reading", READING
     elif options.table == "ablations":
         arms = ABLATIONS
+    if unknown := set(options.arms or ()) - set(arms):
+        parser.error(f"--arms: no row is called {min(unknown)!r}; choose from {', '.join(arms)}")
+    arms = {name: arm for name, arm in arms.items() if name in (options.arms or arms)}
     unseen = max(1, world.unseen_houses * options.houses // world.train_houses)
     make_world(root / "world", replace(world, train_houses=options.houses, unseen_houses=unseen))
     print(f"a reader by rule who counts the steps: {oracle(root / 'world'):.3f}", flush=True)
     for encoder in sorted({arm.encoder for arm in arms.values()} - {""}):
         pretrain(pretraining(root, encoder, options.pretrain_steps, world))
-    chosen = {name: choose(root, name, arm, options.steps) for name, arm in arms.items()}
+    chosen = {
+        name: Trial(name, TRIAL_SIZE, 0, arm.rates[0], arm.spreads[0])
+        if options.as_chosen
+        else choose(root, name, arm, options.steps)
+        for name, arm in arms.items()
+    }
     rows: dict[tuple[int, str], list[dict[str, Any]]] = {}
     for paths in options.sizes:
         for seed in options.seeds:
@@ -188,11 +203,11 @@ def oracle(folder: Path) -> float:
     return float(np.mean(reached))
 
 
-def places(root: Path) -> dict[str, Any]:
-    """The options that name the world."""
+def places(folder: Path) -> dict[str, Any]:
+    """The options that name the world in ``folder``."""
     return {
         "world": "matterport",
-        "data_dir": root / "world",
+        "data_dir": folder,
         "features": Path("features.npy"),
         "device": "cpu",
     }
@@ -202,7 +217,7 @@ def pretraining(root: Path, encoder: str, steps: int, world: ToyConfig) -> Pretr
     """The run that pre-trains; its action leaves the plateau of directions at about step 2,200."""
     return replace(
         PRETRAIN_PRESETS["toy"][1],
-        **places(root),
+        **places(root / "world"),
         **ENCODERS[encoder],
         vocabulary=Path("wordpiece.txt"),
         run_dir=root / encoder,
@@ -243,7 +258,7 @@ def run(root: Path, trial: Trial, steps: int) -> dict[str, Any]:
         train_r2r(
             replace(
                 preset,
-                **places(root),
+                **places(root / "world"),
                 run_dir=run_dir,
                 wordpieces=Path("wordpiece.txt"),
                 train=(str(annotated(root, trial.paths, trial.seed)),),

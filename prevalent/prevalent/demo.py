@@ -39,8 +39,8 @@ SPLIT = "val_unseen"
 SIMPLE: dict[str, SimpleAgent] = {"random": "random", "knows the way": "shortest"}
 SCRATCH, WITH_ENCODER = "from scratch", "pre-trained"
 FINDING = (
-    "Pre-training helps once it has learned to read and to see, which takes longer than a demo: "
-    "docs/experiments.md, Pre-training in toy houses."
+    "Pre-training helps agents with few annotated paths, once it has learned to read and to see, "
+    "which takes longer than a demo: docs/experiments.md, Pre-training in toy houses."
 )
 
 

@@ -144,9 +144,11 @@ def initialize_from(model: PrevalentForPretraining, path: str | Path) -> TensorR
 
 
 def _from_bert(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """BERT's names to those of this model; other names stay."""
+    """BERT's names to those of this model, also of files without heads; other names stay."""
     renamed = {}
+    bare = "encoder.layer.0.output.dense.weight" in state  # of transformers' BertModel
     for name, value in state.items():
+        name = f"bert.{name}" if bare else name
         name = name.replace("bert.encoder.layer.", "bert.lalayer.")
         renamed[name.replace("cls.predictions.", "mlmhead.predictions.")] = value
     return renamed

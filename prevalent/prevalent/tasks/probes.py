@@ -305,6 +305,7 @@ class States(NamedTuple):
     mask: Tensor  # (N, T) True for words
     landmark: Tensor  # (N,) landmark of the node that comes next; the last class is a stop
     named: Tensor  # (N, T) True where the text names that landmark
+    tokens: Tensor  # (N, T) the words themselves
 
 
 def read_states(
@@ -348,7 +349,8 @@ def read_states(
         pooled.append(encoded.pooled.cpu())
         words.append((encoded.sequence * batch.mask[part].to(device).unsqueeze(-1)).cpu())
     named = batch.tokens == codes[batch.actions].unsqueeze(1)
-    return States(torch.cat(pooled), torch.cat(words), batch.mask.bool(), batch.actions, named)
+    mask = batch.mask.bool()
+    return States(torch.cat(pooled), torch.cat(words), mask, batch.actions, named, batch.tokens)
 
 
 def score_states(
@@ -362,8 +364,8 @@ def score_states(
 
     Columns: accuracy of the landmark that comes next (or a stop) from the pooled state and from the
     mean of the words' states; how often a linear score of each word's state is highest at a word
-    that names the landmark that comes next; mean norm of the words' states; and their mean cosine
-    with those before pre-training.
+    that names the landmark that comes next; which word a state is of; mean norm of the words'
+    states; and their mean cosine with those before pre-training.
     """
     tables = list(corpus.held_out.values())
     rows = {}
@@ -387,6 +389,9 @@ def score_states(
                     _mean_word(fit), fit.landmark, _mean_word(test), test.landmark
                 ),
                 "word that names it": pointer_probe(fit, test),
+                "the word itself": linear_probe(
+                    fit.words[fit.mask], fit.tokens[fit.mask], valid, test.tokens[test.mask]
+                ),
                 "norm of a word": valid.norm(dim=-1).mean().item(),
                 "cosine with before": F.cosine_similarity(valid, first, dim=-1).mean().item(),
             }

@@ -122,6 +122,22 @@ def test_a_config_without_a_size_is_refused():
         to_model_config({"la_layers": 9}, "config.json")
 
 
+def test_bert_without_heads_gives_it_too(tmp_path):
+    model, other = PrevalentForPretraining(TINY_MODEL), PrevalentForPretraining(TINY_MODEL)
+    names = {"bert.lalayer.": "encoder.layer.", "bert.embeddings.": "embeddings."}
+    bare = {
+        name.replace(ours, theirs): value
+        for name, value in other.state_dict().items()
+        for ours, theirs in names.items()
+        if name.startswith(ours)
+    }
+    torch.save(bare, tmp_path / "pytorch_model.bin")
+    assert len(initialize_from(model, tmp_path).matched) >= len(bare)
+    for part in ("lalayer", "embeddings"):
+        loaded, given = (getattr(one.bert, part).state_dict() for one in (model, other))
+        torch.testing.assert_close(loaded, given)
+
+
 def test_bert_gives_the_text_side(tmp_path):
     model, other = PrevalentForPretraining(TINY_MODEL), PrevalentForPretraining(TINY_MODEL)
     bert = {

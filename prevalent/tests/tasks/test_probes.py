@@ -110,7 +110,7 @@ def test_a_pointer_finds_the_marked_word():
         if marked:
             words[..., 2] += 6.0 * named
         mask = torch.ones_like(named)
-        return States(words[:, 0], words, mask, place, named)
+        return States(words[:, 0], words, mask, place, named, place[:, None].expand_as(mask))
 
     assert pointer_probe(states(True), states(True)) > 0.95
     assert pointer_probe(states(False), states(False)) < 0.35
