@@ -31,9 +31,9 @@ class SceneObjects(NamedTuple):
     """The objects of one viewpoint."""
 
     ids: tuple[str, ...]
-    features: NDArray[np.float32]  # (n, D)
-    directions: NDArray[np.float32]  # (n, 2) heading and elevation, radians
-    sizes: NDArray[np.float32]  # (n, 2) width and height, pixels
+    features: NDArray[np.floating]  # (n, D)
+    directions: NDArray[np.floating]  # (n, 2) heading and elevation, radians
+    sizes: NDArray[np.floating]  # (n, 2) width and height, pixels
 
 
 class ObjectStore:

@@ -268,7 +268,7 @@ def train_graph(config: GraphRun) -> GraphAgent:
 class GraphTraining(AgentTraining):
     """The agent, the instructions it learns from, and the splits it is evaluated on."""
 
-    losses = ("loss", "imitation", "expert", "words", "model_norm")
+    losses: Sequence[str] = ("loss", "imitation", "expert", "words", "model_norm")  # type: ignore[misc]
 
     def __init__(self, config: GraphRun, world: World, folder: RunFolder) -> None:
         here = place_toy_world(config, folder)
@@ -279,7 +279,7 @@ class GraphTraining(AgentTraining):
         self.held_out = open_held_out(here, self.data, self.tokenizer, here.data)
         agent = build_agent(here, self.data, self.tokenizer)
         if here.objects is not None:
-            self.losses = (*self.losses, "objects")  # type: ignore[misc]
+            self.losses = (*self.losses, "objects")
         self.batches = open_batches(here, self.data, self.tokenizer, here.train, world)
         summary = (
             f"{len(self.data.items(here.train))} instructions, {len(self.tokenizer)} words, "
