@@ -3,8 +3,8 @@
     python benchmarks/counts.py [--precision bf16]
 
 Counted on a CPU at the size of the smoke presets (see `fqgan.runtime.counting`), so they are
-numbers of operations whatever their size. An LSTM counts step by step here; on a GPU it is
-a few kernels.
+numbers of operations whatever their size. Spectral norms of one shape are taken together, as on a
+GPU.
 """
 
 from __future__ import annotations
@@ -15,17 +15,20 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from fqgan.biggan import networks
 from fqgan.biggan.config import PRESETS as BIGGAN
 from fqgan.biggan.train import TASK as BIGGAN_TASK
 from fqgan.loop import Task
 from fqgan.runtime.counting import Counts, count
 from fqgan.runtime.distributed import World
 from fqgan.runtime.run_folder import RunFolder
+from fqgan.spectral_norm import normalized_weights
 from fqgan.stylegan2.config import PRESETS as STYLEGAN2
 from fqgan.stylegan2.train import TASK as STYLEGAN2_TASK
 from fqgan.ugatit.config import PRESETS as UGATIT
@@ -57,6 +60,7 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
     precision = parser.parse_args().precision
     torch.set_num_threads(1)
+    networks.normalized_weights = partial(normalized_weights, together=True)  # type: ignore[assignment]
     print(f"{'loop':<16}{'kernels':>9}{'casts':>7}  waits of the host ({precision})")
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # presets write below the present folder

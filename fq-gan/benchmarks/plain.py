@@ -137,6 +137,8 @@ def _toggle(network: nn.Module, on: bool) -> None:
 
 
 def plain_weight(self: Any) -> Tensor:
+    if self.ready is not None:
+        return self.ready
     matrix = self.weight.view(self.weight.size(0), -1)
     with torch.no_grad():
         v = F.normalize(torch.matmul(self.u0, matrix), eps=self.sn_eps)

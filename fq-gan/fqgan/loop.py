@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from .runtime.checkpoint import Checkpoint, Progress
+from .runtime.compilation import compile_regions
 from .runtime.distributed import World, barrier, is_main, start
 from .runtime.logs import Logs, ReportTo, check_report_to
 from .runtime.precision import Precision
@@ -39,6 +40,8 @@ class RunOptions(Protocol):
     def precision(self) -> Precision: ...
     @property
     def deterministic(self) -> bool: ...
+    @property
+    def compile(self) -> bool: ...
     @property
     def keep(self) -> int: ...
     @property
@@ -96,6 +99,7 @@ class Training(ABC):
         unit: what a step counts.
         length_option: the option that decides ``total_steps``.
         headline: the scalars that lines of the log show; all where it is empty.
+        regions: what ``--compile`` compiles; nothing where it is not offered.
     """
 
     config: Any
@@ -107,6 +111,7 @@ class Training(ABC):
     unit: str = "step"
     length_option: str = "--max-steps"
     headline: Sequence[str] = ()
+    regions: Sequence[nn.Module] = ()
 
     def begin(self, run_dir: Path, logs: Logs) -> None:  # noqa: B027 - may do nothing
         """Say what is learned from what, before the very first step."""
@@ -133,6 +138,9 @@ class Training(ABC):
         The first one decides when ``--patience`` ends the run.
         """
         return {}
+
+    def gather(self) -> None:  # noqa: B027
+        """Bring the weights together on rank 0 for ``export``; called on every rank."""
 
     @abstractmethod
     def export(self, run_dir: Path, name: str) -> None:
@@ -186,6 +194,8 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
         config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade
     ) as folder:
         run = task.open(config, world, folder)
+        if config.compile:
+            compile_regions(run.regions, task.kind, world.device)
         run_dir, progress, every = folder.path, run.progress, run.intervals
         checkpoint = Checkpoint(run_dir, keep=config.keep, **run.parts, progress=progress)
         continued = checkpoint.load_latest() > 0
@@ -205,7 +215,7 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
         with Logs(run_dir, run.total_steps, progress.step, **where) as logs:
             if not continued:
                 run.begin(run_dir, logs)
-            elif progress.step == run.total_steps and is_main():
+            elif progress.step == run.total_steps:
                 save_last(run, run_dir)  # a kill may have come between checkpoint and export
             if progress.evaluation_due:
                 evaluate(run, checkpoint, logs)
@@ -251,14 +261,21 @@ def save(run: Training, checkpoint: Checkpoint, logs: Logs) -> None:
     """Write a checkpoint of this step, then the weights for use."""
     run.progress.rows = logs.rows
     checkpoint.save(run.progress.step)
-    if is_main():
-        save_last(run, checkpoint.run_dir)
+    save_last(run, checkpoint.run_dir)
 
 
 def save_last(run: Training, run_dir: Path) -> None:
     """The weights for use of this step, and how far the run has come."""
-    run.export(run_dir, "last")
-    write_reached(run_dir, run.progress.step, run.total_steps, run.unit)
+    export(run, run_dir, "last")
+    if is_main():
+        write_reached(run_dir, run.progress.step, run.total_steps, run.unit)
+
+
+def export(run: Training, run_dir: Path, name: str) -> None:
+    """Write the weights for use, which all ranks may have to bring together, on rank 0."""
+    run.gather()
+    if is_main():
+        run.export(run_dir, name)
 
 
 def evaluate(run: Training, checkpoint: Checkpoint, logs: Logs) -> None:
@@ -271,9 +288,8 @@ def evaluate(run: Training, checkpoint: Checkpoint, logs: Logs) -> None:
     if scores:
         logs.log(run.progress.step, **scores)
     better = run.progress.improve(run.goals(scores))
-    if is_main():
-        for name in better:
-            run.export(checkpoint.run_dir, name)
+    for name in better:
+        export(run, checkpoint.run_dir, name)
     run.progress.rows, run.progress.evaluation_due = logs.rows, False
     checkpoint.amend(run.progress.step, "progress")
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
 from .data.images import UNREADABLE, normalize, open_image, square, to_bytes
+from .runtime.files import why
 
 
 def grid(images: Tensor, columns: int, *, border: int = 2) -> Tensor:
@@ -180,7 +181,7 @@ def check_picture(path: str | Path) -> Image.Image:
         return open_image(path)
     except UNREADABLE as error:
         raise ValueError(
-            f"{Path(path).name} cannot be read as an image; give a PNG, JPEG or WebP file"
+            f"{path} cannot be read as an image ({why(error)}); give a PNG, JPEG or WebP file"
         ) from error
 
 

@@ -14,6 +14,7 @@ import tyro
 
 from .runtime.command import parse
 from .runtime.logs import read_metrics
+from .runtime.options import shown
 
 logger = logging.getLogger(__name__)
 
@@ -76,11 +77,17 @@ def plot_run(run_dir: str | Path) -> Path:
     except ImportError as error:
         raise ImportError(MISSING) from error
 
-    run_dir = Path(run_dir)
+    given, run_dir = run_dir, Path(run_dir)
     rows = read_metrics(run_dir) if (run_dir / "metrics.jsonl").exists() else []
+    rows = [row for row in rows if "step" in row]
     panels = [(title, curves) for title, curves in panels_of(rows) if curves]
     if not panels:
-        raise FileNotFoundError(f"{run_dir} has no rows in metrics.jsonl, so there are no curves")
+        problem = "has no rows in metrics.jsonl"
+        if not run_dir.is_dir():
+            problem = "is a file" if run_dir.exists() else "does not exist"
+        raise FileNotFoundError(
+            f"{shown(given)} {problem}; give the folder of a run that was trained"
+        )
     figure = Figure(figsize=(4 * len(panels), 3.6), layout="constrained")
     FigureCanvasAgg(figure)
     for axes, (title, curves) in zip(

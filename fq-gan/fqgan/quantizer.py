@@ -16,14 +16,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
 from .quantizer_kernels import CommitmentLoss, Matches, find_nearest, residual
-from .runtime.options import ADDED, at_least, require
+from .runtime.options import ADDED, at_least, finite_number, require, require_choice, whole_number
 from .runtime.precision import ieee_fp32
 
 logger = logging.getLogger(__name__)
@@ -111,18 +111,15 @@ class FeatureQuantizer(nn.Module):
             ("statistics", statistics, Statistics),
             ("codebook_start", codebook_start, CodebookStart),
         ):
-            choices = get_args(known)
-            require(value in choices, f"{name} must be one of {choices}, got {value!r}")
-        sizes = channels >= 1 and codebook_size >= 1
-        require(sizes, f"a codebook needs channels and codes, got {channels}, {codebook_size}")
+            require_choice(name, value, known)
+        whole_number(channels, "channels", 1)
+        whole_number(codebook_size, "codebook_size", 1)
+        whole_number(warmup_calls, "warmup_calls")
+        finite_number(commitment_weight, "commitment_weight", 0)
+        finite_number(revive_below, "revive_below", 0)
+        decay, eps = finite_number(decay, "decay"), finite_number(eps, "eps")
         require(0.0 <= decay < 1.0, f"the decay of the codebook must be in [0, 1), got {decay}")
         require(eps > 0.0, f"eps, which counts are smoothed with, must be positive, got {eps}")
-        for name, number in (
-            ("commitment_weight", commitment_weight),
-            ("warmup_calls", warmup_calls),
-            ("revive_below", revive_below),
-        ):
-            require(number >= 0, f"{name} must not be negative, got {number}")  # NaN is not either
         self.channels, self.codebook_size = channels, codebook_size
         self.commitment_weight, self.decay, self.eps = commitment_weight, decay, eps
         self.numerics, self.forward_mode, self.statistics = numerics, forward_mode, statistics
@@ -161,6 +158,7 @@ class FeatureQuantizer(nn.Module):
                 clusters of features: the averages start from them, and no code jumps.
         """
         shape = (self.codebook_size, self.channels)
+        _require_numbers(codes, "codes")
         good = codes.shape == shape and (codes.is_meta or bool(codes.isfinite().all()))
         require(good, f"codes must be finite and {shape}, got {tuple(codes.shape)}")
         self.codes.copy_(codes)
@@ -168,6 +166,8 @@ class FeatureQuantizer(nn.Module):
             if self.numerics == "biggan":
                 self.embed_avg.t().copy_(codes)
             return
+        if not isinstance(counts, Tensor):
+            raise TypeError(f"counts must be a tensor, got {type(counts).__name__}")
         good = counts.shape == shape[:1] and bool(((counts > 0) & counts.isfinite()).all())
         require(good, f"counts must be {self.codebook_size} positive numbers")
         if self.numerics == "tf":  # as after one call
@@ -215,6 +215,9 @@ class FeatureQuantizer(nn.Module):
 
         Backward reads ``features`` again: an activation in place may not follow.
         """
+        _require_numbers(features, "features")
+        if features.numel() == 0:
+            raise ValueError(f"features of shape {tuple(features.shape)} hold no vector")
         if features.ndim < 2 or features.shape[1] != self.channels:
             raise ValueError(
                 f"the quantizer has {self.channels} channels in dimension 1, "
@@ -381,6 +384,14 @@ class FeatureQuantizer(nn.Module):
             f"commitment_weight={self.commitment_weight}, decay={self.decay}, "
             f"numerics={self.numerics}, forward_mode={self.forward_mode}"
         )
+
+
+def _require_numbers(values: object, name: str) -> None:
+    """Refuse what is no tensor of floating-point numbers."""
+    if not isinstance(values, Tensor):
+        raise TypeError(f"{name} must be a tensor, got {type(values).__name__}")
+    if not values.is_floating_point():
+        raise TypeError(f"{name} must be floating-point numbers, got {values.dtype}")
 
 
 def _perplexity(counts: Tensor, least: float = 1e-30) -> Tensor:

@@ -10,6 +10,7 @@ from typing import Any
 
 from .runtime.command import parse
 from .runtime.comparison import Comparison
+from .runtime.files import why
 from .runtime.published import Figure, Result, find_folder, read_published
 from .runtime.report import ReportConfig, open_comparison, write_report
 
@@ -46,7 +47,7 @@ def read_evaluations(runs: Path) -> tuple[list[tuple[str, dict[str, Any]]], list
             try:
                 row = json.loads(line)
             except ValueError as error:
-                notes.append(f"{path}:{number} is not JSON ({error}); remove it.")
+                notes.append(f"{path}:{number} is not JSON ({why(error)}); remove it.")
                 continue
             if not isinstance(row, dict):
                 notes.append(f"{path}:{number} is no evaluation of this program; it is left out.")

@@ -21,6 +21,7 @@ from .loop import RunProgress, Task, Training
 from .old_runs import upgrade, upgrade_progress
 from .runtime.checkpoint import read_part
 from .runtime.files import json_text, replace_folder, write_atomically, write_json
+from .runtime.options import shown
 from .runtime.run_folder import (
     CONFIG,
     HEADER,
@@ -149,6 +150,7 @@ class WeightOptions:
             ValueError: no run and no weights are given, or a run of another kind.
         """
         if self.weights:
+            _require_folder("--weights", self.weights)
             return Source(Path(self.weights), weights_folder(self.weights))
         if not self.run_dir:
             raise ValueError("no weights are given: name a run with --run-dir, or --weights")
@@ -165,6 +167,32 @@ def weights_folder(folder: str | Path) -> Path:
     folder = Path(folder)
     is_run = not any(folder.glob("*.safetensors")) and (folder / "model").is_dir()
     return folder / "model" if is_run else folder
+
+
+def initial_folder(folder: str | Path, kind: str) -> Path:
+    """The weights to fine-tune, which ``--initial-weights`` names; of a run those inside it.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: the weights are of another kind than ``kind``.
+    """
+    _require_folder("--initial-weights", folder)
+    inside = weights_folder(folder)
+    if (inside / CONFIG).exists() and (theirs := kind_of(inside)) != kind:
+        raise ValueError(
+            f"--initial-weights {folder} is of kind {theirs!r}, and this preset trains {kind!r}; "
+            f"give weights of that kind, or a preset of {theirs}"
+        )
+    return inside
+
+
+def _require_folder(option: str, folder: str | Path) -> None:
+    if not Path(folder).is_dir():
+        what = "is a file" if Path(folder).exists() else "does not exist"
+        raise FileNotFoundError(
+            f"{option} {shown(folder)} {what}; give a run, or a folder of weights such as "
+            "RUN/model or one of `fqgan convert`"
+        )
 
 
 def weights_of_run(run_dir: str | Path, *, best: bool = False) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
 from fqgan.biggan.layers import LayerFactory
-from fqgan.spectral_norm import as_matrix
+from fqgan.runtime.counting import count
+from fqgan.spectral_norm import as_matrix, normalized_weights
 
 
 def converged(layer, x, calls=200):
@@ -63,3 +66,45 @@ def test_autocast_leaves_the_iteration_in_fp32():
     assert out.dtype == torch.bfloat16
     assert layer.u0.dtype == torch.float32
     assert float(layer.u0.norm()) == pytest.approx(1.0, abs=1e-5)
+
+
+def many_layers(iterations=2):
+    """Layers of every kind, some of them of one shape, one of them stored channels_last."""
+    torch.manual_seed(0)
+    one, three = LayerFactory(True, 1, iterations, 1e-8), LayerFactory(True, 3, iterations, 1e-8)
+    layers = [one.conv(4, 6, 3) for _ in range(3)] + [one.linear(5, 7) for _ in range(4)]
+    layers += [one.embedding(5, 7), three.linear(5, 7), three.linear(5, 7)]
+    last = one.conv(4, 6, 3).to(memory_format=torch.channels_last)
+    return torch.nn.ModuleList([*layers, last, copy.deepcopy(last)])
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_layers_of_one_shape_are_normalized_together_as_each_alone(training):
+    found = []
+    for together in (False, True):
+        network = many_layers().train(training)
+        for _ in range(2):
+            with normalized_weights(network, together=together):
+                weights = [layer.normalized_weight() for layer in network]
+        noise = torch.Generator().manual_seed(1)
+        (sum((w * torch.randn(w.shape, generator=noise)).sum() for w in weights)).backward()
+        assert all(layer.ready is None for layer in network)
+        for weight, layer in zip(weights, network, strict=True):
+            assert weight.stride() == layer.weight.stride()
+        gradients = [layer.weight.grad for layer in network]
+        found.append([*weights, *gradients, *network.buffers()])
+    for alone, together in zip(*found, strict=True):
+        torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-6)
+
+
+def test_layers_of_one_shape_take_fewer_kernels_together():
+    kernels = []
+    for together in (False, True):
+        network = many_layers(iterations=1)
+
+        def step(network=network, together=together):
+            with normalized_weights(network, together=together):
+                sum(layer.normalized_weight().sum() for layer in network).backward()
+
+        kernels.append(sum(count(step).kernels.values()))
+    assert kernels[1] < 0.75 * kernels[0], kernels

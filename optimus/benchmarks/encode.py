@@ -7,8 +7,8 @@ import random
 from typing import Any
 
 import torch
-from harness import BERT, GPT2, main
-from transformers import BertConfig, GPT2Config
+from harness import BERT, GPT2, LLAMA, WITH_LLAMA, main
+from transformers import BertConfig, GPT2Config, LlamaConfig
 
 from optimus.api import SentenceVAE
 from optimus.data.tokenizers import train_tokenizers
@@ -37,7 +37,12 @@ def vae() -> SentenceVAE:
     ends = {"bos_token_id": tokenizers.bos_id, "eos_token_id": tokenizers.eos_id}
     gpt2 = GPT2Config(**{**GPT2.to_dict(), **ends, "vocab_size": sizes[1]})
     torch.manual_seed(0)
-    return SentenceVAE(OptimusModel(OptimusConfig(bert=bert, gpt2=gpt2)), tokenizers)
+    config = OptimusConfig(bert=bert, gpt2=gpt2)
+    if WITH_LLAMA:  # then the encoder is one of AutoModel's too
+        ends |= {"pad_token_id": tokenizers.pad_id}
+        llama = LlamaConfig(**{**LLAMA.to_dict(), "vocab_size": sizes[1]})
+        config = OptimusConfig(encoder=bert, decoder=llama, pooling="mean", **ends)
+    return SentenceVAE(OptimusModel(config), tokenizers)
 
 
 def encode_padded(texts: list[str], width: int | None = None) -> torch.Tensor:

@@ -1,4 +1,7 @@
-"""Measure the plain way and ours in turn (A B A B), so that a busy machine is unfair to neither."""
+"""Measure the plain way and ours in turn (A B A B), so that a busy machine is unfair to neither.
+
+Each script takes ``--llama``: a decoder like Llama in place of GPT-2.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import BertConfig, GPT2Config
+from transformers import BertConfig, GPT2Config, LlamaConfig, PreTrainedModel
 
 from optimus.models.vae import OptimusConfig, OptimusModel
 from optimus.runtime.files import json_text
@@ -30,14 +33,34 @@ BERT = BertConfig(
     max_position_embeddings=512,
 )
 GPT2 = GPT2Config(vocab_size=50260, n_embd=256, n_layer=4, n_head=4, n_positions=1024)
+LLAMA = LlamaConfig(
+    vocab_size=50260,
+    hidden_size=256,
+    intermediate_size=1024,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=1024,
+    tie_word_embeddings=True,
+)
+WITH_LLAMA = "--llama" in sys.argv
 
 
 def build_model(attention: str = "sdpa") -> OptimusModel:
     """27 M random weights, the same for every ``attention``: 4 layers of width 256, Z = 32."""
     torch.manual_seed(0)
-    bert, gpt2 = BertConfig(**BERT.to_dict()), GPT2Config(**GPT2.to_dict())
-    bert._attn_implementation = gpt2._attn_implementation = attention
-    return OptimusModel(OptimusConfig(bert=bert, gpt2=gpt2, latent_dim=32))
+    ends = {"bos_token_id": 50258, "eos_token_id": 50259, "pad_token_id": 50257}
+    if WITH_LLAMA:
+        config = OptimusConfig(decoder=LLAMA, encoder=BERT, pooling="mean", latent_dim=32, **ends)
+    else:
+        config = OptimusConfig(
+            bert=BertConfig(**BERT.to_dict()), gpt2=GPT2Config(**GPT2.to_dict()), latent_dim=32
+        )
+    model = OptimusModel(config)
+    for module in model.modules():
+        if isinstance(module, PreTrainedModel):
+            module.config._attn_implementation = attention
+    return model
 
 
 def random_ids(batch: int, length: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -77,6 +100,7 @@ def compare(
 def peak_memory(name: str) -> float:
     """Peak resident memory in MB of this script run anew with ``--only NAME``."""
     words = [sys.executable, str(Path(sys.argv[0]).resolve()), "--only", name]
+    words += ["--llama"] if WITH_LLAMA else []
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
@@ -133,6 +157,7 @@ def main(
         unit: divides the seconds of the plain way, where it does more work per call than ours.
         check: facts about the agreement of the results.
     """
+    title += "_llama" if WITH_LLAMA else ""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     contestants = build()
     if "--only" in sys.argv:

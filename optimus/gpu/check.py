@@ -112,12 +112,12 @@ def prepare() -> str:
     return "made"
 
 
-def smoke(verdict: Verdict, verb: str, precision: str) -> str:
+def smoke(verdict: Verdict, verb: str, precision: str, added: str = "") -> str:
     """Train the smoke preset of ``verb``, continue it, evaluate it where one command can."""
-    folder = verdict.work / f"{verb}_{precision}"
+    folder = verdict.work / f"{verb}_{precision}{added.strip()}"
     device = f"--device {verdict.device.type}"
     given = f"{verb} smoke --precision {precision} {device} --run-dir {folder}"
-    given += DATA.get(verb, "")
+    given += DATA.get(verb, "") + added
     command(main, given)
     if verb == "train-classifier":  # it trains several and evaluates them itself
         return "runs"
@@ -233,17 +233,19 @@ def speed(verdict: Verdict) -> None:
     model = build(device, base=cuda).eval()
     rows, tokens = (256, 30) if cuda else (2, 4)
     latent = torch.randn(rows, 32, device=device)
-    greedy = Sampling("greedy", max_new_tokens=tokens)
 
-    def decode() -> float:
+    def decode(recorded: bool) -> float:
+        greedy = Sampling("greedy", max_new_tokens=tokens, recorded=recorded)
         with MixedPrecision("auto", device).autocast():
             whole = milliseconds(
                 lambda: generate(model, latent, greedy, batch_size=rows), device, **counts
             )
         return 1000 * whole / tokens
 
-    limit = 93 / 0.5 if cuda else None
-    verdict.check(f"decoding, B = {rows}, a token", decode, limit=limit, unit=" us")
+    name = f"decoding, B = {rows}, a token"
+    verdict.check(name, lambda: decode(False), unit=" us")
+    if cuda:
+        verdict.check(f"{name}, recorded", lambda: decode(True), limit=93 / 0.5, unit=" us")
     rows, length, samples = (32, 20, 100) if cuda else (2, 6, 5)
     encoder, decoder = ids(model, rows, length)
     eps = torch.randn(rows, samples, 32, device=device)
@@ -287,6 +289,8 @@ def fill(verdict: Verdict) -> None:
     for verb in VERBS:
         for precision in ("fp32", "bf16", "fp16") if verdict.on_cuda else ("fp16",):
             check(f"{verb} smoke, {precision}", lambda v=verb, p=precision: smoke(verdict, v, p))
+    if verdict.on_cuda:  # on a CPU it takes minutes
+        check("train smoke --compile, bf16", lambda: smoke(verdict, "train", "bf16", " --compile"))
     check("weights of two runs with --deterministic", lambda: repeated(verdict), limit=0)
     for name, (task, preset) in STEPS.items():
         check(f"waits in a step, {name}", lambda t=task, p=preset: waits(verdict, t, p))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar, get_args, overload
 
@@ -23,7 +23,7 @@ from .models.pretrained import without_lora
 from .models.vae import OptimusModel, importance_scores
 from .runs import SENTENCE_VAES, find_weights
 from .runtime.distributed import choose_device
-from .runtime.options import require
+from .runtime.options import finite_number, require, whole_number
 
 logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -183,6 +183,7 @@ class SentenceVAE:
             "this model is a plain language model: it has no encoder and no latents",
         )
         texts = _sentences(texts)
+        whole_number(batch_size, "batch_size", 1)
 
         def encode_batch(rows: list[list[int]]) -> list[Tensor]:
             width = max(map(len, rows))
@@ -282,8 +283,7 @@ class SentenceVAE:
             ValueError: the shape is another, or a number is not finite.
         """
         latents = self._rows(latents)
-        sampling = sampling or Sampling()
-        check_used(sampling)
+        sampling = _checked(sampling)
         ids = generate(self.model, latents, sampling, batch_size=batch_size, generator=generator)
         return self.tokenizers.decode_batch(ids, sampling.clean)
 
@@ -299,7 +299,7 @@ class SentenceVAE:
         sampling: Sampling | None = None,
         *,
         scale: float = 1.0,
-        center: Tensor | None = None,
+        center: Tensor | np.ndarray | None = None,
         batch_size: int = 64,
         generator: torch.Generator | None = None,
     ) -> list[str]:
@@ -315,9 +315,9 @@ class SentenceVAE:
             batch_size: sentences decoded side by side.
             generator: source of randomness, on the model's device.
         """
-        sampling = sampling or Sampling()
-        check_used(sampling)
-        require(count >= 0, f"count must not be negative, got {count}")
+        sampling = _checked(sampling)
+        whole_number(count, "count")
+        finite_number(scale, "scale")
         if self.model.encoder is None:
             ids = generate(
                 self.model,
@@ -331,12 +331,12 @@ class SentenceVAE:
         latent_dim, device = self.model.config.latent_dim, self.model.device
         latents = scale * torch.randn(count, latent_dim, generator=generator, device=device)
         if center is not None:
-            center = torch.as_tensor(center, dtype=torch.float32, device=device)
+            point = _numbers(center, "center")
             require(
-                center.shape == (latent_dim,),
-                f"center must be of the shape ({latent_dim},), got {tuple(center.shape)}",
+                point.shape == (latent_dim,),
+                f"center must be of the shape ({latent_dim},), got {tuple(point.shape)}",
             )
-            latents = latents + center
+            latents = latents + point.to(device)
         return self.decode(latents, sampling, batch_size=batch_size, generator=generator)
 
     def interpolate(
@@ -349,6 +349,7 @@ class SentenceVAE:
         steps: Literal["dataset", "interactive"] = "dataset",
     ) -> list[str]:
         """Sentences on the way from ``source`` to ``target``; see ``decoding.interpolate``."""
+        whole_number(num_steps, "num_steps", 1)
         first, last = self.encode([source, target])
         return self.decode(interpolate(first, last, num_steps, steps), sampling)
 
@@ -361,9 +362,9 @@ class SentenceVAE:
         sampling: Sampling | None = None,
     ) -> list[str]:
         """What is to each of ``queries`` as ``target`` is to ``source``."""
-        queries = [queries] if isinstance(queries, str) else queries
-        first, last, *rest = self.encode([source, target, *queries])
-        return self.decode(analogy(first, last, torch.stack(rest), degree), sampling)
+        finite_number(degree, "degree")
+        latents = self.encode([source, target, *_sentences(queries)])
+        return self.decode(analogy(latents[0], latents[1], latents[2:], degree), sampling)
 
     def neighbours(
         self,
@@ -385,7 +386,9 @@ class SentenceVAE:
             measure: the distance of the means, or 1 - the cosine of their angle.
             batch_size: sentences encoded side by side.
         """
-        require(count >= 1, f"count must be at least 1, got {count}")
+        texts = _sentences(texts)
+        require(len(texts) > 0, "texts are empty: there is nothing to search")
+        whole_number(count, "count", 1)
         require(
             measure in ("euclidean", "cosine"),
             f"measure must be euclidean or cosine, got {measure!r}",
@@ -433,8 +436,12 @@ class SentenceVAE:
             first: the number of the first sentence, where ``texts`` are a part of a corpus.
             progress: show a bar.
         """
-        require(num_samples >= 1, f"num_samples must be at least 1, got {num_samples}")
         texts = _sentences(texts)
+        least = {"num_samples": 1, "batch_size": 1, "seed": 0, "first": 0}
+        for (name, lowest), value in zip(
+            least.items(), (num_samples, batch_size, seed, first), strict=True
+        ):
+            whole_number(value, name, lowest)
         left, right = self._limits
         rows = zip(
             _cut(self.tokenizers.encode_encoder(texts), left, "encoder"),
@@ -502,6 +509,9 @@ class SentenceVAE:
         batch_size: int = 64,
     ) -> list[str]:
         """``texts`` moved ``strength`` units along ``direction``; 0 is their reconstruction."""
+        if not isinstance(direction, Direction):
+            raise TypeError(f"direction must be a Direction, got {type(direction).__name__}")
+        finite_number(strength, "strength")
         require(
             len(direction.vector) == self.latent_dim,
             f"the direction is of {len(direction.vector)} dimensions, the latents have "
@@ -519,19 +529,12 @@ class SentenceVAE:
 
     def _rows(self, latents: Tensor | np.ndarray) -> Tensor:
         """``latents`` as a tensor (N, Z)."""
-        try:
-            rows = torch.as_tensor(latents, dtype=torch.float32)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"latents must be a tensor or an array of numbers, got {type(latents).__name__} "
-                f"({error})"
-            ) from error
-        rows = rows[None] if rows.ndim == 1 else rows
+        given = _numbers(latents, "latents")
+        rows = given[None] if given.ndim == 1 else given
         width = self.latent_dim
         if rows.ndim != 2 or rows.shape[1] != width:
             raise ValueError(
-                f"latents must be of the shape (N, {width}) or ({width},), got "
-                f"{tuple(torch.as_tensor(latents).shape)}"
+                f"latents must be of the shape (N, {width}) or ({width},), got {tuple(given.shape)}"
             )
         wrong = (~rows.isfinite().all(dim=1)).nonzero().flatten().tolist()
         if wrong:
@@ -541,14 +544,43 @@ class SentenceVAE:
         return rows
 
 
-def _sentences(texts: str | Sequence[str]) -> Sequence[str]:
+def _sentences(texts: str | Iterable[str]) -> list[str]:
     """A string is one sentence; other things are named."""
     if isinstance(texts, str):
         return [texts]
-    for number, text in enumerate(texts):
+    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+        raise TypeError(f"texts must be a string or a list of strings, got {texts!r:.80}")
+    sentences = list(texts)
+    for number, text in enumerate(sentences):
         if not isinstance(text, str):
             raise ValueError(f"texts must be strings, and number {number} is {text!r}")
-    return texts
+    return sentences
+
+
+def _numbers(values: Tensor | np.ndarray, name: str) -> Tensor:
+    """The argument ``name`` as a float32 tensor; booleans, strings and complex are no numbers."""
+    try:
+        found = torch.as_tensor(values)
+    except (TypeError, ValueError, RuntimeError):
+        raise ValueError(
+            f"{name} must be a tensor or an array of numbers, got {type(values).__name__} "
+            f"{values!r:.60}"
+        ) from None
+    require(
+        found.dtype != torch.bool and not found.is_complex(),
+        f"{name} must be real numbers, got {found.dtype}",
+    )
+    return found.float()
+
+
+def _checked(sampling: Sampling | None) -> Sampling:
+    """How to decode, if its options go together."""
+    if sampling is None:
+        return Sampling()
+    if not isinstance(sampling, Sampling):
+        raise TypeError(f"sampling must be a Sampling, got {sampling!r}")
+    check_used(sampling)
+    return sampling
 
 
 def _cut(rows: list[list[int]], limit: int, side: str) -> list[list[int]]:
@@ -570,7 +602,6 @@ def _by_length(
     progress: bool = False,
 ) -> list[Result]:
     """``function`` on batches of rows of like length; the results in the order of ``rows``."""
-    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
     order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
     results: dict[int, Result] = {}
     with tqdm(total=len(rows), unit="sentence", disable=not progress) as bar:

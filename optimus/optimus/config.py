@@ -139,6 +139,9 @@ class LoopOptions:
     """Where to train."""
     deterministic: bool = False
     """Only kernels that give the same bits each time on a GPU, which are slower."""
+    compile: bool = field(default=False, metadata=ADDED)
+    """Compile both networks in the first steps, which takes minutes: faster on a GPU, with other
+    last bits. For `optimus train`; the other tasks do not offer it."""
     precision: Precision = "auto"
     """Arithmetic of the forward pass. auto: bf16 on a GPU that has it, else fp32; a continued run
     keeps what it began with."""

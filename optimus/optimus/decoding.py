@@ -2,10 +2,11 @@
 
 Decoding keeps keys and values of the tokens so far, with the latent as the first entry, and runs
 the head on the last position only; greedy ids equal those of running the whole prefix every time.
+On a GPU their memory has a fixed size, and the host asks only now and then whether all sentences
+have ended; on request a step is recorded once and replayed.
 """
 
-import math
-from collections.abc import Hashable, Iterable
+from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Literal, TypeVar, get_args
 
@@ -14,8 +15,10 @@ from torch import Tensor
 
 from .models.decoder import DecoderState
 from .models.vae import OptimusModel
-from .runtime.options import at_least, option, require
+from .runtime.options import at_least, finite_number, option, require, whole_number
 
+ASK_EVERY = 16
+"""Tokens after which the host asks a GPU whether all sentences have ended."""
 Item = TypeVar("Item", bound=Hashable)
 Strategy = Literal["greedy", "sample", "beam"]
 
@@ -41,6 +44,9 @@ class Sampling:
     clean: bool = False
     """Close the gaps of tokenised English: "do not know ." becomes "don't know.". Only to be read:
     scores compare the text as it is."""
+    recorded: bool = False
+    """Record a step of greedy or sample on a GPU once as a CUDA graph and replay it: less work for
+    the host. `make gpu` checks and times it."""
 
     def __post_init__(self) -> None:
         choices = ", ".join(get_args(Strategy))
@@ -48,14 +54,15 @@ class Sampling:
             self.strategy in get_args(Strategy),
             f"--decoding.strategy must be one of {choices}, got {self.strategy!r}",
         )
+        for name in ("temperature", "length_penalty", "top_p"):
+            finite_number(getattr(self, name), option(name, "decoding"))
+        for name in ("clean", "recorded"):
+            if not isinstance(value := getattr(self, name), bool):
+                raise TypeError(f"{option(name, 'decoding')} must be True or False, got {value!r}")
         require(
-            0 < self.temperature < math.inf,
+            self.temperature > 0,
             f"--decoding.temperature must be positive, got {self.temperature}; use "
             "--decoding.strategy greedy for the limit 0",
-        )
-        require(
-            math.isfinite(self.length_penalty),
-            f"--decoding.length-penalty must be finite, got {self.length_penalty}",
         )
         require(0 <= self.top_p <= 1, f"--decoding.top-p must be in [0, 1], got {self.top_p}")
         at_least(self, "decoding", top_k=0, num_beams=1, max_new_tokens=1)
@@ -110,6 +117,7 @@ def generate(
     num_sequences: int = 1,
     batch_size: int = 64,
     generator: torch.Generator | None = None,
+    static: bool | None = None,
 ) -> list[list[int]]:
     """Decode ``latents`` (N, Z) into N lists of ids, BOS first and, where it came, EOS last.
 
@@ -120,10 +128,12 @@ def generate(
         num_sequences: N where ``latents`` is None.
         batch_size: sentences decoded side by side.
         generator: source of randomness of ``sample``, on the model's device.
+        static: whether greedy decoding and sampling keep a memory of fixed size, where the decoder
+            can; by default on a CUDA device only, since a CPU would lose time with it.
     """
     sampling = sampling or Sampling()
-    require(batch_size >= 1, f"batch_size must be at least 1, got {batch_size}")
-    require(num_sequences >= 0, f"num_sequences must not be negative, got {num_sequences}")
+    whole_number(batch_size, "batch_size", 1)
+    whole_number(num_sequences, "num_sequences")
     if latents is None:
         chunks = [
             (None, min(batch_size, num_sequences - i)) for i in range(0, num_sequences, batch_size)
@@ -132,10 +142,14 @@ def generate(
         latents = latents.to(model.device)
         chunks = [(part, len(part)) for part in latents.split(batch_size) if len(part)]
     limit = min(sampling.max_new_tokens, model.decoder.max_tokens - 1)
+    static = model.device.type == "cuda" if static is None else static
+    static = static and model.decoder.can_be_static(limit)
     sentences: list[list[int]] = []
     for part, count in chunks:
         if sampling.strategy == "beam":
             sentences += _beam_search(model, part, count, sampling, limit)
+        elif static:
+            sentences += _extend_static(model, part, count, sampling, limit, generator)
         else:
             sentences += _extend(model, part, count, sampling, limit, generator)
     return sentences
@@ -178,6 +192,50 @@ def _extend(
     return [_cut(row, eos) for row in out.tolist()]
 
 
+def _extend_static(
+    model: OptimusModel,
+    latents: Tensor | None,
+    count: int,
+    sampling: Sampling,
+    limit: int,
+    generator: torch.Generator | None,
+) -> list[list[int]]:
+    """``_extend`` in steps of one shape; a sentence that has ended stays, with EOS to follow."""
+    eos, device = model.config.eos_token_id, model.device
+    state = model.decoder.start_static(latents, limit)
+    tokens = torch.full((count,), model.config.bos_token_id, device=device)
+    out = torch.full((count, limit + 1), eos, device=device)
+    out[:, 0] = tokens
+    ended, column = torch.zeros_like(tokens, dtype=torch.bool), torch.ones_like(state.place)
+
+    def step() -> None:
+        states = model.decoder.advance_static(state, tokens[:, None])
+        chosen = _choose(model.decoder.head(states[:, -1]).float(), sampling, generator)
+        tokens.copy_(chosen.masked_fill(ended, eos))
+        out.index_copy_(1, column, tokens[:, None])
+        ended.logical_or_(tokens == eos)
+        column.add_(1)
+
+    step()  # makes the memory, and the copies of weights that autocast keeps
+    if sampling.recorded and device.type == "cuda" and limit > 1:
+        step = _recorded(step, generator)
+    for position in range(2, limit + 1):
+        step()
+        if position % ASK_EVERY == 0 and bool(ended.all()):
+            break
+    return [_cut(row, eos) for row in out.tolist()]
+
+
+def _recorded(step: Callable[[], None], generator: torch.Generator | None) -> Callable[[], None]:
+    """What does ``step``, which has run once, as one launch of a CUDA graph."""
+    graph = torch.cuda.CUDAGraph()
+    if generator is not None:
+        graph.register_generator_state(generator)
+    with torch.cuda.graph(graph):  # records, and computes nothing
+        step()
+    return graph.replay
+
+
 def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator | None) -> Tensor:
     """One token per row of ``logits`` (B, V)."""
     if sampling.strategy == "greedy" or sampling.top_k == 1:
@@ -208,11 +266,12 @@ def _beam_search(
     beams, eos = sampling.num_beams, model.config.eos_token_id
     state, tokens = _begin(model, latents, count)
     device = tokens.device
+    ask_every = 1 if device.type == "cpu" else ASK_EVERY
     out = tokens[:, None]  # (rows, length)
     score = torch.zeros(count, 1, device=device)  # (B, beams so far)
     ended = torch.zeros(count, 1, dtype=torch.bool, device=device)
     length = torch.zeros(count, 1, device=device)
-    for _ in range(limit):
+    for position in range(1, limit + 1):
         logp = _next_logits(model, state, tokens).log_softmax(dim=-1)
         vocabulary = logp.shape[-1]
         stay = torch.full_like(logp[:1], -torch.inf)
@@ -231,7 +290,7 @@ def _beam_search(
         tokens = token.flatten()
         out = torch.cat([out[rows], tokens[:, None]], dim=1)
         state.select(rows)
-        if bool(ended.all()):
+        if position % ask_every == 0 and bool(ended.all()):
             break
     final = score / length.clamp(min=1) ** sampling.length_penalty
     chosen = torch.arange(count, device=device) * final.shape[1] + final.argmax(dim=1)

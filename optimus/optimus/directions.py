@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from .runtime.files import json_text, write_atomically
+from .runtime.files import json_text, why, write_atomically
 from .runtime.options import require
 
 Method = Literal["difference", "boundary"]
@@ -31,7 +31,7 @@ class Direction:
 
     def position(self, latents: Tensor) -> Tensor:
         """Where ``latents`` (N, Z) stand along the direction, (N,), in its units."""
-        return latents @ self.vector / self.vector.square().sum()
+        return torch.as_tensor(latents).float() @ self.vector / self.vector.square().sum()
 
     def has(self, latents: Tensor) -> Tensor:
         """Which of ``latents`` (N, Z) are on the side of the attribute, (N,) bool."""
@@ -39,7 +39,7 @@ class Direction:
 
     def move(self, latents: Tensor, strength: float = 1.0) -> Tensor:
         """``latents`` (N, Z), ``strength`` units further."""
-        return latents + strength * self.vector
+        return torch.as_tensor(latents).float() + strength * self.vector
 
     def save(self, path: str | Path) -> None:
         """Write a ``.safetensors`` file."""
@@ -62,7 +62,7 @@ class Direction:
             with safe_open(path, "pt") as file:
                 return cls(file.get_tensor("direction"), **json.loads(file.metadata()["note"]))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(f"{path} is no direction of `optimus edit` ({error})") from error
+            raise ValueError(f"{path} is no direction of `optimus edit` ({why(error)})") from error
 
 
 def learn_direction(
@@ -75,6 +75,7 @@ def learn_direction(
     et al., CVPR 2020, there with a support-vector machine), as long as the means are apart along
     it: it leaves out what differs between the groups and says nothing of the attribute.
     """
+    having, lacking = (torch.as_tensor(group).float() for group in (having, lacking))
     require(method in get_args(Method), f"method must be difference or boundary, got {method!r}")
     require(len(having) > 0 and len(lacking) > 0, "a direction needs sentences of both groups")
     first, second = lacking.mean(dim=0), having.mean(dim=0)

@@ -32,7 +32,7 @@ class Objective:
     alpha: float = 1.0
     """``mmd``: the share of the KL that is left out."""
     mmd_weight: float = 100.0
-    """``mmd``: lambda, see `info_vae_loss`."""
+    """``mmd``: lambda, see `info_vae_loss`; the value is a guess of ours, not of the paper."""
     tc_weight: float = 2.0
     """``beta-tc``: the weight of the total correlation; 1 is the plain KL, estimated."""
     dataset_size: int = 1

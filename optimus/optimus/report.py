@@ -10,6 +10,7 @@ from typing import Any
 
 from .runtime.command import parse
 from .runtime.comparison import Comparison
+from .runtime.files import why
 from .runtime.published import Figure, Result, find_folder, read_published
 from .runtime.report import ReportConfig, open_comparison, write_report
 
@@ -67,7 +68,7 @@ def read_evaluations(runs: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
         try:
             scores = json.loads(path.read_text())
         except ValueError as error:
-            notes.append(f"{path} is damaged ({error}); run `optimus evaluate` again.")
+            notes.append(f"{path} is damaged ({why(error)}); run `optimus evaluate` again.")
             continue
         if not isinstance(scores, dict):
             notes.append(f"{path} is no evaluation of this program; it is left out.")

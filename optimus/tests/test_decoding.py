@@ -4,6 +4,7 @@ import torch
 from factories import close, recorded_model, tiny_model
 
 from optimus.decoding import Sampling, analogy, filter_logits, generate, interpolate, unique
+from optimus.runtime.counting import count
 
 INJECTIONS = {"": None, "_mem": "memory", "_emb": "embedding"}
 
@@ -82,6 +83,60 @@ def test_greedy_decoding_equals_running_the_whole_prefix(inject, batch_size):
     latents = torch.randn(8, 6) * 3
     found = generate(model, latents, Sampling(max_new_tokens=20), batch_size=batch_size)
     assert found == [plain_greedy(model, z[None], 20) for z in latents]
+
+
+@pytest.mark.parametrize("inject", ["memory", "embedding", "both"])
+def test_a_memory_of_fixed_size_gives_the_same_tokens(inject):
+    model, latents = tiny_model(inject=inject), torch.randn(9, 6) * 3
+    for limit in (1, 3, 30):
+        options = Sampling(max_new_tokens=limit)
+        found = [generate(model, latents, options, batch_size=4, static=s) for s in (True, False)]
+        assert found[0] == found[1]
+    longest = Sampling(max_new_tokens=10**6)
+    assert generate(model, latents, longest, static=True) == generate(model, latents, longest)
+
+
+def test_a_memory_of_fixed_size_draws_the_same_tokens_until_a_sentence_has_ended():
+    model, options = tiny_model(), Sampling("sample", temperature=2.0, top_k=9, max_new_tokens=12)
+    model.decoder.gpt2.transformer.wte.weight.data[model.config.eos_token_id] = 0
+    found = [
+        generate(
+            model, torch.ones(3, 6), options, generator=torch.Generator().manual_seed(1), static=s
+        )
+        for s in (True, False)
+    ]
+    first = min(len(ids) for ids in found[1])
+    assert first > 3
+    assert [ids[:first] for ids in found[0]] == [ids[:first] for ids in found[1]]
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample"])
+def test_a_step_in_a_memory_of_fixed_size_asks_the_host_nothing(strategy):
+    model, options = tiny_model(), Sampling(strategy, top_k=5, max_new_tokens=14)
+    model.decoder.gpt2.transformer.wte.weight.data[model.config.eos_token_id] = 0
+    found = count(lambda: generate(model, torch.ones(3, 6), options, static=True))
+    assert found.waits == {"decoding.py:_extend_static": 1}  # the tokens themselves
+    shapes = count(lambda: generate(model, torch.ones(3, 6), options, static=False))
+    assert shapes.waits["decoding.py:_extend"] > 10
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("strategy", ["greedy", "sample"])
+def test_a_recorded_step_gives_the_tokens_of_one_that_is_not(strategy):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    model, latents = tiny_model().cuda(), torch.randn(5, 6) * 3
+    found = [
+        generate(
+            model,
+            latents,
+            Sampling(strategy, top_k=1, max_new_tokens=20, recorded=recorded),
+            batch_size=3,
+            static=static,
+        )
+        for static, recorded in ((False, False), (True, False), (True, True))
+    ]
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_sentence_ends_at_its_own_eos_or_at_the_bound():

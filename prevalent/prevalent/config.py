@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from .runtime.options import at_least, option, require
 from .runtime.precision import Precision as Precision
@@ -73,6 +74,38 @@ class ModelConfig:
                 raise ValueError(
                     f"--model.{name.replace('_', '-')} must be in [0, 1), got {getattr(self, name)}"
                 )
+
+
+IN_TOY_WORLDS = ("data_dir", "features", "feature_columns", "wordpieces", "vocabulary")
+"""Options of data that a toy world has of its own."""
+
+
+def check_sources(config: Any) -> None:
+    """Raise ``ValueError`` naming an option of data that a run would record and not use.
+
+    Called where a run starts and not where one is read: older runs may hold such options.
+    """
+    usual = {
+        one.name: one.default if one.default_factory is MISSING else one.default_factory()
+        for one in fields(config)
+    }
+    if config.world == "toy":
+        for name in IN_TOY_WORLDS:
+            value = getattr(config, name, None)
+            if value is not None and value != usual[name]:
+                raise ValueError(
+                    f"{option(name)} {value} is not used: --world toy makes its own data; drop "
+                    f"{option(name)}, or give --world matterport to use it"
+                )
+    elif config.features is None and config.feature_columns:
+        raise ValueError(
+            f"--feature-columns {config.feature_columns} is not used with stand-in features; drop "
+            "it, or give a file as --features"
+        )
+    if getattr(config, "load_optimizer", False) and config.start_from is None:
+        raise ValueError(
+            "--load-optimizer takes the state from the file of --start-from; give one or drop it"
+        )
 
 
 SMALL_MODEL = ModelConfig(

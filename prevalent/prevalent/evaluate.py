@@ -40,15 +40,17 @@ from .data.results import (
 from .environments.navigation import Episode
 from .metrics.bootstrap import Difference, paired_bootstrap
 from .metrics.navigation import PathType
+from .released.snapshots import open_snapshot
 from .runs import open_run
 from .runtime.command import parse
 from .runtime.evaluation import Provenance, write_evaluation
 from .runtime.files import write_atomically
-from .runtime.options import at_least
+from .runtime.options import at_least, option
 from .runtime.run_folder import Run
 from .simulator.graph import Graphs, load_graphs
 from .tasks import graph, hanna, ndh, r2r
 from .tasks.navigation import Walks, in_toy_world
+from .tasks.starting import parse_and_try
 
 LANGUAGE_SCORES = ("success_rate", "spl", "ndtw", "sdtw")
 PATH_TYPE_SCORES = ("success_rate", "oracle success_rate", "spl", "nav_error")
@@ -135,6 +137,18 @@ class EvaluateConfig(WalkConfig):
         path = self.per_instruction
         if path is not None and path.suffix not in (".csv", ".jsonl"):
             raise ValueError(f"--per-instruction {path} must end in .csv or .jsonl")
+        for name in ("tune_alpha", "one_text"):
+            if self.results is not None and getattr(self, name):
+                raise ValueError(
+                    f"{option(name)} is of the agent of a run; drop it, or give --run-dir RUN"
+                )
+
+    def check_task(self, task: Task) -> None:
+        """Raise ``ValueError`` naming an option that the scores of ``task`` do not depend on."""
+        if self.path_type is not None and task != "ndh":
+            raise ValueError(f"--path-type is of ndh, the scores are of {task}; drop it")
+        if self.count_turns and task in ("ndh", "hanna", "reverie", "soon"):
+            raise ValueError(f"--count-turns is of nDTW, which {task} does not have; drop it")
 
 
 @dataclass(frozen=True)
@@ -159,10 +173,35 @@ class SubmitConfig(WalkConfig):
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent evaluate --run-dir runs/r2r/envdrop --split val_seen --beam 20``."""
-    config = parse(EvaluateConfig, argv, "prevalent evaluate")
+    config = parse_and_try(
+        lambda words: parse(EvaluateConfig, words, "prevalent evaluate"), try_walk, argv
+    )
     scores = evaluate(config)
     width = max(map(len, scores))
     print("\n".join(f"{name:<{width}}  {value:.4f}" for name, value in scores.items()))
+
+
+def try_walk(config: WalkConfig) -> None:
+    """Raise what `evaluate` and `submit` are refused for before anything is walked or scored."""
+    if config.run_dir is None:
+        assert config.results is not None
+        data_dir = config.data_dir or default_data_dir()
+        answers = open_answers(config.results, data_dir, config.task or "r2r", config.split)
+        about: dict[str, Any] = {"origin": str(config.results), "split": config.split}
+        if isinstance(config, EvaluateConfig):
+            config.check_task(config.task or "r2r")
+            check_goals(answers.references, config.task or "r2r", config.split)
+            about |= {name: getattr(config, name) for name in ("allow_missing", "allow_jumps")}
+        check_results(*answers, **about)
+        return
+    kinds = ("r2r", "graph", "ndh", *(("hanna",) if isinstance(config, EvaluateConfig) else ()))
+    run = open_run(config.run_dir, *kinds)
+    task = task_of_run(config, run)
+    references = read_references(data_of(config, run), task, config.split)
+    if isinstance(config, EvaluateConfig):
+        config.check_task(task)
+        check_goals(references, task, config.split)
+    open_snapshot(run.folder, run.kind, config.snapshot, config.step)
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, float]:
@@ -174,6 +213,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         return evaluate_run(config, open_run(config.run_dir, "r2r", "graph", "ndh", "hanna"))
     assert config.results is not None
     task, data_dir = config.task or "r2r", config.data_dir or default_data_dir()
+    config.check_task(task)
     answers = open_answers(config.results, data_dir, task, config.split)
     results, references, graphs = answers
     check_goals(references, task, config.split)
@@ -183,6 +223,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
         graphs,
         allow_missing=config.allow_missing,
         allow_jumps=config.allow_jumps,
+        origin=str(config.results),
+        split=config.split,
     )
     path_type = config.path_type or "trusted_path"
     scores = score_results(
@@ -212,6 +254,7 @@ def task_of_run(config: WalkConfig, run: Run) -> Task:
 def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
     """Walk ``split`` with the agent of ``run``, keep the walks, score them."""
     task = task_of_run(config, run)
+    config.check_task(task)
     check_goals(read_references(data_of(config, run), task, config.split), task, config.split)
     walks = walk(config, run)
     if walks.chosen_by:
@@ -392,7 +435,9 @@ class CompareConfig:
 
 def main_compare(argv: Sequence[str]) -> None:
     """Run ``prevalent compare a.json b.json --split val_unseen``."""
-    config = parse(CompareConfig, argv, "prevalent compare")
+    config = parse_and_try(
+        lambda words: parse(CompareConfig, words, "prevalent compare"), compare, argv
+    )
     count, table = compare(config)
     print(
         f"{config.task} {config.split}: {count} episodes, {config.samples} samples by {config.unit}"
@@ -430,10 +475,8 @@ def compare(config: CompareConfig) -> tuple[int, dict[str, Difference]]:
         results, references, graphs = answers
         check_goals(references, config.task, config.split)
         allowed = {"allow_missing": config.allow_missing, "allow_jumps": config.allow_jumps}
-        try:
-            check_results(results, references, graphs, **allowed)
-        except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+        about = {"origin": str(path), "split": config.split}
+        check_results(results, references, graphs, **allowed, **about)
         rows.append(score_each(*answers, config.task, path_type=config.path_type))
     both = [one for one in references if one.id in rows[0] and one.id in rows[1]]
     if not both:
@@ -492,10 +535,7 @@ def main_check(argv: Sequence[str]) -> None:
     config = parse(CheckConfig, argv, "prevalent check")
     if config.file.name.removesuffix(".gz").endswith((".json", ".jsonl")):
         answers = open_answers(config.file, config.data_dir, config.task, config.split, strict=True)
-        try:
-            check_results(*answers)
-        except ValueError as error:
-            raise ValueError(f"{config.file}: {error}") from None
+        check_results(*answers, origin=str(config.file), split=config.split)
         print(
             f"{config.file}: strict JSON, {len(answers.results):,} possible walks that answer all "
             f"of {config.task} {config.split}"
@@ -529,7 +569,9 @@ def describe_findings(findings: Sequence[Finding]) -> list[str]:
 
 def main_submit(argv: Sequence[str]) -> None:
     """Run ``prevalent submit --run-dir runs/r2r/envdrop --split test``."""
-    config = parse(SubmitConfig, argv, "prevalent submit")
+    config = parse_and_try(
+        lambda words: parse(SubmitConfig, words, "prevalent submit"), try_walk, argv
+    )
     print(f"wrote {submit(config)}")
 
 
@@ -548,7 +590,8 @@ def submit(config: SubmitConfig) -> Path:
         task, folder = config.task or "r2r", config.results.parent
         data_dir = config.data_dir or default_data_dir()
         results, references, graphs = open_answers(config.results, data_dir, task, config.split)
-    check_results(results, references, graphs)
+    origin = "" if config.results is None else str(config.results)
+    check_results(results, references, graphs, origin=origin, split=config.split)
     end = "jsonl" if family(task) == "rxr" else "json"
     output = config.output or folder / f"submit_{Path(config.split).stem}.{end}"
     write_submission(output, results, task, form=config.form, references=references)
@@ -592,7 +635,9 @@ class ObjectSearch(NamedTuple):
 
 def main_baseline(argv: Sequence[str]) -> None:
     """Run ``prevalent baseline --agent random --split val_seen --seeds 10``."""
-    config = parse(BaselineConfig, argv, "prevalent baseline")
+    config = parse_and_try(
+        lambda words: parse(BaselineConfig, words, "prevalent baseline"), try_baseline, argv
+    )
     references = read_references(config.data_dir, config.task, config.split)
     scans = sorted({reference.scan for reference in references})
     graphs = load_graphs(config.data_dir / "connectivity", scans)
@@ -613,10 +658,29 @@ def main_baseline(argv: Sequence[str]) -> None:
         print(f"{name:<26} {np.mean(values):8.4f}  [{min(values):.4f}, {max(values):.4f}]")
 
 
+def check_agent(config: BaselineConfig, references: Sequence[Reference]) -> None:
+    """Raise ``ValueError`` where the agent walks to goals and one is hidden."""
+    hidden = hides_goals(references, config.task)
+    if hidden and config.agent == "shortest":
+        raise ValueError(
+            f"--agent shortest walks to the goals, and {hidden} of the split {config.split!r} "
+            "hides its goal (a test split); give --agent random, stop or forward, or another "
+            "--split"
+        )
+
+
+def try_baseline(config: BaselineConfig) -> None:
+    """Raise what a baseline is refused for before it walks."""
+    references = read_references(config.data_dir, config.task, config.split)
+    load_graphs(config.data_dir / "connectivity", sorted({one.scan for one in references}))
+    check_agent(config, references)
+
+
 def run_baseline(
     config: BaselineConfig, references: Sequence[Reference], graphs: Graphs
 ) -> list[dict[str, Any]]:
-    """Results of ``config.agent`` for ``references``."""
+    """Results of ``config.agent`` for ``references``; see `check_agent`."""
+    check_agent(config, references)
     if config.task == "hanna":
         searches = [
             ObjectSearch(one.id, one.scan, float(one.item["heading"]), one.item["paths"])

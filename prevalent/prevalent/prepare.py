@@ -315,7 +315,7 @@ def prepare_soon(config: PrepareConfig) -> Path:
 
 def prepare_triplets(config: PrepareConfig) -> Path:
     """Image-text-action triplets along shortest paths, in the format of the released files."""
-    from .data.instructions import read_instructions
+    from .data.instructions import read_instructions, with_goals
     from .data.tokenizers import WordPieceTokenizer
     from .data.triplets import collect_triplets, write_triplets
 
@@ -327,7 +327,8 @@ def prepare_triplets(config: PrepareConfig) -> Path:
         config.data_dir / "vocab" / "bert" / "bert-base-uncased-vocab.txt"
     )
     tokenizer = WordPieceTokenizer(vocabulary)
-    instructions = read_instructions(config.data_dir, config.splits)
+    read = read_instructions(config.data_dir, config.splits)
+    instructions = with_goals(read, " ".join(config.splits))
     scans = sorted({instruction.scan for instruction in instructions})
     graphs = load_graphs(config.data_dir / "connectivity", scans)
     tokens = tokenizer.encode_sentences([instruction.text for instruction in instructions])

@@ -73,7 +73,7 @@ def test_a_file_that_answers_less_is_named(world, capsys):
     words = ["compare", world / "good.json", world / "bad.json", "--split", "val"]
     code, printed = run([*words, "--data-dir", world], capsys)
     assert code == 2
-    assert "bad.json: instruction '2_0' has no result (2 of 3" in printed.err
+    assert "bad.json: instruction '2_0' of the split 'val' has no result (2 of 3" in printed.err
     code, printed = run([*words, "--data-dir", world, "--allow-missing"], capsys)
     assert "r2r val: 2 episodes" in printed.out
 

@@ -12,6 +12,7 @@ import torch
 
 from ..data.datasets import DataConfig, data_name
 from ..data.images import to_bytes
+from ..data.sets import read_samples
 from ..pictures import check_video, save_image, write_npz
 from ..runs import Samples, Source, WeightOptions, run_of
 from ..runtime import distributed
@@ -273,6 +274,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
     with distributed.start(config.device, seed=config.seed) as world:
         if not config.samples:
             return evaluate_weights(config, world.device)
+        read_samples(config.samples)  # what is wrong with them is said first
         scoring = config.scoring
         extractor = open_extractor(scoring, world.device)
         if not extractor.classifies:

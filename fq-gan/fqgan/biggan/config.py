@@ -239,6 +239,9 @@ class BigganTrain:
     prefer; False is the other order."""
     deterministic: bool = False
     """Only kernels that give the same bits every time (CUDA); slower."""
+    compile: bool = field(default=False, metadata=ADDED)
+    """Compile the blocks of G and D in the first iterations, which takes minutes: faster on a GPU,
+    with other last bits."""
     initial_weights: str = ""
     """Folder of weights to fine-tune; of a run or of `fqgan convert`."""
 

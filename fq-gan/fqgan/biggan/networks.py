@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..quantizer import FeatureQuantizer
+from ..spectral_norm import normalized_weights
 from .config import BigganConfig, Norm
 from .layers import (
     AffineNorm,
@@ -88,6 +89,10 @@ class Generator(nn.Module):
             z: (B, ``latent_dim``).
             y: labels (B,), or class vectors (B, ``shared_dim``), for instance mixtures of classes.
         """
+        with normalized_weights(self):
+            return self._draw(z, y)
+
+    def _draw(self, z: Tensor, y: Tensor) -> Tensor:
         condition = y if y.is_floating_point() else self.embed(y)
         first, *rest = z.split(self.chunk, dim=1)
         hidden = self.linear(first).view(len(z), self.first_width, 4, 4)
@@ -189,7 +194,8 @@ class Discriminator(ProjectionDiscriminator):
 
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         """Score ``images`` (B, 3, R, R) in [-1, 1] as members of classes ``labels`` (B,)."""
-        return self.judge(images, labels)
+        with normalized_weights(self):
+            return self.judge(images, labels)
 
 
 def discriminator_stages(config: BigganConfig) -> Stages:
@@ -324,6 +330,10 @@ class DeepGenerator(nn.Module):
 
     def forward(self, z: Tensor, y: Tensor) -> Tensor:
         """Images (B, 3, R, R) in [-1, 1] of ``z`` (B, latent_dim) and labels or class vectors."""
+        with normalized_weights(self):
+            return self._draw(z, y)
+
+    def _draw(self, z: Tensor, y: Tensor) -> Tensor:
         condition = y if y.is_floating_point() else self.embed(y)
         if self.hierarchical:
             z = condition = torch.cat([condition, z.to(condition.dtype)], dim=1)
@@ -369,7 +379,8 @@ class DeepDiscriminator(ProjectionDiscriminator):
 
     def forward(self, images: Tensor, labels: Tensor) -> DiscriminatorOutput:
         """Score ``images`` (B, 3, R, R) in [-1, 1] as members of classes ``labels`` (B,)."""
-        return self.judge(self.input_conv(images), labels)
+        with normalized_weights(self):
+            return self.judge(self.input_conv(images), labels)
 
 
 def build_generator(config: BigganConfig) -> Generator | DeepGenerator:

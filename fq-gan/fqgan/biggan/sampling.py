@@ -16,11 +16,11 @@ from ..pictures import loop_through, midpoints, save_sheet, save_video, square_c
 from ..quantizer import FeatureQuantizer, with_own_dictionaries
 from ..runs import (
     first_weights,
+    initial_folder,
     load_first,
     load_generator,
     load_network,
     read_folder,
-    weights_folder,
 )
 from ..runtime.weight_files import read_weight_file
 from .config import BigganConfig, SampleStatistics
@@ -95,7 +95,7 @@ def start_from(
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: they belong to other networks.
     """
-    folder = weights_folder(folder)
+    folder = initial_folder(folder, BigganConfig.kind)
     first = first_weights(folder, "raw", "model")
     classes = (generator.num_classes, read_folder(folder, BigganConfig)[0].num_classes)
     judge = folder / "discriminator.safetensors"

@@ -16,7 +16,7 @@ from ..data.datasets import FIXED as FIXED_DATA, build_batches, build_images
 from ..gan import Latents
 from ..loop import Intervals, Task, Training
 from ..old_runs import upgrade
-from ..quantizer import quantizer_statistics
+from ..quantizer import FeatureQuantizer, quantizer_statistics
 from ..runs import GanProgress, best_goal, save_weights, write_parameter_counts
 from ..runtime.distributed import World, is_main
 from ..runtime.files import json_text, write_atomically
@@ -25,6 +25,7 @@ from ..runtime.precision import MixedPrecision, check_finite, check_weights
 from ..runtime.run_folder import RunFolder
 from ..scoring import Scorer
 from .config import BigganTrain, share_step
+from .layers import stages
 from .networks import DeepGenerator, Generator, build_discriminator, build_generator
 from .sampling import Sampler, build_sampler, class_sheet, start_from
 from .step import GanStep, StepLosses
@@ -60,7 +61,7 @@ class BigganTraining(Training):
         torch.manual_seed(config.seed)  # the same initial weights on every rank
         self.generator = build_generator(self.networks)
         self.discriminator = build_discriminator(self.networks)
-        if config.initial_weights:
+        if config.initial_weights and not folder.started:
             networks = (self.generator, self.discriminator)
             start_from(config.initial_weights, *networks, self.networks)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -99,6 +100,13 @@ class BigganTraining(Training):
         )
         self.losses: StepLosses | None = None
         self.spectra_begun = False
+        self.regions = [
+            part
+            for network in (self.generator, self.discriminator)
+            for stage in stages(network.blocks)
+            for part in stage
+            if not isinstance(part, FeatureQuantizer)
+        ]
 
     def begin(self, run_dir: Path, logs: Logs) -> None:
         if is_main():
@@ -203,9 +211,18 @@ TASK = Task(
     BigganTraining,
     fixed=(
         *FIXED_DATA,
-        *("seed", "precision", "architecture", "bn_eps", "sn_eps", "generator", "discriminator"),
+        *(
+            "seed",
+            "precision",
+            "architecture",
+            "init",
+            "bn_eps",
+            "sn_eps",
+            "generator",
+            "discriminator",
+        ),
         *("quantizer.layers", "quantizer.codebook_size", "quantizer.forward"),
-        *("quantizer.warmup_calls", "best_metric"),
+        *("quantizer.warmup_calls", "initial_weights", "best_metric"),
     ),
     upgrade=upgrade,
 )

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..runtime.options import at_least
+from ..runtime.options import at_least, shown
 from .batches import Batches, fixed_choice
 from .folders import read_celeba, read_folder, read_lsun, read_photographs, read_zip
 from .hdf5 import read_hdf5
@@ -62,6 +62,7 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         at_least(self, "data", resolution=1, workers=1, toy_images=1, limit=0)
+        check_path(self.source, self.path, DataConfig.path)
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(
                 f"--data.validation-fraction must be in [0, 1), got {self.validation_fraction}"
@@ -71,6 +72,17 @@ class DataConfig:
                 f"--data.resolution {self.resolution}: {self.source} has {SIZES[self.source]} "
                 "pixels"
             )
+
+
+def check_path(source: str, path: str, default: str) -> None:
+    """Refuse a ``--data.path`` that the ``source`` does not read, and none where it reads one."""
+    if source == "toy" and path not in ("", default):
+        raise ValueError(
+            f"--data.path {shown(path)} is not read with --data.source toy, whose images are made "
+            "by code; give --data.path '', or another source"
+        )
+    if source != "toy" and not path:
+        raise ValueError(f"--data.path is empty: say where the images of {source} are")
 
 
 LEGACY_DATASETS: dict[str, DataConfig] = {

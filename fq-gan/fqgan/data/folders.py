@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 
 from ..metrics.networks import default_cache_dir
-from ..runtime.files import json_text, write_atomically
+from ..runtime.files import json_text, why, write_atomically
 from .images import EncodedImages, is_image_name
 
 logger = logging.getLogger(__name__)
@@ -124,7 +124,8 @@ def _described(images: list[str], description: str, name: str) -> ClassList:
         label_of = None if labels is None else {str(file): label for file, label in labels}
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(
-            f'{name} is no list of labels ({error}); {{"labels": [["a.png", 0], ...]}} is needed'
+            f"{name} is no list of labels ({why(error)}); "
+            '{"labels": [["a.png", 0], ...]} is needed'
         ) from error
     if label_of is None:
         return ClassList(["0"], images, [0] * len(images))
@@ -272,7 +273,9 @@ def read_zip(
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not a whole zip archive ({error}); fetch it again") from error
+        raise ValueError(
+            f"{path} is not a whole zip archive ({why(error)}); fetch it again"
+        ) from error
     start = _start(archive.namelist(), split, path)
     inside = [m for m in archive.infolist() if m.filename.startswith(start)]
     inside = [m for m in inside if visible(m.filename.rstrip("/"))]
@@ -351,7 +354,7 @@ def read_author_index(path: str | Path) -> dict[str, Any]:
             table = content["imgs"]
         entries, labels = [str(row[0]) for row in table], [int(row[1]) for row in table]
     except (ValueError, KeyError, IndexError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no list of images ({error}); give the folder") from error
+        raise ValueError(f"{path} is no list of images ({why(error)}); give the folder") from error
     names = {
         label: PurePosixPath(entry).parent.name
         for entry, label in zip(entries, labels, strict=True)

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ..runtime.files import json_text
+from ..runtime.files import json_text, why
 from .images import Images, check_classes, in_memory, normalize, to_bytes
 from .tfrecords import classes_of
 
@@ -169,6 +169,6 @@ def _class_names(names: object, labels: Tensor) -> list[str]:
 
 def _damaged(path: str | Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{path} is not a whole HDF5 file ({error}); delete it and write it again with "
+        f"{path} is not a whole HDF5 file ({why(error)}); delete it and write it again with "
         "fqgan prepare hdf5"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import struct
+import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,8 @@ import numpy as np
 import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
+
+from ..runtime.files import why
 
 UNREADABLE = (
     UnidentifiedImageError,
@@ -205,7 +208,8 @@ def require_images(paths: Sequence[Path]) -> None:
         except UNREADABLE as error:
             failures.append((path.name, str(error)))
     if failures:
-        raise UnreadableImagesError(str(paths[0].parent), failures)
+        folder = str(paths[0].parent)
+        raise UnreadableImagesError("the working folder" if folder == "." else folder, failures)
 
 
 def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
@@ -217,10 +221,15 @@ def open_image(source: str | Path | bytes | BinaryIO) -> Image.Image:
     Raises:
         `UNREADABLE`: it is no image, or a damaged one.
     """
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        image.load()
-        turn = UPRIGHT.get(_orientation(image))
-        rgb = to_rgb(image)
+    try:
+        with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+            image.load()
+            turn = UPRIGHT.get(_orientation(image))
+            rgb = to_rgb(image)
+    except UnidentifiedImageError:  # Pillow's words name objects of Python
+        raise UnidentifiedImageError("its content is of no known image format") from None
+    except (struct.error, EOFError, OverflowError, LookupError, TypeError, zlib.error) as error:
+        raise ValueError(f"it is damaged: {why(error)}") from error
     return rgb if turn is None else rgb.transpose(turn)
 
 

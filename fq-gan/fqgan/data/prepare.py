@@ -24,7 +24,7 @@ from ..metrics.statistics import collect, write_statistics
 from ..runtime.command import choose, parse
 from ..runtime.distributed import choose_device
 from ..runtime.download import download, extract, verify
-from ..runtime.files import json_text, write_atomically
+from ..runtime.files import json_text, why, write_atomically
 from ..scoring import statistics_path, too_few
 from .batches import one_pass
 from .datasets import DataConfig, build_images, data_name
@@ -473,7 +473,7 @@ def unpack_imagenet(archive: str | Path, folder: str | Path) -> int:
                     logger.info("%s", found[1])
                 classes += 1
     except tarfile.TarError as error:
-        raise ValueError(f"{archive} is not a whole tar archive ({error})") from error
+        raise ValueError(f"{archive} is not a whole tar archive ({why(error)})") from error
     return classes
 
 

@@ -16,6 +16,8 @@ from torch import Tensor
 
 from ..metrics.statistics import array_names
 from ..runtime import distributed
+from ..runtime.files import why
+from ..runtime.options import shown
 from .batches import fixed_choice, one_pass
 from .datasets import SIZES, DataConfig, Source, build_images
 from .folders import visible
@@ -64,6 +66,9 @@ def open_set(
     """
     source, colon, rest = path.partition(":")
     if colon and source in get_args(Source):
+        if bool(rest) == (source == "toy"):
+            wanted = "no path" if source == "toy" else "the path of its folder or file"
+            raise ValueError(f"{path}: behind the colon of {source}: stands {wanted}")
         size = SIZES.get(source, resolution or 32)
         images = build_images(DataConfig(source, rest, resolution=size))  # type: ignore[arg-type]
         return _of_images(images, path, source, limit, device)
@@ -79,8 +84,8 @@ def open_set(
         )
     if not place.is_file():
         raise FileNotFoundError(
-            f"{path} does not exist; give a folder, a zip or tar archive, an HDF5 file, an .npz, "
-            "TFRecords, a run, or SOURCE:PATH such as cifar10:data/cifar"
+            f"{shown(path)} does not exist; give a folder, a zip or tar archive, an HDF5 file, an "
+            ".npz, TFRecords, a run, or SOURCE:PATH such as cifar10:data/cifar"
         )
     match place.suffix.lower():
         case ".zip" | ".tar" | ".txt":
@@ -123,21 +128,29 @@ def read_samples(path: str | Path) -> ArrayImages:
     """
     if not Path(path).is_file():
         what = "is a folder" if Path(path).is_dir() else "does not exist"
-        raise FileNotFoundError(f"{path} {what}; give a file that fqgan sample --npz wrote")
+        raise FileNotFoundError(f"{shown(path)} {what}; give a file that fqgan sample --npz wrote")
     known = [name for name in PIXELS if name in array_names(path)]
     if not known:
-        raise ValueError(f"{path} holds no samples under 'x' (nor arr_0, samples)")
+        raise ValueError(
+            f"{path} is no .npz file with samples under x, arr_0 or samples; give one that fqgan "
+            "sample --npz wrote"
+        )
     try:
         with np.load(path, allow_pickle=False) as content:
             pixels = content[known[0]]
             labels = content["y"] if "y" in content.files else np.zeros(len(pixels), np.int64)
     except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} holds no samples under 'x' ({error})") from error
+        raise ValueError(f"{path} holds no samples under 'x' ({why(error)})") from error
     if pixels.ndim == 4 and pixels.shape[3] == 3 and pixels.shape[1] != 3:
         pixels = pixels.transpose(0, 3, 1, 2)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3 or not len(pixels):
         raise ValueError(
             f"{path}: '{known[0]}' is {pixels.dtype} {pixels.shape}, uint8 (N, 3, R, R) is needed"
+        )
+    if labels.dtype.kind not in "iu" or labels.shape != pixels.shape[:1] or labels.min() < 0:
+        raise ValueError(
+            f"{path}: 'y' is {labels.dtype} {labels.shape}, a label from 0 on for each of the "
+            f"{len(pixels)} images is needed"
         )
     names = [str(label) for label in range(int(labels.max()) + 1)]
     tensors = torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(labels).long()

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, NamedTuple
 import torch
 
 from ..metrics.networks import default_cache_dir
-from ..runtime.files import json_text, write_atomically
+from ..runtime.files import json_text, why, write_atomically
 from .folders import DESCRIPTION, MAX_FILE_BYTES, ClassList, find_classes, read_member, visible
 from .images import EncodedImages, is_image_name
 
@@ -209,7 +209,8 @@ def _list_tar(path: Path) -> Shard:
                     files[member.name] = (member.offset_data, member.size)
     except (tarfile.TarError, EOFError) as error:
         raise ValueError(
-            f"{path} is not a whole, uncompressed tar archive ({error}); fetch or write it again"
+            f"{path} is not a whole, uncompressed tar archive ({why(error)}); fetch or write it "
+            "again"
         ) from None
     if any(start + size > path.stat().st_size for start, size in files.values()):
         raise ValueError(f"{path} has been cut off; fetch or write it again")
@@ -232,7 +233,9 @@ def _list_zip(path: Path) -> Shard:
                 else:
                     files[member.filename] = (-1, member.file_size)
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{path} is not a whole zip archive ({error}); fetch it again") from None
+        raise ValueError(
+            f"{path} is not a whole zip archive ({why(error)}); fetch it again"
+        ) from None
     return Shard(path, files, labels)
 
 

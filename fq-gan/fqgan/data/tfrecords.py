@@ -16,6 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from ..runtime.files import why
 from .images import Images
 
 _LEVEL = re.compile(r"^(?P<name>.+)-r(?P<level>\d\d)\.tfrecords$")
@@ -127,7 +128,7 @@ def _read_labels(path: Path, count: int) -> Tensor | None:
             labels = np.lib.format.read_array(content, allow_pickle=False)
         labels = np.asarray(labels, np.float32)
     except (ValueError, OSError, EOFError) as error:
-        raise ValueError(f"{file} is no array of labels ({error}); write it again") from None
+        raise ValueError(f"{file} is no array of labels ({why(error)}); write it again") from None
     # Labels may cover a longer set of which the records hold the first part, as in the authors'.
     if labels.ndim != 2 or len(labels) < count:
         raise ValueError(
@@ -370,7 +371,7 @@ def decode_image(message: bytes) -> np.ndarray:
         shape = _int64_list(features[b"shape"][3])
         return np.frombuffer(raw, np.uint8).reshape(shape)
     except (KeyError, IndexError, ValueError, struct.error) as error:
-        raise ValueError(f"no image with features 'data' and 'shape' ({error})") from None
+        raise ValueError(f"no image with features 'data' and 'shape' ({why(error)})") from None
 
 
 def _int64_list(message: bytes) -> list[int]:

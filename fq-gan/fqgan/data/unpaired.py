@@ -20,6 +20,7 @@ from ..metrics.networks import resize_like_tf1
 from ..runtime.download import download, extract
 from ..runtime.options import at_least
 from .batches import Batches, fixed_choice
+from .datasets import check_path
 from .images import (
     EncodedImages,
     Images,
@@ -69,6 +70,7 @@ class UnpairedConfig:
     """Number of toy images of each domain; a tenth of it for tests."""
 
     def __post_init__(self) -> None:
+        check_path(self.source, self.path, UnpairedConfig.path)
         at_least(self, "data", resolution=16, workers=1, toy_images=100, limit=0, enlarge=-1)
 
     @property

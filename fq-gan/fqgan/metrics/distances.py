@@ -92,21 +92,55 @@ def read_moments(path: str | Path) -> Moments:
     """Read a file of `write_moments` or the authors' ``{dataset}_inception_moments.npz``."""
     try:
         with np.load(path, allow_pickle=False) as content:
-            mean = torch.from_numpy(content["mu"].astype(np.float64))
-            covariance = torch.from_numpy(content["sigma"].astype(np.float64))
+            mean, covariance = content["mu"], content["sigma"]
             count = int(content["num_images"]) if "num_images" in content.files else 0
     except FileNotFoundError:
         raise FileNotFoundError(f"{path} is missing; make it with fqgan prepare moments") from None
-    except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, TypeError, OSError, KeyError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{path} holds no moments: it is no whole .npz file of mu and sigma, such as "
             "`fqgan prepare moments --out-dir` writes"
         ) from error
-    if mean.dim() != 1 or covariance.shape != (len(mean), len(mean)):
-        raise ValueError(
-            f"{path} holds no moments: mu {tuple(mean.shape)}, sigma {tuple(covariance.shape)}"
-        )
-    return Moments(mean, covariance, count)
+    return sound_moments(path, mean, covariance, count)
+
+
+ROUNDING = 1e-5
+"""Asymmetry and negative eigenvalues that float32 can bring into a covariance, as a share of it."""
+
+
+def sound_moments(
+    path: str | Path, mean: np.ndarray, covariance: np.ndarray, count: int
+) -> Moments:
+    """What the file ``path`` holds as `Moments`, if images can have such ones.
+
+    Args:
+        path: of the file, for errors.
+        mean: (D,).
+        covariance: (D, D), symmetric and without negative eigenvalues but for `ROUNDING`.
+        count: of the images, 0 where it is not known.
+
+    Raises:
+        ValueError: no set of images has such moments.
+    """
+    shapes = f"mu {mean.dtype} {mean.shape}, sigma {covariance.dtype} {covariance.shape}"
+    numbers = mean.dtype.kind in "fiu" and covariance.dtype.kind in "fiu"
+    if not numbers or mean.ndim != 1 or not mean.size or covariance.shape != 2 * mean.shape:
+        raise ValueError(f"{path} holds no moments: {shapes}; (D,) and (D, D) are needed")
+    mu, sigma = (torch.from_numpy(one.astype(np.float64)) for one in (mean, covariance))
+    problem = ""
+    if count < 0:
+        problem = f"num_images is {count}"
+    elif not (mu.isfinite().all() and sigma.isfinite().all()):
+        problem = f"{'sigma' if mu.isfinite().all() else 'mu'} holds NaN or infinity"
+    elif (sigma - sigma.T).abs().max() > ROUNDING * sigma.abs().max():
+        problem = "sigma is not symmetric"
+    elif sigma.any():  # all zero where the images are equal
+        allowed = ROUNDING * sigma.diagonal().abs().sum() * torch.eye(len(mu), dtype=sigma.dtype)
+        if torch.linalg.cholesky_ex((sigma + sigma.T) / 2 + allowed).info:
+            problem = "sigma has negative eigenvalues, which no covariance has"
+    if problem:
+        raise ValueError(f"{path} holds no moments of images: {problem}; make it again")
+    return Moments(mu, (sigma + sigma.T) / 2, count)
 
 
 def author_moments_name(dataset: str) -> str:

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..runtime.download import download, verify
+from ..runtime.files import why
 from ..runtime.precision import ieee_fp32
 from .networks import (
     MEAN,
@@ -444,13 +445,13 @@ def load_inception(variant: Variant, path: str | Path) -> InceptionV3:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged stream of bytes can lead to any of them
-        raise ValueError(f"{path} holds no Inception weights ({error})") from error
+        raise ValueError(f"{path} holds no Inception weights ({why(error)})") from error
     try:
         state = {key: value for key, value in state.items() if not key.startswith("AuxLogits.")}
         network = InceptionV3(variant)
         missing, unexpected = network.load_state_dict(state, strict=False)
     except (RuntimeError, AttributeError) as error:
-        raise ValueError(f"{path} holds no Inception weights ({error})") from error
+        raise ValueError(f"{path} holds no Inception weights ({why(error)})") from error
     # Old files have no batch counters, and nothing reads these.
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
@@ -473,7 +474,7 @@ def _squeezenet(weights: str, options: tuple[str, str]) -> SqueezeNetFeatures:
             arrays = {name: content[name].astype(np.float32) for name in content.files}
         return SqueezeNetFeatures(arrays, _digest(files[0]))
     except (ValueError, OSError, KeyError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{files[0]} holds no SqueezeNet weights ({error})") from error
+        raise ValueError(f"{files[0]} holds no SqueezeNet weights ({why(error)})") from error
 
 
 def _digest(path: Path) -> str:

@@ -89,6 +89,10 @@ class ScoreConfig:
     def __post_init__(self) -> None:
         at_least(self, num_images=0, resolution=0, splits=1, subsets=1, subset_size=2)
         at_least(self, max_features=6, batch_size=1, workers=1)
+        if not self.a:
+            raise ValueError("A, the reference, is empty: give a set of images")
+        if self.out and Path(self.out).is_dir():
+            raise ValueError(f"--out {self.out} is a folder; name a file")
         if not (self.b or self.save):
             raise ValueError("there is nothing to compare with: give two sets, or one and --save")
         if self.save and not self.save.endswith(".npz"):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ..runtime import distributed
-from ..runtime.files import write_atomically
+from ..runtime.files import why, write_atomically
 from .distances import (
     Moments,
     RunningMoments,
@@ -25,6 +25,7 @@ from .distances import (
     manifold_scores,
     moments,
     read_moments,
+    sound_moments,
 )
 from .features import FeatureExtractor
 
@@ -220,18 +221,25 @@ def read_statistics(path: str | Path) -> Statistics:
     try:
         with np.load(path, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
-        moments = Moments(
-            torch.from_numpy(arrays["mu"]),
-            torch.from_numpy(arrays["sigma"]),
-            int(arrays["num_images"]),
-        )
-        logits = torch.from_numpy(arrays["logits"]) if "logits" in arrays else None
-        features, key = torch.from_numpy(arrays["features"]), str(arrays["key"])
+        mean, covariance, features = (arrays[name] for name in ("mu", "sigma", "features"))
+        count, key = int(arrays["num_images"]), str(arrays["key"])
     except FileNotFoundError:
         raise
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} holds no whole statistics ({error}); delete it") from error
-    return Statistics(moments, features, logits, key)
+    except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} holds no whole statistics ({why(error)}); delete it") from error
+    found = sound_moments(path, mean, covariance, count)
+    logits = _rows(path, arrays["logits"], "logits") if "logits" in arrays else None
+    return Statistics(found, _rows(path, features, "features", len(found.mean)), logits, key)
+
+
+def _rows(path: str | Path, array: np.ndarray, name: str, width: int = 0) -> Tensor:
+    """The ``array`` of a file as (N, ``width``) finite numbers, of any width where it is 0."""
+    problem = "holds NaN or infinity"
+    if array.dtype.kind != "f" or array.ndim != 2 or (width and array.shape[1] != width):
+        problem = f"is {array.dtype} {array.shape}, (N, {width or 'D'}) numbers are needed"
+    elif np.isfinite(array).all():
+        return torch.from_numpy(array.astype(np.float32))
+    raise ValueError(f"{path} holds no statistics of images: {name} {problem}; make it again")
 
 
 LAYOUTS = ({"mu", "sigma"}, {"feats"})
@@ -258,11 +266,12 @@ def read_any_statistics(path: str | Path) -> Statistics:
         raise ValueError(f"{path} holds no statistics: neither mu and sigma nor feats")
     try:
         with np.load(path, allow_pickle=False) as content:
-            features = torch.from_numpy(np.asarray(content["feats"], dtype=np.float32))
+            array = content["feats"]
     except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} holds no statistics ({error}); make it again") from error
-    if features.dim() != 2 or len(features) < 2:
-        raise ValueError(f"{path}: feats is {tuple(features.shape)}, (N, D) is needed")
+        raise ValueError(f"{path} holds no statistics ({why(error)}); make it again") from error
+    features = _rows(path, array, "feats")
+    if len(features) < 2 or not features.shape[1]:
+        raise ValueError(f"{path}: feats is {tuple(features.shape)}, two rows or more are needed")
     return Statistics(moments(features), features, None, "")
 
 

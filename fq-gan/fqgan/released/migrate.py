@@ -68,7 +68,15 @@ def main(argv: Sequence[str]) -> None:
         print("usage: fqgan migrate 'python train.py --dataset C10 ...'")
         print("       (or sample.py, main.py, run_training.py and the other run_*.py)")
         return
-    words = [word for argument in argv for word in shlex.split(argument)]
+    try:
+        words = [word for argument in argv for word in shlex.split(argument)]
+    except ValueError:
+        line = " ".join(argv)
+        raise ValueError(f"the command line has a quotation mark without its end: {line}") from None
+    if not words:
+        raise ValueError(
+            "the command line is empty: give one such as 'python train.py --dataset C10'"
+        )
     for command, notes in translate(words):
         print("\n".join(f"# {note}" for note in notes))
         print(shlex.join(["fqgan", *command]))
@@ -92,6 +100,11 @@ def translate(words: Sequence[str]) -> list[Translation]:
     before = words[:start]
     if any(word.endswith("main.py") for word in before):
         return translate_ugatit(words[start:])
+    if before and not any(word.endswith(("train.py", "sample.py")) for word in before):
+        raise ValueError(
+            f"{' '.join(before)} is no script of the authors; give train.py, sample.py, main.py, "
+            "run_training.py or one of the other run_*.py, with its flags"
+        )
     flags = read_flags(words[start:])
     notes: list[str] = []
     config = train_config(flags, notes)
@@ -171,6 +184,9 @@ def train_config(flags: dict[str, Any], notes: list[str]) -> BigganTrain:
         raise ValueError(
             "--D_param has to be SN and --which_train_fn GAN: the authors have no others"
         )
+    for name in ("batch_size", "num_D_steps", "num_D_accumulations", "num_epochs"):
+        if flags[name] < 1:
+            raise ValueError(f"--{name} must be at least 1, got {flags[name]}")
     if flags["which_best"] not in BEST:
         raise ValueError(f"--which_best {flags['which_best']} must be FID or IS")
     if flags["G_init"] != flags["D_init"]:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..runtime.files import why
 from ..stylegan2.config import (
     LEGACY,
     DiscriminatorArchitecture,
@@ -96,7 +97,7 @@ def read_network_pickle(path: str | Path) -> tuple[NetworkRecord, ...]:
     try:
         return tuple(_network(network) for network in networks)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ValueError(f"{path} holds a network that cannot be read ({error})") from None
+        raise ValueError(f"{path} holds a network that cannot be read ({why(error)})") from None
 
 
 def _network(record: Record) -> NetworkRecord:
@@ -159,13 +160,13 @@ def load_snapshot(path: str | Path) -> Snapshot:
     try:
         settings = {role: record.settings() for role, record in named.items()}
     except (TypeError, KeyError, ValueError) as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: {why(error)}") from None
     config = settings.get("generator") or settings["discriminator"]
     if len({"generator", "discriminator"} & set(settings)) == 2:
         try:
             config = joint_settings(config, settings["discriminator"])
         except ValueError as error:
-            raise ValueError(f"{path}: {error}") from None
+            raise ValueError(f"{path}: {why(error)}") from None
     networks: dict[str, nn.Module] = {}
     reports = []
     for role, record in named.items():

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..data.tfrecords import fields, last_values, masked_crc, varint
+from ..runtime.files import why
 
 MAGIC = 0xDB4775248B80FB57
 FOOTER = 48  # bytes
@@ -58,7 +59,9 @@ def read_tensor_bundle(
         shards = last_values(table.pop(b""))[0].get(1, 1)
         entries = {name.decode(): _parse_entry(value) for name, value in table.items()}
     except (KeyError, IndexError, struct.error, UnicodeDecodeError, TypeError) as error:
-        raise ValueError(f"{index} is not the index of a TensorFlow checkpoint: {error}") from None
+        raise ValueError(
+            f"{index} is not the index of a TensorFlow checkpoint: {why(error)}"
+        ) from None
     tensors = {}
     for name, entry in entries.items():
         if wanted is not None and not wanted(name):

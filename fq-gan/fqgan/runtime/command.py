@@ -17,10 +17,12 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
+from itertools import pairwise
+from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from .files import json_text, spell_infinite
-from .options import HELP, show_help
+from .options import HELP, show_help, shown
 
 Config = TypeVar("Config")
 DRY_RUN = "--dry-run"
@@ -79,8 +81,22 @@ def run_command(
     except USER_ERRORS as error:
         if os.environ.get("TRACEBACK"):
             raise
-        _fail(f"{prog} {words[0]}", str(error) or type(error).__name__)
+        _fail(f"{prog} {words[0]}", _said_by(error) or type(error).__name__)
     raise SystemExit(0)
+
+
+def _said_by(error: Exception) -> str:
+    """The sentence of ``error``; those of the operating system name the file first."""
+    if not isinstance(error, OSError) or error.filename is None or error.strerror is None:
+        return str(error)
+    path = Path(str(error.filename))
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        files = [one for one in (path, *path.parents) if one.is_file()]
+        if files:
+            return f"{files[0]} is a file where a folder is needed; give another place"
+    if isinstance(error, IsADirectoryError):
+        return f"{path} is a folder where a file is needed; name a file"
+    return f"{shown(path)}: {error.strerror.lower()}"
 
 
 def _fail(prog: str, message: str) -> NoReturn:
@@ -103,6 +119,7 @@ def parse_preset(
     with _one_sentence(words, prog):
         show_help(prog, default, words)
         config = tyro.cli(type(default), prog=prog, args=words, **options)
+    _require_names(config, words)
     return _maybe_print(config, DRY_RUN in argv)
 
 
@@ -168,6 +185,7 @@ def parse(kind: Callable[..., Config], argv: Sequence[str], prog: str, **options
     show_help(prog, options.get("default"), words)
     with _one_sentence(words, prog):
         config = tyro.cli(kind, args=words, prog=prog, **options)
+    _require_names(config, words)
     return _maybe_print(config, DRY_RUN in argv)
 
 
@@ -220,6 +238,19 @@ def _sentence(box: str, prog: str) -> str:
     if near:
         sentence += f"; did you mean {' or '.join(near[:3])}?"
     return f"{sentence[:1].lower()}{sentence[1:]} (`{prog} --help` lists the options)"
+
+
+def _require_names(config: Any, words: Sequence[str]) -> None:
+    """Refuse an option for a file or folder with an empty value, which would be the one here."""
+    for word, following in pairwise([*words, "-"]):
+        name, sign, value = word.partition("=")
+        if name.startswith("--") and not (value if sign else following):
+            given = config
+            for part in name[2:].replace("-", "_").split("."):
+                given = getattr(given, part, Path())  # another name of an option for a folder
+            values = given if isinstance(given, tuple) else (given,)
+            if any(isinstance(one, Path) for one in values):
+                raise ValueError(f"{name} is empty: give a file or folder, or leave it out")
 
 
 def _require_sound(config: Any, prefix: str = "--") -> None:

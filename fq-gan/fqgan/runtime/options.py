@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import numbers
+import shlex
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 
 def require(condition: bool, message: str) -> None:
@@ -17,32 +19,75 @@ def require(condition: bool, message: str) -> None:
         raise ValueError(message)
 
 
+def whole_number(value: object, name: str, least: int = 0) -> int:
+    """``value`` of the argument ``name``, an integer of at least ``least``.
+
+    Raises:
+        TypeError: it is no integer; neither a boolean nor 8.0 is one.
+        ValueError: it is too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    require(int(value) >= least, f"{name} must {_at_least(least)}, got {value}")
+    return int(value)
+
+
+def finite_number(value: object, name: str, least: float = -math.inf) -> float:
+    """``value`` of the argument ``name``, a finite number of at least ``least``.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is NaN, infinite or too small.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise TypeError(f"{name} must be a number, got {value!r}")
+    require(math.isfinite(value), f"{name} must be finite, got {value}")
+    require(value >= least, f"{name} must {_at_least(least)}, got {value}")
+    return float(value)
+
+
+def require_choice(name: str, value: object, known: Any) -> None:
+    """Raise ``ValueError`` unless ``value`` is one of those of ``known``, a ``Literal``."""
+    choices = ", ".join(map(str, get_args(known)))
+    require(value in get_args(known), f"{name} must be one of {choices}, got {value!r}")
+
+
+def _at_least(least: float) -> str:
+    return f"be at least {least}" if least else "not be negative"
+
+
 def at_least(config: object, section: str = "", /, **lowest: float) -> None:
-    """Raise ``ValueError`` naming the first option of ``config`` that is too small or no number.
+    """Raise an error naming the first option of ``config`` that is too small or no such number.
 
     Args:
         config: dataclass of options.
         section: its name on the command line, empty for the options of the command itself.
-        lowest: field -> its smallest value.
+        lowest: field -> its smallest value; what is declared as ``int`` must be a whole number.
+
+    Raises:
+        TypeError, ValueError: see `whole_number` and `finite_number`.
     """
+    types = {field.name: field.type for field in dataclasses.fields(cast(Any, config))}
     for name, least in lowest.items():
-        value = getattr(config, name)
-        wanted = f"be at least {least}" if least else "not be negative"
-        require(value >= least, f"{option(name, section)} must {wanted}, got {value}")
+        check = whole_number if types.get(name) in (int, "int") else finite_number
+        check(getattr(config, name), option(name, section), cast(Any, least))
 
 
 def positive(config: object, section: str = "", /, *names: str) -> None:
     """Raise ``ValueError`` naming the first of the fields ``names`` that is not above 0."""
     for name in names:
-        value = getattr(config, name)
-        wanted = "finite" if value > 0 and not math.isfinite(value) else "positive"
-        right = value > 0 and math.isfinite(value)
-        require(right, f"{option(name, section)} must be {wanted}, got {value}")
+        value = finite_number(getattr(config, name), option(name, section))
+        require(value > 0, f"{option(name, section)} must be positive, got {value}")
 
 
 def option(name: str, section: str = "") -> str:
     """The field ``name`` as it is written on the command line."""
     return f"--{section}{'.' if section else ''}{name.replace('_', '-')}"
+
+
+def shown(value: object) -> str:
+    """``value`` as one writes it on the command line: in quotes where it is empty or has spaces."""
+    return shlex.quote(str(value))
 
 
 ADDED = {"added": True}

@@ -24,6 +24,7 @@ import torch
 from .checkpoint import finished_steps
 from .distributed import barrier, gather_objects, is_main
 from .files import json_text, replace_folder, spell_infinite, take_lock, write_atomically
+from .options import shown
 from .precision import choose_precision
 
 logger = logging.getLogger(__name__)
@@ -164,11 +165,11 @@ class RunFolder:
         ]
         if differing:
             name = differing[0]
-            more = "".join(f", --{other} {_shown(before[other])}" for other in differing[1:3])
+            more = "".join(f", {_given(other, before[other])}" for other in differing[1:3])
             raise ValueError(
                 f"--{name} is {_shown(now[name])} here and {_shown(before[name])} in the run in "
                 f"{self.path}, which has come to step {self._steps[-1]}; give "
-                f"--{name} {_shown(before[name])}{more} to continue it, or another --run-dir"
+                f"{_given(name, before[name])}{more} to continue it, or another --run-dir"
             )
 
     def _log_changes(self, config: Any) -> None:
@@ -177,8 +178,8 @@ class RunFolder:
             before = _flatten(read_plain(path))
             for name, value in _flatten(as_plain(config)).items():
                 if name in before and before[name] != value:
-                    shown = _shown(value), _shown(before[name])
-                    logger.warning("%s: --%s is now %s, was %s", path, name, *shown)
+                    both = _shown(value), _shown(before[name])
+                    logger.warning("%s: --%s is now %s, was %s", path, name, *both)
 
     def _stage(self) -> None:
         """Lock the folder, and make an empty place for what is not committed yet."""
@@ -281,7 +282,7 @@ def read_header(run_dir: str | Path, upgrade: Upgrade | None = None) -> dict[str
     if not path.exists():
         problem = f"it has no {CONFIG}" if path.parent.is_dir() else "it does not exist"
         problem = "it is a file" if path.parent.is_file() else problem
-        raise FileNotFoundError(f"{run_dir} is not the folder of a run: {problem}")
+        raise FileNotFoundError(f"{shown(run_dir)} is not the folder of a run: {problem}")
     plain = _upgraded(path, upgrade)
     if not isinstance(plain.get("kind"), str):
         above = Path(run_dir).parent
@@ -455,11 +456,19 @@ def _is_below(name: str, prefixes: Sequence[str]) -> bool:
     return any(name == prefix or name.startswith(f"{prefix}.") for prefix in known)
 
 
+def _given(name: str, value: Any) -> str:
+    """The option ``name`` with its ``value``, as one gives it."""
+    if isinstance(value, bool):
+        group, dot, last = name.rpartition(".")
+        return f"--{group}{dot}{'' if value else 'no-'}{last}"
+    return f"--{name} {_shown(value)}"
+
+
 def _shown(value: Any) -> str:
     """A value as one writes it on the command line."""
     if isinstance(value, list):
         return " ".join(map(_shown, value)) or "(nothing)"
-    return str(value)
+    return shown(value)
 
 
 def _sibling(path: Path) -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, Generic, Protocol, TypeVar
 
@@ -33,7 +34,12 @@ def upload(
 
 def pinned(batch: Any) -> Any:
     """``batch``, a named tuple, with its tensors in memory that the device reads by itself."""
-    return type(batch)(*(part.pin_memory() if isinstance(part, Tensor) else part for part in batch))
+    return type(batch)(*map(_pinned, batch))
+
+
+def _pinned(part: Any) -> Any:
+    on_the_host = isinstance(part, Tensor) and part.device.type == "cpu"
+    return part.pin_memory() if on_the_host else part
 
 
 def uploaded(batch: Any, device: torch.device | str) -> Any:
@@ -41,6 +47,27 @@ def uploaded(batch: Any, device: torch.device | str) -> Any:
     return type(batch)(
         *(upload(part, device) if isinstance(part, Tensor) else part for part in batch)
     )
+
+
+class Prepared(Generic[Item]):
+    """The batches of ``source``, each made into what a step needs; the position is its own.
+
+    Args:
+        source: batches on the CPU.
+        prepare: makes a named tuple of one.
+    """
+
+    def __init__(self, source: Endless[Any], prepare: Callable[[Any], Item]) -> None:
+        self.source, self.prepare = source, prepare
+
+    def __next__(self) -> Item:
+        return self.prepare(next(self.source))
+
+    def state_dict(self) -> dict[str, Any]:
+        return self.source.state_dict()
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.source.load_state_dict(state)
 
 
 class ReadAhead(Generic[Item]):

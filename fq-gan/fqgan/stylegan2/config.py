@@ -358,6 +358,8 @@ class Stylegan2Train:
     """Memory order that tensor cores prefer."""
     deterministic: bool = False
     """Only kernels that give the same bits every time (CUDA); slower."""
+    compile: bool = field(default=False, metadata=ADDED)
+    """Not offered for this family; BigGAN has it."""
     initial_weights: str = ""
     """Folder of weights to go on from; of a run or of `fqgan convert`."""
     initial_kimg: float = 0.0

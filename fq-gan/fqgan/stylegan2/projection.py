@@ -15,14 +15,15 @@ from torch.nn import functional as F
 
 from ..data.batches import fixed_choice
 from ..data.datasets import DataConfig, build_images
-from ..data.images import is_image_name, normalize, to_bytes
+from ..data.folders import visible
+from ..data.images import is_image_name, normalize, require_images, to_bytes
 from ..metrics.features import FeatureExtractor, build_extractor
 from ..metrics.latent_space import load_lpips
 from ..pictures import read_square, save_image
 from ..runs import WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
-from ..runtime.options import at_least, option, positive
+from ..runtime.options import at_least, option, positive, shown
 from .networks import Generator
 from .sampling import load_weights, noise_inputs, numbers, repeated_label, seeded_image
 
@@ -238,6 +239,7 @@ class ProjectConfig(WeightOptions):
                 "--num-images must not be negative and --num-snapshots at least 1, got "
                 f"{self.num_images} and {self.num_snapshots}"
             )
+        at_least(self, pixel_weight=0)
         numbers(self.seeds, "seeds")
 
 
@@ -264,6 +266,7 @@ def project_images(config: ProjectConfig) -> list[Path]:
         if not world.is_main:
             return []
         weights = load_weights(source.folder, step=source.step, device=world.device)
+        require_images(own_pictures(config.input))  # all, before the first is projected
         distance = build_distance(config, world.device)
         generator = weights.generator.requires_grad_(False)
         out.mkdir(parents=True, exist_ok=True)
@@ -295,10 +298,16 @@ def targets(config: ProjectConfig, generator: Generator) -> Iterator[tuple[str, 
 def own_pictures(places: Sequence[str]) -> list[Path]:
     """The files that --input names; raises where there are none, or two would overwrite another."""
     found: list[Path] = []
-    for place in map(Path, places):
-        if not place.exists():
-            raise FileNotFoundError(f"--input {place} does not exist; give a picture or a folder")
-        inside = sorted(filter(is_image_name, place.iterdir())) if place.is_dir() else [place]
+    for name in places:
+        place = Path(name)
+        if not (name and place.exists()):
+            raise FileNotFoundError(
+                f"--input {shown(name)} does not exist; give a picture or a folder"
+            )
+        inside = [place]
+        if place.is_dir():
+            listed = (one for one in place.iterdir() if visible(one.name))
+            inside = sorted(filter(is_image_name, listed))
         if not inside:
             raise ValueError(f"--input {place} holds no image")
         found += inside
@@ -334,14 +343,14 @@ def write_projection(
     config: ProjectConfig, generator: Generator, target: Tensor, distance: Distance, prefix: Path
 ) -> list[Path]:
     """Project ``target`` (1, 3, R, R) and write its files; returns them."""
-    shown = snapshot_steps(config.projection.num_steps, config.num_snapshots)
+    snapshots = snapshot_steps(config.projection.num_steps, config.num_snapshots)
     written = [Path(f"{prefix}target.png")]
     save_image(to_bytes(target[0].cpu()), written[0])
     labels = repeated_label(generator, config.label, 1)
     distances = []
     for moment in project(generator, target, distance, config.projection, labels):
         distances.append(float(moment.distance))
-        if moment.step in shown:
+        if moment.step in snapshots:
             written.append(Path(f"{prefix}step{moment.step:04d}.png"))
             save_image(to_bytes(rendered(generator, moment)[0].cpu()), written[-1])
     maps: dict[str, Any] = {

@@ -17,11 +17,11 @@ from ..pictures import loop_through, save_sheet, save_video
 from ..quantizer import with_own_dictionaries
 from ..runs import (
     first_weights,
+    initial_folder,
     load_first,
     load_generator,
     load_network,
     read_folder,
-    weights_folder,
 )
 from ..runtime import distributed
 from ..runtime.checkpoint import read_part
@@ -92,7 +92,7 @@ def start_from(
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: they belong to other networks.
     """
-    folder = weights_folder(folder)
+    folder = initial_folder(folder, Stylegan2Config.kind)
     start_generator(folder, generator, "raw", settings)
     judge = folder / "discriminator.safetensors"
     if judge.exists():

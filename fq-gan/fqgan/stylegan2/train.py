@@ -72,7 +72,7 @@ class Stylegan2Training(Training):
         torch.manual_seed(config.seed)  # the same first weights on every rank
         self.generator = build_generator(self.networks)
         self.discriminator = build_discriminator(self.networks)
-        if config.initial_weights:
+        if config.initial_weights and not folder.started:
             networks = (self.generator, self.discriminator)
             start_from(config.initial_weights, *networks, self.networks)
         layout = torch.channels_last if config.channels_last else torch.contiguous_format
@@ -88,7 +88,7 @@ class Stylegan2Training(Training):
             augment=augment,
         )  # fmt: skip
         self.average = cast(Generator, self.gan_step.average.module)
-        if config.initial_weights:
+        if config.initial_weights and not folder.started:
             folder_of_weights = runs.weights_folder(config.initial_weights)
             start_generator(folder_of_weights, self.average, "model", self.networks)
         images_before = round(config.initial_kimg * 1000)
@@ -235,7 +235,7 @@ TASK = Task(
         *FIXED_DATA,
         *("seed", "precision", "conditional", "mapping", "generator", "discriminator"),
         *("quantizer.layers", "quantizer.codebook_size", "quantizer.forward"),
-        *("quantizer.warmup_calls", "initial_kimg", "best_metric"),
+        *("quantizer.warmup_calls", "initial_weights", "initial_kimg", "best_metric"),
     ),
     upgrade=upgrade,
 )

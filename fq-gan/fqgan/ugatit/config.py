@@ -225,6 +225,8 @@ class UgatitTrain:
     """Memory order that tensor cores prefer."""
     deterministic: bool = False
     """Only kernels that give the same bits every time (CUDA); slower."""
+    compile: bool = field(default=False, metadata=ADDED)
+    """Not offered for this family; BigGAN has it."""
     initial_weights: str = ""
     """Folder of weights to fine-tune; of a run or of `fqgan convert`."""
     domain_names: tuple[str, str] = ("A", "B")

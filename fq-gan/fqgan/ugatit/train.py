@@ -64,7 +64,7 @@ class UgatitTraining(Training):
         self.networks.to(device, memory_format=layout)  # type: ignore[call-overload]
         precision = MixedPrecision(config.precision, device)
         self.gan_step = UgatitStep(self.networks, options, config.schedule, precision=precision)
-        if config.initial_weights:
+        if config.initial_weights and not folder.started:
             start_from(config.initial_weights, self.networks, self.gan_step)
         self.batches = build_unpaired_batches(
             config.data, domains, options.batch_size, seed=config.seed, device=device
@@ -264,7 +264,7 @@ TASK = Task(
         *FIXED_DATA,
         *("seed", "precision", "generator", "discriminator"),
         *("quantizer.layers", "quantizer.codebook_size", "quantizer.forward"),
-        "quantizer.warmup_calls",
+        *("quantizer.warmup_calls", "initial_weights"),
     ),
     upgrade=upgrade,
 )

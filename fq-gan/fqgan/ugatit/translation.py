@@ -18,14 +18,16 @@ from ..pictures import save_sheet
 from ..quantizer import with_own_dictionaries
 from ..runs import (
     first_weights,
+    initial_folder,
     load_first,
     load_network,
     load_ready,
     read_folder,
     save_folder,
-    weights_folder,
 )
 from ..runtime.checkpoint import read_part
+from ..runtime.files import why
+from ..runtime.options import require_choice, whole_number
 from ..runtime.weight_files import read_weight_file
 from .config import UgatitConfig
 from .networks import Discriminator, Generator, Translated, UgatitNetworks, build_networks
@@ -111,7 +113,7 @@ def start_from(
         FileNotFoundError: there are no weights in ``folder``.
         ValueError: they belong to other networks.
     """
-    folder = weights_folder(folder)
+    folder = initial_folder(folder, UgatitConfig.kind)
     first_weights(folder, GENERATORS[0])
     for name in (*GENERATORS, *JUDGES):
         path = folder / f"{name}.safetensors"
@@ -190,6 +192,9 @@ class Translator:
         shape: Shape = "stretch",
         resize: Resize = "legacy",
     ) -> None:
+        whole_number(size, "--size")
+        require_choice("shape", shape, Shape)
+        require_choice("resize", resize, Resize)
         trained = weights.config.image_size
         if size not in (0, trained) and not weights.config.generator.light:
             raise ValueError(
@@ -208,13 +213,17 @@ class Translator:
             FileNotFoundError: there is no such file.
             ValueError: it is no picture.
         """
+        if not isinstance(picture, str | Path | bytes) and not hasattr(picture, "read"):
+            raise TypeError(
+                f"a picture must be a path, its bytes or an open file, got {type(picture).__name__}"
+            )
         name = str(picture) if isinstance(picture, str | Path) else "the picture"
         try:
             upright = open_image(picture)
         except FileNotFoundError:
             raise FileNotFoundError(f"{name} does not exist") from None
         except UNREADABLE as error:
-            raise ValueError(f"{name} cannot be read as an image ({error})") from error
+            raise ValueError(f"{name} cannot be read as an image ({why(error)})") from error
         if self.shape == "crop":
             upright = ImageOps.fit(upright, (min(upright.size),) * 2)
         levels = FITS[self.resize, "test"](upright, self.size, 0.5)
@@ -223,6 +232,7 @@ class Translator:
 
     def generators(self, direction: Direction) -> tuple[Generator, Generator]:
         """The generator of ``direction`` and the one that leads back."""
+        require_choice("direction", direction, Direction)
         pair = (self.weights.a_to_b, self.weights.b_to_a)
         return pair if direction == "a2b" else pair[::-1]
 

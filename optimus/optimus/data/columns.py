@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from ..runtime.files import why
 from ..runtime.text_files import Line, decode_lines, read_lines
 
 Format = Literal["auto", "text", "tsv", "csv", "jsonl"]
@@ -120,7 +121,7 @@ def _split_csv(lines: Iterator[Line]) -> Iterator[tuple[Line, list[str]]]:
         except StopIteration:
             return
         except csv.Error as error:
-            raise last[0].complaint(f"it is no CSV ({error})") from error
+            raise last[0].complaint(f"it is no CSV ({why(error)})") from error
         yield last[0], row
 
 
@@ -131,7 +132,7 @@ def _objects(lines: Iterator[Line], wanted: Sequence[str]) -> Iterator[tuple[Lin
         try:
             record = json.loads(line.text)
         except ValueError as error:
-            raise line.complaint(f"it is no JSON ({error})") from error
+            raise line.complaint(f"it is no JSON ({why(error)})") from error
         if not isinstance(record, dict):
             raise line.complaint(f"it is a {type(record).__name__} and no JSON object")
         names = [name or (next(iter(record)) if len(record) == 1 else "") for name in wanted]

@@ -17,7 +17,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from ..runtime.files import json_text
+from ..runtime.files import json_text, why
 
 SUFFIXES = (".npz", ".safetensors", ".parquet")
 ARRAYS = ("ids", "hashes", "mean", "logvar")
@@ -103,7 +103,7 @@ def load_latents(path: str | Path) -> Latents:
             about = table.schema.metadata[b"about"].decode()
         return Latents(**found, about=json.loads(about))
     except (KeyError, ValueError, TypeError, OSError, SafetensorError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} holds no latents of `optimus encode` ({error})") from error
+        raise ValueError(f"{path} holds no latents of `optimus encode` ({why(error)})") from error
 
 
 def _read_chunk(path: Path) -> dict[str, np.ndarray]:

@@ -19,7 +19,7 @@ from typing import Any
 
 from ..runtime.command import choose, parse
 from ..runtime.download import download, extract, verify
-from ..runtime.files import digest, json_text, write_atomically, write_json
+from ..runtime.files import digest, json_text, why, write_atomically, write_json
 from ..runtime.text_files import Line, decode_lines, read_lines, read_texts
 from .columns import read_items
 from .labeled import TASKS, glue_text, read_labeled
@@ -167,7 +167,9 @@ def prepare_snli(config: SplitConfig) -> None:
             with opened.open(member) as stream:
                 _split(config, _snli_sentences(decode_lines(stream, archive / member)))
     except zipfile.BadZipFile as error:
-        raise ValueError(f"{archive} is no zip file ({error}); delete it and try again") from error
+        raise ValueError(
+            f"{archive} is no zip file ({why(error)}); delete it and try again"
+        ) from error
 
 
 def _snli_sentences(lines: Iterable[Line]) -> Iterator[str]:
@@ -176,7 +178,7 @@ def _snli_sentences(lines: Iterable[Line]) -> Iterator[str]:
             pair = json.loads(line.text)
             parses = [pair["sentence1_binary_parse"], pair["sentence2_binary_parse"]]
         except (ValueError, KeyError, TypeError) as error:
-            raise line.complaint(f"it is no SNLI pair ({error})") from error
+            raise line.complaint(f"it is no SNLI pair ({why(error)})") from error
         for parse_text in parses:
             words = [word for word in parse_text.split() if word not in ("(", ")")]
             sentence = " ".join(words).lower().replace("-lrb-", "(").replace("-rrb-", ")")

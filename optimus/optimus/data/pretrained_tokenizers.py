@@ -18,7 +18,7 @@ from typing import Any
 from tokenizers import AddedToken, Tokenizer
 from transformers import AutoTokenizer
 
-from ..runtime.files import json_text
+from ..runtime.files import json_text, why
 from .tokenizers import BOS, EOS, OPTIONS_FILE, PAD, Tokenizers, clean_up
 
 SPARE_ROWS = 1024
@@ -146,7 +146,9 @@ class PretrainedTokenizers(Tokenizers):
                 for name in ("encoder", "decoder")
             )
         except Exception as error:  # the Rust side raises a bare Exception
-            raise ValueError(f"{folder} holds no whole pair of tokenizers ({error})") from error
+            raise ValueError(
+                f"{folder} holds no whole pair of tokenizers ({why(error)})"
+            ) from error
         return cls(left, right, special=special)
 
 

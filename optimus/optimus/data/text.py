@@ -24,7 +24,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from ..runtime.checkpoint import CheckpointMismatch
-from ..runtime.files import digest, json_text, write_atomically
+from ..runtime.files import digest, json_text, why, write_atomically
 from ..runtime.text_files import read_lines
 from .tokenizers import Tokenizers
 
@@ -371,7 +371,7 @@ def open_sentences(path: str | Path, tokenizer: str | None = None) -> Sentences:
             )
         counts = ReadCounts(**note["counts"])
     except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{path} is no file of tokenised sentences ({error})") from error
+        raise ValueError(f"{path} is no file of tokenised sentences ({why(error)})") from error
     if tokenizer is not None and note["tokenizer"] != tokenizer:
         raise ValueError(
             f"{path} was tokenised with other vocabularies than the model's; "
@@ -465,7 +465,7 @@ def read_authors_json(path: str | Path) -> Sentences:
         return build_sentences(rows, ReadCounts(read=len(rows), kept=len(rows)))
     except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
-            f"{path} is not in the authors' JSON format (bert_token, gpt2_token): {error}"
+            f"{path} is not in the authors' JSON format (bert_token, gpt2_token): {why(error)}"
         ) from error
 
 

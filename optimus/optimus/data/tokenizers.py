@@ -24,7 +24,7 @@ from tokenizers import (
     trainers,
 )
 
-from ..runtime.files import json_text
+from ..runtime.files import json_text, why
 from ..runtime.text_files import read_lines
 
 PAD, BOS, EOS = "<PAD>", "<BOS>", "<EOS>"
@@ -367,7 +367,7 @@ def _read_bpe(vocabulary: Path, merges: Path) -> Tokenizer:
         tokenizer = Tokenizer(models.BPE(*pair, unk_token=END_OF_TEXT))
     except Exception as error:  # the Rust side raises a bare Exception
         raise ValueError(
-            f"{vocabulary} and {merges.name} are no GPT-2 vocabulary: {error}"
+            f"{vocabulary} and {merges.name} are no GPT-2 vocabulary: {why(error)}"
         ) from error
     if tokenizer.token_to_id(END_OF_TEXT) is None:
         raise ValueError(f"{vocabulary} is no GPT-2 vocabulary: it lacks {END_OF_TEXT}")

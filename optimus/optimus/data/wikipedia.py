@@ -30,7 +30,7 @@ from xml.etree import ElementTree
 from tqdm import tqdm
 
 from ..runtime.download import download
-from ..runtime.files import write_atomically, write_json
+from ..runtime.files import why, write_atomically, write_json
 from .text import SHARD, TextOptions, open_sentences, save_sentences, tokenize
 from .tokenizers import Tokenizers, load_tokenizers
 
@@ -184,8 +184,8 @@ class _Source:
                 self._bar.update(self._file.tell() - self._bar.n)
         except (EOFError, OSError, ElementTree.ParseError) as error:
             raise ValueError(
-                f"{self.path} is damaged or incomplete ({error}); the shards made so far are good, "
-                f"fetch the file again and run the same command"
+                f"{self.path} is damaged or incomplete ({why(error)}); the shards made so far "
+                "are good, fetch the file again and run the same command"
             ) from error
 
 

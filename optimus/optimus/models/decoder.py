@@ -5,12 +5,14 @@ Any other causal model is read by `pretrained.PretrainedDecoder`.
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import DynamicCache, GPT2LMHeadModel
+from transformers.cache_utils import DynamicLayer
 
 from .kernels import linear_nll
 
@@ -32,7 +34,10 @@ class DecoderState:
         slots: the first of them, the latent's, of every layer; [] without memory.
         shift: (B, 1, H) what the latent adds to each token's embedding, or None.
         position: the position the next token gets.
+        mask: what a token attends to of the cache, where that is not all of it.
     """
+
+    mask: Tensor | None = None
 
     def __init__(self, slots: list[Slot], shift: Tensor | None) -> None:
         self.cache = DynamicCache(slots) if slots else DynamicCache()
@@ -43,6 +48,62 @@ class DecoderState:
         self.cache.batch_select_indices(rows)
         if self.shift is not None:
             self.shift = self.shift[rows]
+
+
+class StaticState(DecoderState):
+    """A memory for ``room`` tokens, the latent's slot counted, made once and written in place.
+
+    Shapes and addresses never change and the position is a tensor, so that a step can be recorded
+    as a CUDA graph and replayed.
+
+    Args:
+        slots, shift: as of a `DecoderState`.
+        layers: of the decoder.
+        room: tokens.
+        device: where the decoder is.
+    """
+
+    def __init__(
+        self,
+        slots: list[Slot],
+        shift: Tensor | None,
+        layers: int,
+        room: int,
+        device: torch.device,
+    ) -> None:
+        super().__init__(slots, shift)
+        self.place = torch.full((1,), self.position, device=device)  # of the next token
+        self.numbers = torch.arange(room, device=device)
+        given: Sequence[Slot | None] = slots or [None] * layers
+        self.cache.layers = [_StaticLayer(room, self.place, slot) for slot in given]
+
+
+class _StaticLayer(DynamicLayer):
+    """Keys and values (B, heads, room, head_dim); those of a token are put at ``place`` (1,)."""
+
+    def __init__(self, room: int, place: Tensor, slot: Slot | None) -> None:
+        super().__init__()
+        self.room, self.place, self.slot = room, place, slot
+
+    def lazy_initialization(self, key_states: Tensor, value_states: Tensor) -> None:
+        batch, heads, _, head_dim = key_states.shape
+        self.keys, self.values = (
+            one.new_zeros(batch, heads, self.room, head_dim) for one in (key_states, value_states)
+        )
+        if self.slot is not None:
+            self.keys[:, :, :1], self.values[:, :, :1] = self.slot
+        self.is_initialized = True
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *args: Any, **kwargs: Any
+    ) -> tuple[Tensor, Tensor]:
+        if not self.is_initialized:
+            self.lazy_initialization(key_states, value_states)
+        assert self.keys is not None
+        assert self.values is not None
+        self.keys.index_copy_(2, self.place, key_states)
+        self.values.index_copy_(2, self.place, value_states)
+        return self.keys, self.values
 
 
 class LatentDecoder(nn.Module, ABC):
@@ -128,6 +189,26 @@ class LatentDecoder(nn.Module, ABC):
         state.position += width
         return self.read(embeds, positions, state)
 
+    def can_be_static(self, room: int) -> bool:
+        """Whether ``start_static`` takes a memory for ``room`` tokens."""
+        return self.network.config._attn_implementation == "sdpa"
+
+    def start_static(self, latent: Tensor | None, room: int) -> StaticState:
+        """``start`` with a memory of fixed size, for at most ``room`` tokens and the latent."""
+        slots, weight = self.slots(latent), self.head_weight
+        layers = self.network.config.num_hidden_layers
+        return StaticState(slots, self.shift(latent), layers, room + len(slots[:1]), weight.device)
+
+    def advance_static(self, state: StaticState, ids: Tensor) -> Tensor:
+        """``advance`` by one token, ``ids`` (B, 1), in the same memory as every other token."""
+        embeds = self.embed(ids)
+        if state.shift is not None:
+            embeds = embeds + state.shift
+        state.mask = (state.numbers <= state.place)[None, None, None]  # (1, 1, 1, room)
+        states = self.read(embeds, state.place[None], state)
+        state.place.add_(1)
+        return states
+
     def hidden(self, ids: Tensor, latent: Tensor | None) -> Tensor:
         """Final states (B, T, H) of ``ids`` (B, T) given ``latent`` (B, Z), or without any.
 
@@ -208,6 +289,7 @@ class Gpt2Decoder(LatentDecoder):
         return self.gpt2.transformer(
             inputs_embeds=embeds,
             position_ids=positions,
+            attention_mask=state.mask,
             past_key_values=state.cache,
             use_cache=True,
         ).last_hidden_state

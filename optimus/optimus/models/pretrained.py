@@ -129,8 +129,18 @@ class PretrainedDecoder(LatentDecoder):
                     **given,
                 ).last_hidden_state
         return body(
-            inputs_embeds=embeds, past_key_values=state.cache, use_cache=True, **given
+            inputs_embeds=embeds,
+            attention_mask=state.mask,
+            past_key_values=state.cache,
+            use_cache=True,
+            **given,
         ).last_hidden_state
+
+    def can_be_static(self, room: int) -> bool:
+        """Of networks that are told positions, up to the width of a window of attention."""
+        window = getattr(self.network.config, "sliding_window", None)
+        fits = window is None or room < window
+        return super().can_be_static(room) and self._takes_positions and fits
 
     def head(self, hidden: Tensor) -> Tensor:
         logits = self.network.get_output_embeddings()(hidden)

@@ -40,7 +40,7 @@ from ..objectives import (
     sentence_lengths,
     total_loss,
 )
-from ..runtime.files import json_text
+from ..runtime.files import json_text, why
 from ..runtime.weight_files import read_weight_file
 from .decoder import Gpt2Decoder, Injection, LatentDecoder
 from .encoder import BertEncoder, LatentEncoder, Pooling, Posterior
@@ -228,7 +228,9 @@ class OptimusModel(PreTrainedModel):
             with without_bars():
                 return super().from_pretrained(*args, **{"use_safetensors": True, **kwargs})
         except SafetensorError as error:
-            raise ValueError(f"{args[0]} has no readable model.safetensors: {error}") from error
+            raise ValueError(
+                f"{args[0]} has no readable model.safetensors: {why(error)}"
+            ) from error
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """Write ``config.json`` and ``model.safetensors``, without progress bars."""
@@ -331,6 +333,14 @@ class OptimusModel(PreTrainedModel):
         names = (f"activation_checkpointing_{verb}", f"gradient_checkpointing_{verb}")
         switch = next(getattr(network, name) for name in names if hasattr(network, name))
         switch(*([{"use_reentrant": False}] if enabled else []))
+
+    @property
+    def regions(self) -> list[nn.Module]:
+        """What to compile: the layers of both networks, between words and logits."""
+        bodies = [self.decoder.network.base_model]
+        if self.encoder is not None:
+            bodies.append(self.encoder.network)
+        return bodies
 
     def encode(
         self, encoder_ids: Tensor, mask_padding: bool = True, *, padded: bool | None = None

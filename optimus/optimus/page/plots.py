@@ -19,7 +19,7 @@ from ..api import SentenceVAE
 from ..data.labeled import read_labeled
 from ..runtime.command import parse
 from ..runtime.distributed import choose_device
-from ..runtime.files import json_text, write_atomically
+from ..runtime.files import json_text, why, write_atomically
 from ..runtime.options import at_least, require
 
 Method = Literal["tsne", "mds", "isomap"]
@@ -342,7 +342,9 @@ def _read_features(path: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]
         with np.load(path, allow_pickle=False) as content:
             return content["labels"], content["features"], tuple(content["names"].tolist())
     except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is no file of features that a command wrote: {error}") from error
+        raise ValueError(
+            f"{path} is no file of features that a command wrote: {why(error)}"
+        ) from error
 
 
 def _thin(config: PlotConfig, points: Points) -> Points:

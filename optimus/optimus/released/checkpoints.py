@@ -20,7 +20,7 @@ from ..models.decoder import Injection
 from ..models.vae import NUM_ADDED_TOKENS, TOKEN_FIELDS, OptimusConfig, OptimusModel
 from ..runs import KINDS, find_weights
 from ..runtime.command import parse
-from ..runtime.files import json_text
+from ..runtime.files import json_text, why
 from ..runtime.weight_files import read_weight_file
 
 # What the authors' files hold besides tensors: the arguments of a run, its device, and a numpy
@@ -184,7 +184,7 @@ def _read_config(folder: Path | None) -> dict[str, Any]:
     try:
         return json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise ValueError(f"{folder / 'config.json'} is not valid JSON: {error}") from error
+        raise ValueError(f"{folder / 'config.json'} is not valid JSON: {why(error)}") from error
 
 
 def _whole(tensors: dict[str, Tensor], file: Path) -> dict[str, Tensor]:

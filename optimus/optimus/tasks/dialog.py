@@ -14,7 +14,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -58,6 +58,7 @@ from ..runtime.options import at_least, require
 from ..runtime.precision import MixedPrecision
 from ..runtime.run_folder import CONFIG, RunFolder
 from ..runtime.text_files import read_lines, read_texts
+from ..runtime.transfer import Prepared, ReadAhead
 from .classifier import Judge
 from .training import (
     FIXED,
@@ -299,6 +300,14 @@ def train(config: DialogConfig) -> SpaceFusion:
     return loop.train(TASK, config).model  # type: ignore[attr-defined]
 
 
+class TurnBatch(NamedTuple):
+    """What a step needs of a batch of turns."""
+
+    contexts: Tensor  # (B, C)
+    encoder_ids: Tensor  # (B, S) of the responses
+    decoder_ids: Tensor  # (B, T)
+
+
 class DialogTraining(AdamWTraining):
     """The fused latent space, its dialogues and, if there are any, sentences of a style."""
 
@@ -320,6 +329,10 @@ class DialogTraining(AdamWTraining):
             )
             styles = load_sentences(config.fusion.style, tokenizers, options)
             self.style_batches = _batches(config, styles, self.padding, world)
+        self.ahead = ReadAhead(Prepared(self.batches, self._prepare), world.device)
+        self.style_ahead: ReadAhead[Any] | None = None
+        if self.style_batches is not None:
+            self.style_ahead = ReadAhead(self.style_batches, world.device)
         self.held_out: Dialogs | None = None
         if config.eval_every:
             path = config.data.folder / "valid.txt"
@@ -338,23 +351,24 @@ class DialogTraining(AdamWTraining):
         )
         self.tokenizers, self.network = tokenizers, wrap(self.model, world)
         self.parts = {"model": self.model, "optimizer": optimizer, "amp": amp}
-        self.parts |= {"data": self.batches, "means": self.means}
-        if self.style_batches is not None:
-            self.parts["style"] = self.style_batches
+        self.parts |= {"data": self.ahead, "means": self.means}
+        if self.style_ahead is not None:
+            self.parts["style"] = self.style_ahead
+
+    def _prepare(self, turns: Batch) -> TurnBatch:
+        contexts = self.dialogs.contexts_of(turns, self.padding.encoder)
+        return TurnBatch(contexts, turns.encoder_ids, turns.decoder_ids)
 
     def step(self) -> None:
         self.begin_step()
-        fusion, device = self.config.fusion, self.world.device
-        turns = next(self.batches).to(device)
-        style = None
-        if self.style_batches is not None:
-            batch = next(self.style_batches).to(device)
+        fusion, style = self.config.fusion, None
+        turns = next(self.ahead)
+        if self.style_ahead is not None:
+            batch = next(self.style_ahead)
             style = batch.encoder_ids, batch.decoder_ids
         with self.amp.autocast():
             losses = self.network(
-                self.dialogs.contexts_of(turns, self.padding.encoder),
-                turns.encoder_ids,
-                turns.decoder_ids,
+                *turns,
                 weight=fusion.weight,
                 style=style,
                 style_weight=fusion.style_weight,

@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .. import loop
 from ..config import Device, LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
 from ..data.labeled import Labeled, load_labeled, read_labeled
-from ..data.text import Batches, Padding, TextOptions, build_batch, evaluation_batches
+from ..data.text import Batch, Batches, Padding, TextOptions, build_batch, evaluation_batches
 from ..data.tokenizers import Tokenizers, load_tokenizers
 from ..decoding import Sampling, check_used, generate
 from ..metrics.classification import NgramJudge
@@ -31,6 +31,7 @@ from ..runtime.files import json_text, write_atomically
 from ..runtime.options import at_least, positive, require
 from ..runtime.precision import MixedPrecision, build_adamw, clear_gradients
 from ..runtime.run_folder import RunFolder
+from ..runtime.transfer import Prepared, ReadAhead
 from .classifier import Judge
 from .training import (
     FIXED,
@@ -235,6 +236,14 @@ def train(config: ControlConfig) -> LabelControl:
     return loop.train(TASK, config).model  # type: ignore[attr-defined]
 
 
+class LabeledBatch(NamedTuple):
+    """What a step needs of a batch."""
+
+    encoder_ids: Tensor  # (B, S)
+    decoder_ids: Tensor  # (B, T)
+    labels: Tensor  # (B,)
+
+
 class ControlTraining(AdamWTraining):
     """A model and its critics.
 
@@ -264,6 +273,7 @@ class ControlTraining(AdamWTraining):
         self.rounds = config.control.critic_steps if alternating else 0
         drawing = alternating and config.control.soft_weight > 0
         self.soft_temperature = config.control.soft_temperature if drawing else 0.0
+        self.ahead = ReadAhead(Prepared(self.batches, self._prepare), world.device)
         total_steps = config.steps(max(1, self.batches.batches_per_epoch // (self.rounds + 1)))
         model = build_control(config, tokenizers, len(names), folder).to(world.device)
         optimizers = build_optimizers(config, model)
@@ -282,7 +292,7 @@ class ControlTraining(AdamWTraining):
         # the two phases use different parameters, and the posterior head is used by neither
         self.network = wrap(self.model, world, find_unused_parameters=True)
         self.parts = {"model": self.model, "optimizer": optimizer, "critics": self.critics}
-        self.parts |= {"amp": amp, "data": self.batches, "means": self.means}
+        self.parts |= {"amp": amp, "data": self.ahead, "means": self.means}
 
     def step(self) -> None:
         self.begin_step()
@@ -329,9 +339,10 @@ class ControlTraining(AdamWTraining):
 
     def _next_rows(self) -> tuple[Tensor, Tensor, Tensor]:
         """Encoder ids, decoder ids and labels of the next batch."""
-        batch, device = next(self.batches), self.world.device
-        labels = self.data.labels_of(batch)
-        return batch.encoder_ids.to(device), batch.decoder_ids.to(device), labels.to(device)
+        return next(self.ahead)
+
+    def _prepare(self, batch: Batch) -> LabeledBatch:
+        return LabeledBatch(batch.encoder_ids, batch.decoder_ids, self.data.labels_of(batch))
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

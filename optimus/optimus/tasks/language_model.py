@@ -95,7 +95,7 @@ class ObjectiveOptions:
     """mmd: share of the KL that is left out; 1 leaves the discrepancy alone."""
     mmd_weight: float = field(default=100.0, metadata=ADDED)
     """mmd: weight lambda of the discrepancy (0 to 2) between all latents and the prior, which is to
-    count beside the nats of a sentence."""
+    count beside the nats of a sentence. 100 is a guess of ours, not tuned and not of the paper."""
     tc_weight: float = field(default=2.0, metadata=ADDED)
     """beta-tc: weight of the total correlation; 1 is the plain KL, estimated."""
 
@@ -146,6 +146,9 @@ class TrainConfig(LoopOptions):
     objective: ObjectiveOptions = field(default_factory=ObjectiveOptions)
     data: DataOptions = field(default_factory=DataOptions)
     optimizer: OptimizerOptions = field(default_factory=OptimizerOptions)
+    sharding: Literal["none", "fsdp"] = field(default="none", metadata=ADDED)
+    """Where the networks do not fit one device: fsdp shares weights, gradients and optimizer states
+    out among the processes of torchrun, which has another form of checkpoint."""
     compat: tuple[Literal["adamw", "order", "horizon"], ...] = ()
     """What to do as the authors' code does: adamw (their update rule and parameter groups), order
     (file order, longest first, incomplete batches dropped), horizon (pre-training: the learning
@@ -168,7 +171,22 @@ class TrainConfig(LoopOptions):
                 self.data.batch_size > 1,
                 f"--data.batch-size must be at least 2 with --objective.kind {self.objective.kind}",
             )
+        require(
+            not (self.compile and self.model.checkpointing),
+            "--compile and --model.checkpointing exclude each other; give one of them",
+        )
+        if self.sharding == "fsdp":
+            self._check_sharding()
         rows_per_process(self.data.batch_size, 1, self.optimizer.accumulate)
+
+    def _check_sharding(self) -> None:
+        for wrong, cure in (
+            (self.compile, "leave --compile out"),
+            ("adamw" in self.compat, "leave adamw out of --compat"),
+            (self.optimizer.kind == "fused", "give --optimizer.kind torch, fused on a GPU too"),
+            (self.precision in ("fp16", "apex-O1", "apex-O2"), "give --precision bf16 or fp32"),
+        ):
+            require(not wrong, f"--sharding fsdp does not go with that: {cure}")
 
 
 LAMBDAS = ("0.05", "0.10", "0.25", "0.50", "1.00")
@@ -349,6 +367,12 @@ def _real_weights() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     for name, (about, change) in changes.items():
         config = replace(real, model=replace(real.model, **change))  # type: ignore[arg-type]
         yield row(f"tatoeba-0.50-{name}", f"Tatoeba, lambda 0.50, {about}", config)
+    random = replace(
+        real,
+        model=replace(real.model, weights="random", start="fresh"),
+        objective=replace(real.objective, free_bits=0.05),
+    )
+    yield row("tatoeba-0.05-random", "Tatoeba, lambda 0.05, random networks", random)
     one_rate = replace(real, optimizer=replace(real.optimizer, new_lr=0.0))
     yield row("tatoeba-0.50-one-lr", "Tatoeba, lambda 0.50, one learning rate", one_rate)
     pretraining = replace(
@@ -438,11 +462,21 @@ class LanguageModelTraining(AdamWTraining):
         if text_of(config.data.folder, "valid").exists():
             (self.held_out,) = _load(config, "valid", tokenizers)
         model = build_model(config.model, tokenizers, folder, any_networks=True)
-        model.to(world.device)  # type: ignore[arg-type]
+        self.shared_out = config.sharding == "fsdp"
+        require(
+            not self.shared_out or world.size > 1,
+            "--sharding fsdp needs several processes; start the command by torchrun",
+        )
+        if not self.shared_out:  # else only this process's share goes there
+            model.to(world.device)  # type: ignore[arg-type]
         check_lengths(model, [*shards, *([self.held_out] if self.held_out else [])])
         if config.model.start == "data" and not folder.started:
             start_from_sentences(model, shards[0], config.model.start_sentences)
         adapt(model, config.model)
+        if self.shared_out:
+            from ..models.sharding import SharedState, shard  # two seconds of imports
+
+            shard(model, world)
         optimizer = build_optimizer(config.optimizer, model, "adamw" in config.compat)
         amp = MixedPrecision(config.precision, world.device)
         self.model, optimizer = amp.prepare(model, optimizer)
@@ -455,10 +489,12 @@ class LanguageModelTraining(AdamWTraining):
             total_steps=total_steps,
             decay_steps=_decay_steps(config, shards),
         )
-        self.tokenizers, self.beta = tokenizers, 0.0
-        self.network = wrap(self.model, world)
+        self.tokenizers, self.beta, self.regions = tokenizers, 0.0, self.model.regions
+        self.network = self.model if self.shared_out else wrap(self.model, world)
         self.intervals = replace(self.intervals, evaluate_at_end=True)
         self.parts = {"model": self.model, "optimizer": optimizer, "amp": amp}
+        if self.shared_out:
+            self.parts = {"shared": SharedState(self.model, optimizer), "amp": amp}
         self.ahead = ReadAhead(TrainingBatches(self.batches, tokenizers), world.device)
         self.parts |= {"data": self.ahead, "means": self.means}
 
@@ -511,7 +547,9 @@ class LanguageModelTraining(AdamWTraining):
         size = max(1, config.data.batch_size // config.optimizer.accumulate // world.size)
         scored: list[tuple[Tensor, Tensor | None]] = []  # empty where ranks outnumber batches
         model.eval()
-        for number, batch in enumerate(evaluation_batches(self.held_out, size, padding)):
+        batches = list(evaluation_batches(self.held_out, size, padding))
+        surplus = batches[:1] * (-len(batches) % world.size)  # all ranks run as many
+        for number, batch in enumerate([*batches, *surplus]):
             eps = torch.randn(len(batch.index), 1, config.model.latent_dim, generator=generator)
             if number % world.size != world.rank:
                 continue
@@ -519,6 +557,8 @@ class LanguageModelTraining(AdamWTraining):
             noise = None if model.encoder is None else eps.to(world.device)
             with self.amp.autocast():
                 losses = model(batch.encoder_ids, batch.decoder_ids, beta=1.0, eps=noise)
+            if number >= len(batches):
+                continue
             terms = torch.stack([losses.reconstruction, losses.full_kl], dim=1).double().cpu()
             scored.append((terms, losses.mean.float().cpu() if model.encoder is not None else None))
         model.train()
@@ -535,9 +575,17 @@ class LanguageModelTraining(AdamWTraining):
     def goals(self, scores: Mapping[str, float]) -> dict[str, float]:
         return {"best": -scores["eval_loss"]} if scores else {}
 
+    def gather(self) -> None:
+        if self.shared_out:
+            from ..models.sharding import whole_state
+
+            self.weights = whole_state(self.model)
+        else:
+            self.weights = self.model.state_dict()
+
     def export(self, run_dir: Path, name: str) -> None:
         with exporting(run_dir / ("model" if name == "last" else name)) as folder:
-            state = without_lora(self.model.state_dict())
+            state = without_lora(self.weights)
             self.model.save_pretrained(folder, state_dict=state)
             self.tokenizers.save(folder / "tokenizers")
 
@@ -584,7 +632,7 @@ TASK = loop.Task(
     kind="language-model",
     config=TrainConfig,
     open=LanguageModelTraining,
-    fixed=(*FIXED, "data.format", "data.block_size", "compat"),
+    fixed=(*FIXED, "data.format", "data.block_size", "compat", "sharding"),
     upgrade=upgrade,
 )
 
@@ -653,8 +701,10 @@ def _decay_steps(config: TrainConfig, shards: list[Sentences]) -> int | None:
     return max(1, int(config.epochs * (len(shards[0]) // config.data.batch_size)))
 
 
-def _synchronise(network: nn.Module, *, last: bool) -> AbstractContextManager[object]:
+def _synchronise(network: Any, *, last: bool) -> AbstractContextManager[object]:
     """Gradients travel between processes in the last backward pass of a step only."""
+    if hasattr(network, "set_requires_gradient_sync"):  # where it is shared out
+        network.set_requires_gradient_sync(last)
     if last or not isinstance(network, nn.parallel.DistributedDataParallel):
         return nullcontext()
     return network.no_sync()

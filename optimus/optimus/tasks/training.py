@@ -27,7 +27,7 @@ from ..objectives import learning_rate_at
 from ..released.checkpoints import import_checkpoint, read_authors_checkpoint
 from ..runtime.distributed import World, barrier, is_main
 from ..runtime.evaluation import Provenance, write_evaluation
-from ..runtime.files import replace_folder
+from ..runtime.files import replace_folder, why
 from ..runtime.logs import Logs
 from ..runtime.means import RunningMeans
 from ..runtime.options import option, require
@@ -147,8 +147,8 @@ def exporting(folder: Path) -> Iterator[Path]:
         replace_folder(partial, folder)
     except (OSError, SafetensorError) as error:
         raise OSError(
-            f"could not write the weights to {folder} ({error}); the checkpoints are whole: make "
-            "room there and run the same command again"
+            f"could not write the weights to {folder} ({why(error)}); the checkpoints are whole: "
+            "make room there and run the same command again"
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tatoeba, lambda 0.5, random connectors instead of a start from data; no counterpart in the paper.
-# Two CPU cores, about 20 minutes. Weights: an encoder and a decoder in weights/.
+# One CPU core, about 14 minutes and 6 for the scores. Weights: an encoder and a decoder in weights/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 run_dir=${RUN_DIR:-runs/real_weights/tatoeba_0.50_fresh}

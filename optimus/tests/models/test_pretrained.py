@@ -194,6 +194,15 @@ def test_generation_does_not_depend_on_the_batch(decoding, strategy):
         assert together[0] == ids[0].tolist()
 
 
+def test_a_memory_of_fixed_size_gives_the_same_tokens(decoding):
+    latents = torch.randn(4, 6, generator=torch.Generator().manual_seed(2))
+    options = Sampling(max_new_tokens=7)
+    windowed = decoding.config.decoder.model_type == "gemma2"  # of 4 tokens
+    assert decoding.decoder.can_be_static(7) == (not windowed)
+    found = [generate(decoding, latents, options, static=static) for static in (True, False)]
+    assert found[0] == found[1]
+
+
 def test_the_importance_weighted_bound_is_that_of_its_definition(decoding):
     model = decoding
     (encoder_ids, decoder_ids), eps = batch(model), torch.randn(3, 5, 6)

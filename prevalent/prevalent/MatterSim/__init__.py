@@ -9,13 +9,13 @@ bases. Anderson et al., CVPR 2018.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
 from ..simulator.graph import SimulatorError
 from .states import Settings, SimState
-from .world import ViewPoint, finite
+from .world import ViewPoint, count, finite, switch
 
 __all__ = ["SimState", "Simulator", "SimulatorError", "ViewPoint"]
 
@@ -30,17 +30,15 @@ class Simulator(Settings):
 
     def __init__(self, multiple_turns: bool = False) -> None:
         super().__init__()
-        self._multiples = multiple_turns
+        self._multiples = switch("multiple_turns", multiple_turns)
 
     def setBatchSize(self, size: int) -> None:
         """B."""
-        if size < 1:
-            raise SimulatorError(f"the batch size must be at least 1, got {size}")
-        self._set("_batch_size", int(size))
+        self._set("_batch_size", count("the batch size", size, 1))
 
     def setRestrictedNavigation(self, restricted: bool) -> None:
         """List only neighbors in view, or all."""
-        self._set("_restricted", bool(restricted))
+        self._set("_restricted", switch("restricted", restricted))
 
     def newEpisode(
         self,
@@ -91,7 +89,8 @@ class Simulator(Settings):
 
     def _check_lengths(self, **given: Sequence) -> None:
         for what, values in given.items():
-            if isinstance(values, str) or not hasattr(values, "__len__"):
+            unordered = isinstance(values, str | Mapping | Set)
+            if unordered or not hasattr(values, "__len__"):
                 raise SimulatorError(
                     f"{what} must be a list of {self._batch_size} values, got {values!r}"
                 )

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import operator
 import time
 import warnings
 from collections.abc import Sequence
@@ -28,12 +27,17 @@ from .world import (
     Renderer,
     UnknownScanError,
     ViewPoint,
+    count,
     default_dataset,
     finite,
+    folder,
+    number,
     open_graphs,
     sights_of,
     sign,
+    switch,
     turned,
+    whole,
 )
 
 Start = tuple[int, float, float]
@@ -158,18 +162,19 @@ class Settings:
 
     def setRenderingEnabled(self, enabled: bool) -> None:
         """Draw ``rgb``, the default; skybox images are needed when it is read."""
-        self._set("_rendering", bool(enabled))
+        self._set("_rendering", switch("enabled", enabled))
 
     def setDepthEnabled(self, enabled: bool) -> None:
         """Draw ``depth`` too."""
-        self._set("_with_depth", bool(enabled))
+        self._set("_with_depth", switch("enabled", enabled))
 
     def setDiscretizedViewingAngles(self, enabled: bool) -> None:
         """Snap to the 36 views."""
-        self._set("_discretized", bool(enabled))
+        self._set("_discretized", switch("enabled", enabled))
 
     def setElevationLimits(self, low: float, high: float) -> bool:
         """Limits of continuous mode in radians; False, and no change, if they are not allowed."""
+        low, high = (number("elevation limit", one) for one in (low, high))
         allowed = bool(-np.pi / 2 < low < 0 < high < np.pi / 2)
         if allowed:
             self._set("_limits", (float(low), float(high)))
@@ -177,24 +182,23 @@ class Settings:
 
     def setNavGraphPath(self, path: str) -> None:
         """Folder of the connectivity files, ``./connectivity`` by default."""
-        self._set("_folder", Path(path))
+        self._set("_folder", folder("setNavGraphPath", path))
 
     def setDatasetPath(self, path: str) -> None:
         """Folder of the scans' images: ``$MATTERPORT_DATA_DIR``, else ``./data/v1/scans``."""
-        self._set("_dataset", Path(path))
+        self._set("_dataset", folder("setDatasetPath", path))
 
     def setPreloadingEnabled(self, enabled: bool) -> None:
         """Accepted and without effect: images are read when they are first looked at."""
+        switch("enabled", enabled)
 
     def setCacheSize(self, size: int) -> None:
         """Panoramas to keep in memory; 16 by default (200 in the original), about 5 MB each."""
-        if size < 1:
-            raise SimulatorError(f"the cache size must be at least 1, got {size}")
-        self._set("_kept", int(size))
+        self._set("_kept", count("the cache size", size, 1))
 
     def setSeed(self, seed: int) -> None:
         """Seed of random starts, of this simulator alone."""
-        self._set("_seed", operator.index(seed))
+        self._set("_seed", count("the seed", seed, 0))
 
     def initialize(self) -> None:
         """Open the graphs, one object for all simulators on the same files; fixes the settings."""
@@ -289,18 +293,13 @@ class Settings:
         self._count(began)
 
     def _checked(self, i: int, index: object, heading: object, elevation: object) -> Action:
-        count = len(self._states[i]._places.nodes)
-        try:
-            chosen = operator.index(index)  # type: ignore[arg-type]
-        except TypeError:
-            raise ActionTypeError(
-                f"the action index of environment {i} must be an integer, got {index!r}"
-            ) from None
-        if not 0 <= chosen < count:
+        listed = len(self._states[i]._places.nodes)
+        chosen = whole(f"the action index of environment {i}", index)
+        if not 0 <= chosen < listed:
             kind = ActionTypeError if chosen < 0 else SimulatorError
             raise kind(
                 f"invalid action index {chosen} in environment {i} of {len(self._states)}; there "
-                f"are {count} navigable locations, 0 being the current one"
+                f"are {listed} navigable locations, 0 being the current one"
             )
         right = finite("heading change", heading, i)
         return chosen, right, finite("elevation change", elevation, i)

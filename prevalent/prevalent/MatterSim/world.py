@@ -6,6 +6,7 @@ Nothing here belongs to one simulator, so that sixty-four of them cost as much a
 from __future__ import annotations
 
 import math
+import operator
 import os
 from functools import lru_cache
 from pathlib import Path
@@ -214,14 +215,49 @@ class Renderer:
 
 def finite(what: str, value: object, i: int) -> float:
     """``value`` in radians; raises ``SimulatorError`` unless it is a finite number."""
+    given = number(f"{what} of environment {i}", value)
+    if not math.isfinite(given):
+        raise SimulatorError(f"the {what} of environment {i} must be finite, got {given}")
+    return given
+
+
+def number(what: str, value: object) -> float:
+    """``value`` as a float; raises ``ActionTypeError`` where it is none."""
     try:
-        if isinstance(value, str):
+        if isinstance(value, str | bool | np.bool_):
             raise TypeError
-        number = float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
-        raise ActionTypeError(
-            f"the {what} of environment {i} must be a number, got {value!r}"
-        ) from None
-    if not math.isfinite(number):
-        raise SimulatorError(f"the {what} of environment {i} must be finite, got {number}")
-    return number
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise ActionTypeError(f"the {what} must be a number, got {value!r}") from None
+
+
+def whole(what: str, value: object) -> int:
+    """``value`` as an int; raises ``ActionTypeError`` where it is none."""
+    try:
+        if isinstance(value, bool | np.bool_):
+            raise TypeError
+        return operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise ActionTypeError(f"{what} must be an integer, got {value!r}") from None
+
+
+def count(what: str, value: object, least: int) -> int:
+    """``value`` as an int from ``least`` on; ``SimulatorError`` otherwise."""
+    given = whole(what, value)
+    if given < least:
+        raise SimulatorError(f"{what} must be at least {least}, got {given}")
+    return given
+
+
+def switch(what: str, value: object) -> bool:
+    """``value``, which must be True or False (or 1 or 0); ``ActionTypeError`` otherwise."""
+    if not isinstance(value, bool | np.bool_ | int) or value not in (0, 1):
+        raise ActionTypeError(f"{what} must be True or False, got {value!r}")
+    return bool(value)
+
+
+def folder(call: str, path: object) -> Path:
+    """``path`` of a setting; ``ActionTypeError`` where it is none."""
+    if not isinstance(path, str | os.PathLike) or path == "":
+        raise ActionTypeError(f"{call} takes the path of a folder, got {path!r}")
+    return Path(path)

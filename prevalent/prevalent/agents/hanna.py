@@ -385,7 +385,7 @@ def rollout(
         pick = _pick_random if feedback == "sample" else _pick_first
     walker = _Walker(policy, features, encode, config, None if draws is None else iter(draws))
     seen = environment.search(tasks, helper)
-    mistakes, steps, moments = WrongTurns(len(tasks)), [], []
+    mistakes, steps, forecasts = WrongTurns(len(tasks)), [], []
     length = config.train_length if feedback == "sample" else config.eval_length
     for _ in range(length):
         step, chances = walker.step(seen, feedback)
@@ -394,11 +394,15 @@ def rollout(
         step = step._replace(wrong=mistakes.mask(seen))
         mistakes.note(seen, step.action, step.teacher)
         steps.append(step)
-        moments.append(request_step(step, chances, config))
+        forecasts.append(torch.cat([chances, step.logits.detach().argmax(1, keepdim=True)], dim=1))
         seen = environment.act(step.action, step.messages)
         if seen.ended.all():
             break
-    requests = None if policy.ask is None else request_targets(moments, seen.distance)
+    requests = None
+    if policy.ask is not None:
+        known = torch.stack(forecasts).cpu().numpy()  # (T, B, 38), in one wait for the device
+        moments = [request_step(*one, config) for one in zip(steps, known, strict=True)]
+        requests = request_targets(moments, seen.distance)
     return HannaRollout(steps, requests, seen)
 
 
@@ -424,10 +428,8 @@ class _Walker:
         self.policy, self.features, self.encode, self.config = policy, features, encode, config
         self.draws = draws
 
-    def step(
-        self, seen: HannaObservation, feedback: Feedback
-    ) -> tuple[HannaStep, NDArray[np.float64]]:
-        """What the agents do at ``seen``, and the chances (B, 37) of the relative views."""
+    def step(self, seen: HannaObservation, feedback: Feedback) -> tuple[HannaStep, Tensor]:
+        """What the agents do at ``seen``, and the chances (B, 37) of the relative views, fp64."""
         sight = see(self.features, seen)
         batch = len(seen.texts)
         if seen.time == 0:
@@ -440,8 +442,13 @@ class _Walker:
         likeness = goal_likeness(sight.views, sight.goal)
         logits = self.policy.navigation(self.navigating, sight, self.last_action, likeness)
         chances = scatter_chances(logits.detach(), sight.slot)
-        action = self._choose(logits, feedback)
+        choice = self._choose(logits, feedback)
         asked, ask_logits, reasons = self._ask(seen, sight, likeness, chances, feedback)
+        if isinstance(asked, Tensor):  # the host waits for both choices at once
+            action, decision = torch.stack([choice, asked]).cpu().numpy()
+            asked = decision == REQUEST
+        else:
+            action = choice.cpu().numpy()
         teacher = np.where(seen.ended | asked, IGNORE, seen.scene.teacher)
         if self.config.perfect_interpretation:
             led = np.array([mode == "on_route" for mode in seen.modes]) & (teacher >= 0)
@@ -461,7 +468,7 @@ class _Walker:
             asked,
             [None] * batch,
         )
-        return step, chances.double().cpu().numpy()
+        return step, chances.double()
 
     def _read(self, seen: HannaObservation) -> None:
         """Hand new instructions to the networks."""
@@ -489,8 +496,8 @@ class _Walker:
         likeness: Tensor,
         chances: Tensor,
         feedback: Feedback,
-    ) -> tuple[NDArray[np.bool_], Tensor | None, Tensor | None]:
-        """Who requests help (B,), with the logits of that decision and of its reasons."""
+    ) -> tuple[NDArray[np.bool_] | Tensor, Tensor | None, Tensor | None]:
+        """Who requests help (B,) by a rule; or decisions (B,), with the logits of them and reasons."""
         able = seen.requestable & ~seen.ended
         if self.policy.ask is None or self.asking is None:
             asked = able & self._rule(seen)
@@ -501,9 +508,9 @@ class _Walker:
         forbidden[:, REQUEST] = upload(~able, logits.device)
         logits = logits.masked_fill(forbidden, -torch.inf)
         decision = self._choose(logits, feedback)
-        self.asking.unlike[-1] = upload(decision != REQUEST, logits.device)
-        self.last_decision = upload(decision, logits.device)
-        return decision == REQUEST, logits, reasons
+        self.asking.unlike[-1] = decision != REQUEST
+        self.last_decision = decision
+        return decision, logits, reasons
 
     def _rule(self, seen: HannaObservation) -> NDArray[np.bool_]:
         config, size = self.config, len(seen.texts)
@@ -513,21 +520,23 @@ class _Walker:
             return np.array([random.random() < config.ask_probability for _ in range(size)])
         return np.zeros(size, dtype=bool)
 
-    def _choose(self, logits: Tensor, feedback: Feedback) -> NDArray[np.int64]:
+    def _choose(self, logits: Tensor, feedback: Feedback) -> Tensor:
         if self.draws is not None:
-            return np.asarray(next(self.draws), dtype=np.int64)
+            return upload(np.asarray(next(self.draws), dtype=np.int64), logits.device)
         if feedback == "argmax":
-            return logits.argmax(dim=1).cpu().numpy()
-        return sample(logits.detach().log_softmax(dim=1)).cpu().numpy()
+            return logits.argmax(dim=1)
+        return sample(logits.detach().log_softmax(dim=1))
 
 
 def request_step(
-    step: HannaStep, chances: NDArray[np.float64], config: HannaRolloutConfig
+    step: HannaStep, known: NDArray[np.float64], config: HannaRolloutConfig
 ) -> RequestStep:
-    """What the teacher of requests needs of a step; ``chances`` is (B, 37)."""
-    seen = step.seen
+    """What the teacher of requests needs of a step.
+
+    ``known`` (B, 38) is the chances of the relative views and, last, the likeliest action.
+    """
+    seen, chances, likeliest = step.seen, known[:, :-1], known[:, -1].astype(np.int64)
     spread = -(chances * np.log(np.maximum(chances, 1e-300))).sum(axis=1) / np.log(SLOTS)
-    likeliest = step.logits.argmax(dim=1).cpu().numpy()
     return RequestStep(
         node=seen.scene.node,
         distance=seen.scene.distance,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from .records import NAME, NUMBER, check_record, read_json_list
 
+logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
 SHUFFLE_SEED = 10
 SAMPLE_SEED = 0
@@ -153,6 +155,23 @@ def read_instructions(
     if shuffle_seed is not None:
         random.Random(shuffle_seed).shuffle(instructions)
     return instructions
+
+
+def with_goals(instructions: Sequence[Instruction], split: str) -> list[Instruction]:
+    """Those of ``split`` whose path leads to a goal; says how many hold the start alone.
+
+    Raises ``ValueError`` where none has one, as in test splits: nothing can be learned there.
+    """
+    found = [one for one in instructions if len(one.path) > 1]
+    if instructions and not found:
+        raise ValueError(
+            f"the split {split!r} hides its goals (a test split): its paths are the starts alone, "
+            "so that nothing can be learned or measured there; give another split"
+        )
+    if len(found) < len(instructions):
+        left_out, count = len(instructions) - len(found), len(instructions)
+        logger.warning("%s: %d of %d paths have no goal; left out", split, left_out, count)
+    return found
 
 
 class BatchOrder:

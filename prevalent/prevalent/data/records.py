@@ -46,7 +46,20 @@ def read_json(path: Path, cure: str, *, strict: bool = False) -> Any:
     try:
         return _decoder(strict)(content.decode("utf-8-sig"))
     except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path} is not valid JSON ({error}); {cure}") from None
+        raise ValueError(f"{path} is not valid JSON ({_why(error)}); {cure}") from None
+
+
+def _why(error: Exception) -> str:
+    """What is wrong with a text of JSON, in words for people."""
+    if isinstance(error, UnicodeDecodeError):
+        return f"it is no UTF-8 text from byte {error.start} on"
+    if isinstance(error, json.JSONDecodeError):
+        if not error.doc.strip():
+            return "it is empty"
+        if error.pos >= len(error.doc.rstrip()):
+            return f"it ends too early, in line {error.lineno}"
+        return f"wrong from line {error.lineno}, column {error.colno} on"
+    return "too many brackets in each other" if isinstance(error, RecursionError) else str(error)
 
 
 def read_json_list(path: Path, cure: str) -> list[dict[str, Any]]:
@@ -81,7 +94,7 @@ def read_json_lines(
             try:
                 record = decode(line.text)
             except (ValueError, RecursionError) as error:
-                raise ValueError(f"{where} is not valid JSON ({error}); {cure}") from None
+                raise ValueError(f"{where} is not valid JSON ({_why(error)}); {cure}") from None
             if not isinstance(record, dict):
                 raise ValueError(f"{where} must hold a record; {cure}")
             yield where, record

@@ -238,7 +238,7 @@ def read_results(path: Path, task: Task, *, strict: bool = False) -> Results:
 
 def _records(path: Path, task: Task, strict: bool) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Place in the file, for complaints, and every record."""
-    cure = "name a file of results with --results"
+    cure = _cure(path)
     if is_lines(path):
         yield from read_json_lines(path, cure, strict=strict)
         return
@@ -255,6 +255,12 @@ def _records(path: Path, task: Task, strict: bool) -> Iterator[tuple[str, Mappin
         raise ValueError(f"{path} must hold a list of records; {cure}")
     for number, record in enumerate(content):
         yield f"{path}: record {number}", record
+
+
+def _cure(path: Path) -> str:
+    """What to give in the place of ``path``; of a run, what it has walked."""
+    kept = sorted(path.glob("results_*.json")) if path.is_dir() else []
+    return f"name a file of results, such as {kept[0]}" if kept else "name a file of results"
 
 
 def _is_told(value: Any) -> bool:
@@ -406,8 +412,10 @@ def check_results(
     references: Iterable[Reference],
     graphs: Graphs,
     *,
-    allow_missing: bool = False,
+    allow_missing: bool | None = None,
     allow_jumps: bool = False,
+    origin: str = "",
+    split: str = "",
 ) -> None:
     """Raise ``ValueError`` naming the first result that is missing, foreign or impossible.
 
@@ -415,21 +423,34 @@ def check_results(
         results: by id.
         references: the split's.
         graphs: of its scans.
-        allow_missing: accept a part of the split.
+        origin: their file, which a complaint begins with.
+        split: its name, for complaints.
+        allow_missing: accept a part of the split; None where a command has no such option.
         allow_jumps: accept steps between viewpoints that share no edge.
     """
+    where = f"{origin}: " if origin else ""
+    name_of = f" of the split {split!r}" if split else " of the split"
     known = {reference.id: reference for reference in references}
     foreign = next((name for name in results if name not in known), None)
     if foreign is not None:
-        raise ValueError(f"result {foreign!r} belongs to no instruction of the split")
+        answered = sum(name in known for name in results)
+        raise ValueError(
+            f"{where}result {foreign!r} belongs to no instruction{name_of} ({answered} "
+            f"of {len(results)} do); give the --split that the file answers, and its --task"
+        )
     for name, reference in known.items():
         if name not in results:
             if allow_missing:
                 continue
+            cure = "; give --allow-missing for a trial on those" if allow_missing is False else ""
             raise ValueError(
-                f"instruction {name!r} has no result ({len(results)} of {len(known)} are there)"
+                f"{where}instruction {name!r}{name_of} has no result ({len(results)} of "
+                f"{len(known)} are there){cure}"
             )
-        _check_walk(name, results[name].viewpoints, reference, graphs, allow_jumps)
+        try:
+            _check_walk(name, results[name].viewpoints, reference, graphs, allow_jumps)
+        except ValueError as error:
+            raise ValueError(f"{where}{error}") from None
 
 
 def _check_walk(

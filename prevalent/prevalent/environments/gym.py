@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 
 from ..data.datasets import WalkData, read_walks
 from ..data.features import FeatureStore
+from ..data.instructions import with_goals
 from ..data.ndh import open_dialog_words, read_dialogs, tell
+from ..data.results import check_goals
 from ..data.tokenizers import WordTokenizer, read_vocabulary
 from ..data.toy import ToyConfig, write_toy
 from ..simulator.geometry import (
@@ -37,6 +39,7 @@ from ..simulator.geometry import (
 from ..simulator.graph import (
     Graphs,
     SimulatorError,
+    as_array,
     candidates_of,
     default_cache_dir,
     shared_graphs,
@@ -92,10 +95,24 @@ class Rules:
     """Show the features of all 36 views, not only those of the candidates."""
 
     def __post_init__(self) -> None:
-        if self.max_steps < 1:
-            raise ValueError(f"max_steps must be at least 1, got {self.max_steps}")
-        if not self.success_radius > 0:
+        _check_count("max_steps", self.max_steps)
+        for name in ("success_radius", "stop_reward"):
+            value = getattr(self, name)
+            number = isinstance(value, int | float | np.integer | np.floating)
+            if isinstance(value, bool) or not number or not np.isfinite(value):
+                raise ValueError(f"{name} must be a finite number, got {value!r}")
+        if self.success_radius <= 0:
             raise ValueError(f"success_radius must be positive, got {self.success_radius}")
+        for name in ("goal_direction", "panorama"):
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be True or False, got {getattr(self, name)!r}")
+
+
+def _check_count(name: str, value: Any) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise ValueError(f"{name} must be a whole number, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
 
 
 @dataclass
@@ -116,7 +133,13 @@ class _World:
     """Tables, spaces and rules that both forms share."""
 
     def __init__(self, data: NavigationData, rules: Rules) -> None:
+        if not isinstance(data, NavigationData) or not isinstance(rules, Rules):
+            raise ValueError(
+                "an environment takes NavigationData and Rules, got "
+                f"{type(data).__name__} and {type(rules).__name__}"
+            )
         check_tasks(data.graphs, data.episodes)
+        _check_tokens(data)
         if not data.episodes and not rules.goal_direction:
             raise ValueError(
                 "without episodes there is no instruction to follow; give episodes or "
@@ -171,6 +194,26 @@ class _World:
             if self.rules.panorama:
                 found["panorama"] = _numbers(NUM_VIEWS, width)
         return found
+
+    def chosen(self, options: dict[str, Any] | None, count: int) -> IntArray | None:
+        """The numbers (count,) in ``options["episode"]``; None where none is asked for.
+
+        Raises ``SimulatorError`` for another option, and unless they are ``count`` episodes.
+        """
+        if not isinstance(options, dict | None) or set(options or {}) - {"episode"}:
+            raise SimulatorError(f"options may hold 'episode' alone, got {options!r}")
+        given = (options or {}).get("episode")
+        if given is None:
+            return None
+        numbers, known = np.atleast_1d(as_array(given)), len(self.starts)
+        fit = numbers.shape == (count,) and numbers.dtype.kind in "iu"
+        if not fit or (numbers < 0).any() or (numbers >= known).any():
+            wanted = f"{count} whole numbers" if count > 1 else "a whole number"
+            raise SimulatorError(
+                f"there is no episode {given!r}; there are {known}: options['episode'] takes "
+                f"{wanted} below that"
+            )
+        return numbers.astype(np.int64)
 
     def draw(self, rng: np.random.Generator, count: int) -> Agents:
         """Start ``count`` agents: an episode of the list each, or two places of one scan."""
@@ -271,6 +314,24 @@ class _World:
         return number
 
 
+def _check_tokens(data: NavigationData) -> None:
+    """Raise ``ValueError`` unless there are ids of the vocabulary for every episode."""
+    tokens = data.tokens
+    if tokens is None:
+        return
+    tokens, rows = as_array(tokens), len(data.episodes)
+    if tokens.ndim != 2 or len(tokens) != rows or tokens.dtype.kind not in "iu":
+        raise ValueError(
+            f"tokens must be integers ({rows}, L), a row for every episode, got {tokens.dtype} of "
+            f"shape {tokens.shape}"
+        )
+    if tokens.size and not 0 <= tokens.min() <= tokens.max() < data.vocab_size:
+        raise ValueError(
+            f"tokens must be from 0 to vocab_size - 1 = {data.vocab_size - 1}, got "
+            f"{tokens.min()} to {tokens.max()}"
+        )
+
+
 def _numbers(*shape: int) -> spaces.Box:
     """Any finite numbers; Gymnasium's checker dislikes infinite bounds."""
     most = float(np.finfo(np.float32).max)
@@ -303,6 +364,8 @@ class NavigationEnv(gymnasium.Env):
         caption: Caption | None = None,
         skyboxes: str | Path | None = None,
     ) -> None:
+        if caption is not None and not callable(caption):
+            raise ValueError(f"caption must be a function or None, got {caption!r}")
         if render_mode == "view" and skyboxes is None:
             raise ValueError("render_mode 'view' needs skyboxes, the folder of the scans' images")
         if render_mode not in (None, *RENDER_MODES):
@@ -322,15 +385,9 @@ class NavigationEnv(gymnasium.Env):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, Any]]:
         """Start a random episode, or the one whose number is ``options["episode"]``."""
+        world, number = self._world, self._world.chosen(options, 1)
         super().reset(seed=seed)
-        number = (options or {}).get("episode")
-        if number is None:
-            self._agents = self._world.draw(self.np_random, 1)
-        else:
-            count = len(self._world.starts)
-            if not isinstance(number, int | np.integer) or not 0 <= number < count:
-                raise SimulatorError(f"there is no episode {number!r}; there are {count}")
-            self._agents = self._world.begin(np.array([number]))
+        self._agents = world.draw(self.np_random, 1) if number is None else world.begin(number)
         self._over = False
         self._walk = [(int(self._agents.node[0]), int(self._agents.view[0]))]
         return self._observed(self._agents)
@@ -418,8 +475,7 @@ class NavigationVectorEnv(gymnasium.vector.VectorEnv):
     metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP}  # noqa: RUF012
 
     def __init__(self, data: NavigationData, num_envs: int, rules: Rules | None = None) -> None:
-        if num_envs < 1:
-            raise ValueError(f"num_envs must be at least 1, got {num_envs}")
+        _check_count("num_envs", num_envs)
         self._world = _World(data, rules or Rules())
         self.num_envs = num_envs
         self.single_observation_space = self._world.observation_space
@@ -432,19 +488,12 @@ class NavigationVectorEnv(gymnasium.vector.VectorEnv):
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, Any], dict[str, NDArray]]:
         """Start B random episodes, or those whose numbers (B,) are ``options["episode"]``."""
+        world, numbers = self._world, self._world.chosen(options, self.num_envs)
         super().reset(seed=seed)
-        numbers = (options or {}).get("episode")
         if numbers is None:
-            self._agents = self._world.draw(self.np_random, self.num_envs)
+            self._agents = world.draw(self.np_random, self.num_envs)
         else:
-            numbers, count = np.asarray(numbers), len(self._world.starts)
-            fit = numbers.shape == (self.num_envs,) and numbers.dtype.kind in "iu"
-            if not fit or (numbers < 0).any() or (numbers >= count).any():
-                raise SimulatorError(
-                    f"options['episode'] must be {self.num_envs} numbers below {count}, got "
-                    f"{numbers.tolist()}"
-                )
-            self._agents = self._world.begin(numbers)
+            self._agents = world.begin(numbers)
         self._over = np.zeros(self.num_envs, dtype=bool)
         return self._world.observe(self._agents), self._world.info(self._agents)
 
@@ -460,7 +509,7 @@ class NavigationVectorEnv(gymnasium.vector.VectorEnv):
         if self._agents is None:
             raise ResetNeeded("there is no episode; call reset() before step()")
         world, agents, again = self._world, self._agents, self._over
-        action = np.asarray(actions)
+        action = as_array(actions)
         if action.shape != (self.num_envs,) or action.dtype.kind not in "iu":
             raise SimulatorError(
                 f"actions must be {self.num_envs} integers, got {action.dtype} of shape "
@@ -530,8 +579,10 @@ def open_r2r(
         FileNotFoundError, ValueError: a file is missing or bad, or the split hides its goals.
     """
     folder = _data_dir(data_dir)
-    found = read_walks(folder, data, split)
-    _check_goals(split, [one.path for one in found])
+    read = read_walks(folder, data, split)
+    if not read:
+        raise ValueError(f"the split {split!r} is empty; give another")
+    found = with_goals(read, split)
     tokenizer = WordTokenizer(read_vocabulary(folder / vocabulary), max_length)
     pairs = [(one, tokenizer.encode(one.text)) for one in found]
     kept = [(one, ids) for one, ids in pairs if ids is not None]
@@ -554,7 +605,9 @@ def open_ndh(
     """Navigation from Dialog History: the whole dialog is the instruction; see `open_r2r`."""
     folder = _data_dir(data_dir)
     dialogs = read_dialogs(folder, split)
-    _check_goals(split, [one.path if one.has_paths else () for one in dialogs])
+    if not dialogs:
+        raise ValueError(f"the split {split!r} is empty; give another")
+    check_goals([one.reference for one in dialogs], "ndh", split)
     tokenizer = open_dialog_words(folder / vocabulary, max_length)
     texts = [tell(one, "all") for one in dialogs]
     pairs = zip(dialogs, texts, strict=True)
@@ -610,7 +663,7 @@ def make(
     **options: Any,
 ) -> NavigationEnv:
     """One environment on the data that ``OPENERS[kind]`` opens with ``options``."""
-    data, rules = OPENERS[kind](**options), _rules(kind, rules)
+    data, rules = _opener(kind)(**options), _rules(kind, rules)
     return NavigationEnv(data, rules, render_mode=render_mode, skyboxes=skyboxes)
 
 
@@ -618,7 +671,13 @@ def make_vector(
     kind: str, num_envs: int = 1, rules: Rules | None = None, **options: Any
 ) -> NavigationVectorEnv:
     """The vector form of `make`."""
-    return NavigationVectorEnv(OPENERS[kind](**options), num_envs, _rules(kind, rules))
+    return NavigationVectorEnv(_opener(kind)(**options), num_envs, _rules(kind, rules))
+
+
+def _opener(kind: str) -> Callable[..., NavigationData]:
+    if kind not in OPENERS:
+        raise ValueError(f"there is no kind {kind!r}; choose one of {', '.join(OPENERS)}")
+    return OPENERS[kind]
 
 
 def _rules(kind: str, rules: Rules | None) -> Rules:
@@ -631,13 +690,6 @@ def _data_dir(given: str | Path | None) -> Path:
 
 def _graphs(folder: Path, scans: Sequence[str] | set[str] | None) -> Graphs:
     return shared_graphs(folder / "connectivity", None if scans is None else sorted(scans))
-
-
-def _check_goals(split: str, paths: Sequence[Sequence[str]]) -> None:
-    if not paths:
-        raise ValueError(f"split {split!r} is empty")
-    if all(len(path) < 2 for path in paths):
-        raise ValueError(f"split {split!r} hides its goals, so that nothing can be earned in it")
 
 
 for _kind in OPENERS:

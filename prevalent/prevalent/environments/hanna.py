@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..simulator.geometry import NUM_HEADINGS, NUM_VIEWS, FloatArray, IntArray, relative_view
 from ..simulator.graph import Candidates, Graphs, SimulatorError
-from .navigation import Pose, Task
+from .navigation import Pose, Task, check_reached, check_tasks
 from .panorama import PanoramicEnvironment, PanoramicObservation
 
 Mode = Literal["main", "on_route"]
@@ -79,10 +79,15 @@ class HannaEnvironment(PanoramicEnvironment):
         self.targets: list[tuple[int, ...]] = []
 
     def search(self, tasks: Sequence[ObjectTask], helper: str) -> HannaObservation:
-        """Start one agent per task; ``helper`` is the split of the routes that ANNA tells."""
+        """Start one agent per task; ``helper`` is the split of the routes that ANNA tells.
+
+        Raises ``SimulatorError`` naming the first bad task; nothing has changed then.
+        """
+        begun = check_tasks(self.graphs, tasks)
+        goals = [self._goals_of(task) for task in tasks]
+        check_reached(self.graphs, begun.tasks, begun.start, np.array([g[0] for g in goals]))
         self.begin(tasks)
-        self.helper, size = helper, len(tasks)
-        self.goals = [tuple(self.graphs.node(t.scan, goal) for goal in t.goals) for t in tasks]
+        self.helper, size, self.goals = helper, len(tasks), goals
         self.targets = list(self.goals)
         self._main_texts = [task.text for task in tasks]
         self.texts = list(self._main_texts)
@@ -95,13 +100,30 @@ class HannaEnvironment(PanoramicEnvironment):
         self._begins = np.ones(size, dtype=bool)
         return self.look()
 
+    def _goals_of(self, task: ObjectTask) -> tuple[int, ...]:
+        if not isinstance(task.goals, list | tuple) or not task.goals:
+            raise SimulatorError(
+                f"item {task.id!r}: the goals must be a list of viewpoints, one at least, got "
+                f"{task.goals!r}"
+            )
+        try:
+            return tuple(self.graphs.node(task.scan, goal) for goal in task.goals)
+        except SimulatorError as error:
+            raise SimulatorError(f"item {task.id!r}: {error}") from None
+
     def act(self, action: ArrayLike, messages: Sequence[Message | None]) -> HannaObservation:
         """Carry out actions (B,) of the agents, for those with a message what it says.
 
         Agents that have ended go on moving where their action says so, as in the authors' code;
-        nothing of it is recorded.
+        nothing of it is recorded. Raises ``SimulatorError`` for an action or a message that cannot
+        be; nothing has changed then.
         """
         index = self.check_actions(action, self.candidates.count[self.node] + 1)
+        if not isinstance(messages, list | tuple) or len(messages) != len(index):
+            raise SimulatorError(f"messages must be a list of {len(index)}, got {messages!r}")
+        for i, message in enumerate(messages):
+            if message is not None:
+                self._check_message(i, message)
         asked = np.array([message is not None for message in messages])
         stops = (index <= 0) & ~asked
         self._begins = asked | (stops & np.array([mode == "on_route" for mode in self.modes]))
@@ -125,13 +147,17 @@ class HannaEnvironment(PanoramicEnvironment):
         view = self._tables.view[self.node, column, index].astype(np.int64)
         return np.where(moves, target, self.node), np.where(moves, view, self.view)
 
-    def _follow(self, i: int, message: Message) -> None:
+    def _check_message(self, i: int, message: Message) -> None:
+        if not isinstance(message, Message):
+            raise SimulatorError(f"messages must be None or ANNA's answers, got {message!r}")
         if message.start != self.node[i] and not self.graphs.adjacent(self.node[i], message.start):
             raise SimulatorError(
                 f"item {self.tasks[i].id!r}: route {message.route!r} begins at "
                 f"{self.graphs.long_id(message.start)!r}, which is no neighbor of "
                 f"{self.graphs.long_id(self.node[i])!r}"
             )
+
+    def _follow(self, i: int, message: Message) -> None:
         self.modes[i], self.subgoals[i], self.messages[i] = "on_route", message.route, message
         self.texts[i], self.targets[i] = message.text, (message.depart,)
         self._goal_node[i] = message.depart

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ..simulator.geometry import NUM_HEADINGS, VIEW_STEP, Camera, FloatArray, IntArray
-from ..simulator.graph import Graphs, SimulatorError
+from ..simulator.graph import Graphs, SimulatorError, as_array
 from ..simulator.simulator import Navigable, Simulator
 from .navigation import Pose, Task, Walk
 
@@ -79,11 +79,12 @@ class LowLevelEnvironment(Walk):
 
         Agents that have ``ended`` (B,) are stepped, but their poses are no longer logged.
         """
-        steps = np.asarray(steps)
+        self._check_begun("step")
+        steps, taken = as_array(steps), ~self.check_ended(ended)
         if steps.shape != (len(self.node), 3):
             raise SimulatorError(f"actions must be ({len(self.node)}, 3), got {steps.shape}")
         self.simulator.step(*steps.T)
-        self._taken.append(~np.broadcast_to(np.asarray(ended, bool), self.node.shape))
+        self._taken.append(taken)
         self.go(self.simulator.node, self.simulator.view)
         return self.observe()
 
@@ -131,6 +132,7 @@ class LowLevelEnvironment(Walk):
 
     def trajectories(self) -> list[list[Pose]]:
         """Walks in submission form: one pose per action until the agent ended."""
+        self._check_begun("trajectories")
         taken = np.stack(self._taken, axis=1)
         return [
             [self._pose(n, v) for n, v in zip(nodes[keep], views[keep], strict=True)]

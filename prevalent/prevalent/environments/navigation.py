@@ -23,7 +23,7 @@ from ..simulator.geometry import (
     angle_table,
     nearest_view,
 )
-from ..simulator.graph import Candidates, Graphs, SimulatorError, candidates_of
+from ..simulator.graph import Candidates, Graphs, SimulatorError, as_array, candidates_of
 from ..simulator.simulator import Simulator
 
 Pose = tuple[str, float, float]
@@ -55,22 +55,64 @@ class Episode:
     text: str = ""
 
 
-def check_tasks(graphs: Graphs, tasks: Iterable[Task]) -> None:
-    """Raise ``SimulatorError`` naming the first task that cannot be walked in its scan."""
+class Begun(NamedTuple):
+    """Tasks that can be walked, and where their B agents begin."""
+
+    tasks: list[Task]
+    start: IntArray  # (B,)
+    goal: IntArray  # (B,)
+    heading: FloatArray  # (B,) radians
+
+
+def check_tasks(graphs: Graphs, tasks: Iterable[Task]) -> Begun:
+    """Where the agents of ``tasks`` begin.
+
+    Raises ``SimulatorError`` naming the first task that cannot be walked in its scan: without an
+    attribute of `Task`, a known scan or a path of its viewpoints, or with a heading that is no
+    finite number.
+    """
+    if isinstance(tasks, str) or not isinstance(tasks, Iterable):
+        raise SimulatorError(f"tasks must be a list, got {tasks!r}")
     known = list(tasks)
-    ends = []
-    for task in known:
-        try:
-            nodes = [graphs.node(task.scan, viewpoint) for viewpoint in task.path]
-        except SimulatorError as error:
-            raise SimulatorError(f"item {task.id!r}: {error}") from None
-        ends.append((nodes[0], nodes[-1]))
+    ends = [_ends(graphs, number, task) for number, task in enumerate(known)]
     start, goal = np.array(ends, dtype=np.int64).reshape(-1, 2).T
+    check_reached(graphs, known, start, goal)
+    return Begun(known, start, goal, np.array([task.heading for task in known], dtype=np.float64))
+
+
+def _ends(graphs: Graphs, number: int, task: Task) -> tuple[int, int]:
+    """First and last node of a task, all of which is checked."""
+    absent = [name for name in ("id", "scan", "path", "heading") if not hasattr(task, name)]
+    if absent:
+        raise SimulatorError(
+            f"task {number} is {task!r}, which has no {absent[0]!r}; give an Episode, or an object "
+            "with id, scan, path and heading"
+        )
+    path, heading = task.path, task.heading
+    if not isinstance(path, list | tuple) or not path:
+        raise SimulatorError(
+            f"item {task.id!r}: the path must be a list of viewpoints, the start at least, got "
+            f"{path!r}"
+        )
+    right = isinstance(heading, int | float | np.integer | np.floating)
+    if isinstance(heading, bool) or not right or not np.isfinite(heading):
+        raise SimulatorError(
+            f"item {task.id!r}: the heading must be a finite number of radians, got {heading!r}"
+        )
+    try:
+        nodes = [graphs.node(task.scan, viewpoint) for viewpoint in path]
+    except SimulatorError as error:
+        raise SimulatorError(f"item {task.id!r}: {error}") from None
+    return nodes[0], nodes[-1]
+
+
+def check_reached(graphs: Graphs, tasks: Sequence[Task], start: IntArray, goal: IntArray) -> None:
+    """Raise ``SimulatorError`` naming the first task whose ``goal`` (B,) is out of reach."""
     far = ~np.isfinite(graphs.distance(start, goal))
     if far.any():
         i = int(far.argmax())
         raise SimulatorError(
-            f"item {known[i].id!r}: viewpoint {graphs.viewpoints[goal[i]]!r} cannot be reached "
+            f"item {tasks[i].id!r}: viewpoint {graphs.viewpoints[goal[i]]!r} cannot be reached "
             f"from {graphs.long_id(start[i])!r}"
         )
 
@@ -98,27 +140,28 @@ class Walk:
         self._log: list[tuple[IntArray, IntArray]] = []
 
     def begin(self, tasks: Sequence[Task]) -> None:
-        """Place one agent per task; raises ``SimulatorError`` naming the first bad task."""
-        self.tasks = list(tasks)
-        for task in tasks:
+        """Place one agent per task.
+
+        Raises ``SimulatorError`` naming the first bad task; nothing has changed then.
+        """
+        begun = check_tasks(self.graphs, tasks)
+        for task in begun.tasks:
             if task.scan in self._unchecked:
                 self._check_features(task.scan)
-        scans = [task.scan for task in tasks]
-        self.node = self.graphs.nodes(scans, [task.path[0] for task in tasks])
-        self.view = nearest_view([task.heading for task in tasks], 0.0)
-        self.set_goals(self.graphs.nodes(scans, [task.path[-1] for task in tasks]))
+        self.tasks, self.node, self.goal = begun.tasks, begun.start, begun.goal
+        self.view = nearest_view(begun.heading, 0.0)
         self._log = [(self.node, self.view)]
 
     def set_goals(self, goal: IntArray) -> None:
-        """Change the goal nodes (B,); each must be reachable."""
-        far = ~np.isfinite(self.graphs.distance(self.node, goal))
-        if far.any():
-            i = int(far.argmax())
-            raise SimulatorError(
-                f"item {self.tasks[i].id!r}: viewpoint {self.graphs.viewpoints[goal[i]]!r} cannot "
-                f"be reached from {self.graphs.long_id(self.node[i])!r}"
-            )
-        self.goal = np.asarray(goal, dtype=np.int64)
+        """Change the goal nodes (B,).
+
+        Raises ``SimulatorError`` unless there are B that can be reached; nothing has changed then.
+        """
+        goal = self.graphs.checked(goal)
+        if goal.shape != self.node.shape:
+            raise SimulatorError(f"goals must be {len(self.node)} nodes, got shape {goal.shape}")
+        check_reached(self.graphs, self.tasks, self.node, goal)
+        self.goal = goal
 
     def _check_features(self, scan: str) -> None:
         nodes = self.graphs.connected(scan)  # nobody gets to an isolated viewpoint
@@ -132,10 +175,12 @@ class Walk:
 
     def starts(self) -> IntArray:
         """Nodes (B,) where the agents began."""
+        self._check_begun("starts")
         return self._log[0][0]
 
     def walked(self) -> FloatArray:
         """Meters (B,) that the agents have gone since they began."""
+        self._check_begun("walked")
         nodes = np.stack([node for node, _ in self._log])  # (steps + 1, B)
         return self.graphs.distance(nodes[:-1], nodes[1:]).sum(axis=0)
 
@@ -146,7 +191,8 @@ class Walk:
 
     def check_actions(self, action: ArrayLike, count: IntArray) -> IntArray:
         """Actions as int64 (B,); raises ``SimulatorError`` unless -1 <= action < ``count``."""
-        action = np.asarray(action)
+        self._check_begun("step")
+        action = as_array(action)
         if action.shape != self.node.shape or action.dtype.kind not in "iu":
             raise SimulatorError(
                 f"actions must be {len(self.node)} integers, got {action.dtype} of shape "
@@ -160,6 +206,16 @@ class Walk:
                 f"{self.graphs.long_id(self.node[i])!r} is out of range -1..{count[i] - 1}"
             )
         return action.astype(np.int64)
+
+    def check_ended(self, ended: ArrayLike) -> NDArray[np.bool_]:
+        """Which agents (B,) have ended, of B values or one for all; else ``SimulatorError``."""
+        given = as_array(ended)
+        if given.dtype.kind != "b" or given.shape not in ((), self.node.shape):
+            raise SimulatorError(
+                f"ended must be {len(self.node)} truth values or one, got {given.dtype} of shape "
+                f"{given.shape}"
+            )
+        return np.broadcast_to(given, self.node.shape)
 
     def go(self, node: IntArray, view: IntArray) -> None:
         """Put the agents at ``node`` (B,) facing ``view`` (B,) and log it."""
@@ -188,7 +244,12 @@ class Walk:
             walks.append(walk)
         return walks
 
+    def _check_begun(self, call: str) -> None:
+        if not self._log:
+            raise SimulatorError(f"no agent has been placed; call reset(tasks) before {call}()")
+
     def _logged(self) -> list[tuple[NDArray, NDArray]]:
+        self._check_begun("trajectories")
         nodes = np.stack([entry[0] for entry in self._log], axis=1)  # (B, steps + 1)
         views = np.stack([entry[1] for entry in self._log], axis=1)
         return list(zip(nodes, views, strict=True))
@@ -199,6 +260,9 @@ class Walk:
 
     def pose(self, i: int) -> Pose:
         """Where agent ``i`` is now, in submission form."""
+        self._check_begun("pose")
+        if not 0 <= i < len(self.node):
+            raise SimulatorError(f"there is no agent {i}; there are {len(self.node)}")
         return self._pose(self.node[i], self.view[i])
 
     @property

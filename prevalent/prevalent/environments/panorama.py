@@ -260,19 +260,23 @@ class NDHEnvironment(PanoramicEnvironment):
 
     def reset(self, tasks: Sequence[Task]) -> PanoramicObservation:
         """Start one agent per task, at the first viewpoint of its path."""
-        self._taken = [np.ones(len(tasks), dtype=bool)]
-        return super().reset(tasks)
+        seen = super().reset(tasks)
+        self._taken = [np.ones(len(self.node), dtype=bool)]
+        return seen
 
     def step(self, action: ArrayLike, ended: ArrayLike = False) -> PanoramicObservation:
         """Take ``action`` (B,): 0 and -1 stay, others move.
 
         Agents that have ``ended`` (B,) may be moved, but their poses are no longer logged.
         """
-        self._taken.append(~np.broadcast_to(np.asarray(ended, dtype=bool), self.node.shape))
-        return super().step(action)
+        taken = ~self.check_ended(ended)
+        seen = super().step(action)
+        self._taken.append(taken)
+        return seen
 
     def trajectories(self) -> list[list[Pose]]:
         """Walks in submission form: the start, and a pose for every move until the agent ended."""
+        self._check_begun("trajectories")
         taken = np.stack(self._taken, axis=1)  # (B, steps + 1)
         return [
             [self._pose(n, v) for n, v in zip(nodes[keep], views[keep], strict=True)]

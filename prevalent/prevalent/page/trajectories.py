@@ -16,6 +16,7 @@ import numpy as np
 
 from ..config import default_data_dir
 from ..data.results import (
+    Answers,
     Reference,
     Result,
     Task,
@@ -31,7 +32,8 @@ from ..runtime.command import parse
 from ..runtime.files import write_atomically
 from ..runtime.options import at_least
 from ..simulator.graph import Graphs
-from ..tasks.r2r import open_agent
+from ..tasks.r2r import TrainedAgent, open_agent
+from ..tasks.starting import parse_and_try
 from .explorer import Trace, trace
 from .scenes import draw_map
 
@@ -81,14 +83,29 @@ class TrajectoriesConfig:
 
     def __post_init__(self) -> None:
         at_least(self, count=1)
+        if self.output is not None and self.output.suffix in (".html", ".htm"):
+            raise ValueError(
+                f"--output {self.output} is to be a folder, in which index.html and the pictures "
+                f"are written; give --output {self.output.with_suffix('')}"
+            )
         if (self.results is None) == (self.run_dir is None):
             raise ValueError("give either --results FILE or --run-dir RUN")
 
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent trajectories --run-dir runs/r2r/demo --split val_unseen``."""
-    config = parse(TrajectoriesConfig, argv, "prevalent trajectories")
+    config = parse_and_try(
+        lambda words: parse(TrajectoriesConfig, words, "prevalent trajectories"), try_show, argv
+    )
     print(f"wrote {show_trajectories(config)}")
+
+
+def try_show(config: TrajectoriesConfig) -> None:
+    """Raise what a page is refused for before it is drawn."""
+    if config.run_dir is None:
+        open_shown(config)
+    else:
+        open_walker(config)
 
 
 def show_trajectories(config: TrajectoriesConfig) -> Path:
@@ -98,6 +115,19 @@ def show_trajectories(config: TrajectoriesConfig) -> Path:
     """
     if config.run_dir is None:
         return show_results(config)
+    agent, index = open_walker(config)
+    traces = trace(agent.follower, agent.episodes.batch(index), agent.tokenizer)
+    folder = config.output or config.run_dir / f"trajectories_{Path(config.split).stem}"
+    folder.mkdir(parents=True, exist_ok=True)
+    for one in traces:
+        save_trace(folder / f"{one.task.id}.png", agent.data.graphs, one)
+    sections = [describe_trace(agent.data.graphs, one) for one in traces]
+    return write_page(folder, f"{config.run_dir.name}, {config.split}", sections)
+
+
+def open_walker(config: TrajectoriesConfig) -> tuple[TrainedAgent, list[int]]:
+    """The agent of the run, and which of its episodes are shown."""
+    assert config.run_dir is not None
     agent = open_agent(
         open_run(config.run_dir, "r2r"),
         config.split,
@@ -108,14 +138,7 @@ def show_trajectories(config: TrajectoriesConfig) -> Path:
     )
     check_goals(agent.episodes.references(), agent.config.data, config.split)
     places = {one.id: i for i, one in enumerate(agent.episodes.instructions)}
-    index = [places[name] for name in chosen_ids(config, list(places))]
-    traces = trace(agent.follower, agent.episodes.batch(index), agent.tokenizer)
-    folder = config.output or config.run_dir / f"trajectories_{Path(config.split).stem}"
-    folder.mkdir(parents=True, exist_ok=True)
-    for one in traces:
-        save_trace(folder / f"{one.task.id}.png", agent.data.graphs, one)
-    sections = [describe_trace(agent.data.graphs, one) for one in traces]
-    return write_page(folder, f"{config.run_dir.name}, {config.split}", sections)
+    return agent, [places[name] for name in chosen_ids(config, list(places))]
 
 
 def chosen_ids(config: TrajectoriesConfig, known: Sequence[str]) -> list[str]:
@@ -135,16 +158,22 @@ def write_page(folder: Path, title: str, sections: Sequence[str]) -> Path:
     return folder / "index.html"
 
 
+def open_shown(config: TrajectoriesConfig) -> tuple[Answers, list[Reference]]:
+    """What the file of results answers, and which of it is shown."""
+    assert config.results is not None
+    data_dir = config.data_dir or default_data_dir()
+    answers = open_answers(config.results, data_dir, config.task, config.split)
+    about = {"origin": str(config.results), "split": config.split}
+    check_results(*answers, allow_missing=True, allow_jumps=True, **about)
+    by_id = {one.id: one for one in answers.references if one.id in answers.results}
+    return answers, [by_id[name] for name in chosen_ids(config, list(by_id))]
+
+
 def show_results(config: TrajectoriesConfig) -> Path:
     """A page with a map of each walk of a file of results; see `show_trajectories`."""
     assert config.results is not None
-    data_dir, task = config.data_dir or default_data_dir(), config.task
-    answers = open_answers(config.results, data_dir, task, config.split)
-    results, references, graphs = answers
-    check_results(results, references, graphs, allow_missing=True, allow_jumps=True)
-    by_id = {one.id: one for one in references if one.id in results}
-    names = chosen_ids(config, list(by_id))
-    shown = [by_id[name] for name in names]
+    answers, shown = open_shown(config)
+    results, graphs, task = answers.results, answers.graphs, config.task
     hidden = hides_goals(shown, task)
     scores = {} if hidden else score_each(results, shown, graphs, task)
     stem = config.results.name.partition(".")[0]

@@ -244,6 +244,8 @@ def open_snapshot(
     Raises ``FileNotFoundError`` or ``ValueError`` where there is none, or another kind of agent.
     """
     folder = find_agent(path, snapshot if step is None else "last")
+    if step is not None:
+        read_part(path, "progress", step)  # says which steps there are
     return Snapshot(folder, read_agent_config(folder, kind), path, step)
 
 
@@ -275,6 +277,11 @@ def load_weights(
     if path.is_file():
         load_snapshot(path, modules, optimizers)
     else:
+        if optimizers:
+            raise ValueError(
+                f"--load-optimizer: {path} holds no optimizer's state, which files of the authors' "
+                "code alone have; drop the option"
+            )
         read_agent_config(path, kind)
         load_agent(path, modules)
 

@@ -2,6 +2,7 @@
 
 ``RUN/checkpoints/00001000/`` holds one ``PART.pt`` a part and ``digest.json``. A folder gets its
 final name only when everything in it is on disk, so a killed save leaves the older one in force.
+A part of which every process holds a share is a folder, see `shards`.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import torch
 from .distributed import barrier, gather_objects, is_main, rank, unwrap
 from .files import (
     digest,
+    file_of,
     find_damage,
     flushed,
     json_text,
@@ -32,6 +34,7 @@ from .random_state import get_random_state, set_random_state
 
 logger = logging.getLogger(__name__)
 DIGESTS = "digest.json"
+SHARED = "shared"  # the part of which every process holds a share
 
 
 class Progress:
@@ -55,6 +58,9 @@ class CheckpointMismatch(ValueError):
 class Checkpoint:
     """Save and restore ``parts``, objects with ``state_dict`` and ``load_state_dict``.
 
+    The part ``shared`` has ``shards`` and ``load_shards`` instead, whose tensors all processes
+    write and read together.
+
     The states of the random generators (python, numpy, torch, CUDA) of every rank are always
     included. Files are read with ``weights_only=True``: tensors and plain Python, never code.
 
@@ -66,16 +72,20 @@ class Checkpoint:
     def __init__(self, run_dir: str | Path, *, keep: int = 2, **parts: Any) -> None:
         self.run_dir = Path(run_dir)
         self.folder = self.run_dir / "checkpoints"
+        self.shared = parts.pop(SHARED, None)
         self.keep, self.parts = keep, parts
 
     def save(self, step: int) -> None:
         """Write the state after ``step``; on ``OSError`` the older checkpoints are still there."""
         random_states = gather_objects(get_random_state())
-        if is_main():
+        if not is_main():
+            self._write_shared(self._partial(step))
+        else:
             states = {name: unwrap(part).state_dict() for name, part in self.parts.items()}
             states["random"] = {"ranks": random_states}
             with self._replacing(step) as partial:
-                digests = {name: _write(partial / f"{name}.pt", states[name]) for name in states}
+                digests = self._write_shared(partial)
+                digests |= {name: _write(partial / f"{name}.pt", states[name]) for name in states}
                 _write_digests(partial, digests)
                 replace_folder(partial, self.folder / f"{step:08d}")
                 for old in self.steps()[: -self.keep]:
@@ -88,8 +98,9 @@ class Checkpoint:
             target = self.folder / f"{step:08d}"
             digests = json.loads((target / DIGESTS).read_text())
             with self._replacing(step) as partial:
-                for name in digests.keys() - names:
-                    _link(target / f"{name}.pt", partial / f"{name}.pt")
+                for file in map(file_of, digests.keys() - names):
+                    (partial / file).parent.mkdir(exist_ok=True)
+                    _link(target / file, partial / file)
                 for name in names:
                     state = unwrap(self.parts[name]).state_dict()
                     digests[name] = _write(partial / f"{name}.pt", state)
@@ -110,6 +121,12 @@ class Checkpoint:
         folder = self.folder / f"{step:08d}"
         for name, part in self.parts.items():
             _restore(unwrap(part), _read(folder / f"{name}.pt"), name, folder)
+        if self.shared is not None:
+            from .shards import read_shards  # two seconds of imports
+
+            state = self.shared.shards()
+            read_shards(state, folder / SHARED)
+            self.shared.load_shards(state)
         ranks = _read(folder / "random.pt")["ranks"]
         if rank() < len(ranks):
             set_random_state(ranks[rank()])
@@ -119,10 +136,26 @@ class Checkpoint:
         """Steps of the finished checkpoints, oldest first."""
         return finished_steps(self.run_dir)
 
+    def _partial(self, step: int) -> Path:
+        return self.folder / f".{step:08d}.partial"
+
+    def _write_shared(self, partial: Path) -> dict[str, str]:
+        """Write the shares of all processes, which all call this; their digests on rank 0."""
+        if self.shared is None:
+            return {}
+        from .shards import write_shards
+
+        barrier()  # the folder is there
+        write_shards(self.shared.shards(), partial / SHARED)
+        if not is_main():
+            return {}
+        files = sorted((partial / SHARED).iterdir())
+        return {f"{SHARED}/{one.name}": digest(one) for one in files}
+
     @contextmanager
     def _replacing(self, step: int) -> Iterator[Path]:
         """A hidden folder to fill; a failure leaves the finished checkpoints as they are."""
-        partial = self.folder / f".{step:08d}.partial"
+        partial = self._partial(step)
         try:
             remove_leftovers(self.folder)
             partial.mkdir(parents=True)
@@ -151,8 +184,9 @@ class Checkpoint:
         return 0
 
     def _require_parts(self, folder: Path) -> None:
-        present = set(json.loads((folder / DIGESTS).read_text()))
-        missing = [name for name in self.parts if name not in present]
+        present = {name.partition("/")[0] for name in json.loads((folder / DIGESTS).read_text())}
+        wanted = [*self.parts, *([SHARED] if self.shared is not None else [])]
+        missing = [name for name in wanted if name not in present]
         if missing:
             raise CheckpointMismatch(
                 f"the checkpoint {folder} has no {', '.join(missing)}, which this run needs; it "
@@ -187,6 +221,10 @@ def read_part(run_dir: str | Path, name: str, step: int | None = None) -> tuple[
         folder = Path(run_dir) / "checkpoints" / f"{one:08d}"
         problem = find_damage(folder)
         if problem is None:
+            if (folder / SHARED).is_dir() and not (folder / f"{name}.pt").exists():
+                from .shards import read_whole
+
+                return read_whole(folder / SHARED, name), one
             if not (folder / f"{name}.pt").exists():
                 raise ValueError(f"the checkpoint {folder} has no part {name!r}")
             return _read(folder / f"{name}.pt"), one

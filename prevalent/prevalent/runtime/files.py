@@ -8,10 +8,29 @@ import json
 import math
 import os
 import shutil
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
+
+
+def why(error: Exception) -> str:
+    """What is wrong with a file, from the ``error`` that reading it raised, in a user's words."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no UTF-8 text"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is no JSON from line {error.lineno} column {error.colno} on"
+    if isinstance(error, zipfile.BadZipFile):
+        return "it is no whole zip archive"
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower()
+    text = str(error).strip().partition("\n")[0]
+    if "pickle" in text:  # a library's advice to read it nevertheless
+        return "it is of another format, or holds objects of Python, which are not read"
+    return text or type(error).__name__
 
 
 def digest(path: str | Path, kind: str = "sha256") -> str:
@@ -113,14 +132,19 @@ def remove_leftovers(folder: Path) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
 
+def file_of(name: str) -> str:
+    """The file of a name in ``digest.json``: a part's ``NAME.pt``, or a path as it is."""
+    return name if "/" in name else f"{name}.pt"
+
+
 def find_damage(folder: Path) -> str | None:
-    """What is wrong with the ``NAME.pt`` of ``folder`` against its ``digest.json``, or None."""
+    """What is wrong with the files of ``folder`` against its ``digest.json``, or None."""
     if not (folder / "digest.json").is_file():
         return "its digest.json is missing"
     try:
         for name, expected in json.loads((folder / "digest.json").read_text()).items():
-            if expected != digest(folder / f"{name}.pt"):
-                return f"{name}.pt does not match its digest"
+            if expected != digest(folder / file_of(name)):
+                return f"{file_of(name)} does not match its digest"
     except AttributeError:
         return "its digest.json is no list of digests"
     except (OSError, ValueError) as error:

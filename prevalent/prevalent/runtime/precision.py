@@ -109,6 +109,7 @@ class MixedPrecision:
             self.scaler.unscale_(optimizer)
             clipped = parameters if self.amp is None else self.amp.master_params(optimizer)
             norm = torch.nn.utils.clip_grad_norm_(clipped, max_norm)
+            norm = norm.full_tensor() if hasattr(norm, "full_tensor") else norm  # of all shares
         self.scaler.step(optimizer)
         self.scaler.update()
         return norm

@@ -42,10 +42,12 @@ class Camera:
             if isinstance(size, bool) or not isinstance(size, int | np.integer) or size < 1:
                 raise ValueError(
                     "camera size must be whole positive numbers of pixels, got "
-                    f"{self.width}x{self.height}"
+                    f"{self.width!r} x {self.height!r}"
                 )
-        if not 0 < self.vfov < math.pi:
-            raise ValueError(f"camera vfov must lie between 0 and pi radians, got {self.vfov}")
+        number = isinstance(self.vfov, int | float | np.integer | np.floating)
+        number &= not isinstance(self.vfov, bool)
+        if not number or not 0 < self.vfov < math.pi:
+            raise ValueError(f"camera vfov must lie between 0 and pi radians, got {self.vfov!r}")
 
     @property
     def half_angle(self) -> float:
@@ -68,8 +70,11 @@ def canonical_angle(angle: ArrayLike) -> FloatArray:
 def nearest_view(heading: ArrayLike, elevation: ArrayLike) -> IntArray:
     """Index of the discretised view a pose snaps to: halves round up, tilts snap beyond 15 degrees.
 
-    ``heading`` and ``elevation`` broadcast; returns integers 0..35.
+    ``heading`` and ``elevation`` broadcast; returns integers 0..35. Raises ``ValueError`` where one
+    is not finite.
     """
+    if not (np.isfinite(heading).all() and np.isfinite(elevation).all()):
+        raise ValueError("headings and elevations must be finite numbers of radians")
     column = np.floor(normalize_heading(heading) / VIEW_STEP + 0.5).astype(np.int64)
     elevation = np.asarray(elevation, dtype=np.float64)
     half = VIEW_STEP / 2
@@ -92,8 +97,10 @@ def angle_features(
     R2R fine-tuning uses the interleaved layout, pre-training, NDH and HANNA the block layout; both
     hold the same numbers. ``heading`` and ``elevation`` broadcast to (...); returns (..., size).
     """
-    if size % 4 or size < 4:
-        raise ValueError(f"the angle feature size must be a positive multiple of 4, got {size}")
+    if isinstance(size, bool) or not isinstance(size, int | np.integer) or size % 4 or size < 4:
+        raise ValueError(f"the angle feature size must be a positive multiple of 4, got {size!r}")
+    if layout not in ("interleaved", "block"):
+        raise ValueError(f"the angle layout must be 'interleaved' or 'block', got {layout!r}")
     heading, elevation = np.broadcast_arrays(
         np.asarray(heading, dtype=np.float64), np.asarray(elevation, dtype=np.float64)
     )

@@ -41,6 +41,14 @@ class SimulatorError(ValueError):
     """A scan, viewpoint, action or file that the simulator cannot use."""
 
 
+def as_array(given: ArrayLike) -> NDArray:
+    """``given`` as an array; one of objects where it is none, such as lists of several lengths."""
+    try:
+        return np.asarray(given)
+    except ValueError:
+        return np.array(None)
+
+
 UPRIGHT: FloatArray = np.array([[1.0, 0.0, 0.0], [0.0, 0.0, 1.0], [0.0, -1.0, 0.0]])
 """Camera-to-world rotation of a camera (x right, y down, z ahead) that looks along +y."""
 
@@ -141,11 +149,20 @@ class Graphs:
 
     def nodes(self, scans: Sequence[str], viewpoints: Sequence[str]) -> IntArray:
         """Nodes (B,) of B viewpoints; raises ``SimulatorError`` for the first bad one."""
+        for what, given in (("scans", scans), ("viewpoints", viewpoints)):
+            if isinstance(given, str) or not hasattr(given, "__len__"):
+                raise SimulatorError(f"{what} must be a list of names, got {given!r}")
+        if len(scans) != len(viewpoints):
+            raise SimulatorError(
+                f"there are {len(scans)} scans for {len(viewpoints)} viewpoints; give one of each "
+                "for every agent"
+            )
         pairs = zip(scans, viewpoints, strict=True)
         return np.array([self.node(scan, viewpoint) for scan, viewpoint in pairs], dtype=np.int64)
 
     def scan_of(self, node: int) -> str:
         """Name of the scan that ``node`` belongs to."""
+        self.checked(node)
         return self.scans[self.scan_index[node]]
 
     def long_id(self, node: int) -> str:
@@ -164,8 +181,22 @@ class Graphs:
         nodes = self.nodes_of(scan)
         return nodes[self.degree[nodes] > 0]
 
+    def checked(self, nodes: ArrayLike) -> IntArray:
+        """``nodes`` as int64; raises ``SimulatorError`` unless all are nodes of these graphs."""
+        found, known = as_array(nodes), len(self.viewpoints)
+        if found.dtype.kind not in "iu":
+            if found.size:
+                raise SimulatorError(f"nodes must be integers, got {nodes!r}")
+            found = found.astype(np.int64)
+        if found.size and (found.min() < 0 or found.max() >= known):
+            bad = found[(found < 0) | (found >= known)].flat[0]
+            raise SimulatorError(
+                f"node {bad} is out of range; the graphs have nodes 0 to {known - 1}"
+            )
+        return found.astype(np.int64, copy=False)
+
     def _pair(self, a: ArrayLike, b: ArrayLike) -> tuple[IntArray, NDArray[np.bool_], IntArray]:
-        a, b = np.broadcast_arrays(np.asarray(a, np.int64), np.asarray(b, np.int64))
+        a, b = np.broadcast_arrays(self.checked(a), self.checked(b))
         scan = self.scan_index[a]
         same = scan == self.scan_index[b]
         b = np.where(same, b, a)
@@ -191,7 +222,7 @@ class Graphs:
 
     def path(self, a: int, b: int) -> list[int]:
         """Nodes of the shortest path, both ends included; raises if there is none."""
-        path = [int(a)]
+        path = [int(self.checked(a))]
         while path[-1] != b:
             hop = int(self.next_hop(path[-1], b))
             if hop < 0:
@@ -201,7 +232,7 @@ class Graphs:
 
     def adjacent(self, a: ArrayLike, b: ArrayLike) -> NDArray[np.bool_]:
         """Whether an edge joins the nodes; broadcasts."""
-        a, b = np.broadcast_arrays(np.asarray(a, np.int64), np.asarray(b, np.int64))
+        a, b = np.broadcast_arrays(self.checked(a), self.checked(b))
         return (self.neighbors[a] == b[..., None]).any(axis=-1)
 
     def distances_of(self, scan: str) -> FloatArray:

@@ -25,6 +25,7 @@ from .graph import (
     Graphs,
     SimulatorError,
     ViewTables,
+    as_array,
     look,
     nearness,
     offsets_to_neighbors,
@@ -74,11 +75,21 @@ class Simulator:
         elevation_limits: tuple[float, float] = (-0.94, 0.94),
         seed: int = 0,
     ) -> None:
-        low, high = elevation_limits
-        if not -np.pi / 2 < low < 0 < high < np.pi / 2:
+        limits = as_array(elevation_limits)
+        if (
+            limits.shape != (2,)
+            or limits.dtype.kind not in "iuf"
+            or not (-np.pi / 2 < limits[0] < 0 < limits[1] < np.pi / 2)
+        ):
             raise SimulatorError(
-                f"elevation limits must enclose 0 within +-pi/2 radians, got ({low}, {high})"
+                f"elevation limits must enclose 0 within +-pi/2 radians, got {elevation_limits!r}"
             )
+        if not isinstance(graphs, Graphs) or not isinstance(camera, Camera | None):
+            raise SimulatorError(
+                f"a simulator takes Graphs and a Camera or None, got {graphs!r} and {camera!r}"
+            )
+        if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+            raise SimulatorError(f"the seed must be a whole number from 0 on, got {seed!r}")
         if turns not in ("sign", "multiple"):
             raise SimulatorError(f"turns must be 'sign' or 'multiple', got {turns!r}")
         self.graphs = graphs
@@ -109,7 +120,10 @@ class Simulator:
 
     def new_random_episode(self, scans: Sequence[str]) -> None:
         """Place one agent per scan at a random included viewpoint with a random heading."""
-        nodes = [self.rng.choice(self.graphs.nodes_of(scan)) for scan in scans]
+        if isinstance(scans, str) or not hasattr(scans, "__len__"):
+            raise SimulatorError(f"scans must be a list of names, got {scans!r}")
+        places = [self.graphs.nodes_of(scan) for scan in scans]
+        nodes = [self.rng.choice(found) for found in places]
         self.start(np.array(nodes), self.rng.uniform(0, 2 * np.pi, len(nodes)), 0.0)
 
     def start(self, nodes: ArrayLike, headings: ArrayLike, elevations: ArrayLike = 0.0) -> None:
@@ -119,7 +133,7 @@ class Simulator:
             SimulatorError: a node that is none of an included viewpoint, or angles that are not
                 finite or not B; nothing has changed then.
         """
-        node = self._check_nodes(np.asarray(nodes))
+        node = self._check_nodes(as_array(nodes))
         heading = _check_angles("headings", headings, len(node))
         elevation = _check_angles("elevations", elevations, len(node))
         self.node = node
@@ -172,7 +186,7 @@ class Simulator:
             SimulatorError: an index that is out of range, or angles that are not finite or not B;
                 nothing has changed then.
         """
-        index = np.asarray(index)
+        index = as_array(index)
         if index.shape != self.node.shape or index.dtype.kind not in "iu":
             raise SimulatorError(
                 f"the action index must be {len(self.node)} integers, got {index.dtype} of shape "
@@ -283,10 +297,7 @@ class Simulator:
 
 def _check_angles(what: str, given: ArrayLike, batch: int) -> FloatArray:
     """Angles (B,) in radians; raises ``SimulatorError`` unless there are B or one, all finite."""
-    try:
-        angles = np.asarray(given)
-    except ValueError:  # lists of unequal lengths
-        angles = np.array(None)
+    angles = as_array(given)
     if angles.dtype.kind not in "iuf":
         raise SimulatorError(f"{what} must be {batch} numbers or one, got {given!r}")
     if angles.shape not in ((batch,), ()):

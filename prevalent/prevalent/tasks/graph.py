@@ -28,7 +28,6 @@ from ..models.prevalent import PrevalentModel
 from ..old_runs import upgrade
 from ..optimizer import OptimizerConfig
 from ..released.snapshots import load_weights, open_snapshot
-from ..runtime.command import parse_preset
 from ..runtime.distributed import World, choose_device
 from ..runtime.options import ADDED, at_least
 from ..runtime.run_folder import Run, RunFolder
@@ -52,6 +51,7 @@ from .navigation import (
     unseen_first,
     walk_split,
 )
+from .starting import parse_start
 
 KIND = "graph"
 
@@ -253,7 +253,7 @@ PRESETS: dict[str, tuple[str, GraphRun]] = {
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent train-graph r2r --batch-size 16``."""
-    train_graph(parse_preset(PRESETS, argv, "prevalent train-graph"))
+    train_graph(parse_start(TASK, PRESETS, argv, "prevalent train-graph"))
 
 
 def train_graph(config: GraphRun) -> GraphAgent:

@@ -42,7 +42,6 @@ from ..released.snapshots import (
     open_snapshot,
     read_agent_config,
 )
-from ..runtime.command import parse_preset
 from ..runtime.distributed import World, choose_device
 from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs
@@ -64,6 +63,7 @@ from .navigation import (
     seeded,
     shuffled,
 )
+from .starting import parse_start
 
 KIND = "hanna"
 HannaTokenizer = SpaceTokenizer | WordPieceTokenizer
@@ -211,7 +211,7 @@ HANNA_PRESETS: dict[str, tuple[str, HannaRun]] = {
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent train-hanna prevalent --batch-size 16``."""
     words = renamed_options(argv, {"--search.": "--rollout."})
-    train_hanna(parse_preset(HANNA_PRESETS, words, "prevalent train-hanna"))
+    train_hanna(parse_start(TASK, HANNA_PRESETS, words, "prevalent train-hanna"))
 
 
 def train_hanna(config: HannaRun) -> HannaAgent:

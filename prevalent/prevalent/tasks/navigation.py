@@ -15,11 +15,11 @@ import torch
 from torch import Tensor, nn
 
 from ..agents.rollout import EpisodeBatches, Episodes, Tokenizer
-from ..config import ModelConfig, default_data_dir
+from ..config import ModelConfig, check_sources, default_data_dir
 from ..curves import draw_scores
 from ..data.datasets import read_walks
 from ..data.features import DeviceFeatures, open_store
-from ..data.instructions import SHUFFLE_SEED, Instruction
+from ..data.instructions import SHUFFLE_SEED, Instruction, with_goals
 from ..data.results import (
     Reference,
     Results,
@@ -59,6 +59,7 @@ FIXED = (
         "max_length",
     ),
     *("train", "precision", "seed", "optimizer.kind"),
+    *("start_from", "load_optimizer", "pretrained"),
 )
 """Options that a run keeps from its first checkpoint on."""
 
@@ -112,6 +113,8 @@ class AgentRun:
     deterministic: bool = False
     """On a GPU, only operations that give the same numbers in every run; slower. On a CPU they
     always do."""
+    compile: bool = field(default=False, metadata=ADDED)
+    """Not offered for agents, whose shapes change at every step; `prevalent pretrain` has it."""
     log_every: int = 100
     """Steps between two records."""
     eval_every: int = 500
@@ -171,7 +174,11 @@ class TaskData(Generic[Item]):
 
 
 def place_toy_world(config: Config, folder: RunFolder) -> Config:
-    """``config`` with a toy world made in the run's folder; itself for real data."""
+    """``config`` with a toy world made in the run's folder; itself for real data.
+
+    Raises ``ValueError`` where an option of data would not be used.
+    """
+    check_sources(config)
     if config.world != "toy":
         return config
     place = folder.place("world")
@@ -259,8 +266,11 @@ def open_batches(
     world: World,
     num_texts: int = 1,
 ) -> EpisodeBatches:
-    """Endless batches of instructions of ``splits``; of a path ``num_texts`` at once."""
-    instructions = shuffled(data.items(splits))
+    """Endless batches of instructions of ``splits``; of a path ``num_texts`` at once.
+
+    Instructions without a goal are left out; ``ValueError`` where a split has none (a test split).
+    """
+    instructions = shuffled(one for name in splits for one in with_goals(data.splits[name], name))
     episodes = Episodes.encode(instructions, tokenizer, " ".join(splits), num_texts=num_texts)
     return EpisodeBatches(episodes, config.batch_size, world)
 

@@ -45,7 +45,6 @@ from ..released.snapshots import (
     open_snapshot,
     read_agent_config,
 )
-from ..runtime.command import parse_preset
 from ..runtime.distributed import World, choose_device
 from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs
@@ -68,6 +67,7 @@ from .navigation import (
     unseen_first,
     walk_split,
 )
+from .starting import parse_start
 
 KIND = "ndh"
 GOAL_PROGRESS = "dist_to_end_reduction"
@@ -302,7 +302,7 @@ NDH_PRESETS: dict[str, tuple[str, NDHRun]] = {
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent train-ndh prevalent-mixed --batch-size 32``."""
     words = renamed_options(argv, {"--walk.": "--rollout."})
-    train_ndh(parse_preset(NDH_PRESETS, words, "prevalent train-ndh"))
+    train_ndh(parse_start(TASK, NDH_PRESETS, words, "prevalent train-ndh"))
 
 
 def train_ndh(config: NDHRun) -> NDHAgent:
@@ -328,6 +328,8 @@ class NDHTraining(AgentTraining):
     panels = (GOAL_PROGRESS, "success_rate")
 
     def __init__(self, config: NDHRun, world: World, folder: RunFolder) -> None:
+        if config.load_optimizer:
+            raise ValueError("--load-optimizer is not for NDH; the state stays in checkpoints")
         here = place_toy_world(config, folder)
         self.data = open_dialogs(here, (*here.train, *here.held_out), world.device)
         vocabulary = find_vocabulary(here, words=here.model.encoder == "lstm")

@@ -22,11 +22,12 @@ from ..config import (
     ModelConfig,
     Precision,
     check_shares,
+    check_sources,
     default_data_dir,
 )
 from ..curves import draw_scores
 from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
-from ..data.instructions import read_instructions
+from ..data.instructions import read_instructions, with_goals
 from ..data.tokenizers import WordCodes, WordPieceTokenizer
 from ..data.toy import make_toy_world, toy_size
 from ..data.triplets import (
@@ -42,7 +43,6 @@ from ..models.prevalent import IGNORE, PretrainOutput, PrevalentForPretraining
 from ..old_runs import upgrade
 from ..optimizer import AuthorsAdamW, linear_schedule, parameter_groups
 from ..released.checkpoints import initialize_from, save_model
-from ..runtime.command import parse_preset
 from ..runtime.distributed import World, reduce_sum, unwrap, wrap
 from ..runtime.files import write_atomically
 from ..runtime.logs import Logs, ReportTo
@@ -50,8 +50,10 @@ from ..runtime.means import RunningMeans
 from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import MixedPrecision, build_adamw, check_weights, clear_gradients
 from ..runtime.run_folder import RunFolder
+from ..runtime.transfer import ReadAhead
 from ..simulator.geometry import NUM_VIEWS
 from ..simulator.graph import Graphs
+from .starting import parse_start
 
 ActionTarget = Literal["rank", "relative-view"]
 
@@ -126,6 +128,9 @@ class PretrainConfig:
     deterministic: bool = False
     """On a GPU, only operations that give the same numbers in every run; slower. On a CPU they
     always do."""
+    compile: bool = field(default=False, metadata=ADDED)
+    """Compile the layers of text and fusion in the first steps, which takes minutes: faster on a
+    GPU, with other last bits."""
     log_every: int = 50
     """Steps between two records."""
     eval_every: int = 2000
@@ -277,7 +282,7 @@ PRETRAIN_PRESETS: dict[str, tuple[str, PretrainConfig]] = {
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent pretrain r2r-small --batch-size 64``."""
-    pretrain(parse_preset(PRETRAIN_PRESETS, argv, "prevalent pretrain"))
+    pretrain(parse_start(TASK, PRETRAIN_PRESETS, argv, "prevalent pretrain"))
 
 
 def pretrain(config: PretrainConfig) -> PrevalentForPretraining:
@@ -294,11 +299,13 @@ class PretrainTraining(loop.Training):
 
     def __init__(self, config: PretrainConfig, world: World, folder: RunFolder) -> None:
         here = config
+        check_sources(config)
         if config.world == "toy":
             here = _in_toy_world(config, folder)
         self.config, self.world = config, world
         self.corpus = build_corpus(here, world)
         self.batches = build_batches(config, self.corpus, self.corpus.train, world)
+        self.ahead = ReadAhead(self.batches, world.device)
         self.total_steps = count_steps(config, self.batches)
         self.length_option = "--max-steps" if config.max_steps else "--epochs"
         model, optimizer = build_model(config, self.corpus, world)
@@ -310,7 +317,8 @@ class PretrainTraining(loop.Training):
         evaluate = config.eval_every if config.held_out else 0
         self.intervals = Intervals(config.log_every, config.save_every, evaluate, evaluate > 0)
         self.parts = {"model": self.model, "optimizer": self.optimizer, "amp": self.amp}
-        self.parts |= {"data": self.batches, "means": self.means}
+        self.parts |= {"data": self.ahead, "means": self.means}
+        self.regions = [*self.model.bert.lalayer, *self.model.bert.addlayer]
         self.lr, self.norm = 0.0, torch.zeros(())
 
     def begin(self, run_dir: Path, logs: Logs) -> None:
@@ -326,7 +334,7 @@ class PretrainTraining(loop.Training):
             last = micro == config.accumulate - 1
             waiting = nullcontext() if last or self.world.size == 1 else self.network.no_sync()
             with waiting, amp.autocast():
-                output = forward(self.network, next(self.batches), config.predict_action)
+                output = forward(self.network, next(self.ahead), config.predict_action)
                 amp.backward(output.loss / config.accumulate, self.optimizer)
             action = output.action_loss
             action = output.loss.new_zeros(()) if action is None else action
@@ -383,6 +391,7 @@ TASK = loop.Task(
         ),
         *("max_length", "max_path_steps", "accumulate", "optimizer", "precision"),
         *("seed", "action_target", "predict_action", "use_images", "model"),
+        "init_from",
     ),
     upgrade=upgrade,
 )
@@ -479,7 +488,7 @@ def _load(
             f"--train {' '.join(sources)} mixes triplet files with R2R splits; collect the splits "
             "with `prevalent prepare triplets` first"
         )
-    instructions = read_instructions(config.data_dir, names)
+    instructions = with_goals(read_instructions(config.data_dir, names), " ".join(names))
     if not instructions:
         raise ValueError(f"the source {' '.join(sources)} has no instruction")
     graphs = Graphs.load(

@@ -28,7 +28,6 @@ from ..objectives import WalkReward
 from ..old_runs import upgrade
 from ..optimizer import OptimizerConfig
 from ..released.snapshots import load_weights, open_snapshot
-from ..runtime.command import parse_preset
 from ..runtime.distributed import World, choose_device
 from ..runtime.options import at_least
 from ..runtime.run_folder import Run, RunFolder
@@ -54,6 +53,7 @@ from .navigation import (
     walk_split,
 )
 from .speaker import load_speaker
+from .starting import parse_start
 
 KIND = "r2r"
 
@@ -448,7 +448,7 @@ R2R_PRESETS: dict[str, tuple[str, R2RRun]] = {
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent train-r2r envdrop --batch-size 32``."""
-    train_r2r(parse_preset(R2R_PRESETS, argv, "prevalent train-r2r"))
+    train_r2r(parse_start(TASK, R2R_PRESETS, argv, "prevalent train-r2r"))
 
 
 def train_r2r(config: R2RRun) -> Follower:

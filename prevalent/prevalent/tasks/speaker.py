@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor
 from .. import loop
 from ..agents.rollout import EpisodeBatches, Episodes
 from ..agents.speaker import Speaker, SpeakerConfig
-from ..data.instructions import Instruction
+from ..data.instructions import Instruction, with_goals
 from ..data.tokenizers import WordTokenizer, open_words
 from ..metrics.language import corpus_bleu
 from ..old_runs import upgrade
@@ -28,7 +28,6 @@ from ..released.snapshots import (
     read_agent_config,
     read_snapshot,
 )
-from ..runtime.command import parse_preset
 from ..runtime.distributed import World, gather_objects
 from ..runtime.options import at_least
 from ..runtime.run_folder import RunFolder
@@ -43,6 +42,7 @@ from .navigation import (
     shuffled,
     unseen_first,
 )
+from .starting import parse_start
 
 KIND = "speaker"
 SIGNS = {"bleu": 1.0, "loss": -1.0}  # with which more is better
@@ -127,7 +127,7 @@ BEST_VALUE = {"bleu": 1.0, "loss": -1.0}  # sign with which more is better
 
 def main(argv: Sequence[str]) -> None:
     """Run ``prevalent train-speaker envdrop --batch-size 32``."""
-    train_speaker(parse_preset(SPEAKER_PRESETS, argv, "prevalent train-speaker"))
+    train_speaker(parse_start(TASK, SPEAKER_PRESETS, argv, "prevalent train-speaker"))
 
 
 def train_speaker(config: SpeakerRun) -> Speaker:
@@ -149,7 +149,9 @@ class SpeakerTraining(AgentTraining):
     def __init__(self, config: SpeakerRun, world: World, folder: RunFolder) -> None:
         here = place_toy_world(config, folder)
         splits = (*here.train, *here.held_out)
-        self.data = open_instructions(here, splits, here.speaker.angle_size, world.device)
+        data = open_instructions(here, splits, here.speaker.angle_size, world.device)
+        paths = {name: with_goals(items, name) for name, items in data.splits.items()}
+        self.data = replace(data, splits=paths)
         words = here.data_dir / here.words
         speaker = build_speaker(here, self.data, open_words(words, here.max_length))
         instructions = shuffled(self.data.items(here.train))

@@ -37,7 +37,7 @@ def test_a_complete_file_passes():
 @pytest.mark.parametrize(
     ("results", "sentence"),
     [
-        ({"1_0": GOOD["1_0"]}, r"instruction '1_1' has no result \(1 of 2"),
+        ({"1_0": GOOD["1_0"]}, r"instruction '1_1' of the split has no result \(1 of 2"),
         (GOOD | {"9_0": walk("a")}, "result '9_0' belongs to no instruction"),
         (GOOD | {"1_1": walk("b")}, "result '1_1' begins at 'b', its instruction at 'a'"),
         (GOOD | {"1_1": walk("a", "c")}, "'1_1' jumps at step 1 from 'a' to 'c', which share no"),
@@ -78,7 +78,7 @@ def test_a_repeated_instruction_is_refused(tmp_path):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="name a file of results with --results"):
+    with pytest.raises(FileNotFoundError, match="does not exist; name a file of results"):
         read_results(tmp_path / "none.json", "r2r")
 
 

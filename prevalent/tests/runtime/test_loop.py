@@ -26,6 +26,7 @@ class Options:
     device: str = "cpu"
     precision: str = "auto"
     deterministic: bool = False
+    compile: bool = False
     keep: int = 9
     patience: int = 0
     report_to: str = "none"

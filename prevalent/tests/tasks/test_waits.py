@@ -29,7 +29,7 @@ ALLOWED = {
     "r2r": {"rollout.py:_draw"},  # the chosen actions, with which the host moves the agents
     "speaker": set(),
     "ndh": {"ndh.py:_choose"},
-    "hanna": {"hanna.py:_choose", "hanna.py:step", "hanna.py:request_step"},  # and its chances
+    "hanna": {"hanna.py:step", "hanna.py:rollout"},  # and its chances, once an episode
 }
 
 
@@ -55,3 +55,4 @@ def test_a_step_waits_where_it_is_named_and_nowhere_else(toy_world, tmp_path, ki
         run: Training = task.open(config, World(0, 1, torch.device("cpu")), folder)
         found = count(run.step, on_the_host=ON_THE_HOST)
     assert set(found.waits) <= ALLOWED[kind]
+    assert found.waits["hanna.py:rollout"] <= 1

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Tatoeba, lambda 0.05, the same networks from random weights; no counterpart in the paper.
+# One CPU core, about 14 minutes and 6 for the scores. Weights: an encoder and a decoder in weights/.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+run_dir=${RUN_DIR:-runs/real_weights/tatoeba_0.05_random}
+dry=$([[ " $* " == *" --dry-run "* ]] && echo --dry-run || true)
+python -m optimus train real-tatoeba-0.05-random --run-dir "$run_dir" "$@"
+python -m optimus evaluate --run-dir "$run_dir" --split test --max-sentences 200 --samples 50 $dry

@@ -1,0 +1,211 @@
+"""A run records what it uses, a dry run is refused where a start is, messages name the cure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from prevalent.__main__ import main
+from prevalent.loop import train
+from prevalent.tasks import graph, hanna, ndh, pretraining, r2r, speaker
+from prevalent.tasks.pretraining import PRETRAIN_PRESETS
+from tests.factories import make_scan, write_connectivity
+from tests.toy_runs import (
+    contents,
+    follower_run,
+    graph_run,
+    hanna_run,
+    ndh_run,
+    on_toy_world,
+    speaker_run,
+)
+
+AGENTS = {
+    "r2r": (r2r.TASK, follower_run),
+    "graph": (graph.TASK, graph_run),
+    "speaker": (speaker.TASK, speaker_run),
+    "ndh": (ndh.TASK, ndh_run),
+    "hanna": (hanna.TASK, hanna_run),
+}
+COMMANDS = {
+    "r2r": "train-r2r smoke",
+    "graph": "train-graph smoke",
+    "speaker": "train-speaker smoke",
+    "ndh": "train-ndh ndh-smoke",
+    "hanna": "train-hanna hanna-smoke",
+    "pretraining": "pretrain smoke",
+}
+
+
+def say(words, capsys, status="2") -> str:
+    """The last line that a command says."""
+    with pytest.raises(SystemExit, match=status):
+        main([str(word) for word in words])
+    printed = capsys.readouterr()
+    return (printed.err if status == "2" else printed.out).strip().splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def started(toy_world, tmp_path_factory):
+    """A follower's run of one step of two."""
+    run = tmp_path_factory.mktemp("started") / "run"
+    train(r2r.TASK, follower_run(toy_world, run, max_steps=1, held_out=()))
+    return run
+
+
+@pytest.mark.parametrize("name", ["start_from", "pretrained", "load_optimizer"])
+def test_weights_that_a_started_run_does_not_load_are_not_recorded(
+    toy_world, started, name, tmp_path
+):
+    before = contents(started)
+    value = True if name == "load_optimizer" else tmp_path / "other"
+    change = {name: value} | ({"start_from": started} if name == "load_optimizer" else {})
+    config = follower_run(toy_world, started, max_steps=2, held_out=(), **change)
+    with pytest.raises(ValueError, match=r"in the run in .*has come to step 1"):
+        train(r2r.TASK, config)
+    assert contents(started) == before
+
+
+def test_an_encoder_that_is_read_at_the_start_alone_cannot_be_given_later(toy_world, tmp_path):
+    run = tmp_path / "run"
+    preset, words = PRETRAIN_PRESETS["smoke"][1], {"vocabulary": Path("wordpiece.txt")}
+    train(pretraining.TASK, on_toy_world(preset, toy_world, run, max_steps=1, **words))
+    before = contents(run)
+    again = on_toy_world(preset, toy_world, run, max_steps=2, init_from=run / "model", **words)
+    with pytest.raises(ValueError, match=r"--init-from is .* here and None in the run"):
+        train(pretraining.TASK, again)
+    assert contents(run) == before
+
+
+@pytest.mark.parametrize("kind", COMMANDS)
+@pytest.mark.parametrize("dry", [True, False])
+def test_data_that_a_toy_world_does_not_use_are_refused(kind, dry, tmp_path, capsys):
+    run = tmp_path / "run"
+    for option, value in (("--data-dir", tmp_path), ("--features", "clip.npy")):
+        words = [*COMMANDS[kind].split(), "--run-dir", run, option, value]
+        said = say([*words, "--dry-run"] if dry else words, capsys)
+        assert f"{option} {value} is not used: --world toy makes its own data" in said
+    assert not run.exists()
+
+
+def test_an_optimizers_state_is_loaded_or_refused(toy_world, started, tmp_path):
+    for change, said in (
+        ({}, "--load-optimizer takes the state from the file of --start-from"),
+        ({"start_from": started}, "holds no optimizer's state"),
+    ):
+        config = follower_run(toy_world, tmp_path / "run", load_optimizer=True, **change)
+        with pytest.raises(ValueError, match=said):
+            train(r2r.TASK, config)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_dry_run_is_refused_where_the_start_is_and_leaves_nothing(started, tmp_path, capsys):
+    before = contents(started)
+    for words, said in (
+        (["train-graph", "smoke", "--run-dir", started], "holds a run of kind 'r2r'"),
+        (["train-r2r", "smoke", "--run-dir", started], "--world is toy here and matterport"),
+        (["train-r2r", "smoke", "--device", "cuda:77"], "--device cuda:77"),
+        (["evaluate", "--run-dir", tmp_path / "none"], "is not the folder of a run"),
+        (["evaluate", "--run-dir", started, "--split", "nosuch"], "nosuch"),
+        (["evaluate", "--run-dir", started, "--step", "77"], "77"),
+        (["submit", "--results", tmp_path / "none.json"], "does not exist"),
+        (["trajectories", "--run-dir", started, "--ids", "77_0"], "--ids 77_0 is not in the split"),
+        (["trajectories", "--results", tmp_path / "none.json"], "does not exist"),
+        (["compare", tmp_path / "a.json", tmp_path / "b.json"], "does not exist"),
+        (["baseline", "--split", "nosuch", "--data-dir", tmp_path], "nosuch"),
+    ):
+        assert said in say([*words, "--dry-run"], capsys), words
+    good = ["train-r2r", "smoke", "--run-dir", tmp_path / "new", "--device", "cpu", "--dry-run"]
+    assert say(good, capsys, "0") == "}"
+    assert contents(started) == before
+    assert not contents(tmp_path)
+
+
+@pytest.fixture
+def answered(tmp_path):
+    """A square with one path of two texts, results of the first one, and a run's folder of them."""
+    write_connectivity(tmp_path / "connectivity", "house", make_scan())
+    item = {"path_id": 1, "scan": "house", "heading": 0.0, "path": ["a", "b", "c"]}
+    (tmp_path / "r2r").mkdir()
+    for name, number in (("val", 1), ("other", 2)):
+        text = json.dumps([item | {"path_id": number, "instructions": ["go", "walk"]}])
+        (tmp_path / "r2r" / f"R2R_{name}.json").write_text(text)
+    walk = [[one, 0.0, 0.0] for one in "abc"]
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "results_val.json").write_text(
+        json.dumps([{"instr_id": "1_0", "trajectory": walk}])
+    )
+    return tmp_path
+
+
+def test_results_of_another_split_or_a_part_name_file_and_cure(answered, capsys):
+    file = answered / "run" / "results_val.json"
+    data = ["--data-dir", answered]
+    verbs = {
+        "evaluate": ["evaluate", "--results", file, *data],
+        "compare": ["compare", file, file, *data],
+        "check": ["check", file, *data],
+        "submit": ["submit", "--results", file, *data],
+        "trajectories": ["trajectories", "--results", file, *data],
+    }
+    for verb, words in verbs.items():
+        said = say([*words, "--split", "other"], capsys)
+        assert f"{file}: result '1_0' belongs to no instruction of the split 'other'" in said
+        assert "0 of 1 do" in said
+        assert "--split" in said
+        if verb != "trajectories":
+            said = say([*words, "--split", "val"], capsys)
+            assert f"{file}: instruction '1_1' of the split 'val' has no result (1 of 2" in said
+            assert ("--allow-missing" in said) == (verb in ("evaluate", "compare"))
+
+
+def test_a_run_in_the_place_of_results_is_told_what_to_name(answered, capsys):
+    run = answered / "run"
+    said = say(["compare", run, run, "--split", "val", "--data-dir", answered], capsys)
+    assert f"{run} is a folder, not a file; name a file of results, such as" in said
+    assert str(run / "results_val.json") in said
+    assert "--results" not in said
+
+
+def test_a_page_is_not_written_into_a_folder_that_is_called_a_page(answered, capsys):
+    file = answered / "run" / "results_val.json"
+    words = ["trajectories", "--results", file, "--split", "val", "--data-dir", answered]
+    said = say([*words, "--output", answered / "page.html"], capsys)
+    assert (
+        f"is to be a folder, in which index.html and the pictures are written; give --output "
+        f"{answered / 'page'}" in said
+    )
+    assert not (answered / "page.html").exists()
+
+
+def test_an_option_that_no_score_depends_on_is_refused(answered, capsys):
+    words = ["evaluate", "--results", answered / "run" / "results_val.json", "--allow-missing"]
+    words += ["--split", "val", "--data-dir", answered]
+    for option, said in (
+        (["--tune-alpha"], "--tune-alpha is of the agent of a run"),
+        (["--one-text"], "--one-text is of the agent of a run"),
+        (["--path-type", "planner_path"], "--path-type is of ndh"),
+        (["--task", "hanna", "--count-turns"], "--count-turns is of nDTW"),
+    ):
+        assert said in say([*words, *option], capsys)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"\xff\xfe{}", "it is no UTF-8 text from byte 0 on"),
+        (b"", "it is empty"),
+        (b'[{"instr_id": ', "it ends too early, in line 1"),
+        (b'[\n{"instr_id" 1}]', "wrong from line 2, column"),
+        (b"[" * 100_000, "it ends too early, in line 1|too many brackets"),
+    ],
+)
+def test_a_file_that_is_no_json_is_described_in_words(answered, content, said, capsys):
+    import re
+
+    file = answered / "bad.json"
+    file.write_bytes(content)
+    words = ["evaluate", "--results", file, "--split", "val", "--data-dir", answered]
+    assert re.search(rf"{re.escape(str(file))} is not valid JSON \(({said})", say(words, capsys))
