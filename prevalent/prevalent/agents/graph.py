@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ..data.features import DeviceFeatures
+from ..data.objects import DeviceObjects
 from ..data.triplets import Masked
 from ..environments.navigation import NavigationEnvironment, Observation
 from ..models.encoders import Words, encode_words
@@ -70,8 +71,11 @@ class TopologicalMap:
         same = (known == nodes[..., None]) & (nodes[..., None] >= 0)
         return np.where(same.any(axis=-1), same.argmax(axis=-1), -1)
 
-    def visit(self, rows: Integers, here: Integers, neighbors: Integers, step: int) -> None:
-        """The agents ``rows`` come to ``here`` (b,) and see ``neighbors`` (b, K), -1 = blank."""
+    def visit(self, rows: Integers, here: Integers, neighbors: Integers, step: int) -> Integers:
+        """The agents ``rows`` come to ``here`` (b,) and see ``neighbors`` (b, K), -1 = blank.
+
+        Returns the places (b,) of ``here`` in their maps.
+        """
         new = (neighbors >= 0) & (self.find(rows, neighbors) < 0)
         place = self.count[rows, None] + np.cumsum(new, axis=1) - 1  # where the new ones go
         self._grow(int(place.max(initial=0)) + 1)
@@ -81,6 +85,7 @@ class TopologicalMap:
         own = self.find(rows, here)
         self.visited[rows, own] = step + 1
         self._connect(rows, own, here, neighbors)
+        return own
 
     def _grow(self, size: int) -> None:
         more = size - self.node.shape[1]
@@ -110,20 +115,22 @@ class TopologicalMap:
         """(b, M) nodes that were seen and not visited."""
         return (self.node[rows] >= 0) & (self.visited[rows] == 0)
 
-    def places(self, rows: Integers, heading: NDArray, here: Integers) -> NDArray[np.float32]:
-        """(b, M, 6) where each node is for agents at ``here`` (b,) with ``heading`` (b,), radians.
+    def places(self, rows: Integers, heading: NDArray, own: Integers) -> NDArray[np.float32]:
+        """(b, M, 6) where each node is for agents at the place ``own`` (b,) of their maps.
+
+        They look to ``heading`` (b,), radians.
 
         Sine and cosine of relative heading and of elevation, and the distances through the air and
         along known edges, in units of 30 m.
         """
+        here = self.node[rows, own]
         node = np.where(self.node[rows] >= 0, self.node[rows], here[:, None])
         offset = self.graphs.positions[node] - self.graphs.positions[here][:, None]
         flat = np.hypot(offset[..., 0], offset[..., 1])
         angle = np.arctan2(offset[..., 0], offset[..., 1]) - heading[:, None]
         angles = angle_features(angle, np.arctan2(offset[..., 2], flat), 4)
         air = np.linalg.norm(offset, axis=-1)
-        own = self.find(rows, here)
-        along = self.distance[rows][np.arange(len(rows)), own]
+        along = self.distance[rows, own]
         along = np.where(np.isfinite(along), along, 0.0)
         lengths = np.stack([air, along], axis=-1) / FAR
         return np.concatenate([angles, lengths], axis=-1).astype(np.float32)
@@ -145,7 +152,9 @@ class GraphRollout(NamedTuple):
     imitation: Tensor  # () summed cross entropy of the fused scores, nats
     scales: Tensor  # () the same of both scales alone, summed
     words: Tensor  # () mean cross entropy of masked words; 0 without
+    objects: Tensor  # () summed cross entropy of the object at the goal, nats; 0 without
     choices: int  # that were made by all agents
+    named: list[str | None]  # the object that each agent names where it ends
 
 
 class GraphAgent(Agent):
@@ -156,6 +165,7 @@ class GraphAgent(Agent):
         environment: where it walks.
         features: what it sees; decides the device.
         num_panorama_layers: see `models.graph.GraphModel`.
+        objects: what it sees of objects, one of which it names at its end; None: no object.
         optimizer: of the network.
         walk: limits of an episode.
         precision: of the forward passes.
@@ -168,12 +178,16 @@ class GraphAgent(Agent):
         features: DeviceFeatures,
         *,
         num_panorama_layers: int = 2,
+        objects: DeviceObjects | None = None,
         optimizer: OptimizerConfig | None = None,
         walk: GraphWalk | None = None,
         precision: Precision = "fp32",
     ) -> None:
         self.environment, self.features, self.walk = environment, features, walk or GraphWalk()
-        model = GraphModel(bert, num_panorama_layers=num_panorama_layers)
+        self.objects = objects
+        model = GraphModel(
+            bert, num_panorama_layers=num_panorama_layers, sees_objects=objects is not None
+        )
         super().__init__(
             {"model": model}, optimizer or OptimizerConfig(), ["model"], precision, features.device
         )
@@ -206,6 +220,7 @@ class GraphAgent(Agent):
         taught: float = 1.0,
         explored: float = 0.0,
         scales: float = 0.0,
+        objects: float = 0.0,
         masked: Masked | None = None,
     ) -> dict[str, Tensor]:
         """Add the gradients of a batch.
@@ -215,21 +230,25 @@ class GraphAgent(Agent):
             taught: weight of imitation along the annotated path.
             explored: weight of imitation of the expert along drawn walks.
             scales: weight of the same losses of each scale alone.
+            objects: weight of naming the right object at the goal.
             masked: texts with words to guess, or None.
 
         Returns:
-            Detached scalars: loss, imitation, expert, words (nats, the first two an episode).
+            Detached scalars: loss, imitation, expert, objects (nats an episode), words (nats).
         """
         losses: dict[str, Tensor] = {}
         for name, weight, feedback in (
             ("imitation", taught, "teacher"),
             ("expert", explored, "sample"),
         ):
-            if not weight and not (masked and feedback == "teacher"):
+            if not weight and not ((masked or objects) and feedback == "teacher"):
                 continue
             walked = self.rollout(batch, feedback, masked if feedback == "teacher" else None)  # type: ignore[arg-type]
             count = len(batch.tasks)
             loss = weight * (walked.imitation + scales * walked.scales) / count + walked.words
+            if objects:
+                loss = loss + objects * walked.objects / count
+                losses["objects"] = losses.get("objects", 0.0) + walked.objects.detach() / count
             self.updater.backward(loss)
             losses["loss"] = losses.get("loss", 0.0) + loss.detach()
             losses[name] = walked.imitation.detach() / count
@@ -243,12 +262,11 @@ class GraphAgent(Agent):
         with self.in_eval_mode():
             results = []
             for batch in batches:
-                self.rollout(batch, "argmax")
+                named = self.rollout(batch, "argmax").named
                 walks = self.environment.trajectories()
-                results += [
-                    {"instr_id": task.id, "trajectory": walk}
-                    for task, walk in zip(batch.tasks, walks, strict=True)
-                ]
+                for task, walk, name in zip(batch.tasks, walks, named, strict=True):
+                    record = {"instr_id": task.id, "trajectory": walk}
+                    results.append(record if name is None else {**record, "predObjId": name})
         return results
 
 
@@ -266,7 +284,7 @@ class _Walk:
         self.masked = masked
         self.masked_text: Tensor | None = None  # read once, when somebody has arrived
         zero = torch.zeros((), device=self.device)
-        self.imitation, self.scales, self.guessed = zero, zero, zero
+        self.imitation, self.scales, self.guessed, self.grounding = zero, zero, zero, zero
         self.choices = 0
 
     def run(self) -> GraphRollout:
@@ -278,6 +296,7 @@ class _Walk:
         self.seen_count = self.text.new_zeros(agents, 1, 1)
         self.visual = self.text.new_zeros(agents, 1, size)  # (B, M, d) of visited places
         self.wish = np.full((agents, 1), -np.inf)  # (B, M) log-probability of stopping there
+        self.best_object = np.full((agents, 1), -1)  # (B, M) place of the object chosen there
         ended = np.zeros(agents, dtype=bool)
         for step in range(self.agent.walk.max_actions):
             rows = np.flatnonzero(~ended)
@@ -285,26 +304,34 @@ class _Walk:
             scores = self._look(rows, here, step)
             label, onward = self._teach(rows, here, step)
             self._count(scores, label)
+            self._ground(rows, here, scores, label)
             chosen = self._choose(scores, onward)
-            self._remember_stop(rows, here, scores)
+            self._remember_stop(rows, scores)
             goals = np.where(chosen > 0, self.map.node[rows, np.maximum(chosen - 1, 0)], -1)
             ended[rows] = goals < 0
             seen = self._go(rows, goals, seen)
             if ended.all():
                 break
         if self.feedback == "argmax" and self.agent.walk.best_stop:
-            self._go_back(seen)
-        return GraphRollout(self.imitation, self.scales, self.guessed, self.choices)
+            seen = self._go_back(seen)
+        return GraphRollout(
+            self.imitation,
+            self.scales,
+            self.guessed,
+            self.grounding,
+            self.choices,
+            self._named(seen.node),
+        )
 
     def _look(self, rows: Integers, here: Observation, step: int) -> Scores:
         """Draw the map on and score its nodes."""
-        self.map.visit(rows, here.node, here.target, step)
+        self.own = self.map.visit(rows, here.node, here.target, step)
         self._grow()
         sight = see(self.features, here)
         candidates, views = here.target.shape[1], np.ones((len(rows), NUM_VIEWS), dtype=bool)
         i, j = np.nonzero(here.candidate_view >= 0)
         views[i, here.candidate_view[i, j]] = False
-        places = self.map.places(rows, here.heading, here.node)
+        places = self.map.places(rows, here.heading, self.own)
         begun = self.map.find(rows, self.start[rows])
         local = LocalView(
             sight.candidates,
@@ -313,11 +340,14 @@ class _Walk:
             sight.mask,
             self._tensor(views),
             self._tensor(places[np.arange(len(rows)), begun]),
+            None
+            if (objects := self.agent.objects) is None
+            else objects.see(here.node, here.heading),
         )
         tokens, bias = self.model.look(local)
         slot = self.map.find(rows, here.target) + 1
         slot = np.where(np.arange(candidates) == here.count[:, None], 0, np.where(slot, slot, -1))
-        self._embed(rows, here, slot, tokens, bias, candidates)
+        self._embed(rows, slot, tokens, bias, candidates)
         index = self._tensor(rows)
         visited = self._tensor(self.map.visited[rows])
         glimpses = self.seen_sum.index_select(0, index)
@@ -350,17 +380,16 @@ class _Walk:
     def _embed(
         self,
         rows: Integers,
-        here: Observation,
         slot: Integers,
         tokens: Tensor,
         bias: Tensor,
         candidates: int,
     ) -> None:
-        """Keep what is seen: of this place the mean of all views, of others a glimpse each."""
+        """Keep what is seen: of this place the mean of all tokens, of others a glimpse each."""
         size = self.seen_sum.shape[1]
         used = (bias[:, 0, 0] == 0).unsqueeze(-1).to(tokens.dtype)
         own = (tokens * used).sum(dim=1) / used.sum(dim=1)
-        place = self._tensor(rows * size + self.map.find(rows, here.node))
+        place = self._tensor(rows * size + self.own)
         flat = self.visual.flatten(0, 1).index_copy(0, place, own.to(self.visual.dtype))
         self.visual = flat.unflatten(0, (-1, size))
         i, j = np.nonzero(slot > 0)
@@ -382,6 +411,7 @@ class _Walk:
                 F.pad(one, wide) for one in (self.seen_sum, self.seen_count, self.visual)
             )
             self.wish = np.pad(self.wish, ((0, 0), (0, more)), constant_values=-np.inf)
+            self.best_object = np.pad(self.best_object, ((0, 0), (0, more)), constant_values=-1)
 
     def _teach(self, rows: Integers, here: Observation, step: int) -> tuple[Integers, Integers]:
         """The right slots (b,), -1 where none is, and where a taught agent goes in any case."""
@@ -401,9 +431,8 @@ class _Walk:
             possible = np.pad(self.map.frontier(rows), ((0, 0), (1, 0)), constant_values=True)
             right = possible[np.arange(len(rows)), onward] & ((following < 0) | (onward > 0))
             return np.where(right, onward, IGNORE), onward
-        own = self.map.find(rows, here.node)
         known = np.where(self.map.node[rows] >= 0, self.map.node[rows], here.node[:, None])
-        total = self.map.distance[rows][np.arange(len(rows)), own]
+        total = self.map.distance[rows, self.own]
         total = total + self.map.graphs.distance(known, goal[:, None])
         total = np.where(self.map.frontier(rows), total, np.inf)
         best = np.where(np.isfinite(total.min(axis=1)), total.argmin(axis=1) + 1, IGNORE)
@@ -441,6 +470,31 @@ class _Walk:
         share = len(part) / len(self.batch.tasks)
         self.guessed = self.guessed + share * mean_cross_entropy(logits, flat[places])
 
+    def _ground(self, rows: Integers, here: Observation, scores: Scores, label: Integers) -> None:
+        """Choose an object where one stands, or add the loss of those who stand at their goal."""
+        if scores.objects is None:
+            return
+        store = self.agent.objects.store  # type: ignore[union-attr]
+        if self.feedback == "argmax":
+            chosen = scores.objects.argmax(dim=1).cpu().numpy()
+            self.best_object[rows, self.own] = np.where(store.count[here.node] > 0, chosen, -1)
+            return
+        wanted = [self.batch.tasks[row].item.get("object") for row in rows]  # type: ignore[attr-defined]
+        place = np.array([store.place(n, w) for n, w in zip(here.node, wanted, strict=True)])
+        part = np.flatnonzero((label == 0) & (place >= 0))
+        if len(part):
+            picked = scores.objects.index_select(0, self._tensor(part))
+            loss = F.cross_entropy(picked, self._tensor(place[part]), reduction="sum")
+            self.grounding = self.grounding + loss
+
+    def _named(self, ends: Integers) -> list[str | None]:
+        """The ids of the objects that were chosen at the nodes ``ends`` (B,)."""
+        if self.agent.objects is None or self.feedback != "argmax":
+            return [None] * len(ends)
+        ids, rows = self.agent.objects.store.ids, np.arange(len(ends))
+        chosen = self.best_object[rows, self.map.find(rows, ends)]
+        return [ids[n][o] if o >= 0 else None for n, o in zip(ends, chosen, strict=True)]
+
     def _choose(self, scores: Scores, onward: Integers) -> Integers:
         """Slots (b,): 0 stops."""
         if self.feedback == "teacher":
@@ -449,10 +503,10 @@ class _Walk:
         drawn = log_probs.argmax(dim=1) if self.feedback == "argmax" else sample(log_probs)
         return drawn.cpu().numpy()
 
-    def _remember_stop(self, rows: Integers, here: Observation, scores: Scores) -> None:
+    def _remember_stop(self, rows: Integers, scores: Scores) -> None:
         if self.feedback == "argmax":
             stop = scores.fused.log_softmax(dim=1)[:, 0].cpu().numpy()
-            self.wish[rows, self.map.find(rows, here.node)] = stop
+            self.wish[rows, self.own] = stop
 
     def _go(self, rows: Integers, goals: Integers, seen: Observation) -> Observation:
         """Walk the agents ``rows`` to ``goals`` (b,) along known edges, -1 = stay."""
@@ -466,11 +520,11 @@ class _Walk:
             ahead, goals = ahead[still], goals[still]
         return seen
 
-    def _go_back(self, seen: Observation) -> None:
+    def _go_back(self, seen: Observation) -> Observation:
         """To the visited place of every agent where it wanted most to stop."""
         rows = np.arange(len(seen.node))
         best = self.map.node[rows, self.wish.argmax(axis=1)]
-        self._go(rows, np.where(best == seen.node, -1, best), seen)
+        return self._go(rows, np.where(best == seen.node, -1, best), seen)
 
     def _tensor(self, values: NDArray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(values)).to(self.device, non_blocking=True)

@@ -517,7 +517,7 @@ def read_candidate_tsv(path: Path) -> Iterator[CandidateRow]:
 
 def read_hdf5(path: Path) -> Iterator[FeatureRow]:
     """Rows of an HDF5 file: datasets ``features`` and ``ids``, or one dataset per viewpoint."""
-    with _open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         if "features" in file and "ids" in file:
             ids, data = _table(file)
             for i, name in enumerate(ids):
@@ -528,7 +528,7 @@ def read_hdf5(path: Path) -> Iterator[FeatureRow]:
 
 
 @contextmanager
-def _open_hdf5(path: Path) -> Iterator[h5py.File]:
+def open_hdf5(path: Path) -> Iterator[h5py.File]:
     """The file, open; ``ValueError`` names it where it is damaged or holds something else."""
     try:
         with h5py.File(path, "r") as file:
@@ -580,7 +580,7 @@ def write_hdf5_rows(path: Path, rows: Iterable[FeatureRow]) -> None:
 
 def map_hdf5(path: Path) -> tuple[list[str], NDArray] | None:
     """Memory-map an HDF5 file whose ``features`` are contiguous; None for any other layout."""
-    with _open_hdf5(path) as file:
+    with open_hdf5(path) as file:
         if "features" not in file or "ids" not in file:
             return None
         ids, data = _table(file)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,21 +31,27 @@ from ..simulator.geometry import (
 from ..simulator.graph import UPRIGHT, Graphs, ScanData
 from .features import FeatureStore, write_tsv
 from .instructions import SHUFFLE_SEED, read_instructions
+from .objects import VIEW_HEIGHT, VIEW_WIDTH as PIXELS_WIDE, SceneObjects, write_objects
+from .reverie import read_reverie
 from .tokenizers import build_vocabulary, build_wordpiece_vocabulary, split_words, write_vocabulary
 from .toy_texts import (
     COLORS,
     FORMS,
     LANDMARKS,
     STYLES,
+    THINGS,
     Form,
     Step,
     tell_answer,
+    tell_fetch,
     tell_hard_walk,
     tell_question,
     tell_walk,
 )
 
 PLAN_STEPS = 5  # how far an oracle's answer reaches
+REVERIE_STEPS = 3  # longest way to an object
+FOCAL_LENGTH = VIEW_HEIGHT / 2 / math.tan(math.radians(30))  # pixels of a view 60 degrees high
 HANNA_GOAL_STEPS = 3  # least distance to an object that is to be found
 
 
@@ -79,6 +85,8 @@ class ToyConfig:
     feature_width: int = 32
     noise: float = 0.1
     """Standard deviation of the noise in the features; a landmark's numbers have 1."""
+    objects: int = 0
+    """Objects at every place: REVERIE's files are written too; 0: none."""
     tsv: bool = False
     """Also write the features as ``features/toy.tsv``."""
     seed: int = 0
@@ -95,6 +103,8 @@ class ToyConfig:
             raise ValueError(
                 f"num_landmarks must be {least} to {len(LANDMARKS)}, got {self.num_landmarks}"
             )
+        if not 0 <= self.objects <= len(THINGS):
+            raise ValueError(f"objects must be 0 to {len(THINGS)}, got {self.objects}")
         if unknown := sorted(set(self.forms) - set(FORMS)):
             raise ValueError(f"forms knows {', '.join(FORMS)}; {unknown[0]!r} is none of them")
 
@@ -103,7 +113,8 @@ def write_toy(folder: str | Path, config: ToyConfig | None = None) -> None:
     """Write a world into ``folder``; the same config gives the same files.
 
     The tree: ``connectivity/``, ``r2r/`` (splits and word vocabulary), ``ndh/``, ``hanna/`` and the
-    features ``features.npy`` with ``features.ids.json``.
+    features ``features.npy`` with ``features.ids.json``; with objects also ``reverie/`` and
+    ``objects.hdf5``.
     """
     folder, config = Path(folder), config or ToyConfig()
     rng = np.random.default_rng(config.seed)
@@ -134,6 +145,10 @@ def write_toy(folder: str | Path, config: ToyConfig | None = None) -> None:
     _write_r2r(folder / "r2r", guide, seen, unseen)
     _write_ndh(folder / "ndh", guide, seen, unseen)
     _write_hanna(folder / "hanna", guide, seen, unseen)
+    if config.objects:
+        guide.config = replace(config, min_steps=1, max_steps=REVERIE_STEPS)
+        guide.rng = np.random.default_rng([config.seed, len(THINGS)])
+        _write_reverie(folder, guide, seen, unseen)
 
 
 class _Guide:
@@ -366,9 +381,71 @@ def _write_hanna(
     write_vocabulary(folder / "vocab.txt", build_vocabulary(texts, min_count=1))
 
 
-def toy_size(houses: int) -> ToyConfig:
+def _scene(guide: _Guide) -> tuple[list[int], SceneObjects, dict[str, Any]]:
+    """Objects of one place: their kinds, how they look, and their record in ``BBoxes.json``."""
+    rng, count = guide.rng, guide.config.objects
+    kinds = rng.permutation(len(THINGS))[:count]
+    width = guide.config.feature_width
+    looks = np.random.default_rng(2).standard_normal((len(THINGS), width))[kinds]
+    noise = guide.config.noise * rng.standard_normal(looks.shape)
+    heading, elevation = rng.uniform(0, 2 * np.pi, count), rng.uniform(-0.3, 0.3, count)
+    sizes = rng.uniform(30, 90, (count, 2)).round()
+    ids = tuple(str(guide.number()) for _ in kinds)
+    boxes = {}
+    for i, name in enumerate(ids):
+        view = int(nearest_view(heading[i], elevation[i]))
+        aside = canonical_angle(heading[i] - VIEW_HEADINGS[view])
+        center = np.array([np.tan(aside), -np.tan(elevation[i] - VIEW_ELEVATIONS[view])])
+        corner = (PIXELS_WIDE / 2, VIEW_HEIGHT / 2) + FOCAL_LENGTH * center - sizes[i] / 2
+        box = [*corner.round().tolist(), *sizes[i].tolist()]
+        boxes[name] = {"name": THINGS[kinds[i]], "visible_pos": [view], "bbox2d": [box]}
+    directions = np.stack([heading, elevation], axis=1)
+    return kinds.tolist(), SceneObjects(ids, looks + noise, directions, sizes), boxes
+
+
+def _write_reverie(
+    folder: Path, guide: _Guide, seen: tuple[str, ...], unseen: tuple[str, ...]
+) -> None:
+    """Objects at every place, each seen from there alone, and walks to one of them."""
+    nodes = np.flatnonzero(guide.graphs.included).tolist()
+    scenes = {node: _scene(guide) for node in nodes}
+    splits: dict[str, list[dict[str, Any]]] = {"train": [], "val_seen": [], "val_unseen": []}
+
+    def add(split: str, walks: list[list[int]], scan: str) -> None:
+        for walk in walks:
+            kinds, things, _ = scenes[walk[-1]]
+            heading, wanted = guide.heading(), int(guide.rng.integers(len(kinds)))
+            steps, path_id = guide.steps(walk, heading), guide.number()
+            texts = [tell_fetch(steps, THINGS[kinds[wanted]], guide.rng) for _ in STYLES]
+            item = {"scan": scan, "path_id": path_id, "heading": heading, "instructions": texts}
+            item |= {"path": guide.names(walk), "objId": int(things.ids[wanted])}
+            splits[split].append(item | {"id": f"{path_id}_{things.ids[wanted]}"})
+
+    config = guide.config
+    quarter = max(1, config.held_out_paths // 4)
+    for scan in seen:
+        walks = guide.walks(scan, quarter + config.train_paths)
+        add("val_seen", walks[:quarter], scan)
+        add("train", walks[quarter:], scan)
+    for scan in unseen:
+        add("val_unseen", guide.walks(scan, config.held_out_paths), scan)
+    hidden = {"objId", "path"}
+    splits["test"] = [
+        {name: value for name, value in item.items() if name not in hidden}
+        | {"path": item["path"][:1]}
+        for item in splits["val_unseen"]
+    ]
+    for name, items in splits.items():
+        _write(folder / "reverie" / f"REVERIE_{name}.json", items)
+    boxes = {guide.graphs.long_id(node): record for node, (_, _, record) in scenes.items()}
+    _write(folder / "reverie" / "BBoxes.json", boxes)
+    things = ((guide.graphs.long_id(node), one) for node, (_, one, _) in scenes.items())
+    write_objects(folder / "objects.hdf5", things)
+
+
+def toy_size(houses: int, objects: int = 0) -> ToyConfig:
     """A toy world with a quarter as many unseen houses as training houses."""
-    return ToyConfig(train_houses=houses, unseen_houses=max(1, houses // 4))
+    return ToyConfig(train_houses=houses, unseen_houses=max(1, houses // 4), objects=objects)
 
 
 def make_toy_world(folder: Path, size: ToyConfig, *, shuffled: bool = False) -> Path:
@@ -382,6 +459,8 @@ def make_toy_world(folder: Path, size: ToyConfig, *, shuffled: bool = False) -> 
         seed = SHUFFLE_SEED if shuffled else None
         splits = ["train", "told"] if size.told_paths else ["train"]
         read = read_instructions(folder, splits, shuffle_seed=seed)
+        if size.objects:
+            read += read_reverie(folder, "train")
         words = build_wordpiece_vocabulary(word for one in read for word in split_words(one.text))
         write_vocabulary(vocabulary, words)
     barrier()

@@ -19,6 +19,11 @@ LANDMARKS: tuple[str, ...] = (
     *("fridge", "oven", "television", "chair", "window", "vase", "globe", "aquarium"),
     *("drum", "easel", "barrel", "bench", "cradle", "wardrobe", "guitar", "ladder"),
 )
+THINGS: tuple[str, ...] = (
+    *("cup", "book", "towel", "pillow", "basket", "candle", "radio", "bottle"),
+    *("teapot", "shoe", "umbrella", "kettle", "camera", "broom", "violin", "helmet"),
+)
+"""Objects of the toy form of REVERIE; each place has some of them."""
 SYNONYMS: tuple[str, ...] = (
     *("couch", "lantern", "counter", "spinet", "hearth", "basin", "cot", "bureau"),
     *("glass", "fern", "timepiece", "picture", "sculpture", "shelves", "tub", "carpet"),
@@ -108,6 +113,13 @@ def tell_walk(steps: Sequence[Step], style: Style, rng: np.random.Generator) -> 
     sentences = [tell_step(step, style, rng) for step in steps]
     ending = _pick(rng, "stop at", "wait by", "stop next to")
     sentences.append(f"{ending} the {steps[-1].landmark}")
+    return _join(sentences, rng)
+
+
+def tell_fetch(steps: Sequence[Step], thing: str, rng: np.random.Generator) -> str:
+    """REVERIE's kind of task: a walk by its landmarks, and an object at its end."""
+    sentences = [tell_step(step, "landmarks", rng) for step in steps]
+    sentences.append(f"{_pick(rng, 'bring me', 'touch', 'pick up')} the {thing}")
     return _join(sentences, rng)
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..simulator.geometry import NUM_VIEWS
 from .prevalent import (
     MASKED_SCORE,
     CrossLayer,
@@ -28,6 +29,14 @@ PLACE_SIZE = 6
 """Numbers that say where a node is: sine and cosine of heading and elevation, and two lengths."""
 
 
+class SeenObjects(NamedTuple):
+    """Objects that an agent sees where it stands (REVERIE)."""
+
+    features: Tensor  # (B, O, D) as those of views
+    box: Tensor  # (B, O, 3) width, height and area as shares of a view
+    mask: Tensor  # (B, O) True for objects
+
+
 class LocalView(NamedTuple):
     """What an agent sees where it stands."""
 
@@ -37,6 +46,7 @@ class LocalView(NamedTuple):
     candidate_mask: Tensor  # (B, K) True for candidates and STOP
     view_mask: Tensor  # (B, 36) True for views that show no candidate
     place: Tensor  # (B, 6) where the agent began, as seen from here
+    objects: SeenObjects | None = None
 
 
 class MapNodes(NamedTuple):
@@ -57,6 +67,7 @@ class Scores(NamedTuple):
     coarse: Tensor
     fine: Tensor
     text: Tensor  # (B, T, d) words after both scales
+    objects: Tensor | None = None  # (B, O) of choosing each object here; -inf where none is
 
 
 class ScoreHead(nn.Module):
@@ -79,6 +90,19 @@ class ScoreHead(nn.Module):
         return self.score(self.norm(F.relu(self.hidden(joined)))).squeeze(-1)
 
 
+class ObjectLayers(nn.Module):
+    """What objects need beside the layers of the views: their kind, their size, their score."""
+
+    def __init__(self, size: int, std: float) -> None:
+        super().__init__()
+        self.kind = nn.Parameter(torch.zeros(size))
+        self.box = nn.Linear(3, size)
+        self.score = ScoreHead(size)
+        initialize(self.box, std)
+        initialize(self.score, std)
+        nn.init.normal_(self.kind, std=std)
+
+
 class GraphModel(nn.Module):
     """Scores STOP and every node of the map that was not visited (Sec. 3.2 and 3.3).
 
@@ -86,10 +110,16 @@ class GraphModel(nn.Module):
         bert: the pre-trained encoder, which becomes part of this network.
         num_panorama_layers: self-attention among the views of a place before they are used.
         max_steps: most steps of an episode that are told apart.
+        sees_objects: objects are tokens beside the views, and one of them is chosen.
     """
 
     def __init__(
-        self, bert: PrevalentModel, *, num_panorama_layers: int = 2, max_steps: int = 32
+        self,
+        bert: PrevalentModel,
+        *,
+        num_panorama_layers: int = 2,
+        max_steps: int = 32,
+        sees_objects: bool = False,
     ) -> None:
         super().__init__()
         config, size = bert.config, bert.config.hidden_size
@@ -114,13 +144,14 @@ class GraphModel(nn.Module):
         nn.init.normal_(self.stops, std=config.initializer_range)
         nn.init.zeros_(self.nearness.weight)
         nn.init.zeros_(self.nearness.bias)
+        self.objects = ObjectLayers(size, config.initializer_range) if sees_objects else None
 
     def look(self, seen: LocalView) -> tuple[Tensor, Tensor]:
         """Embed what is seen.
 
         Returns:
-            Tokens (B, K + 36, d) of the candidates (and STOP) and of the views, and their bias
-            (B, 1, 1, K + 36).
+            Tokens (B, S, d) of the K candidates (and STOP), of the 36 views and of the objects, and
+            their bias (B, 1, 1, S).
         """
         count = seen.candidates.shape[1]
         tokens = self.bert.vision_encoder(torch.cat([seen.candidates, seen.panorama], dim=1))
@@ -130,6 +161,13 @@ class GraphModel(nn.Module):
         is_stop = slots == seen.stop[:, None]
         tokens = torch.where(is_stop.unsqueeze(-1), self.stops[0].to(tokens.dtype), tokens)
         mask = torch.cat([seen.candidate_mask, seen.view_mask], dim=1)
+        if self.objects is not None and seen.objects is not None:
+            things = self.bert.vision_encoder(seen.objects.features) + self.objects.kind
+            things = (
+                things + self.objects.box(seen.objects.box) + self.fine_place(seen.place)[:, None]
+            )
+            tokens = torch.cat([tokens, things], dim=1)
+            mask = torch.cat([mask, seen.objects.mask], dim=1)
         bias = hide(mask, tokens.dtype)
         for layer in self.panorama_layers:
             tokens = layer(tokens, bias)
@@ -149,8 +187,8 @@ class GraphModel(nn.Module):
         Args:
             text: (B, T, d) from `PrevalentModel.encode_text`.
             padding: (B, T) True for padding.
-            tokens: (B, K + 36, d) from `look`.
-            token_bias: (B, 1, 1, K + 36) from `look`.
+            tokens: (B, S, d) from `look`.
+            token_bias: (B, 1, 1, S) from `look`.
             stop: (B,) index of STOP among the candidates.
             nodes: the map.
         """
@@ -168,7 +206,13 @@ class GraphModel(nn.Module):
         fused, coarse, fine = (
             one.float().masked_fill(~allowed, -torch.inf) for one in (fused, coarse, fine)
         )
-        return Scores(fused, coarse, fine, words + read)
+        chosen = None
+        if self.objects is not None:
+            first_object = count + NUM_VIEWS
+            chosen = self.objects.score(near[:, first_object:], pooled).float()
+            there = token_bias[:, 0, 0, first_object:] == 0
+            chosen = chosen.masked_fill(~there, -torch.inf)
+        return Scores(fused, coarse, fine, words + read, chosen)
 
     def guess_words(self, states: Tensor) -> Tensor:
         """Logits (N, V) of masked words from their states (N, d), for pre-training (Sec. 3.4)."""

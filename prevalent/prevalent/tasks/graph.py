@@ -21,6 +21,7 @@ from ..agents.rollout import Batch, Episodes
 from ..config import READING_MODEL, TINY_MODEL, ModelConfig
 from ..data.datasets import WalkData
 from ..data.instructions import Instruction
+from ..data.objects import DeviceObjects, ObjectStore
 from ..data.tokenizers import WordPieceTokenizer
 from ..data.triplets import Masked, mask_words
 from ..models.prevalent import PrevalentModel
@@ -28,7 +29,7 @@ from ..old_runs import upgrade
 from ..optimizer import OptimizerConfig
 from ..released.snapshots import load_weights, open_snapshot
 from ..runtime.distributed import World, choose_device
-from ..runtime.options import at_least
+from ..runtime.options import ADDED, at_least
 from ..runtime.run_folder import Run, RunFolder
 from .navigation import (
     FIXED,
@@ -94,6 +95,11 @@ class GraphRun(AgentRun):
     """Weight of imitation of the expert along the agent's own walks; 0: none."""
     scales_weight: float = 0.0
     """Weight of the same losses of the coarse and of the fine scale alone."""
+    objects: Path | None = field(default=None, metadata=ADDED)
+    """REVERIE: features of objects, relative to the data folder, an HDF5 file of DUET's form; the
+    agent names one of them where it stops. None: it names none."""
+    object_weight: float = field(default=1.0, metadata=ADDED)
+    """Weight of naming the right object at the goal."""
     masked_words: float = 0.0
     """Share of the words that are guessed at the end of a path, as in pre-training; 0: none."""
     eval_batch_size: int = 100
@@ -107,6 +113,11 @@ class GraphRun(AgentRun):
         at_least(self, imitation_weight=0, expert_weight=0, scales_weight=0, eval_batch_size=1)
         if not 0 <= self.masked_words < 1:
             raise ValueError(f"--masked-words must be in [0, 1), got {self.masked_words}")
+        at_least(self, object_weight=0)
+        if self.objects is not None and self.data != "reverie":
+            raise ValueError(
+                f"--objects is for --data reverie, got --data {self.data}; drop --objects"
+            )
         if not (self.imitation_weight or self.expert_weight or self.masked_words):
             raise ValueError(
                 "--imitation-weight 0, --expert-weight 0 and --masked-words 0 leave nothing to "
@@ -167,6 +178,53 @@ PRESETS: dict[str, tuple[str, GraphRun]] = {
             optimizer=OptimizerConfig("adam", lr=1e-5),
         ),
     ),
+    "reverie-pretrain": (
+        "REVERIE: masked words, the next step and the object of annotated paths; give --objects",
+        replace(
+            PRETRAIN,
+            run_dir=RUNS / "reverie-pretrain",
+            data="reverie",
+            train=("train",),
+            objects=Path("features/objects.hdf5"),
+            max_length=100,
+        ),
+    ),
+    "reverie": (
+        "then the expert along the agent's own walks, and the object at the goal",
+        replace(
+            PRETRAIN,
+            run_dir=RUNS / "reverie",
+            data="reverie",
+            start_from=RUNS / "reverie-pretrain",
+            train=("train",),
+            objects=Path("features/objects.hdf5"),
+            max_length=100,
+            batch_size=8,
+            max_steps=20_000,
+            eval_every=1000,
+            save_every=1000,
+            imitation_weight=0.2,
+            expert_weight=1.0,
+            scales_weight=0.0,
+            masked_words=0.0,
+            optimizer=OptimizerConfig("adam", lr=1e-5),
+        ),
+    ),
+    "reverie-toy": (
+        "toy houses with objects at every place, made by code, two minutes on a CPU",
+        replace(
+            TOY,
+            run_dir=RUNS / "reverie-toy",
+            data="reverie",
+            objects=Path("objects.hdf5"),
+            toy_houses=24,
+            train=("train",),
+            batch_size=32,
+            max_steps=400,
+            expert_weight=0.0,
+            optimizer=OptimizerConfig("adam", lr=3e-3),
+        ),
+    ),
     "toy": (
         "toy houses made by code, 50 annotated paths, some minutes on a CPU; give --pretrained",
         TOY,
@@ -210,7 +268,7 @@ def train_graph(config: GraphRun) -> GraphAgent:
 class GraphTraining(AgentTraining):
     """The agent, the instructions it learns from, and the splits it is evaluated on."""
 
-    losses = ("loss", "imitation", "expert", "words", "model_norm")
+    losses: Sequence[str] = ("loss", "imitation", "expert", "words", "model_norm")  # type: ignore[misc]
 
     def __init__(self, config: GraphRun, world: World, folder: RunFolder) -> None:
         here = place_toy_world(config, folder)
@@ -220,6 +278,8 @@ class GraphTraining(AgentTraining):
         self.tokenizer = open_tokenizer(here, vocabulary)
         self.held_out = open_held_out(here, self.data, self.tokenizer, here.data)
         agent = build_agent(here, self.data, self.tokenizer)
+        if here.objects is not None:
+            self.losses = (*self.losses, "objects")
         self.batches = open_batches(here, self.data, self.tokenizer, here.train, world)
         summary = (
             f"{len(self.data.items(here.train))} instructions, {len(self.tokenizer)} words, "
@@ -236,6 +296,7 @@ class GraphTraining(AgentTraining):
             taught=config.imitation_weight,
             explored=config.expert_weight,
             scales=config.scales_weight,
+            objects=config.object_weight if config.objects is not None else 0.0,
             masked=self._mask(batch) if config.masked_words else None,
         )
         return {**losses, **self.agent.update()}
@@ -267,7 +328,7 @@ TASK = loop.Task(
     kind=KIND,
     config=GraphRun,
     open=GraphTraining,
-    fixed=(*FIXED, "data", "wordpieces", "model", "bert"),
+    fixed=(*FIXED, "data", "wordpieces", "objects", "model", "bert"),
     upgrade=upgrade,
 )
 
@@ -309,10 +370,21 @@ def make_agent(config: GraphRun, data: TaskData[Instruction], bert: PrevalentMod
         data.environment,
         data.features,
         num_panorama_layers=model.num_panorama_layers,
+        objects=open_objects(config, data),
         optimizer=config.optimizer,
         walk=config.rollout,
         precision=config.precision,
     )
+
+
+def open_objects(config: GraphRun, data: TaskData[Instruction]) -> DeviceObjects | None:
+    """What the agent sees of objects, if it sees any."""
+    if config.objects is None:
+        return None
+    features = data.features
+    path = config.data_dir / config.objects
+    store = ObjectStore.open(path, data.graphs, features.image_width)
+    return DeviceObjects(store, features.device, features.angle_size, features.layout)
 
 
 class TrainedAgent(NamedTuple):
@@ -364,6 +436,6 @@ def open_agent(
 
 def walk_agent(agent: TrainedAgent, batch_size: int) -> Walks:
     """Walk the agent's episodes."""
-    results = walk_split(agent.agent, agent.episodes, batch_size)
+    results = walk_split(agent.agent, agent.episodes, batch_size, task=agent.config.data)
     references, graphs = agent.episodes.references(), agent.data.graphs
     return Walks(results, references, graphs, agent.config.data_dir, agent.left_out, agent.step)

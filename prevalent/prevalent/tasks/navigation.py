@@ -46,6 +46,7 @@ from ..simulator.graph import Graphs, load_graphs
 logger = logging.getLogger(__name__)
 TRAIN_EVALUATION_BATCHES = 20
 """Batches that are evaluated of a split that is trained on too."""
+TOY_OBJECTS = 5  # at every place of a toy world with objects
 FIXED = (
     *(
         "world",
@@ -181,7 +182,8 @@ def place_toy_world(config: Config, folder: RunFolder) -> Config:
     if config.world != "toy":
         return config
     place = folder.place("world")
-    make_toy_world(place, toy_size(config.toy_houses))
+    objects = TOY_OBJECTS if getattr(config, "data", "r2r") == "reverie" else 0
+    make_toy_world(place, toy_size(config.toy_houses, objects))
     return in_toy_world(config, place)
 
 
@@ -194,6 +196,8 @@ def in_toy_world(config: Config, place: Path) -> Config:
     changes: dict[str, Any] = {"data_dir": place, "features": Path("features.npy")}
     if hasattr(config, "wordpieces"):  # a speaker has words alone
         changes["wordpieces"] = Path("wordpiece.txt")
+    if getattr(config, "objects", None) is not None:
+        changes["objects"] = Path("objects.hdf5")
     return replace(config, **changes)
 
 
@@ -521,7 +525,7 @@ def score_splits(
     """Mean scores of greedy walks, ``SPLIT/METRIC`` under the names of ``config.data``."""
     scores = {}
     for name, episodes in held_out.items():
-        results = walk_split(agent, episodes, config.eval_batch_size, world)
+        results = walk_split(agent, episodes, config.eval_batch_size, world, config.data)
         for metric, value in score_results(
             results, episodes.references(), graphs, config.data
         ).items():

@@ -145,8 +145,8 @@ def test_an_agent_ends_where_it_wanted_most_to_stop(monkeypatch):
     environment, features = line_world()
     agent = make_agent(environment, features)
 
-    def remember(walk, rows, here, scores):
-        walk.wish[rows, walk.map.find(rows, here.node)] = -np.arange(len(rows)) - here.node
+    def remember(walk, rows, scores):
+        walk.wish[rows, walk.own] = -walk.map.node[rows, walk.own]
 
     monkeypatch.setattr("prevalent.agents.graph._Walk._remember_stop", remember)
     agent.act([in_line("xabc")])  # node 0 is a: the place of the greatest wish, if it was visited
