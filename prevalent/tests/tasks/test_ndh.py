@@ -180,7 +180,7 @@ def test_an_agent_read_back_walks_as_before(toy_world, tmp_path, model):
 
 def test_a_split_without_dialogs_is_refused(toy_world, tmp_path):
     config = ndh_run(toy_world, tmp_path)
-    with pytest.raises(ValueError, match="'val_seen@0' is empty"):
+    with pytest.raises(ValueError, match="'val_seen@0': '0' after @ must be a whole number from 1"):
         open_dialogs(config, ["val_seen@0"], torch.device("cpu"))
 
 
