@@ -31,7 +31,7 @@ def test_a_command_of_a_block_is_valid(command, capsys):
     if not is_open(words[1:]):
         given = [word.replace("$path_type", "trusted_path") for word in words]
         status, said = exit_of(main, [*given, "--dry-run"]), capsys.readouterr().err
-        # A dry run checks what a command reads: that a run or data are not here comes after options.
+        # A dry run checks what it reads, after its options; runs and data are not here.
         assert status == 0 or "does not exist" in said, said
 
 
