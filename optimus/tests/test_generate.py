@@ -132,7 +132,7 @@ def test_a_language_model_samples_without_a_latent(run, tmp_path, capsys):
         (["reconstruct", "--model", "RUN"], "no sentence given"),
         (["interpolate", "--model", "RUN", "--texts", "one"], "takes two sentences"),
         (["analogy", "--model", "RUN", "--texts", "one"], "source TAB target TAB input"),
-        (["reconstruct", "--model", "RUN", "--file", "nowhere"], "--file nowhere is missing"),
+        (["reconstruct", "--model", "RUN", "--file", "nowhere"], "--file nowhere does not exist"),
     ],
 )
 def test_bad_input_is_one_sentence(run, words, expected, fails):

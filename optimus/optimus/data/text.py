@@ -608,7 +608,7 @@ class Batches:
         if batch_size < 1 or not self.batches_per_epoch:
             raise ValueError(
                 f"a batch of {self.global_batch} sentences cannot be drawn from a corpus of "
-                f"{int(sizes.sum())} in {len(sizes)} file(s): give --data.batch-size at most "
+                f"{int(sizes.sum())} in {len(sizes)} file(s): give a --data.batch-size from 1 to "
                 f"{int(sizes.max(initial=0))}, or more sentences"
             )
         digests = [shard.digest or _pack(shard)[1] for shard in self.shards]

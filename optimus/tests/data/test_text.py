@@ -162,7 +162,7 @@ def test_a_file_without_sentences_is_an_error(tokenizers, tmp_path, text, messag
 def test_missing_and_non_text_files_are_errors(tokenizers, tmp_path):
     with pytest.raises(FileNotFoundError, match="optimus prepare"):
         load_sentences(tmp_path / "t.txt", tokenizers)
-    with pytest.raises(ValueError, match="UTF-8"):
+    with pytest.raises(ValueError, match="UTF-16"):
         load_sentences(write(tmp_path / "t.txt", b"\xff\xfe\x00dog"), tokenizers)
 
 
@@ -451,7 +451,7 @@ def test_a_position_in_another_corpus_is_refused():
 
 @pytest.mark.parametrize("size", [0, 65])
 def test_an_impossible_batch_size_is_an_error(size):
-    with pytest.raises(ValueError, match="batch size between 1 and 64"):
+    with pytest.raises(ValueError, match="--data.batch-size from 1 to 64"):
         Batches(make(64), size, PADDING)
 
 
