@@ -451,7 +451,7 @@ def test_a_position_in_another_corpus_is_refused():
 
 @pytest.mark.parametrize("size", [0, 65])
 def test_an_impossible_batch_size_is_an_error(size):
-    with pytest.raises(ValueError, match="--data.batch-size from 1 to 64"):
+    with pytest.raises(ValueError, match=r"--data\.batch-size from 1 to 64"):
         Batches(make(64), size, PADDING)
 
 
@@ -524,5 +524,5 @@ def test_a_seed_fixes_the_corruption(tokenizers):
 
 def test_a_corpus_shorter_than_a_batch_names_the_option():
     one = build_sentences([([1, 2], [1, 2], 1, 0)])
-    with pytest.raises(ValueError, match=r"corpus of 1 .*: give --data.batch-size at most 1"):
+    with pytest.raises(ValueError, match=r"corpus of 1 .*: give a --data.batch-size from 1 to 1"):
         Batches([one], 8, Padding(0, 0), seed=0)
