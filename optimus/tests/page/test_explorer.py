@@ -150,6 +150,6 @@ def test_what_is_missing_is_named(run, tmp_path):
         load_explorer(tmp_path / "none")
     with pytest.raises(FileNotFoundError, match=r"--text .* does not exist"):
         load_explorer(run, tmp_path / "none.txt")
-    (tmp_path / "bad.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "bad.txt").write_bytes(b"\xff\x00")
     with pytest.raises(ValueError, match="UTF-8"):
         load_explorer(run, tmp_path / "bad.txt")
