@@ -8,14 +8,14 @@ have ended; on request a step is recorded once and replayed.
 
 from collections.abc import Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeVar, get_args
+from typing import Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from .models.decoder import DecoderState
 from .models.vae import OptimusModel
-from .runtime.options import at_least, finite_number, option, require, whole_number
+from .runtime.options import at_least, finite_number, option, require, require_choice, whole_number
 
 ASK_EVERY = 16
 """Tokens after which the host asks a GPU whether all sentences have ended."""
@@ -49,11 +49,7 @@ class Sampling:
     the host. `make gpu` checks and times it."""
 
     def __post_init__(self) -> None:
-        choices = ", ".join(get_args(Strategy))
-        require(
-            self.strategy in get_args(Strategy),
-            f"--decoding.strategy must be one of {choices}, got {self.strategy!r}",
-        )
+        require_choice("--decoding.strategy", self.strategy, Strategy)
         for name in ("temperature", "length_penalty", "top_p"):
             finite_number(getattr(self, name), option(name, "decoding"))
         for name in ("clean", "recorded"):
