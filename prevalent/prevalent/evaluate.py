@@ -186,14 +186,13 @@ def try_walk(config: WalkConfig) -> None:
     """Raise what `evaluate` and `submit` are refused for before anything is walked or scored."""
     if config.run_dir is None:
         assert config.results is not None
-        data_dir = config.data_dir or default_data_dir()
-        answers = open_answers(config.results, data_dir, config.task or "r2r", config.split)
-        about: dict[str, Any] = {"origin": str(config.results), "split": config.split}
+        task, data_dir = config.task or "r2r", config.data_dir or default_data_dir()
         if isinstance(config, EvaluateConfig):
-            config.check_task(config.task or "r2r")
-            check_goals(answers.references, config.task or "r2r", config.split)
-            about |= {name: getattr(config, name) for name in ("allow_missing", "allow_jumps")}
-        check_results(*answers, **about)
+            config.check_task(task)
+            scorable_answers(config.results, data_dir, task, config)
+        else:
+            answers = open_answers(config.results, data_dir, task, config.split)
+            check_results(*answers, origin=str(config.results), split=config.split)
         return
     kinds = ("r2r", "graph", "ndh", *(("hanna",) if isinstance(config, EvaluateConfig) else ()))
     run = open_run(config.run_dir, *kinds)
@@ -203,6 +202,22 @@ def try_walk(config: WalkConfig) -> None:
         config.check_task(task)
         check_goals(references, task, config.split)
     open_snapshot(run.folder, run.kind, config.snapshot, config.step)
+
+
+def scorable_answers(
+    path: Path, data_dir: Path, task: Task, config: EvaluateConfig | CompareConfig
+) -> Answers:
+    """The results of ``path``, checked against the references of the split, which have goals."""
+    answers = open_answers(path, data_dir, task, config.split)
+    check_goals(answers.references, task, config.split)
+    check_results(
+        *answers,
+        allow_missing=config.allow_missing,
+        allow_jumps=config.allow_jumps,
+        origin=str(path),
+        split=config.split,
+    )
+    return answers
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, float]:
@@ -215,18 +230,8 @@ def evaluate(config: EvaluateConfig) -> dict[str, float]:
     assert config.results is not None
     task, data_dir = config.task or "r2r", config.data_dir or default_data_dir()
     config.check_task(task)
-    answers = open_answers(config.results, data_dir, task, config.split)
+    answers = scorable_answers(config.results, data_dir, task, config)
     results, references, graphs = answers
-    check_goals(references, task, config.split)
-    check_results(
-        results,
-        references,
-        graphs,
-        allow_missing=config.allow_missing,
-        allow_jumps=config.allow_jumps,
-        origin=str(config.results),
-        split=config.split,
-    )
     path_type = config.path_type or "trusted_path"
     scores = score_results(
         results, references, graphs, task, path_type=path_type, count_turns=config.count_turns
@@ -472,18 +477,8 @@ def compare(config: CompareConfig) -> tuple[int, dict[str, Difference]]:
     """The number of episodes that both answer, and the difference of every score."""
     rows: list[dict[str, dict[str, float]]] = []
     for path in (config.a, config.b):
-        answers = open_answers(path, config.data_dir, config.task, config.split)
-        results, references, graphs = answers
-        check_goals(references, config.task, config.split)
-        check_results(
-            results,
-            references,
-            graphs,
-            allow_missing=config.allow_missing,
-            allow_jumps=config.allow_jumps,
-            origin=str(path),
-            split=config.split,
-        )
+        answers = scorable_answers(path, config.data_dir, config.task, config)
+        references = answers.references
         rows.append(score_each(*answers, config.task, path_type=config.path_type))
     both = [one for one in references if one.id in rows[0] and one.id in rows[1]]
     if not both:
