@@ -158,60 +158,51 @@ TOY = GraphRun(
     model=GraphConfig(num_panorama_layers=0, angle_size=32),
     bert=READING_MODEL,
 )
+REVERIE = replace(
+    PRETRAIN,
+    run_dir=RUNS / "reverie-pretrain",
+    data="reverie",
+    train=("train",),
+    objects=Path("features/objects.hdf5"),
+    max_length=100,
+)
+
+
+def fine_tuned(pretraining: GraphRun, run_dir: Path) -> GraphRun:
+    """What follows ``pretraining``: the expert along the agent's own walks."""
+    return replace(
+        pretraining,
+        run_dir=run_dir,
+        start_from=pretraining.run_dir,
+        train=("train",),
+        batch_size=8,
+        max_steps=20_000,
+        eval_every=1000,
+        save_every=1000,
+        imitation_weight=0.2,
+        expert_weight=1.0,
+        scales_weight=0.0,
+        masked_words=0.0,
+        optimizer=OptimizerConfig("adam", lr=1e-5),
+    )
+
+
 PRESETS: dict[str, tuple[str, GraphRun]] = {
     "pretrain": ("masked words and the next step of annotated and augmented paths", PRETRAIN),
     "r2r": (
         "then the expert along the agent's own walks (the paper's fine-tuning, rate 1e-5)",
-        replace(
-            PRETRAIN,
-            run_dir=RUNS / "r2r",
-            start_from=RUNS / "pretrain",
-            train=("train",),
-            batch_size=8,
-            max_steps=20_000,
-            eval_every=1000,
-            save_every=1000,
-            imitation_weight=0.2,
-            expert_weight=1.0,
-            scales_weight=0.0,
-            masked_words=0.0,
-            optimizer=OptimizerConfig("adam", lr=1e-5),
-        ),
+        fine_tuned(PRETRAIN, RUNS / "r2r"),
     ),
     "reverie-pretrain": (
         "REVERIE: masked words, the next step and the object of annotated paths; give --objects",
-        replace(
-            PRETRAIN,
-            run_dir=RUNS / "reverie-pretrain",
-            data="reverie",
-            train=("train",),
-            objects=Path("features/objects.hdf5"),
-            max_length=100,
-        ),
+        REVERIE,
     ),
     "reverie": (
         "then the expert along the agent's own walks, and the object at the goal",
-        replace(
-            PRETRAIN,
-            run_dir=RUNS / "reverie",
-            data="reverie",
-            start_from=RUNS / "reverie-pretrain",
-            train=("train",),
-            objects=Path("features/objects.hdf5"),
-            max_length=100,
-            batch_size=8,
-            max_steps=20_000,
-            eval_every=1000,
-            save_every=1000,
-            imitation_weight=0.2,
-            expert_weight=1.0,
-            scales_weight=0.0,
-            masked_words=0.0,
-            optimizer=OptimizerConfig("adam", lr=1e-5),
-        ),
+        fine_tuned(REVERIE, RUNS / "reverie"),
     ),
     "reverie-toy": (
-        "toy houses with objects at every place, made by code, two minutes on a CPU",
+        "toy houses with objects at every place, made by code",
         replace(
             TOY,
             run_dir=RUNS / "reverie-toy",
