@@ -254,7 +254,7 @@ def prepare_r4r(config: PrepareConfig) -> Path:
         if path.exists():
             continue
         items = read_paths(config.data_dir, split)
-        scans = sorted({item["scan"] for item in items})
+        scans = sorted({one.scan for one in expand(items)})
         joined = r4r.join_paths(items, load_graphs(config.data_dir / "connectivity", scans))
         count = sum(len(record["instructions"]) for record in joined)
         logger.info("%s: %d paths, %d instructions", path.name, len(joined), count)

@@ -60,12 +60,15 @@ class _Tally:
         if row.features is None:
             self.damaged.append(f"{row.name} ({row.problem})")
             return
+        if not all(row.name.partition("_")[::2]):
+            self.damaged.append(f"{row.name!r} (no SCAN_VIEWPOINT)")
+            return
         features = row.features
         self.types[str(features.dtype)] += 1
         if features.dtype.kind not in "fiu":
             self.damaged.append(f"{row.name} ({features.dtype}, not numbers)")
             return
-        if features.ndim != 2 or features.shape[0] != num_views:
+        if features.ndim != 2 or features.shape[0] != num_views or not features.size:
             self.shapes.append(f"{row.name} {features.shape}")
             return
         self.views[features.shape[0]] += 1

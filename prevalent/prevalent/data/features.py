@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..runtime.files import json_text
+from ..runtime.files import json_text, why
 from ..simulator.geometry import NUM_VIEWS, AngleLayout, angle_table
 from ..simulator.graph import Graphs, default_cache_dir
 from .records import read_json
@@ -87,11 +87,20 @@ class FeatureStore:
             copy = converted_path(path, f"{dtype} {num_views}", cache_dir)
             if not (copy.is_file() and ids_path(copy).is_file()):
                 rows = read_tsv(path, num_views) if path.suffix == ".tsv" else read_hdf5(path)
-                write_npy(copy, rows, dtype)
+                write_npy(copy, rows, dtype, source=path)
             store = cls._open_npy(copy)
             store.source = str(path)
         else:
             raise ValueError(f"feature file {str(path)!r} must end in .tsv, .h5, .hdf5 or .npy")
+        if not len(store) or not store.width:
+            what = "views of no number" if len(store) else "no viewpoint"
+            raise ValueError(f"feature file {str(path)!r} holds {what}; fetch or make it again")
+        unnamed = next((one for one in store.rows if not all(one.partition("_")[::2])), None)
+        if unnamed is not None:
+            raise ValueError(
+                f"feature file {str(path)!r} row {store.rows[unnamed] + 1} is of {unnamed!r}, "
+                "which is no SCAN_VIEWPOINT; fetch or make it again"
+            )
         if store.num_views != num_views:
             raise ValueError(
                 f"feature file {str(path)!r} has {store.num_views} views of viewpoint "
@@ -377,8 +386,8 @@ def map_npy(path: Path) -> tuple[NDArray, Path]:
         return np.load(path, mmap_mode="r", allow_pickle=False), names
     except (ValueError, EOFError) as error:
         raise ValueError(
-            f"feature file {str(path)!r} is damaged or holds more than numbers ({error}); make or "
-            "fetch it again"
+            f"feature file {str(path)!r} is damaged or holds more than numbers ({why(error)}); "
+            "make or fetch it again"
         ) from None
 
 
@@ -476,6 +485,8 @@ def read_tsv(path: Path, num_views: int = NUM_VIEWS) -> Iterator[FeatureRow]:
     """
     for where, cells in _tsv_cells(path, TSV_COLUMNS):
         name = f"{cells[0]}_{cells[1]}"
+        if not (cells[0].strip() and cells[1].strip()):
+            raise ValueError(f"{where} lacks its scan or viewpoint; fetch or make the file again")
         where = f"{where} ({name})"
         flat = decode_features(cells[-1], where)
         if not flat.size or flat.size % num_views:
@@ -501,6 +512,10 @@ def read_candidate_tsv(path: Path) -> Iterator[CandidateRow]:
     """
     for where, cells in _tsv_cells(path, CANDIDATE_COLUMNS):
         scan, viewpoint, heading, elevation, following, view, slot, code = cells
+        if not all(one.strip() for one in (scan, viewpoint, following, code)):
+            raise ValueError(
+                f"{where} lacks its scan, its viewpoints or its features; fetch the file again"
+            )
         try:
             numbers = float(heading), float(elevation), int(view), int(slot) + 1
         except ValueError as error:
@@ -524,7 +539,10 @@ def read_hdf5(path: Path) -> Iterator[FeatureRow]:
                 yield FeatureRow(name, data[i])
         else:
             for name in file:
-                yield FeatureRow(name, _numbers(file[name])[()])
+                data = _numbers(file[name])
+                if data.ndim != 2:
+                    raise ValueError(f"{name} is of shape {data.shape}, not (views, width)")
+                yield FeatureRow(name, data[()])
 
 
 @contextmanager
@@ -584,14 +602,20 @@ def map_hdf5(path: Path) -> tuple[list[str], NDArray] | None:
         if "features" not in file or "ids" not in file:
             return None
         ids, data = _table(file)
+        if not data.size:
+            return ids, np.empty(data.shape, data.dtype)  # which cannot be mapped
         offset = data.id.get_offset()
         if offset is None:
             return None
         return ids, np.memmap(path, dtype=data.dtype, mode="r", offset=offset, shape=data.shape)
 
 
-def write_npy(path: Path, rows: Iterable[FeatureRow], dtype: str = "float32") -> None:
+def write_npy(
+    path: Path, rows: Iterable[FeatureRow], dtype: str = "float32", source: Path | None = None
+) -> None:
     """Stream rows into ``path`` and its ``.ids.json``; neither appears before it is complete.
+
+    ``source`` is the file that complaints name, ``path`` where it is None.
 
     Raises:
         ValueError: rows of different widths, a viewpoint twice, a number that is not finite (in
@@ -601,7 +625,7 @@ def write_npy(path: Path, rows: Iterable[FeatureRow], dtype: str = "float32") ->
     handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".tmp")
     try:
         with os.fdopen(handle, "wb") as file:
-            names = _write_rows(file, rows, dtype, path)
+            names = _write_rows(file, rows, dtype, source or path)
         ids_temporary = Path(temporary + ".ids")
         ids_temporary.write_text(json_text(names))
         os.replace(ids_temporary, ids_path(path))
@@ -610,28 +634,31 @@ def write_npy(path: Path, rows: Iterable[FeatureRow], dtype: str = "float32") ->
         Path(temporary).unlink(missing_ok=True)
 
 
-def _write_rows(file: BinaryIO, rows: Iterable[FeatureRow], dtype: str, path: Path) -> list[str]:
+def _write_rows(file: BinaryIO, rows: Iterable[FeatureRow], dtype: str, source: Path) -> list[str]:
     names: dict[str, None] = {}
     shape: tuple[int, ...] | None = None
+    whose = f"feature file {str(source)!r}: viewpoint"
     for name, features in rows:
         if shape is None:
             shape = features.shape
             _write_header(file, (1, *shape), dtype)
         if features.shape != shape:
             raise ValueError(
-                f"viewpoint {name!r} has features of shape {features.shape} where the rows before "
-                f"it have {shape}"
+                f"{whose} {name!r} has features of shape {features.shape} where the rows before it "
+                f"have {shape}"
             )
         if name in names:
-            raise ValueError(f"viewpoint {name!r} has features twice")
+            raise ValueError(f"{whose} {name!r} has features twice")
         names[name] = None
         with np.errstate(over="ignore"):
             written = np.ascontiguousarray(features, dtype=dtype)
         if not np.isfinite(written).all():
-            raise ValueError(f"viewpoint {name!r} has features that are not finite as {dtype}")
+            raise ValueError(f"{whose} {name!r} has features that are not finite as {dtype}")
         file.write(written.tobytes())
     if shape is None:
-        raise ValueError(f"there are no features to write to {str(path)!r}")
+        raise ValueError(
+            f"feature file {str(source)!r}: there is no viewpoint in it; fetch or make it again"
+        )
     file.seek(0)
     _write_header(file, (len(names), *shape), dtype)
     return list(names)

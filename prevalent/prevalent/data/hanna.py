@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..simulator.geometry import NUM_VIEWS
-from .records import NAME, NUMBER, check_record, read_json, read_json_list
+from .records import NAME, NUMBER, check_record, place_of, read_json, read_json_list
 from .results import Reference
 from .tokenizers import EOS, PAD, UNK
 
@@ -112,10 +112,11 @@ def read_tasks(data_dir: Path, split: str) -> list[HannaTask]:
 def expand_tasks(items: Iterable[dict[str, Any]], origin: str | Path) -> Iterable[HannaTask]:
     """One task for each text of each item; ``ValueError`` names the first bad item."""
     for number, item in enumerate(items):
-        check_record(item, TASK_FIELDS, f"{origin}: item {number}")
+        where = place_of(item, origin, number)
+        check_record(item, TASK_FIELDS, where)
         paths = tuple(tuple(path) for path in item["paths"])
         if not paths or not all(paths):
-            raise ValueError(f"{origin}: item {number} has no path to a goal")
+            raise ValueError(f"{where} has no path to a goal")
         for j, text in enumerate(item["instructions"]):
             yield HannaTask(
                 id=f"{item['path_id']}_{j}",

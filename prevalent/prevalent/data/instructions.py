@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .records import NAME, NUMBER, check_record, read_json_list
+from .records import NAME, NUMBER, check_record, place_of, read_json_list
 
 logger = logging.getLogger(__name__)
 Item = TypeVar("Item")
@@ -114,11 +114,12 @@ def expand(items: Iterable[dict[str, Any]], origin: str | Path = "R2R file") -> 
     """One `Instruction` for each text of each item; ``ValueError`` names the first bad item."""
     instructions = []
     for number, item in enumerate(items):
-        check_record(item, FIELDS, f"{origin}: item {number}")
+        where = place_of(item, origin, number)
+        check_record(item, FIELDS, where)
         if not item["path"]:
-            raise ValueError(f"{origin}: item {number} has an empty 'path'")
+            raise ValueError(f"{where} has an empty 'path'")
         if "distance" in item:
-            check_record(item, {"distance": NUMBER}, f"{origin}: item {number}")
+            check_record(item, {"distance": NUMBER}, where)
         for j, text in enumerate(item["instructions"]):
             instructions.append(
                 Instruction(

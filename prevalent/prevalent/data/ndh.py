@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ..metrics.navigation import PathType, reference_path
 from .instructions import read_split
-from .records import NAME, NUMBER, check_record
+from .records import NAME, NUMBER, check_record, place_of
 from .results import Reference
 from .tokenizers import (
     DIALOG_TOKENS,
@@ -99,7 +99,7 @@ def read_dialogs(
         "fetch it with `prevalent prepare ndh` or point --data-dir or PREVALENT_DATA at the folder "
         "that holds ndh/",
     )
-    return [to_dialog(item, path_type, f"{path}: item {i}") for i, item in enumerate(items)]
+    return [to_dialog(item, path_type, place_of(item, path, i)) for i, item in enumerate(items)]
 
 
 def to_dialog(item: Mapping[str, Any], path_type: PathType, origin: str = "item") -> Dialog:

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..simulator.graph import Graphs
 from .instructions import FIELDS, read_split
-from .records import check_record
+from .records import NUMBER, check_record, place_of
 
 MOST_METERS = 3.0
 SPLITS = ("train", "val_seen", "val_unseen")
@@ -44,7 +44,10 @@ def join_paths(
     """
     by_scan: dict[str, list[Mapping[str, Any]]] = {}
     for number, item in enumerate(items):
-        check_record(item, {**FIELDS, "distance": int | float}, f"R2R item {number}")
+        where = place_of(item, "R2R file", number)
+        check_record(item, {**FIELDS, "distance": NUMBER}, where)
+        if not item["path"]:
+            raise ValueError(f"{where} has an empty 'path'")
         by_scan.setdefault(item["scan"], []).append(item)
     joined: list[dict[str, Any]] = []
     for scan, paths in by_scan.items():

@@ -62,14 +62,34 @@ def _why(error: Exception) -> str:
     return "too many brackets in each other" if isinstance(error, RecursionError) else str(error)
 
 
+class Record(dict[str, Any]):
+    """A record of a file, which knows its place there also where it is one of a few picked ones."""
+
+    where: str
+
+
 def read_json_list(path: Path, cure: str) -> list[dict[str, Any]]:
-    """A list of records, or JSON lines (see `is_lines`); raises as `read_json` does."""
+    """A list of records, or JSON lines (see `is_lines`); raises as `read_json` does.
+
+    `place_of` tells where each one stands.
+    """
     if is_lines(path):
-        return [record for _, record in read_json_lines(path, cure)]
+        return [_placed(record, where) for where, record in read_json_lines(path, cure)]
     content = read_json(path, cure)
     if not isinstance(content, list) or not all(isinstance(item, dict) for item in content):
         raise ValueError(f"{path} must hold a list of records; {cure}")
-    return content
+    return [_placed(record, f"{path}: item {number}") for number, record in enumerate(content)]
+
+
+def _placed(record: dict[str, Any], where: str) -> Record:
+    placed = Record(record)
+    placed.where = where
+    return placed
+
+
+def place_of(record: Mapping[str, Any], origin: str | Path, number: int) -> str:
+    """File and place of a record of `read_json_list`; of another one ``number`` in ``origin``."""
+    return record.where if isinstance(record, Record) else f"{origin}: item {number}"
 
 
 def is_lines(path: Path) -> bool:

@@ -28,7 +28,15 @@ from ..runtime.files import write_atomically
 from ..simulator.graph import Graphs, SimulatorError, load_graphs
 from .datasets import READERS, family, read_walks
 from .instructions import Instruction, read_split
-from .records import NAME, check_record, is_lines, read_json, read_json_lines, read_json_list
+from .records import (
+    NAME,
+    check_record,
+    is_lines,
+    place_of,
+    read_json,
+    read_json_lines,
+    read_json_list,
+)
 
 Task = Literal["r2r", "r4r", "rxr", "rxr-en", "rxr-hi", "rxr-te", "reverie", "soon", "ndh", "hanna"]
 Form = Literal["steps", "viewpoints", "nested"]
@@ -152,12 +160,13 @@ def read_references(data_dir: Path, task: Task, split: str) -> list[Reference]:
         items = read_json_list(path, f"fetch it with `prevalent prepare {task}`")
     found = []
     for number, item in enumerate(items):
-        where = f"{path}: item {number}"
+        where = place_of(item, path, number)
         check_record(item, TASK_FIELDS[task], where)
         if task == "ndh":
             check_record(item["start_pano"], {"pano": str}, f"{where}: 'start_pano'")
             check_record(item, {name: [str] for name in NDH_PATHS if name in item}, where)
-            start, turns = item["start_pano"]["pano"], item.get("dialog_history", ())
+            start, turns = item["start_pano"]["pano"], item.get("dialog_history", [])
+            check_record({"dialog_history": turns}, {"dialog_history": [dict]}, where)
             said = " ".join(f"{turn.get('role')}: {turn.get('message')}" for turn in turns)
             found.append(Reference(str(item["inst_idx"]), item["scan"], start, item, said))
             continue

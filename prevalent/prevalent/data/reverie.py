@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ..simulator.geometry import NUM_VIEWS
 from .instructions import Instruction, read_split
-from .records import NAME, NUMBER, check_record, read_json
+from .records import NAME, NUMBER, check_record, place_of, read_json
 
 PAGE = "https://github.com/YuankaiQi/REVERIE"
 CURE = (
@@ -61,7 +61,7 @@ def expand_objects(
     """One `Instruction` for each text of each item; ``places`` as of `places_of`."""
     found = []
     for number, item in enumerate(items):
-        where = f"{origin}: item {number}"
+        where = place_of(item, origin, number)
         check_record(item, FIELDS, where)
         if not item["path"]:
             raise ValueError(f"{where} has an empty 'path'")

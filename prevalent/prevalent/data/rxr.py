@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .instructions import Instruction, pick, split_name
-from .records import NAME, NUMBER, check_record, is_lines, read_json_lines, read_json_list
+from .records import NAME, NUMBER, check_record, is_lines, place_of, read_json_lines, read_json_list
 
 CURE = (
     "fetch it with `prevalent prepare rxr` or point --data-dir or PREVALENT_DATA at the folder "
@@ -65,7 +65,7 @@ def read_guides(path: Path) -> list[Instruction]:
     if is_lines(path):
         return [_to_instruction(item, where) for where, item in read_json_lines(path, CURE)]
     items = enumerate(read_json_list(path, CURE))
-    return [_to_instruction(item, f"{path}: item {number}") for number, item in items]
+    return [_to_instruction(item, place_of(item, path, number)) for number, item in items]
 
 
 def _to_instruction(item: Mapping[str, Any], where: str) -> Instruction:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .instructions import Instruction, read_split
-from .records import NAME, NUMBER, check_record
+from .records import NAME, NUMBER, check_record, place_of
 
 PAGE = "https://github.com/ZhuFengdaaa/SOON"
 CURE = (
@@ -62,7 +62,7 @@ def expand_targets(
     found: list[Instruction] = []
     count = 0
     for number, item in enumerate(items):
-        where = f"{origin}: item {number}"
+        where = place_of(item, origin, number)
         check_record(item, {"path": list, "instructions": list}, where)
         if "heading" in item:
             check_record(item, {"heading": NUMBER}, where)

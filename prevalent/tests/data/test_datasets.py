@@ -66,7 +66,7 @@ def test_paths_are_joined_where_one_ends_near_the_start_of_another():
 
 
 def test_a_bad_item_is_named_before_paths_are_joined():
-    with pytest.raises(ValueError, match="R2R item 1 has no 'distance'"):
+    with pytest.raises(ValueError, match="R2R file: item 1 has no 'distance'"):
         join_paths([item(1, "ab"), {k: v for k, v in item(2, "cd").items() if k != "distance"}],
                    make_graphs())  # fmt: skip
 

@@ -69,7 +69,7 @@ def test_a_damaged_row_of_features_is_named(tsv, damage, message):
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], "no features to write"),
+        ([], r"f\.npy': there is no viewpoint in it"),
         ([("a", features(0)), ("a", features(1))], "'a' has features twice"),
         ([("a", features(0)), ("b", features(1, 5))], "'b' has features of shape \\(36, 5\\)"),
         ([("a", features(0)), ("b", features(1) * np.nan)], "'b' has features that are not finite"),
@@ -265,3 +265,72 @@ def test_an_array_of_anything_but_numbers_is_named(tmp_path, content):
         np.save(path, np.full((3, 36, 4), "a" if content == "texts" else 1j))
     with pytest.raises(ValueError, match=r"f\.npy' holds"):
         FeatureStore.open(path)
+
+
+@pytest.mark.parametrize("form", ["tsv", "h5", "compressed h5", "npy"])
+def test_a_file_of_no_viewpoint_or_of_views_without_numbers_is_named(tmp_path, form):
+    path = tmp_path / f"f.{form.split()[-1]}"
+    for array in (np.ones((0, 36, 4), np.float32), np.ones((3, 36, 0), np.float32)):
+        names = NAMES[: len(array)]
+        if form == "tsv":
+            write_tsv(path, [FeatureRow(*row) for row in zip(names, array, strict=True)])
+        elif form == "h5":
+            write_hdf5(path, names, array)
+        elif form == "npy":
+            np.save(path, array)
+            path.with_suffix(".ids.json").write_text(json.dumps(names))
+        else:
+            with h5py.File(path, "w") as file:
+                for name, row in zip(names, array, strict=True):
+                    file.create_dataset(name, data=row)
+        with pytest.raises(ValueError, match=rf"feature file '{path}'.*(fetch|views)") as raised:
+            FeatureStore.open(path, cache_dir=tmp_path / "cache")
+        assert "cache" not in str(raised.value)
+        assert not list((tmp_path / "cache").glob("*")) or form == "compressed h5"
+
+
+@pytest.mark.parametrize("shape", [(), (36,), (36, 4, 1)])
+def test_odd_shapes_in_an_hdf5_file_are_named_by_file_and_viewpoint(tmp_path, shape):
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        file.create_dataset("house_a", data=np.ones(shape, np.float32))
+    with pytest.raises(ValueError, match=r"f\.h5'.*house_a is of shape.*not \(views, width\)"):
+        FeatureStore.open(path, cache_dir=tmp_path / "cache")
+    with h5py.File(path, "w") as file:
+        file.create_dataset("house_a", data=np.ones((36, 4), np.float32))
+        file.create_dataset("house_b", data=np.ones((36, 5), np.float32))
+    with pytest.raises(ValueError, match=r"f\.h5': viewpoint 'house_b' has features of shape"):
+        FeatureStore.open(path, cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("name", ["_a", "house_", "house"])
+def test_features_of_no_scan_or_viewpoint_are_refused(tsv, tmp_path, name):
+    lines = tsv.read_text().splitlines()
+    scan, _, viewpoint = name.partition("_")
+    lines[1] = "\t".join([scan, viewpoint, *lines[1].split("\t")[2:]])
+    tsv.write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"f\.tsv' row 2 lacks its scan or viewpoint"):
+        FeatureStore.open(tsv, cache_dir=tmp_path / "cache")
+    write_hdf5(tmp_path / "f.h5", ["house_a", name], np.ones((2, 36, 4), np.float32))
+    with pytest.raises(ValueError, match=rf"f\.h5' row 2 is of '{name}', which is no SCAN_VIEW"):
+        FeatureStore.open(tmp_path / "f.h5")
+
+
+@pytest.mark.parametrize("empty", [0, 1, 4, 7])
+def test_a_candidate_without_a_name_or_features_is_named(tmp_path, empty):
+    cells = ["house", "a", "0", "0", "b", "3", "0", base64.b64encode(b"1234").decode()]
+    cells[empty] = ""
+    (tmp_path / "c.tsv").write_text("\t".join(cells) + "\n")
+    with pytest.raises(ValueError, match=r"c\.tsv' row 1 lacks"):
+        list(read_candidate_tsv(tmp_path / "c.tsv"))
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"junk", b"\x80\x04K\x01."], ids=["none", "text", "pickle"]
+)
+def test_a_junk_array_is_named_without_advice_to_load_pickles(tmp_path, content):
+    (tmp_path / "f.npy").write_bytes(content)
+    (tmp_path / "f.ids.json").write_text(json.dumps(NAMES))
+    with pytest.raises(ValueError, match=r"f\.npy' is damaged") as raised:
+        FeatureStore.open(tmp_path / "f.npy")
+    assert "allow_pickle" not in str(raised.value)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from prevalent.agents.rollout import Episodes
+from prevalent.data.datasets import read_walks
 from prevalent.data.hanna import read_routes, read_tasks
 from prevalent.data.instructions import Instruction, expand, read_instructions, read_paths
 from prevalent.data.ndh import open_dialog_words, read_dialogs
@@ -83,6 +84,23 @@ def test_a_damaged_instruction_is_named_by_file_and_place(change, sentence):
         absent = {key: value for key, value in ITEM.items() if key != name}
         with pytest.raises(ValueError, match=f"item 0 has no '{name}'"):
             expand([absent])
+
+
+def test_a_damaged_item_is_named_by_its_file_and_place_also_where_few_are_picked(tmp_path):
+    bad = {**ITEM, "path": []}
+    save(tmp_path / "r2r" / "R2R_train.json", [ITEM] * 6 + [bad] + [ITEM] * 5)
+    place = r"r2r/R2R_train\.json: item 6 has an empty 'path'"
+    for split in ("train", "train@12", f"{tmp_path}/r2r/R2R_train.json@12"):
+        with pytest.raises(ValueError, match=place):
+            read_instructions(tmp_path, [split])
+        with pytest.raises(ValueError, match=place):
+            read_walks(tmp_path, "r2r", split)
+    lines = [json.dumps(DIALOG)] * 3 + ["", json.dumps({**DIALOG, "scan": 1})]
+    (tmp_path / "d.jsonl").write_text("\n".join(lines))
+    with pytest.raises(ValueError, match=r"d\.jsonl line 5: 'scan' must be a text"):
+        read_dialogs(tmp_path, f"{tmp_path}/d.jsonl@4")
+    with pytest.raises(ValueError, match=r"d\.jsonl line 5: 'scan' must be a text"):
+        read_references(tmp_path, "ndh", f"{tmp_path}/d.jsonl@4")
 
 
 @pytest.mark.parametrize("content", ['[{"scan": ', "", "[1]", "{}"])
