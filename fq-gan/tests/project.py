@@ -5,6 +5,7 @@ from pathlib import Path
 import fqgan
 from fqgan.__main__ import main
 from fqgan.data.prepare import _VERBS as PREPARED
+from fqgan.released.convert import KINDS as CONVERTED
 
 __all__ = ["CODE", "FOREIGN", "LINES", "OTHERS", "PROG", "WHERE", "main"]
 
@@ -17,7 +18,8 @@ FAMILIES = {
 LINES = [
     *(f"prepare {name}" for name in PREPARED),
     *(line for lines in FAMILIES.values() for line in lines),
-    *("score", "convert", "plot", "report", "demo"),
+    *(f"convert {name}" for name in CONVERTED),
+    *("score", "plot", "report", "demo"),
 ]
 """Commands that have options, with the name, preset or family that comes before these."""
 WHERE = {
@@ -25,7 +27,7 @@ WHERE = {
     "data/prepare.py": ["prepare"],
     "data/unpaired.py": ["prepare", *FAMILIES["ugatit"]],
     "metrics/score.py": ["score"],
-    "released/convert.py": ["convert"],
+    "released/convert.py": [f"convert {name}" for name in CONVERTED],
     "page/demo.py": ["demo"],
     "page/explorer.py": ["demo"],
     "page/codebook.py": ["demo"],

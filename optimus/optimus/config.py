@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .models.decoder import Injection
 from .objectives import LearningRateSchedule
@@ -158,6 +158,31 @@ class LoopOptions:
     def steps(self, batches_per_epoch: int, accumulate: int = 1) -> int:
         """Optimizer steps of the run, of ``accumulate`` batches each."""
         return self.max_steps or max(1, int(self.epochs * batches_per_epoch / accumulate))
+
+
+def unused_options(config: Any) -> dict[str, str]:
+    """Options that a run of ``config`` would record and not use, with the reason and the cure.
+
+    For `parse_preset`: a preset may hold such options, and on its command line they are refused.
+    """
+    model: ModelOptions = config.model
+    unused: dict[str, str] = {}
+    if model.init:
+        folders = " ".join(map(str, model.init))
+        reason = f"it is that of --model.init {folders}; drop one of the two"
+        unused |= {"--model.layers": reason, "--model.hidden": reason}
+        if model.vocabulary.isdigit():
+            unused["--model.vocabulary"] = reason
+    if model.start != "data":
+        unused["--model.start-sentences"] = "it belongs to --model.start data; give that or drop it"
+    if "lora" not in (model.train_encoder, model.train_decoder):
+        unused["--model.lora-rank"] = (
+            "nothing is trained by lora; give --model.train-encoder lora, or "
+            "--model.train-decoder lora, or drop it"
+        )
+    if config.max_steps:
+        unused["--epochs"] = f"--max-steps {config.max_steps} says how long; drop one of the two"
+    return unused
 
 
 def rows_per_process(batch_size: int, world_size: int, accumulate: int = 1) -> int:

@@ -359,3 +359,16 @@ def test_other_arguments_of_a_wrong_kind_are_named(small):
         with pytest.raises((TypeError, ValueError), match=problem):
             call()
     assert small.analogy("a", "b", []) == []
+
+
+def test_a_model_is_not_saved_over_a_file_or_a_run(small, tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "run" / "config.json").write_text("{}")
+    for place in ("file", "file/below", "run"):
+        with pytest.raises(ValueError, match=r"give (another place|a new folder)"):
+            small.save_pretrained(tmp_path / place)
+    assert (tmp_path / "file").read_text() == "mine"
+    assert (tmp_path / "run" / "config.json").read_text() == "{}"
+    small.save_pretrained(tmp_path / "new" / "one")
+    assert SentenceVAE.from_pretrained(tmp_path / "new" / "one").latent_dim == small.latent_dim

@@ -1,4 +1,5 @@
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from optimus.config import LoopOptions, ModelOptions, OptimizerOptions, rows_per
 from optimus.data.wikipedia import WikipediaConfig
 from optimus.decoding import Sampling, check_used
 from optimus.generate import AnalogyConfig, ReconstructConfig, SampleConfig
+from optimus.tasks import classifier, dialog, label_control, language_model
 from optimus.tasks.dialog import DECODING, EvaluateDialogConfig
 from optimus.tasks.label_control import EvaluateControlConfig
 from optimus.tasks.language_model import (
@@ -114,3 +116,27 @@ def test_what_a_command_has_by_default_is_not_held_against_its_user():
     assert EvaluateDialogConfig(decoding=replace(DECODING, strategy="greedy")).decoding.top_p == 0.9
     with pytest.raises(ValueError, match=r"--decoding.top-p 0\.8 counts with"):
         EvaluateDialogConfig(decoding=replace(DECODING, strategy="greedy", top_p=0.8))
+
+
+@pytest.mark.parametrize(
+    ("command", "words", "said"),
+    [
+        (language_model, "--model.init a b --model.layers 2", "layers .* that of --model.init a b"),
+        (language_model, "--model.init a --model.hidden=64", "hidden .* that of --model.init a;"),
+        (dialog, "--model.init a --model.layers 2", "layers .* that of --model.init a;"),
+        (label_control, "--model.init a --model.vocabulary 500", "vocabulary .*--model.init a;"),
+        (classifier, "--model.init a --model.hidden 64", "hidden .* that of --model.init a;"),
+        (language_model, "--model.start-sentences 9", "start-sentences .* --model.start data"),
+        (language_model, "--model.lora-rank 4", "lora-rank .* trained by lora"),
+        (language_model, "--max-steps 2 --epochs 3", "--epochs .* --max-steps 2 says how long"),
+    ],
+)
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]])
+def test_an_option_that_a_run_would_not_use_is_refused_where_it_is_given(
+    command, words, said, dry, tmp_path
+):
+    run = ["--run-dir", str(tmp_path / "run")]
+    with pytest.raises(ValueError, match="is not used: ") as refused:
+        command.train_command(["smoke", *words.split(), *run, *dry])
+    assert re.search(said, str(refused.value))
+    assert not (tmp_path / "run").exists()

@@ -108,6 +108,54 @@ def check_sources(config: Any) -> None:
         )
 
 
+def unused_options(config: Any) -> dict[str, str]:
+    """Options that a run of ``config`` would record and not use, with the reason and the cure.
+
+    For `refuse_unused`, which knows what was given: a preset may hold such options.
+    """
+    unused: dict[str, str] = {}
+    if config.world != "toy":
+        unused["--toy-houses"] = "it counts the houses of --world toy; give that, or drop it"
+    if config.world == "toy" or config.features is not None:
+        have = "--world toy makes features" if config.world == "toy" else "--features names a file"
+        unused["--standin-dim"] = f"{have}; drop it, or use stand-ins with --features None"
+    if hasattr(config, "bert"):
+        unused |= _unused_sizes(config)
+    if hasattr(config, "use_images"):  # pre-training
+        if config.use_images:
+            unused["--model.image-dim"] = "it follows from the features; drop it"
+        else:
+            alone = "--no-use-images trains on the texts alone; drop one of the two"
+            unused |= dict.fromkeys(("--features", "--feature-columns", "--standin-dim"), alone)
+        if config.world == "toy" or (config.data_dir / config.vocabulary).is_file():
+            unused["--model.vocab-size"] = "it follows from the vocabulary; drop it"
+        if config.max_steps:
+            unused["--epochs"] = (
+                f"--max-steps {config.max_steps} says how long; drop one of the two"
+            )
+    return unused
+
+
+def _unused_sizes(config: Any) -> dict[str, str]:
+    """Of an agent: sizes and vocabularies of the encoder that it does not have."""
+    encoder = getattr(config.model, "encoder", "dic")
+    if encoder in ("lstm", "words"):
+        reason = f"--model.encoder {encoder} has no transformer; drop it or choose another encoder"
+        return {"--bert.": reason, "--wordpieces": reason}
+    unused = {"--bert.vocab-size": "it follows from the vocabulary; drop it"}
+    if not hasattr(config, "speaker"):  # whose words are read from there
+        unused["--words"] = "this encoder reads word pieces; give --wordpieces, or drop it"
+    if config.pretrained is not None:
+        unused["--bert."] = (
+            f"the sizes are those of --pretrained {config.pretrained}; drop one of the two"
+        )
+        if (config.pretrained / "vocab.txt").is_file():
+            unused["--wordpieces"] = (
+                f"--pretrained {config.pretrained} has its own vocab.txt; drop one of the two"
+            )
+    return unused
+
+
 SMALL_MODEL = ModelConfig(
     hidden_size=128,
     num_heads=4,

@@ -52,7 +52,7 @@ from .released.snapshots import (
     write_snapshot,
 )
 from .runtime.command import parse
-from .runtime.files import write_atomically
+from .runtime.files import require_target, write_atomically
 from .runtime.run_folder import CONFIG, config_text, read_plain
 from .runtime.weight_files import compare_tensors
 from .tasks.navigation import WORDS
@@ -78,10 +78,10 @@ class Sizes:
 class ConvertConfig:
     """Convert a checkpoint folder or an agent and check every tensor."""
 
-    source: Annotated[Path, tyro.conf.Positional]
+    source: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="SOURCE")]
     """Folder with ``config.json`` and ``pytorch_model.bin`` or ``model.safetensors``; or an agent:
     a snapshot file of the authors' code, a run, or a snapshot folder of a run."""
-    destination: Annotated[Path, tyro.conf.Positional]
+    destination: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="DESTINATION")]
     """Folder to write, which must not hold weights yet; an agent for the authors is a file."""
     to: Literal["ours", "authors"] = "ours"
     """Format to write."""
@@ -150,6 +150,7 @@ def convert(config: ConvertConfig) -> PrevalentForPretraining:
         FileNotFoundError: the folder lacks a file.
         ValueError: a tensor is missing, unexpected or of another shape than ``config.json`` says.
     """
+    require_target(config.destination)
     for name in ("model.safetensors", "pytorch_model.bin"):
         if (config.destination / name).exists():
             raise ValueError(

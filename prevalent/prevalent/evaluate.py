@@ -408,9 +408,9 @@ COMPARED_WALKS = ("success_rate", "spl", "ndtw")
 class CompareConfig:
     """Whether two agents that walked the same split differ: a paired bootstrap of their scores."""
 
-    a: Annotated[Path, tyro.conf.Positional]
+    a: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="A")]
     """File of results of agent A, in any form that `prevalent evaluate` reads."""
-    b: Annotated[Path, tyro.conf.Positional]
+    b: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="B")]
     """That of agent B."""
     split: str = "val_unseen"
     """Split that both answer."""
@@ -513,7 +513,7 @@ class CheckConfig:
     The exit status is 0 where nothing is wrong.
     """
 
-    file: Annotated[Path, tyro.conf.Positional]
+    file: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="FILE")]
     """Features (.tsv, .npy, .hdf5, .h5) or results (.json, .jsonl, also with .gz behind)."""
     data_dir: Path = field(default_factory=default_data_dir)
     """Folder with connectivity/, whose viewpoints need features, and with the data of results."""

@@ -107,7 +107,7 @@ class HDF5Images:
                 self.labels, names = _labels_beside(Path(path), len(self._pixels))
             else:
                 self._pixels, labels = self._file["imgs"], self._file["labels"]
-                self.labels = torch.from_numpy(np.asarray(labels[:], dtype=np.int64))
+                self.labels = _whole_labels(path, labels)
                 names = labels.attrs.get("class_names")
         except KeyError as error:
             raise ValueError(
@@ -115,15 +115,16 @@ class HDF5Images:
             ) from error
         except OSError as error:
             raise _damaged(path, error) from error
-        shape = self._pixels.shape
+        shape: tuple[int, ...] = getattr(self._pixels, "shape", ())
         if len(shape) != 4 or shape[1] != 3 or shape[2] != shape[3] or self._pixels.dtype != "u1":
             raise ValueError(
-                f"{path}: 'imgs' is {self._pixels.dtype} {shape}, uint8 (N, 3, R, R) is needed"
+                f"{path}: {self._pixels.name[1:]!r} is {getattr(self._pixels, 'dtype', 'a group')} "
+                f"{shape}, uint8 (N, 3, R, R) is needed"
             )
         if shape[0] != len(self.labels):
             raise ValueError(f"{path} has {shape[0]} images and {len(self.labels)} labels")
         self.resolution = int(shape[2])
-        self.class_names = _class_names(names, self.labels)
+        self.class_names = _class_names(path, names, self.labels)
         check_classes(self.labels, self.class_names, self.name)
         self._lock = threading.Lock()
 
@@ -156,14 +157,36 @@ def _labels_beside(path: Path, count: int) -> tuple[Tensor, str]:
     """Classes and their names as JSON, from the one-hot ``NAME-labels.npy`` beside a file."""
     vectors, file = None, path.with_name(f"{path.stem}-labels.npy")
     if file.is_file():
-        vectors = torch.from_numpy(np.load(file, allow_pickle=False).astype(np.float32))
+        try:
+            vectors = torch.from_numpy(np.load(file, allow_pickle=False).astype(np.float32))
+        except (ValueError, TypeError, EOFError, AttributeError) as error:
+            raise ValueError(
+                f"{file} is no whole array of labels ({why(error)}); delete it to train without "
+                "classes, or write the data set again"
+            ) from error
     labels, names = classes_of(vectors, count)
     return labels, json_text(names)
 
 
-def _class_names(names: object, labels: Tensor) -> list[str]:
+def _whole_labels(path: str | Path, labels: object) -> Tensor:
+    if not isinstance(labels, h5py.Dataset) or labels.ndim != 1 or labels.dtype.kind not in "iu":
+        what = f"{labels.dtype} {labels.shape}" if isinstance(labels, h5py.Dataset) else "a group"
+        raise ValueError(
+            f"{path}: 'labels' is {what}, one whole number for each image is needed; write it with "
+            "fqgan prepare hdf5"
+        )
+    return torch.from_numpy(np.asarray(labels[:], dtype=np.int64))
+
+
+def _class_names(path: str | Path, names: object, labels: Tensor) -> list[str]:
     if isinstance(names, (str, bytes)):
-        return [str(name) for name in json.loads(names)]
+        try:
+            return [str(name) for name in json.loads(names)]
+        except (ValueError, TypeError) as error:
+            raise ValueError(
+                f"{path}: the attribute 'class_names' of 'labels' is no JSON list of names "
+                f"({why(error)}); write it with fqgan prepare hdf5"
+            ) from error
     return [str(label) for label in range(int(labels.max()) + 1)] if len(labels) else []
 
 

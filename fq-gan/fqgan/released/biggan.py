@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from ..biggan.config import (
 )
 from ..biggan.networks import WIDTHS, build_discriminator, build_generator
 from ..biggan.step import GanStep
+from ..runtime.files import why
 from .loading import InertModule, Report, State, load_torch_file, load_with_report
 from .tensor_bundle import read_tensor_bundle
 
@@ -308,23 +310,33 @@ def read_tfhub_arrays(path: str | Path) -> dict[str, np.ndarray]:
         path: an unpacked module, a checkpoint prefix, or a dump as ``.npz`` or ``.h5``.
     """
     path = Path(path)
-    if path.suffix == ".npz" and path.is_file():
-        with np.load(path) as archive:  # allow_pickle stays False
-            arrays = {name: archive[name] for name in archive.files}
-    elif path.suffix in (".h5", ".hdf5") and path.is_file():
-        arrays = {}
-        with h5py.File(path, "r") as file:
-            file.visititems(
-                lambda name, item: (
-                    arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
-                )
-            )
+    if path.suffix in (".npz", ".h5", ".hdf5") and path.is_file():
+        try:
+            arrays = _read_dump(path)
+        except (ValueError, OSError, EOFError, AttributeError, zipfile.BadZipFile) as error:
+            raise ValueError(
+                f"{path} is no whole dump of variables ({why(error)}); write or fetch it again"
+            ) from error
     else:
         inside = path / "variables" / "variables"
         arrays = read_tensor_bundle(inside if inside.with_suffix(".index").exists() else path)
     return {
         name.removeprefix("module/").removesuffix(":0"): array for name, array in arrays.items()
     }
+
+
+def _read_dump(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    arrays: dict[str, np.ndarray] = {}
+    with h5py.File(path, "r") as file:
+        file.visititems(
+            lambda name, item: (
+                arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
+    return arrays
 
 
 def state_from_tfhub(arrays: Arrays, config: BigganConfig) -> tuple[dict[str, Tensor], list[str]]:

@@ -7,7 +7,7 @@ tensor. Nothing in the source is executed.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 
 from ..biggan.networks import build_generator
 from ..runs import save_weights
-from ..runtime.command import parse
-from ..runtime.files import json_text
+from ..runtime.command import choose, parse
+from ..runtime.files import json_text, require_target
 from ..ugatit import translation as ugatit_weights
 from . import stylegan2, ugatit
 from .biggan import (
@@ -30,14 +30,17 @@ from .biggan import (
 )
 from .loading import Report, load_with_report, require_complete, write_report
 
+WRITTEN = ("config.json", "*.safetensors", "flags.json", "report.txt")
+"""Names in a folder that was converted before, which is replaced."""
+
 
 @dataclass(frozen=True)
 class ConvertBiggan:
     """The .pth files of one experiment of BigGAN-PyTorch or FQ-BigGAN."""
 
-    folder: tyro.conf.Positional[Path]
+    folder: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FOLDER")]
     """Folder with G.pth, G_ema.pth, D.pth, state_dict.pth."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder to write."""
     suffix: str = ""
     """Which copy: copy0, best0, ...; none for the plain names."""
@@ -47,9 +50,9 @@ class ConvertBiggan:
 class ConvertTfhub:
     """A BigGAN generator of TensorFlow Hub."""
 
-    source: tyro.conf.Positional[Path]
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
     """Unpacked module, checkpoint prefix, or dump of the variables as .npz or .h5."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder to write."""
     resolution: int = 256
     """128, 256 or 512."""
@@ -59,9 +62,9 @@ class ConvertTfhub:
 class ConvertUgatit:
     """A TensorFlow checkpoint of FQ-U-GAT-IT or U-GAT-IT."""
 
-    source: tyro.conf.Positional[Path]
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
     """Folder with a file "checkpoint", or the path of an index without .index."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder to write."""
     image_size: int = 256
     """Side of the training images; a full network tells itself."""
@@ -75,28 +78,28 @@ class ConvertUgatit:
 class ConvertStylegan2:
     """A network pickle of StyleGAN, StyleGAN2 or FQ-StyleGAN."""
 
-    source: tyro.conf.Positional[Path]
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
     """The .pkl file."""
-    out: tyro.conf.Positional[Path]
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
     """Folder to write."""
 
 
-Options = (
-    Annotated[ConvertBiggan, tyro.conf.subcommand("biggan")]
-    | Annotated[ConvertTfhub, tyro.conf.subcommand("tfhub")]
-    | Annotated[ConvertUgatit, tyro.conf.subcommand("ugatit")]
-    | Annotated[ConvertStylegan2, tyro.conf.subcommand("stylegan2")]
-)
+Options = ConvertBiggan | ConvertTfhub | ConvertUgatit | ConvertStylegan2
+KINDS: dict[str, Callable[..., Options]] = {
+    "biggan": ConvertBiggan,
+    "tfhub": ConvertTfhub,
+    "ugatit": ConvertUgatit,
+    "stylegan2": ConvertStylegan2,
+}
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run ``fqgan convert biggan weights/EXPERIMENT OUT --suffix best0``."""
-    options: ConvertBiggan | ConvertTfhub | ConvertUgatit | ConvertStylegan2 = parse(
-        Options,  # type: ignore[arg-type]  # tyro takes unions of subcommands
-        argv or [],
-        "fqgan convert",
-        description="Convert weights of the authors, or of TensorFlow Hub, to a folder of ours.",
-    )
+    texts = {name: str(kind.__doc__).partition("\n")[0] for name, kind in KINDS.items()}
+    about = "Convert weights of the authors, or of TensorFlow Hub, to a folder of ours."
+    name, words = choose(texts, argv or [], "fqgan convert", "kind", about)
+    options: Options = parse(KINDS[name], words, f"fqgan convert {name}")
+    require_target(options.out, WRITTEN)
     if isinstance(options, ConvertBiggan):
         reports = convert_biggan(options.folder, options.out, options.suffix)
     elif isinstance(options, ConvertTfhub):

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 
 from .files import json_text, spell_infinite
-from .options import HELP, show_help, shown
+from .options import HELP, refuse_unused, show_help, shown
 
 Config = TypeVar("Config")
 DRY_RUN = "--dry-run"
@@ -37,10 +37,12 @@ SAID: tuple[tuple[str, Any], ...] = (
         r"\2 \1: choose one of \3",
     ),
     (r"^[Mm]issing from [^:]*: (--[\w.-]+).*", r"\1 is required"),
+    (r"^[Mm]issing from ([^:]*): (.*)", lambda found: f"`{found[1]}` lacks {_places(found[2])}"),
     (r"^[Uu]nrecognized options: ", "unknown options: "),
     (r"(choose one of .*)", lambda found: found[1].replace("'", "")),
 )
 """What the parser says, and what it means."""
+
 USER_ERRORS = (ValueError, FileNotFoundError, OSError, FloatingPointError, ImportError)
 
 
@@ -105,9 +107,16 @@ def _fail(prog: str, message: str) -> NoReturn:
 
 
 def parse_preset(
-    presets: Mapping[str, tuple[str, Config]], argv: Sequence[str], prog: str
+    presets: Mapping[str, tuple[str, Config]],
+    argv: Sequence[str],
+    prog: str,
+    unused: Callable[[Config], Mapping[str, str]] = lambda _: {},
 ) -> Config:
-    """Read ``PRESET --option value ...``; ``--dry-run`` prints the checked result and exits."""
+    """Read ``PRESET --option value ...``; ``--dry-run`` prints the checked result and exits.
+
+    ``unused`` says which options a run would not use; given here they are refused, while a preset
+    may hold them (see `refuse_unused`).
+    """
     import tyro
 
     about = dict.fromkeys(config.__doc__ or "" for _, config in presets.values())
@@ -120,6 +129,7 @@ def parse_preset(
         show_help(prog, default, words)
         config = tyro.cli(type(default), prog=prog, args=words, **options)
     _require_names(config, words)
+    refuse_unused(words, unused(config))
     return _maybe_print(config, DRY_RUN in argv)
 
 
@@ -240,6 +250,13 @@ def _sentence(box: str, prog: str) -> str:
     return f"{sentence[:1].lower()}{sentence[1:]} (`{prog} --help` lists the options)"
 
 
+def _places(text: str) -> str:
+    """``PATH A file. (required) PATH ...`` of the parser as one part of a sentence."""
+    parts = [one.strip().replace("``", "") for one in text.split("(required)") if one.strip()]
+    pairs = (one.partition(" ")[::2] for one in parts)
+    return " and ".join(f"{name} ({about.rstrip('. ')})" for name, about in pairs)
+
+
 def _require_names(config: Any, words: Sequence[str]) -> None:
     """Refuse an option for a file or folder with an empty value, which would be the one here."""
     for word, following in pairwise([*words, "-"]):
@@ -251,6 +268,16 @@ def _require_names(config: Any, words: Sequence[str]) -> None:
             values = given if isinstance(given, tuple) else (given,)
             if any(isinstance(one, Path) for one in values):
                 raise ValueError(f"{name} is empty: give a file or folder, or leave it out")
+    if (
+        dataclasses.is_dataclass(config)
+        and "" in words
+        and not any(word and Path(word) == Path() for word in words)
+    ):
+        for field in dataclasses.fields(config):
+            value = getattr(config, field.name)
+            given = value if isinstance(value, tuple) else (value,)
+            if field.default is dataclasses.MISSING and Path() in given:
+                raise ValueError(f"{field.name.upper()} is empty: give a file or folder")
 
 
 def _require_sound(config: Any, prefix: str = "--") -> None:

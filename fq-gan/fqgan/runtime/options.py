@@ -9,7 +9,7 @@ import dataclasses
 import math
 import numbers
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
 
 
@@ -84,6 +84,20 @@ def positive(config: object, section: str = "", /, *names: str) -> None:
 def option(name: str, section: str = "") -> str:
     """The field ``name`` as it is written on the command line."""
     return f"--{section}{'.' if section else ''}{name.replace('_', '-')}"
+
+
+def refuse_unused(argv: Sequence[str], unused: Mapping[str, str]) -> None:
+    """Raise ``ValueError`` naming the first option of ``argv`` that would be recorded and not used.
+
+    Args:
+        argv: the words of a command line.
+        unused: option, or the name of a group up to its dot -> why it is not used, and the cure.
+    """
+    for word in argv:
+        name = word.partition("=")[0].replace("_", "-")
+        for given, reason in unused.items():
+            if name == given or (given.endswith(".") and name.startswith(given)):
+                raise ValueError(f"{name} is not used: {reason}")
 
 
 def shown(value: object) -> str:

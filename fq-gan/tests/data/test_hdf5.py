@@ -125,3 +125,36 @@ def test_files_for_stylegans_tool_are_read_with_and_without_labels(tmp_path):
     assert images.labels.tolist() == [0, 0, 0, 0]
     np.save(tmp_path / "faces-labels.npy", np.eye(2, dtype=np.float32)[[0, 1, 1, 0]])
     assert read_hdf5(path).labels.tolist() == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x80\x04K\x01."], ids=["", "text", "pickle"])
+def test_labels_beside_a_file_that_are_none_are_named_without_advice(tmp_path, content):
+    with h5py.File(tmp_path / "faces.h5", "w") as file:
+        file["data"] = np.zeros((2, 3, 8, 8), np.uint8)
+    (tmp_path / "faces-labels.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=r"faces-labels\.npy is no whole array") as raised:
+        read_hdf5(tmp_path / "faces.h5")
+    assert "allow_pickle" not in str(raised.value)
+
+
+def test_labels_and_names_of_a_wrong_kind_are_named(tmp_path):
+    path, images = tmp_path / "odd.hdf5", np.zeros((2, 3, 4, 4), np.uint8)
+    for labels, said in (
+        ([b"cat", b"dog"], "'labels' is"),
+        ([0.5, 1.5], r"'labels' is float64 \(2,\)"),
+        ([[1, 0], [0, 1]], r"'labels' is int64 \(2, 2\)"),
+    ):
+        write_raw(path, images, labels)
+        with pytest.raises(ValueError, match=rf"odd\.hdf5: {said}"):
+            read_hdf5(path)
+    for names in ("cat, dog", "5"):
+        write_raw(path, images, [0, 1])
+        with h5py.File(path, "a") as file:
+            file["labels"].attrs["class_names"] = names
+        with pytest.raises(ValueError, match=r"odd\.hdf5: the attribute 'class_names'"):
+            read_hdf5(path)
+    with h5py.File(path, "w") as file:
+        file.create_group("imgs")
+        file["labels"] = [0, 1]
+    with pytest.raises(ValueError, match=r"odd\.hdf5: 'imgs' is a group"):
+        read_hdf5(path)

@@ -65,6 +65,25 @@ def test_a_dump_of_tf_hub_is_converted(tmp_path, monkeypatch):
     assert json.loads((out / "config.json").read_text())["bn_eps"] == 1e-4
 
 
+@pytest.mark.parametrize("name", ["dump.npz", "dump.h5"])
+@pytest.mark.parametrize("content", [b"", b"junk", b"PK\x03\x04 no more"], ids=["", "text", "cut"])
+def test_a_dump_that_is_none_is_named_without_advice_to_load_pickles(tmp_path, name, content):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{name} is no whole dump of variables") as raised:
+        convert.main(["tfhub", str(tmp_path / name), str(tmp_path / "out")])
+    assert "allow_pickle" not in str(raised.value)
+
+
+def test_a_folder_of_other_files_is_not_replaced_by_weights(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.jpg").write_text("mine")
+    for kind in convert.KINDS:
+        with pytest.raises(ValueError, match=r"photos holds other files, such as a\.jpg"):
+            convert.main([kind, str(tmp_path), str(folder)])
+    assert (folder / "a.jpg").read_text() == "mine"
+
+
 @pytest.mark.golden
 @pytest.mark.cases("stylegan/network-snapshot-*.pkl")
 def test_a_recorded_stylegan_pickle_becomes_a_folder_that_samples_the_same_images(

@@ -5,9 +5,11 @@ import re
 import sys
 import types
 from dataclasses import dataclass
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Literal
 
 import pytest
+import tyro
 
 from fqgan.runtime.command import Stopped, choose, parse, parse_preset, run_command
 
@@ -162,6 +164,47 @@ def test_a_negative_seed_and_nan_are_refused_for_every_command(words, said, more
 def test_a_missing_option_is_named():
     with pytest.raises(ValueError, match=r"^--place is required \(`prog --help`"):
         parse(Loose, [], "prog")
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Options with two places."""
+
+    source: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="SOURCE")]
+    """What to read."""
+    out: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="OUT")]
+    """Folder of ``config.json``."""
+    note: str = ""
+    """Any text."""
+
+
+def test_a_place_that_lacks_or_is_empty_is_named():
+    both = (
+        r"^`prog` lacks SOURCE \(What to read\) and OUT \(Folder of config\.json\) \(`prog --help`"
+    )
+    for words, said in (
+        ([], both),
+        (["a"], r"^`prog` lacks OUT \(Folder of config\.json\) \("),
+        (["", "b"], "^SOURCE is empty: give a file or folder"),
+        (["a", "", "--note", ""], "^OUT is empty: give a file or folder"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            parse(Placed, words, "prog")
+    assert parse(Placed, [".", "b", "--note", ""], "prog") == Placed(Path(), Path("b"))
+
+
+def test_an_option_that_would_not_be_used_is_refused_where_it_is_given():
+    def unused(config):
+        return {"--inner.": "lr is low"} if config.lr < 1 else {"--lr": "it is high"}
+
+    for words, said in (
+        (["large", "--inner.size", "3"], r"^--inner\.size is not used: lr is low$"),
+        (["large", "--inner.size=3", "--dry-run"], r"^--inner\.size is not used: lr is low$"),
+        (["small", "--lr", "2"], "^--lr is not used: it is high$"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            parse_preset(PRESETS, words, "prog", unused)
+    assert parse_preset(PRESETS, ["large"], "prog", unused).inner.size == 9
 
 
 HINT = r" \(`prog --help` lists the options\)$"

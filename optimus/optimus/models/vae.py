@@ -40,7 +40,7 @@ from ..objectives import (
     sentence_lengths,
     total_loss,
 )
-from ..runtime.files import json_text, why
+from ..runtime.files import json_text, require_target, why
 from ..runtime.weight_files import read_weight_file
 from .decoder import Gpt2Decoder, Injection, LatentDecoder
 from .encoder import BertEncoder, LatentEncoder, Pooling, Posterior
@@ -232,10 +232,13 @@ class OptimusModel(PreTrainedModel):
                 f"{args[0]} has no readable model.safetensors: {why(error)}"
             ) from error
 
-    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """Write ``config.json`` and ``model.safetensors``, without progress bars."""
+    def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
+        """Write ``config.json`` and ``model.safetensors``, without progress bars.
+
+        Raises ``ValueError`` where ``save_directory`` is a file or a run.
+        """
         with without_bars():
-            super().save_pretrained(*args, **kwargs)
+            super().save_pretrained(require_target(save_directory), *args, **kwargs)
 
     @classmethod
     def from_parts(

@@ -20,7 +20,7 @@ from ..models.decoder import Injection
 from ..models.vae import NUM_ADDED_TOKENS, TOKEN_FIELDS, OptimusConfig, OptimusModel
 from ..runs import KINDS, find_weights
 from ..runtime.command import parse
-from ..runtime.files import json_text, why
+from ..runtime.files import json_text, require_target, why
 from ..runtime.weight_files import read_weight_file
 
 # What the authors' files hold besides tensors: the arguments of a run, its device, and a numpy
@@ -566,6 +566,7 @@ class ConvertConfig:
 
 def convert(config: ConvertConfig) -> ConversionReport:
     """Carry out ``config`` and return what became of every tensor."""
+    require_target(config.target)
     if config.direction == "export":
         folder, _ = find_weights(config.source, *KINDS)
         if not (folder / "config.json").is_file():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -52,6 +53,7 @@ GENERATE_VALUES = {
     "per_gpu_eval_batch_size": "--batch-size",
     "seed": "--seed",
 }
+PYTHON = ("python", "python3")
 MODES = {"reconstrction": "reconstruct", "interpolation": "interpolate", "analogy": "analogy"}
 MODE_OPTIONS = {
     "num_interpolation_steps": "interpolate",
@@ -110,7 +112,20 @@ def main(argv: Sequence[str]) -> None:
     if not argv or set(argv) & set(HELP):
         print(USAGE)
         return
-    print(migrate(argv).text())
+    try:
+        words = [word for argument in argv for word in _words_of(argument)]
+    except ValueError:
+        line = " ".join(argv)
+        raise ValueError(f"the command line has a quotation mark without its end: {line}") from None
+    print(migrate(words).text())
+
+
+def _words_of(argument: str) -> list[str]:
+    """The words of a whole command line that was given in quotes; a value stays as it is."""
+    first, *more = argument.split() or [""]
+    script = more[0] if more and first in PYTHON else first
+    whole = more and (first.startswith("--") or script.endswith(".py"))
+    return shlex.split(argument) if whole else [argument]
 
 
 def migrate(words: Sequence[str]) -> Migration:
@@ -119,7 +134,9 @@ def migrate(words: Sequence[str]) -> Migration:
     Raises:
         ValueError: the script has no counterpart, or a word is not an option.
     """
-    words = [word for word in words if word not in {"python", "python3"}]
+    words = [*words[1:]] if words and words[0] in PYTHON else [*words]
+    if not any(map(str.strip, words)):
+        raise ValueError("the command line is empty: give one such as 'run_lm_vae_training.py ...'")
     script = Path(words[0]).stem if words and words[0].endswith(".py") else ""
     options = _read_options(words[1:] if script else words)
     if script.startswith(("run_latent_generation", "run_encoding_generation")):
@@ -142,15 +159,16 @@ def migrate(words: Sequence[str]) -> Migration:
 def _migrate_training(preset: str, options: dict[str, str]) -> Migration:
     result = Migration()
     words = ["optimus", "train", preset]
+    name = "gradient_accumulation_steps"
+    accumulate = _whole(options.get(name, "1"), name)
     for name, ours in TRAIN_VALUES.items():
         if name == "max_steps" and options.get(name, "-1").startswith("-"):
             options.pop(name, None)
         if name in options:
-            words += [ours, options.pop(name)]
+            words += [ours, _value(options.pop(name), name)]
     for name, ours in TRAIN_FLAGS.items():
         if options.pop(name, None) is not None:
             words += ours.split()
-    accumulate = int(_value_after(words, "--optimizer.accumulate", "1"))
     words += _data_words(options, result, accumulate) + _weight_words(options, result)
     memory = options.pop("latent_as_gpt_memory", "1")
     embedding = options.pop("latent_as_gpt_emb", "1")
@@ -180,12 +198,12 @@ def _data_words(options: dict[str, str], result: Migration, accumulate: int) -> 
         words += ["--data.folder", str(folder)]
         if path.suffix and path.name != "train.txt":
             result.notes.append(f"{folder} must hold train.txt, valid.txt and test.txt")
-    block_size = int(options.pop("block_size", "-1"))
+    block_size = _whole(options.pop("block_size", "-1"), "block_size")
     words += ["--data.block-size", str(min(block_size, 510) if block_size > 0 else 510)]
     if options.get("dataset", "").lower() == "yelp":
         words += ["--data.format", "label-text"]
     if "per_gpu_train_batch_size" in options:
-        batch = int(options.pop("per_gpu_train_batch_size"))
+        batch = _whole(options.pop("per_gpu_train_batch_size"), "per_gpu_train_batch_size")
         words += ["--data.batch-size", str(batch * accumulate)]
         result.notes.append(
             "--data.batch-size is for all GPUs together: multiply it by their number"
@@ -217,7 +235,8 @@ def _migrate_generation(mode: str, options: dict[str, str]) -> Migration:
         if value is not None and MODE_OPTIONS.get(name, mode) == mode:
             words += [ours, value]
     if (top_p := options.pop("top_p", None)) is not None:  # there 0 is off, as 1 is
-        words += ["--decoding.top-p", "1.0" if float(top_p) == 0 else top_p]
+        off = re.fullmatch(r"0*\.?0*", top_p) is not None
+        words += ["--decoding.top-p", "1.0" if off else top_p]
     words += ["--decoding.strategy", "sample"]
     if options.pop("no_cuda", None) is not None:
         words += ["--device", "cpu"]
@@ -241,8 +260,16 @@ def _note_rest(options: dict[str, str], result: Migration) -> None:
             result.notes.append(f"--{name} has no counterpart; see docs/migrating.md")
 
 
-def _value_after(words: Sequence[str], option: str, fallback: str) -> str:
-    return words[words.index(option) + 1] if option in words else fallback
+def _value(value: str, name: str) -> str:
+    if not value:
+        raise ValueError(f"--{name} lacks its value")
+    return value
+
+
+def _whole(value: str, name: str) -> int:
+    if not re.fullmatch(r"-?\d+", value):
+        raise ValueError(f"--{name} takes a whole number, got {value!r}")
+    return int(value)
 
 
 def _read_options(words: Sequence[str]) -> dict[str, str]:

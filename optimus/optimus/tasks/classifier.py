@@ -21,7 +21,13 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModel
 
 from .. import loop
-from ..config import LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
+from ..config import (
+    LoopOptions,
+    ModelOptions,
+    OptimizerOptions,
+    rows_per_process,
+    unused_options,
+)
 from ..data.labeled import (
     LABELED,
     ExampleBatch,
@@ -305,7 +311,7 @@ class Shared:
 
 def train_command(argv: Sequence[str]) -> None:
     """Run ``optimus train-classifier sst2-optimus-feature --fractions 0.01 0.1 1.0``."""
-    results = train_all(parse_preset(PRESETS, argv, "optimus train-classifier"))
+    results = train_all(parse_preset(PRESETS, argv, "optimus train-classifier", unused_options))
     if results:
         print(table(results))
 

@@ -22,7 +22,14 @@ from torch import Tensor
 
 from .. import loop
 from ..api import SentenceVAE
-from ..config import Device, LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
+from ..config import (
+    Device,
+    LoopOptions,
+    ModelOptions,
+    OptimizerOptions,
+    rows_per_process,
+    unused_options,
+)
 from ..data.text import (
     Batch,
     Batches,
@@ -288,7 +295,7 @@ def load_dialogs(path: str | Path, tokenizers: Tokenizers, *, max_tokens: int = 
 
 def train_command(argv: Sequence[str]) -> None:
     """Run ``optimus train-dialog dailydialog-2.0 --data.batch-size 8``."""
-    train(parse_preset(PRESETS, argv, "optimus train-dialog"))
+    train(parse_preset(PRESETS, argv, "optimus train-dialog", unused_options))
 
 
 def train(config: DialogConfig) -> SpaceFusion:

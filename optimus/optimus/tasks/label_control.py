@@ -14,7 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from .. import loop
-from ..config import Device, LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
+from ..config import (
+    Device,
+    LoopOptions,
+    ModelOptions,
+    OptimizerOptions,
+    rows_per_process,
+    unused_options,
+)
 from ..data.labeled import Labeled, load_labeled, read_labeled
 from ..data.text import Batch, Batches, Padding, TextOptions, build_batch, evaluation_batches
 from ..data.tokenizers import Tokenizers, load_tokenizers
@@ -224,7 +231,7 @@ PRESETS: dict[str, tuple[str, ControlConfig]] = {
 
 def train_command(argv: Sequence[str]) -> None:
     """Run ``optimus train-label-control yelp --control.encoder-weight 2``."""
-    train(parse_preset(PRESETS, argv, "optimus train-label-control"))
+    train(parse_preset(PRESETS, argv, "optimus train-label-control", unused_options))
 
 
 def train(config: ControlConfig) -> LabelControl:

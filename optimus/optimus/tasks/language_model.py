@@ -19,7 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from .. import loop
-from ..config import LoopOptions, ModelOptions, OptimizerOptions, rows_per_process
+from ..config import (
+    LoopOptions,
+    ModelOptions,
+    OptimizerOptions,
+    rows_per_process,
+    unused_options,
+)
 from ..data.text import (
     PART_LINES,
     Batches,
@@ -436,7 +442,7 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
 
 def train_command(argv: Sequence[str]) -> None:
     """Run ``optimus train lm-snli-0.50 --data.batch-size 80``."""
-    train(parse_preset(PRESETS, argv, "optimus train"))
+    train(parse_preset(PRESETS, argv, "optimus train", unused_options))
 
 
 def train(config: TrainConfig) -> OptimusModel:

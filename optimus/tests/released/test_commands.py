@@ -78,3 +78,31 @@ def test_help_says_what_the_command_does_and_translates_nothing(words, capsys):
     assert output.startswith("usage: optimus migrate ")
     assert "run_latent_generation" in output
     assert "lm-snli" not in output
+
+
+def test_a_command_line_may_be_given_in_quotes(capsys):
+    line = "run_lm_vae_training.py --dataset Penn --beta 0.5 --output_dir 'my runs/penn'"
+    main(shlex.split(line))
+    expected = capsys.readouterr().out
+    for quoted in ([line], [f"python {line}"], [f"  {line}\n"], ["python", line]):
+        main(quoted)
+        assert capsys.readouterr().out == expected
+    main(["run_latent_generation.py", "--play_mode", "interpolation", "--checkpoint_dir", "c",
+          "--sent_source", "python is a snake", "--sent_target", "python"])  # fmt: skip
+    assert "--texts 'python is a snake' python" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([""], "the command line is empty"),
+        (["run_lm_vae_training.py --dataset 'Penn"], "a quotation mark without its end"),
+        (["--block_size", "long"], "--block_size takes a whole number, got 'long'"),
+        (["--per_gpu_train_batch_size="], "--per_gpu_train_batch_size takes a whole number"),
+        (["--gradient_accumulation_steps", "1.5"], "takes a whole number, got '1.5'"),
+        (["--output_dir"], "--output_dir lacks its value"),
+    ],
+)
+def test_what_is_no_command_line_is_refused_in_words(words, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        main(words)

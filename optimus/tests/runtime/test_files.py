@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import optimus.runtime.files
-from optimus.runtime.files import json_text, write_json
+from optimus.runtime.files import json_text, require_target, write_json
 from optimus.runtime.logs import Logs, read_metrics
 from optimus.runtime.run_folder import as_plain, config_text, from_plain
 
@@ -105,3 +105,23 @@ def test_a_value_of_another_type_is_named(value):
     plain = as_plain(Options()) | {"count": value}
     with pytest.raises(ValueError, match=r"config\.json: count must be of type int, got"):
         from_plain(Options, plain, "config.json")
+
+
+def test_a_place_for_weights_holds_nothing_that_would_be_lost(tmp_path):
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.jpg").write_text("mine")
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "config.json").write_text("{}")
+    for place, said in (
+        ("file", "file is a file where a folder is needed"),
+        ("file/below", "file is a file where a folder is needed"),
+        ("run", "run holds a run, which weights would damage"),
+        ("photos", r"photos holds other files, such as a\.jpg, which would be lost"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            require_target(tmp_path / place, ("config.json", "*.safetensors"))
+    for place in ("weights", "new", "new/below"):
+        assert require_target(tmp_path / place, ("config.json",)) == tmp_path / place
+    assert not (tmp_path / "new").exists()

@@ -9,8 +9,9 @@ import math
 import os
 import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
@@ -59,6 +60,32 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def require_target(folder: str | Path, ours: Sequence[str] = ("*",)) -> Path:
+    """``folder`` as a place for weights: it is not there, or holds nothing that would be lost.
+
+    Args:
+        folder: to be written.
+        ours: patterns of the names that such a folder has, where the rest of it would go.
+
+    Raises:
+        ValueError: it is a file, holds a run, or other files than ``ours``.
+    """
+    folder = Path(folder)
+    file = next((one for one in (folder, *folder.parents) if one.is_file()), None)
+    if file is not None:
+        raise ValueError(f"{file} is a file where a folder is needed; give another place")
+    if (folder / "checkpoints").is_dir():
+        raise ValueError(f"{folder} holds a run, which weights would damage; give a new folder")
+    names = sorted(one.name for one in folder.iterdir()) if folder.is_dir() else []
+    foreign = [name for name in names if not any(fnmatch(name, one) for one in ours)]
+    if foreign:
+        raise ValueError(
+            f"{folder} holds other files, such as {foreign[0]}, which would be lost; give a new "
+            "folder"
+        )
+    return folder
 
 
 def take_lock(path: Path, refusal: str) -> TextIO:

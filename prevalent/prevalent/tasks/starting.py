@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from .. import loop
-from ..config import check_sources
+from ..config import check_sources, unused_options
 from ..runtime.command import DRY_RUN, parse_preset
 from ..runtime.distributed import choose_device
 from ..runtime.run_folder import RunFolder, settle_precision
@@ -46,7 +46,12 @@ def try_start(task: loop.Task, config: Any) -> None:
 def parse_start(
     task: loop.Task, presets: Mapping[str, tuple[str, Config]], argv: Sequence[str], prog: str
 ) -> Config:
-    """The options of a training command, as `parse_preset` reads them; see `try_start`."""
+    """The options of a training command, as `parse_preset` reads them; see `try_start`.
+
+    Raises ``ValueError`` naming an option in ``argv`` that the run would not use.
+    """
     return parse_and_try(
-        lambda words: parse_preset(presets, words, prog), lambda found: try_start(task, found), argv
+        lambda words: parse_preset(presets, words, prog, unused_options),
+        lambda found: try_start(task, found),
+        argv,
     )

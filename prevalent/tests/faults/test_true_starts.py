@@ -91,6 +91,40 @@ def test_data_that_a_toy_world_does_not_use_are_refused(kind, dry, tmp_path, cap
     assert not run.exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ("train-r2r envdrop --toy-houses 3", "it counts the houses of --world toy"),
+        ("train-r2r smoke --standin-dim 8", "--world toy makes features"),
+        ("train-r2r envdrop --standin_dim=8", "--features names a file"),
+        ("train-r2r smoke --model.encoder lstm --bert.num-heads 2", "lstm has no transformer"),
+        ("train-r2r envdrop --wordpieces w.txt", "lstm has no transformer"),
+        ("train-r2r smoke --bert.vocab-size 9", "it follows from the vocabulary"),
+        ("train-r2r smoke --pretrained model --bert.hidden-size 32", "those of --pretrained model"),
+        ("train-graph smoke --world matterport --words w.txt", "reads word pieces"),
+        ("train-ndh ndh-smoke --toy-houses 3 --world matterport", "it counts the houses"),
+        ("train-hanna hanna-smoke --standin-dim 8", "--world toy makes features"),
+        ("train-speaker smoke --standin-dim 8", "--world toy makes features"),
+        ("pretrain smoke --standin-dim 8", "--world toy makes features"),
+        ("pretrain smoke --model.image-dim 8", "it follows from the features"),
+        ("pretrain smoke --no-use-images --features f.tsv", "trains on the texts alone"),
+        ("pretrain smoke --max-steps 3 --epochs 2", "--max-steps 3 says how long"),
+        ("pretrain smoke --model.vocab-size 9", "it follows from the vocabulary"),
+    ],
+)
+def test_an_option_that_a_run_would_not_use_is_refused_where_it_is_given(
+    words, reason, tmp_path, capsys
+):
+    given = next(word for word in words.split()[::-1] if word.startswith("--"))
+    given = given.partition("=")[0].replace("_", "-")
+    for dry in (["--dry-run"], []):
+        said = say([*words.split(), "--run-dir", tmp_path / "run", *dry], capsys)
+        assert "is not used: " in said, said
+        assert reason in said, said
+        assert given in said or "--toy-houses" in said, said
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_optimizers_state_is_loaded_or_refused(toy_world, started, tmp_path):
     for change, said in (
         ({}, "--load-optimizer takes the state from the file of --start-from"),
