@@ -33,8 +33,10 @@ def test_greedy_ids_are_the_authors_for_every_injection(golden_kind, device):
             model, torch.from_numpy(recorded["z"]), Sampling(max_new_tokens=10**6), batch_size=5
         )
         for case in cases:
-            number = int(case.split("/")[1])
-            assert found[number] == recorded[case].tolist(), case
+            ours, theirs = found[int(case.split("/")[1])], recorded[case].tolist()
+            assert ours[: len(theirs)] == theirs, case
+            # a recorded row without an end mark stopped at a length limit of theirs
+            assert len(ours) == len(theirs) or model.config.eos_token_id not in theirs, case
 
 
 @pytest.mark.golden

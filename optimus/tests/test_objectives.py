@@ -22,7 +22,7 @@ from optimus.objectives import (
     maximum_mean_discrepancy,
     total_loss,
 )
-from optimus.released.checkpoints import authors_name
+from optimus.released.checkpoints import authors_name, read_authors_checkpoint
 from optimus.tasks.training import OriginalAdamW, parameter_groups
 
 SCHEDULE = 1e-9
@@ -65,6 +65,7 @@ def test_learning_rates_are_the_authors(golden_kind):
 @pytest.mark.parametrize("kind", ["train_traj", "train_traj_lw"])
 def test_training_follows_the_authors_trajectory(kind, golden_kind):
     folder, start = golden_kind(kind, "trajectory.json"), golden_kind("train_traj")
+    saved = saved_states(start.parent / "checkpoints") if folder == start else {}
     model = recorded_model(start, "init").train()
     batches = np.load(folder / "batches.npz")
     groups = parameter_groups(model, weight_decay=0.01, compat=True)
@@ -72,11 +73,20 @@ def test_training_follows_the_authors_trajectory(kind, golden_kind):
     optimizer = OriginalAdamW(groups, lr=0.0)
     for record in json.loads((folder / "trajectory.json").read_text()):
         follow(model, optimizer, batches, record, weighted=kind.endswith("_lw"))
+        state = saved.get(record["step"] + 1)
+        for name, parameter in model.named_parameters() if state else ():
+            close(parameter.detach(), state[authors_name(name)], GRADIENT)
     if not (folder / "final.safetensors").exists():
         return
     final = load_file(folder / "final.safetensors")
     for name, parameter in model.named_parameters():
         close(parameter.detach(), final[authors_name(name)], GRADIENT)
+
+
+def saved_states(folder):
+    """Steps done -> the authors' tensors of their checkpoint, which is one of the recorded run."""
+    steps = {int(path.name.rpartition("-")[2]) for path in folder.glob("checkpoint-full-*")}
+    return {step: read_authors_checkpoint(folder, step=step).tensors for step in steps}
 
 
 def follow(model, optimizer, batches, record, weighted):

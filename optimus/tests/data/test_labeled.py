@@ -61,10 +61,10 @@ def test_labels_stay_with_their_sentences(corpus, tokenizers):
 def test_the_authors_sentiment_file_is_read(golden_kind):
     folder = golden_kind("cara", "sentiment.text")
     tokenizers = load_tokenizers(golden_kind("dialog_ctrl_tokenizer"))
-    labeled = load_labeled(folder / "sentiment.text", tokenizers, names=("0", "1"))
-    assert labeled.labels.tolist() == list(
-        map(int, (folder / "sentiment.labels").read_text().split())
-    )
+    labels = [int(word) for word in (folder / "sentiment.labels").read_text().split()]
+    names = tuple(map(str, range(max(labels) + 1)))
+    labeled = load_labeled(folder / "sentiment.text", tokenizers, names=names)
+    assert labeled.labels.tolist() == labels
 
 
 def test_the_training_files_names_fix_the_numbers(corpus, tokenizers):

@@ -93,11 +93,10 @@ def test_reconstruction_transfer_and_generation_agree_with_the_authors(case):
     limit = io["eval/generated"].shape[1]
     latent = model.encode(io["x0"]).detach()
     made = model.make_latent(io["eval_noise"]).detach()
-    flipped = 1 - io["labels"]
     given = {
-        "generated": model.condition(latent, io["labels"]),
-        "at_generated": model.condition(latent, flipped),
-        "cg_generated": model.condition(made, flipped),
+        "generated": model.condition(latent, io["eval/cond_labels"]),
+        "at_generated": model.condition(latent, io["eval/sampled_cond_labels"]),
+        "cg_generated": model.condition(made, io["eval/sampled_cond_labels"]),
     }
     names = {"generated": "ge", "at_generated": "at", "cg_generated": "cg"}
     for name, vector in given.items():
