@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import sys
 from types import ModuleType
 
@@ -34,7 +35,6 @@ from fqgan.stylegan2.legacy import build_discriminator, build_generator
 from fqgan.stylegan2.projection import ProjectConfig
 
 TOLERANCE = 1e-4
-TRUNCATED_LAYERS = 4  # of the recorded image
 ARGUMENTS = {
     "num_channels": 3, "resolution": 16, "label_size": 0, "fmap_base": 64, "fmap_max": 8,
     "latent_size": 6, "dlatent_size": 6, "mapping_fmaps": 6, "mapping_layers": 2,
@@ -261,6 +261,12 @@ def test_networks_of_unknown_functions_are_refused(tmp_path, their_class):
         read_network_pickle(path)
 
 
+def truncated_layers(name):
+    """Of a recorded image: as ``cut`` behind its name says, as with networks, or else 4."""
+    found = re.search(r"_cut(\w+?)(?:_|$)", name)
+    return 4 if found is None else None if found[1] == "None" else int(found[1])
+
+
 @pytest.mark.golden
 @pytest.mark.cases("stylegan/network-snapshot-*.pkl")
 def test_a_recorded_snapshot_computes_what_was_recorded(case):
@@ -276,7 +282,7 @@ def test_a_recorded_snapshot_computes_what_was_recorded(case):
                 images = snapshot.average(
                     recorded["z"],
                     truncation=psi,
-                    truncation_layers=TRUNCATED_LAYERS,
+                    truncation_layers=truncated_layers(name),
                     noise="fixed",
                 )
                 assert relative_error(images, recorded[name]) < TOLERANCE
