@@ -181,7 +181,9 @@ def unused_options(config: Any) -> dict[str, str]:
             "--model.train-decoder lora, or drop it"
         )
     if config.max_steps:
-        unused["--epochs"] = f"--max-steps {config.max_steps} says how long; drop one of the two"
+        unused["--epochs"] = (
+            f"--max-steps {config.max_steps} says how long; drop it, or give --max-steps 0"
+        )
     return unused
 
 

@@ -233,6 +233,8 @@ def _read(texts: Sequence[str], file: Path | None) -> list[str]:
     else:
         lines = list(texts)
     lines = [line.strip() for line in lines]
+    if not any(lines) and file is not None:
+        raise ValueError(f"--file {file} holds no sentence")
     if not any(lines):
         raise ValueError("no sentence given: use --texts, or --file (- is standard input)")
     return lines

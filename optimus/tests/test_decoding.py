@@ -240,7 +240,14 @@ def test_repetitions_are_dropped_in_order():
 
 @pytest.mark.parametrize(
     ("option", "value"),
-    [("temperature", 0), ("top_p", 1.5), ("top_k", -1), ("num_beams", 0), ("max_new_tokens", 0)],
+    [
+        ("strategy", "beem"),
+        ("temperature", 0),
+        ("top_p", 1.5),
+        ("top_k", -1),
+        ("num_beams", 0),
+        ("max_new_tokens", 0),
+    ],
 )
 def test_wrong_settings_are_named(option, value):
     with pytest.raises(ValueError, match=option.replace("_", "-")):

@@ -131,7 +131,7 @@ def unused_options(config: Any) -> dict[str, str]:
             unused["--model.vocab-size"] = "it follows from the vocabulary; drop it"
         if config.max_steps:
             unused["--epochs"] = (
-                f"--max-steps {config.max_steps} says how long; drop one of the two"
+                f"--max-steps {config.max_steps} says how long; drop it, or give --max-steps 0"
             )
     return unused
 

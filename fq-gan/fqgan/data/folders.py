@@ -122,7 +122,7 @@ def _described(images: list[str], description: str, name: str) -> ClassList:
     try:
         labels = json.loads(description)["labels"]
         label_of = None if labels is None else {str(file): label for file, label in labels}
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise ValueError(
             f"{name} is no list of labels ({why(error)}); "
             '{"labels": [["a.png", 0], ...]} is needed'
@@ -273,9 +273,7 @@ def read_zip(
     try:
         archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{path} is not a whole zip archive ({why(error)}); fetch it again"
-        ) from error
+        raise ValueError(f"{path} is not a whole zip archive; fetch it again") from error
     start = _start(archive.namelist(), split, path)
     inside = [m for m in archive.infolist() if m.filename.startswith(start)]
     inside = [m for m in inside if visible(m.filename.rstrip("/"))]

@@ -64,11 +64,25 @@ def open_set(
         FileNotFoundError: there is nothing at ``path``.
         ValueError: it is none of these, or damaged.
     """
+    try:
+        return _open_set(path, resolution, limit, workers, device)
+    except (ValueError, FileNotFoundError) as error:
+        if "--data." not in str(error):
+            raise
+        told = str(error).replace("--data.path ", "").replace("--data.resolution", "--resolution")
+        raise ValueError(told) from error
+
+
+def _open_set(
+    path: str, resolution: int, limit: int, workers: int, device: torch.device | str
+) -> ImageSet:
     source, colon, rest = path.partition(":")
     if colon and source in get_args(Source):
         if bool(rest) == (source == "toy"):
             wanted = "no path" if source == "toy" else "the path of its folder or file"
             raise ValueError(f"{path}: behind the colon of {source}: stands {wanted}")
+        if source == "hdf5":  # of any size
+            return _of_images(read_hdf5(rest), path, source, limit, device)
         size = SIZES.get(source, resolution or 32)
         images = build_images(DataConfig(source, rest, resolution=size))  # type: ignore[arg-type]
         return _of_images(images, path, source, limit, device)
@@ -139,8 +153,8 @@ def read_samples(path: str | Path) -> ArrayImages:
         with np.load(path, allow_pickle=False) as content:
             pixels = content[known[0]]
             labels = content["y"] if "y" in content.files else np.zeros(len(pixels), np.int64)
-    except (ValueError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} holds no samples under 'x' ({why(error)})") from error
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} holds no samples under {known[0]!r} ({why(error)})") from error
     if pixels.ndim == 4 and pixels.shape[3] == 3 and pixels.shape[1] != 3:
         pixels = pixels.transpose(0, 3, 1, 2)
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or pixels.shape[1] != 3 or not len(pixels):

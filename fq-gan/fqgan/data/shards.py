@@ -21,6 +21,7 @@ import torch
 
 from ..metrics.networks import default_cache_dir
 from ..runtime.files import json_text, why, write_atomically
+from ..runtime.text_files import read_lines
 from .folders import DESCRIPTION, MAX_FILE_BYTES, ClassList, find_classes, read_member, visible
 from .images import EncodedImages, is_image_name
 
@@ -61,8 +62,11 @@ def find_shards(path: str | Path) -> list[Path]:
     if path.is_dir():
         found = sorted(file for file in path.iterdir() if file.suffix in ARCHIVES)
     elif path.suffix == ".txt" and path.is_file():
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
-        found = [path.parent / line for line in lines if line]
+        lines = [line for line in read_lines(path) if line.text.strip()]
+        found = [path.parent / line.text.strip() for line in lines]
+        for line, file in zip(lines, found, strict=True):
+            if not file.is_file():
+                raise line.complaint(f"there is no archive {file}; lines are relative to the list")
     else:
         found = [path]
     missing = [file for file in found if not file.is_file()]
@@ -232,10 +236,8 @@ def _list_zip(path: Path) -> Shard:
                     labels[member.filename.removesuffix(LABEL)] = text
                 else:
                     files[member.filename] = (-1, member.file_size)
-    except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{path} is not a whole zip archive ({why(error)}); fetch it again"
-        ) from None
+    except zipfile.BadZipFile:
+        raise ValueError(f"{path} is not a whole zip archive; fetch it again") from None
     return Shard(path, files, labels)
 
 

@@ -33,6 +33,9 @@ from .statistics import (
     write_statistics,
 )
 
+NEIGHBOURS = 5
+"""Of density and coverage; every set needs more images than that."""
+
 
 @dataclass(frozen=True)
 class ScoreConfig:
@@ -97,6 +100,11 @@ class ScoreConfig:
             raise ValueError("there is nothing to compare with: give two sets, or one and --save")
         if self.save and not self.save.endswith(".npz"):
             raise ValueError(f"--save {self.save} must end with .npz")
+        if Path(self.save).is_file() and not is_statistics(self.save):
+            raise ValueError(
+                f"--save {self.save} exists and holds no statistics, which would be lost; give "
+                "another name"
+            )
 
 
 def main(argv: Sequence[str]) -> None:
@@ -132,6 +140,8 @@ def score(config: ScoreConfig) -> dict[str, Any]:
             )  # fmt: skip
         # What is missing or wrong is said before anything is computed.
         sides = [open_side(path, config, extractor, device) for path in paths]
+        for side in sides if config.b else ():
+            require_enough(side)
         found = [side.statistics() for side in sides]
         settings: dict[str, Any] = {
             name: side.about for name, side in zip("ab", sides, strict=False)
@@ -174,6 +184,15 @@ def compare_sides(
         found = extrapolated_distance(real.moments, fake.features, device=device)
         scores |= {"fid_infinity": found.value, "fid_infinity_error": found.error}
     return scores
+
+
+def require_enough(side: Side) -> None:
+    """Refuse images too few for the neighbours of density and coverage."""
+    number, path = side.about["images"], side.about["path"]
+    if side.about["kind"] != "statistics" and number <= NEIGHBOURS:
+        raise ValueError(
+            f"{path} has {number} images to be scored; {NEIGHBOURS + 1} or more are needed"
+        )
 
 
 def is_statistics(path: str) -> bool:

@@ -66,8 +66,10 @@ def test_a_list_names_archives_on_several_disks(shards, tmp_path):
     listed = tmp_path / "set.txt"
     listed.write_text("shards/0.tar\nother/1.tar\nshards/2.zip\n")
     assert len(read_shards(listed, resolution=8)) == 12
-    listed.write_text("shards/0.tar\nother/9.tar\n")
-    with pytest.raises(FileNotFoundError, match=r"9\.tar: there is no archive"):
+    listed.write_bytes(b"\xef\xbb\xbfshards/0.tar\r\n\r\nother/1.tar\r\n")
+    assert len(read_shards(listed, resolution=8)) == 8
+    listed.write_text("shards/0.tar\n\nother/9.tar\n")
+    with pytest.raises(ValueError, match=r"set\.txt line 3: there is no archive .*9\.tar"):
         read_shards(listed, resolution=8)
 
 

@@ -252,7 +252,35 @@ def test_a_bad_set_is_named(words, said, tmp_path, monkeypatch):
         main([*words, "--features", "random"])
 
 
+def test_a_set_of_few_images_is_named_and_no_set_is_written_over(two_classes, tmp_path):
+    few = np.zeros((5, 3, 8, 8), np.uint8)
+    np.savez(tmp_path / "few.npz", x=few)
+    whole, path = str(two_classes[0]), str(tmp_path / "few.npz")
+    with pytest.raises(ValueError, match=r"few\.npz has 5 images to be scored; 6 or more"):
+        run(whole, path)
+    before = (tmp_path / "few.npz").read_bytes()
+    with pytest.raises(ValueError, match=r"few\.npz exists and holds no statistics"):
+        run(whole, save=path)
+    assert (tmp_path / "few.npz").read_bytes() == before
+
+
+def test_a_source_before_a_colon_is_read_and_named_as_here(tmp_path):
+    write_hdf5(toy_images(12, resolution=8), tmp_path / "toy.hdf5")
+    assert open_set(f"hdf5:{tmp_path}/toy.hdf5").number == 12
+    (tmp_path / "flat").mkdir()
+    for path, said in (
+        (f"shards:{tmp_path}/flat", "there is no archive"),
+        ("zip:no.zip", "no.zip"),
+    ):
+        with pytest.raises(ValueError, match=said) as raised:
+            open_set(path)
+        assert "--data." not in str(raised.value)
+
+
 def test_other_files_are_no_sets(tmp_path):
+    np.savez(tmp_path / "scalar.npz", x=np.uint8(3))
+    with pytest.raises(ValueError, match=r"scalar\.npz holds no samples under 'x'"):
+        run(str(tmp_path / "scalar.npz"), str(tmp_path / "scalar.npz"))
     (tmp_path / "a.csv").write_text("1,2")
     np.savez(tmp_path / "b.npz", other=np.zeros(3))
     (tmp_path / "empty").mkdir()

@@ -34,6 +34,11 @@ def test_a_trial_stands_beside_the_whole_evaluation(tmp_path):
     assert whole.read_bytes() == before
 
 
+def test_the_folder_of_an_evaluation_is_made(tmp_path):
+    path = write_evaluation(tmp_path / "new" / "a.json", {}, Provenance("corpus", "test", 1))
+    assert path.is_file()
+
+
 def test_what_is_not_finite_is_strict_json(tmp_path):
     scores = {"ppl": float("inf"), "rows": [float("nan"), 1.0], "file": Path("a")}
     path = write_evaluation(tmp_path / "scores.json", scores, Provenance("toy", "test", 1))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import fqgan.runtime.files
-from fqgan.runtime.files import json_text, require_target, write_json
+from fqgan.runtime.files import json_text, require_target, why, write_json
 from fqgan.runtime.logs import Logs, read_metrics
 from fqgan.runtime.run_folder import as_plain, config_text, from_plain
 
@@ -105,6 +105,17 @@ def test_a_value_of_another_type_is_named(value):
     plain = as_plain(Options()) | {"count": value}
     with pytest.raises(ValueError, match=r"config\.json: count must be of type int, got"):
         from_plain(Options, plain, "config.json")
+
+
+def test_a_file_in_a_folder_that_is_not_there_is_named_as_it_was_given(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"none/a\.json cannot be written: its folder"):
+        write_json(tmp_path / "none" / "a.json", {})
+
+
+def test_brackets_without_end_are_described_in_words():
+    with pytest.raises(RecursionError) as raised:
+        json.loads("[" * 99999)
+    assert why(raised.value) == "it has too many brackets in each other"
 
 
 def test_a_place_for_weights_holds_nothing_that_would_be_lost(tmp_path):

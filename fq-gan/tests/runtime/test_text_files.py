@@ -32,6 +32,16 @@ def test_a_packed_file_is_read_alike(tmp_path):
             read_texts(tmp_path / "a.txt.gz")
 
 
+@pytest.mark.parametrize("damage", ["cut", "changed", "none"])
+def test_a_damaged_archive_is_named(tmp_path, damage):
+    packed = gzip.compress(b"one\ntwo\n" * 200)
+    changed = packed[:20] + b"\xff" * 4 + packed[24:]
+    content = {"cut": packed[:-20], "changed": changed, "none": b"one\n"}[damage]
+    (tmp_path / "a.txt.gz").write_bytes(content)
+    with pytest.raises(ValueError, match=r"a\.txt\.gz is no whole gzip file"):
+        list(read_lines(tmp_path / "a.txt.gz"))
+
+
 def test_an_open_stream_is_cut_alike_and_has_a_name():
     rows = io.BytesIO("one\u2028still\r\n\ntwo".encode())
     assert [line.text for line in decode_lines(rows, "standard input")] == [

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -131,8 +132,8 @@ def _objects(lines: Iterator[Line], wanted: Sequence[str]) -> Iterator[tuple[Lin
             continue
         try:
             record = json.loads(line.text)
-        except ValueError as error:
-            raise line.complaint(f"it is no JSON ({why(error)})") from error
+        except (ValueError, RecursionError) as error:
+            raise line.complaint(f"it is no record of JSON ({_place(error)})") from error
         if not isinstance(record, dict):
             raise line.complaint(f"it is a {type(record).__name__} and no JSON object")
         names = [name or (next(iter(record)) if len(record) == 1 else "") for name in wanted]
@@ -145,8 +146,16 @@ def _objects(lines: Iterator[Line], wanted: Sequence[str]) -> Iterator[tuple[Lin
         yield line, [str(record[name]) for name in names]
 
 
+def _place(error: Exception) -> str:
+    """Of a line that is no JSON; the number of the line is told already."""
+    if isinstance(error, json.JSONDecodeError):
+        return f"wrong from column {error.colno} on"
+    return why(error)
+
+
 def _whole(value: str, line: Line, column: str) -> int:
-    try:
-        return int(value)
-    except ValueError:
-        raise line.complaint(f"{column!r} must be a whole number, got {value!r}") from None
+    if not re.fullmatch(r"\s*[-+]?[0-9]{1,18}\s*", value):  # of 64 bits
+        raise line.complaint(
+            f"{column!r} must be a whole number of at most 18 digits, got {value!r}"
+        )
+    return int(value)

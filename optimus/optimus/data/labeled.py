@@ -71,12 +71,15 @@ def read_labeled(path: str | Path) -> tuple[list[str], list[str]]:
             raise ValueError(
                 f"{path} has {len(texts)} lines and {partner} {len(labels)}; they must match"
             )
+        for number, (label, text) in enumerate(zip(labels, texts, strict=True), start=1):
+            if text.strip() and not label:
+                raise ValueError(f"{partner} line {number}: there is no label for the text")
         return labels, texts
     if path.is_file():
         labels, texts = [], []
         for line in read_lines(path):
             label, tab, text = line.text.partition("\t")
-            if label.strip() and not tab:
+            if line.text.strip() and not (label.strip() and tab):
                 raise line.complaint("it is not `label TAB text`")
             labels.append(label.strip())
             texts.append(text)
@@ -107,6 +110,10 @@ def load_labeled(
     if not len(sentences):
         raise ValueError(f"{path} holds no usable sentence: {sentences.counts}")
     kept = [labels[line] for line in sentences.lines]
+    if names is None and len(set(kept)) < 2:
+        raise ValueError(
+            f"{path} holds one class alone, {kept[0]!r}; two or more can be told apart"
+        )
     names = tuple(sorted(set(kept))) if names is None else tuple(names)
     unknown = sorted(set(kept) - set(names))
     if unknown:
@@ -241,6 +248,12 @@ def load_task(
         kept = [label for label, text in zip(labels, texts, strict=True) if text.strip()]
         task = Task(("text",), "label", tuple(names or sorted(set(kept))))
         source: Path = folder
+        if not kept:
+            raise ValueError(f"{folder} holds no labelled text; give a file of `label TAB text`")
+        if len(task.names) < 2:
+            raise ValueError(
+                f"{folder} holds one class alone, {task.names[0]!r}; two or more can be told apart"
+            )
     else:
         task = find_task(name)
         source = find_file(name, folder, split)
@@ -289,8 +302,11 @@ def read_task(path: Path, task: Task) -> tuple[list[list[str]], list[str]]:
     lines = read_lines(path)
     header = task.header
     if header is None:
-        header = tuple(next(lines).text.split("\t")) if path.stat().st_size else ()
+        first = next(lines, None)
+        header = () if first is None else tuple(first.text.split("\t"))
     wanted = [*task.text, task.label]
+    if not any(header):
+        raise ValueError(f"{path} has no header: its first line is empty; fetch it again")
     missing = [column for column in wanted if column not in header]
     if missing:
         raise ValueError(

@@ -176,8 +176,8 @@ def _snli_sentences(lines: Iterable[Line]) -> Iterator[str]:
     for line in lines:
         try:
             pair = json.loads(line.text)
-            parses = [pair["sentence1_binary_parse"], pair["sentence2_binary_parse"]]
-        except (ValueError, KeyError, TypeError) as error:
+            parses = [str(pair[f"sentence{side}_binary_parse"]) for side in (1, 2)]
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise line.complaint(f"it is no SNLI pair ({why(error)})") from error
         for parse_text in parses:
             words = [word for word in parse_text.split() if word not in ("(", ")")]

@@ -71,7 +71,9 @@ def read_glove(
         )
     wanted = None if words is None else set(words)
     vectors: dict[str, np.ndarray] = {}
+    empty = True
     for line in read_lines(path):
+        empty = False
         word, _, rest = line.text.partition(" ")
         found = rest.count(" ") + 1 if rest else 0
         width = found if width is None else width
@@ -84,7 +86,7 @@ def read_glove(
             vectors[word] = np.array(
                 [read_number(part, line, f"vector of {word!r}") for part in rest.split(" ")]
             )
-    if width is None:
+    if empty or width is None:
         raise ValueError(f"{path} holds no word vectors")
     return WordVectors(vectors, width)
 
@@ -227,6 +229,8 @@ def read_generated(path: str | Path) -> list[Turn]:
         if len(parts) != 3:
             raise line.complaint("it is not `context TAB reference TAB response`")
         rows.append((parts[0], parts[1], parts[2]))
+    if not rows:
+        raise ValueError(f"{path} holds no `context TAB reference TAB response` line")
     return group_turns(rows)
 
 

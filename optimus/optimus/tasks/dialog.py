@@ -256,7 +256,7 @@ def read_turns(path: str | Path) -> Iterator[tuple[str, str]]:
                 "the file with `optimus prepare dailydialog --source FOLDER`"
             )
         context, _, response = (part.strip() for part in line.text.partition("\t"))
-        if not context or not response:
+        if not context or not response or "\t" in response:
             raise line.complaint("it is not `context TAB response`")
         yield context, response
 

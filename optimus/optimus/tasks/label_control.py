@@ -660,7 +660,9 @@ def score(
     return results
 
 
-def read_test(path: Path, names: Sequence[str], max_words: int) -> tuple[list[str], list[int]]:
+def read_test(
+    path: Path, names: Sequence[str], max_words: int | None = None
+) -> tuple[list[str], list[int]]:
     """Sentences that are not blank or too long, and their class numbers."""
     labels, texts = read_labeled(path)
     unknown = sorted(set(labels) - {*names, ""})
@@ -669,18 +671,18 @@ def read_test(path: Path, names: Sequence[str], max_words: int) -> tuple[list[st
     pairs = [
         (text.strip(), names.index(label))
         for label, text in zip(labels, texts, strict=True)
-        if 0 < len(text.split()) <= max_words
+        if 0 < len(text.split()) <= (max_words or len(text))
     ]
     if not pairs:
-        raise ValueError(f"{path} holds no sentence of at most {max_words} words")
+        most = "" if max_words is None else f" of at most {max_words} words"
+        raise ValueError(f"{path} holds no sentence{most}")
     return [text for text, _ in pairs], [label for _, label in pairs]
 
 
 def train_judge(path: Path, names: Sequence[str]) -> NgramJudge:
     """A judge apart from the model: logistic regression on the training text's n-grams."""
-    labels, texts = read_labeled(path)
-    rows = [(t, names.index(n)) for t, n in zip(texts, labels, strict=True) if t.strip()]
-    return NgramJudge([text for text, _ in rows], [label for _, label in rows])
+    texts, labels = read_test(path, names)
+    return NgramJudge(texts, labels)
 
 
 def _write_texts(folder: Path, names: Sequence[str], outputs: Outputs) -> None:

@@ -268,6 +268,11 @@ def score_texts(config: EvaluateConfig) -> tuple[Results, Provenance]:
         for path, option in ((config.generated, "generated"), (config.references, "references"))
     )
     kept = generated[: config.max_sentences or None]
+    require(
+        len(kept) > 1,
+        f"--generated {config.generated}: of {len(kept)} sentence there is no self-BLEU; two or "
+        "more are needed",
+    )
     n = config.ngram
     results: Results = {
         "sentences": len(kept),

@@ -39,6 +39,7 @@ class Chunks:
         if output.exists():
             raise FileExistsError(f"--output {output} exists; delete it or give another name")
         self.output, self.folder = output, output.with_name(f"{output.name}.partial")
+        self._file = plan.get("file", "the file")
         self._plan = json_text(plan, indent=2, default=str) + "\n"
         self._lock: TextIO | None = None
 
@@ -101,7 +102,7 @@ class Chunks:
         """Put all chunks together in a file that becomes ``output``; what ``join`` returns."""
         paths = self._paths()
         if not paths:
-            raise ValueError("the file holds no sentence")
+            raise ValueError(f"{self._file} holds no sentence")
         whole = self.folder / f"whole{self.output.suffix}"
         result = join(paths, whole)
         whole.replace(self.output)
@@ -117,5 +118,6 @@ def identity(path: Path) -> str:
     if path == STANDARD_INPUT:
         return uuid.uuid4().hex
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: give a file of sentences, or - for input")
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise FileNotFoundError(f"{path} {what}: give a file of sentences, or - for input")
     return digest(path)

@@ -67,6 +67,36 @@ def test_the_authors_sentiment_file_is_read(golden_kind):
     assert labeled.labels.tolist() == labels
 
 
+@pytest.mark.parametrize(
+    ("content", "labels", "said"),
+    [
+        ("\tno label\npos\tgood\n", None, r"line 1: it is not `label TAB text`"),
+        ("no tab\n", None, r"line 1: it is not `label TAB text`"),
+        ("good\nbad\n", "pos\n\n", r"labels line 2: there is no label for the text"),
+        ("pos\tgood food\npos\tgreat\n", None, "holds one class alone, 'pos'"),
+        ("", None, "holds no"),
+        ("pos\t\nneg\t \n", None, "holds no"),
+    ],
+)
+def test_a_text_without_a_label_or_a_second_class_is_refused(
+    tmp_path, tokenizers, content, labels, said
+):
+    path = tmp_path / ("a.txt" if labels is None else "a.text")
+    path.write_text(content)
+    if labels is not None:
+        path.with_suffix(".labels").write_text(labels)
+    for load in (load_labeled, lambda path, pair: load_task("labeled", path, "train", pair)):
+        with pytest.raises(ValueError, match=said):
+            load(path, tokenizers)
+
+
+@pytest.mark.parametrize("content", ["", "\n", "\ufeff\n\n"])
+def test_a_file_without_a_header_is_called_one(tmp_path, content):
+    (tmp_path / "train.tsv").write_text(content)
+    with pytest.raises(ValueError, match=r"train\.tsv has no header: its first line is empty"):
+        read_task(tmp_path / "train.tsv", TASKS["SST-2"])
+
+
 def test_the_training_files_names_fix_the_numbers(corpus, tokenizers):
     swapped = load_labeled(corpus, tokenizers, names=("1", "0"))
     assert swapped.labels.tolist() == [1, 1, 0, 0]

@@ -93,6 +93,12 @@ def test_wrong_files_are_named_in_one_sentence(tmp_path):
         read_glove(path)
     with pytest.raises(ValueError, match="2 numbers, 200"):
         read_glove(path, width=200)
+    path.write_text("")
+    for width in (None, 200):
+        with pytest.raises(ValueError, match="holds no word vectors"):
+            read_glove(path, width=width)
+    with pytest.raises(ValueError, match="holds no `context TAB reference TAB response` line"):
+        read_generated(path)
     path.write_text("a\tb\n")
     with pytest.raises(ValueError, match="line 1"):
         read_generated(path)

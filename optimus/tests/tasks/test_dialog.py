@@ -182,9 +182,10 @@ def test_other_separators_count_as_one(tokenizers, tmp_path):
 
 def test_lines_without_two_sides_are_named(tokenizers, tmp_path):
     path = tmp_path / "train.txt"
-    path.write_text("a\tb\n\nhello\n")
-    with pytest.raises(ValueError, match=r"line 3: it is not `context TAB response`"):
-        list(read_turns(path))
+    for line in ("hello", "a\tb\tc"):
+        path.write_text(f"a\tb\n\n{line}\n")
+        with pytest.raises(ValueError, match=r"line 3: it is not `context TAB response`"):
+            list(read_turns(path))
     path.write_text("\n")
     with pytest.raises(ValueError, match="no dialog turn"):
         load_dialogs(path, tokenizers)

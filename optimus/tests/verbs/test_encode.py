@@ -122,7 +122,7 @@ def test_a_model_without_latents_and_other_outputs_are_refused(text, tmp_path, m
     assert there.read_text() == "mine"
     (tmp_path / "blank.txt").write_text("\n\n")
     blank = (tmp_path / "blank.txt", "--output", tmp_path / "a.npz", "--model", model)
-    assert "the file holds no sentence" in fails("encode", *blank)
+    assert "blank.txt holds no sentence" in fails("encode", *blank)
     assert not (tmp_path / "a.npz.partial").exists()
 
 

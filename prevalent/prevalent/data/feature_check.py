@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..simulator.geometry import NUM_VIEWS
 from ..simulator.graph import Graphs
-from .features import TSV_COLUMNS, decode_features, map_npy, slice_of, tsv_lines
+from .features import TSV_COLUMNS, decode_features, map_npy, read_names, slice_of, tsv_lines
 from .records import read_json
 
 SHOWN = 3  # names that are told of a problem
@@ -224,7 +224,7 @@ def _hdf5_rows(path: Path) -> tuple[str, Iterator[_Row]]:
     try:
         with h5py.File(path, "r") as file:
             table = "features" in file and "ids" in file
-            ids, data = (len(file["ids"]), len(file["features"])) if table else (0, 0)
+            ids, data = (len(read_names(file)), len(file["features"])) if table else (0, 0)
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).split("\n")[0]
         raise ValueError(
@@ -239,8 +239,8 @@ def _hdf5_rows(path: Path) -> tuple[str, Iterator[_Row]]:
 
 def _hdf5_table(path: Path) -> Iterator[_Row]:
     with h5py.File(path, "r") as file:
-        for i, name in enumerate(file["ids"].asstr()[:]):
-            yield _hdf5_row(str(name), file["features"], i)
+        for i, name in enumerate(read_names(file)):
+            yield _hdf5_row(name, file["features"], i)
 
 
 def _hdf5_keys(path: Path) -> Iterator[_Row]:

@@ -567,10 +567,19 @@ def _numbers(data: h5py.Dataset) -> h5py.Dataset:
 
 def _table(file: h5py.File) -> tuple[list[str], h5py.Dataset]:
     """Names and features (R, V, D) of a file that has all in one array."""
-    ids, data = [str(name) for name in file["ids"].asstr()[:]], _numbers(file["features"])
+    ids, data = read_names(file), _numbers(file["features"])
     if data.ndim != 3 or len(ids) != len(data):
         raise ValueError(f"an array of shape {data.shape} for {len(ids)} viewpoints")
     return ids, data
+
+
+def read_names(file: h5py.File) -> list[str]:
+    """The names ``SCAN_VIEWPOINT`` of a file that has all in one array."""
+    ids = file["ids"]
+    texts = isinstance(ids, h5py.Dataset) and h5py.check_string_dtype(ids.dtype) is not None
+    if not texts or ids.ndim != 1:
+        raise ValueError("'ids' is no list of names")
+    return [str(name) for name in ids.asstr()[:]]
 
 
 def write_hdf5(path: Path, ids: list[str], array: NDArray) -> None:

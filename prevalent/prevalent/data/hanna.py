@@ -153,8 +153,8 @@ def expand_routes(
         check_record(item, ROUTE_FIELDS, where)
         if not item["path"]:
             raise ValueError(f"{where} has an empty 'path'")
-        if not 0 <= item["view_id"] < NUM_VIEWS:
-            raise ValueError(f"{where} has the view {item['view_id']}, outside 0..35")
+        if not 0 <= item["view_id"] < NUM_VIEWS or item["view_id"] != int(item["view_id"]):
+            raise ValueError(f"{where} has the view {item['view_id']}, not one of 0..35")
         yield Route(
             item["path_id"],
             scan,

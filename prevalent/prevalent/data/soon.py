@@ -106,6 +106,7 @@ def _targets(item: Mapping[str, Any], where: str) -> tuple[dict[str, Any], str]:
     """Viewpoint -> (4, 2) heading and elevation of the corners; and the scan."""
     boxes = item.get("bboxes", [])
     if isinstance(boxes, dict):  # DUET: by viewpoint
+        check_record(boxes, dict.fromkeys(boxes, dict), f"{where}: 'bboxes'")
         boxes = [{"image_id": name, **box} for name, box in boxes.items()]
     check_record({"bboxes": boxes}, {"bboxes": [dict]}, where)
     targets, scan = {}, item.get("scan")

@@ -47,6 +47,7 @@ def write_evaluation(path: str | Path, scores: Mapping[str, Any], about: Provena
     path = Path(path)
     if about.trial:
         path = path.with_suffix(f".trial{path.suffix}")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, {**scores, "provenance": {**asdict(about), **versions()}})
     return path
 

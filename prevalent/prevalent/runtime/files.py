@@ -22,6 +22,8 @@ def why(error: Exception) -> str:
         return "it is no UTF-8 text"
     if isinstance(error, json.JSONDecodeError):
         return f"it is no JSON from line {error.lineno} column {error.colno} on"
+    if isinstance(error, RecursionError):
+        return "it has too many brackets in each other"
     if isinstance(error, zipfile.BadZipFile):
         return "it is no whole zip archive"
     if isinstance(error, KeyError):
@@ -53,6 +55,8 @@ def write_atomically(path: str | Path, content: str | bytes) -> None:
     """Replace ``path`` so that a reader sees the old content or the new one, whole."""
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file to write")
+    if not Path(path).parent.is_dir():
+        raise FileNotFoundError(f"{path} cannot be written: its folder does not exist; make it")
     partial = Path(f"{path}.{os.getpid()}.tmp")
     try:
         with flushed(partial) as file:

@@ -23,7 +23,7 @@ import torch
 
 from .checkpoint import finished_steps
 from .distributed import barrier, gather_objects, is_main
-from .files import json_text, replace_folder, spell_infinite, take_lock, write_atomically
+from .files import json_text, replace_folder, spell_infinite, take_lock, why, write_atomically
 from .options import shown
 from .precision import choose_precision
 
@@ -299,8 +299,8 @@ def read_plain(path: Path) -> dict[str, Any]:
     """A ``config.json`` as it stands; ``ValueError`` where it is none."""
     try:
         plain = json.loads(path.read_text())
-    except (ValueError, OSError) as error:  # no JSON, no text at all, or no file
-        raise _damaged(path, str(error)) from None
+    except (ValueError, OSError, RecursionError) as error:  # no JSON, no text at all, or no file
+        raise _damaged(path, why(error)) from None
     if not isinstance(plain, dict):
         raise _damaged(path, f"a {type(plain).__name__} and no object")
     options: dict[str, Any] = spell_infinite(plain)  # older files have Infinity

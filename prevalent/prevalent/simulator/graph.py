@@ -350,7 +350,7 @@ def parse_connectivity(text: bytes, path: Path) -> ScanData:
         pose = np.array([row["pose"] for row in rows], dtype=np.float64).reshape(n, 16)
         included = np.array([row["included"] for row in rows], dtype=bool)
         free = np.array([row["unobstructed"] for row in rows], dtype=bool).reshape(n, n)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SimulatorError(
             f"connectivity file {str(path)!r} is truncated or not in the official format "
             f"({type(error).__name__}: {error}); fetch it again"

@@ -41,7 +41,7 @@ from ..runtime.means import RunningMeans
 from ..runtime.options import ADDED, at_least
 from ..runtime.precision import Precision, check_weights
 from ..runtime.run_folder import Run, RunFolder
-from ..simulator.graph import Graphs, load_graphs
+from ..simulator.graph import Graphs, SimulatorError, load_graphs
 
 logger = logging.getLogger(__name__)
 TRAIN_EVALUATION_BATCHES = 20
@@ -221,7 +221,11 @@ def open_scenes(
         raise ValueError(f"the split {empty[0]!r} is empty; give another")
     scans = sorted({one.scan for tasks in splits.values() for one in tasks})
     graphs = load_graphs(config.data_dir / "connectivity", scans)
-    check_tasks(graphs, (one for tasks in splits.values() for one in tasks))
+    for name, tasks in splits.items():
+        try:
+            check_tasks(graphs, tasks)
+        except SimulatorError as error:
+            raise SimulatorError(f"split {name!r}: {error}") from None
     store = open_store(
         config.data_dir, config.features, graphs, scans, config.standin_dim, config.feature_columns
     )

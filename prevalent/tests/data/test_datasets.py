@@ -281,6 +281,7 @@ def test_soon_is_read_in_the_form_of_duet_too(items, tmp_path):
     [
         ({"instructions": [["too", "few"]]}, "instruction 0 must be a text, a list of five"),
         ({"bboxes": [{"image_id": "a", "target": {}}]}, "box 0 has no 'left_top'"),
+        ({"bboxes": {"a": [1]}}, "'bboxes': 'a' must be a record"),
         ({"bboxes": [{"image_id": "a", "target": target()}]}, "has no 'scan'"),
         ({"path": [[]]}, "has an empty 'path'"),
     ],

@@ -7,6 +7,7 @@ import h5py
 import numpy as np
 import pytest
 
+from prevalent.data.feature_check import check_features
 from prevalent.data.features import (
     FeatureRow,
     FeatureStore,
@@ -117,6 +118,20 @@ def test_an_hdf5_file_of_anything_but_numbers_is_named(tmp_path, kind):
         file.create_dataset("ids", data=NAMES, dtype=h5py.string_dtype())
     with pytest.raises(ValueError, match=r"f\.h5' is damaged or holds no features"):
         FeatureStore.open(tmp_path / "f.h5", cache_dir=tmp_path / "cache")
+
+
+@pytest.mark.parametrize("ids", [np.arange(3), np.zeros((3, 1)), "group", b"abc"])
+def test_names_in_an_hdf5_file_that_are_none_are_told(tmp_path, ids):
+    path = tmp_path / "f.h5"
+    with h5py.File(path, "w") as file:
+        file["features"] = np.stack([features(i) for i in range(3)])
+        if isinstance(ids, str):
+            file.create_group("ids")
+        else:
+            file["ids"] = ids
+    for use in (FeatureStore.open, check_features):
+        with pytest.raises(ValueError, match=r"f\.h5' is damaged or .*'ids' is no list of names"):
+            use(path)
 
 
 def test_names_beside_an_array_are_checked(tmp_path):

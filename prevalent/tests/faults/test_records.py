@@ -158,7 +158,8 @@ def test_a_damaged_search_is_named_by_file_and_place(tmp_path, change, sentence)
     ("content", "sentence"),
     [
         ({"house": [ROUTE, {**ROUTE, "path": []}]}, "route 1 of scan 'house' has an empty 'path'"),
-        ({"house": [{**ROUTE, "view_id": 36}]}, "has the view 36, outside 0..35"),
+        ({"house": [{**ROUTE, "view_id": 1.5}]}, "has the view 1.5, not one of 0..35"),
+        ({"house": [{**ROUTE, "view_id": 36}]}, "has the view 36, not one of 0..35"),
         ({"house": [{"path_id": 1}]}, "route 0 of scan 'house' has no 'path'"),
         ([], "must hold routes by scan"),
     ],
