@@ -157,7 +157,7 @@ def load_torch_file(path: str | Path) -> Any:
         if not zipfile.is_zipfile(path):
             return _load_legacy_without_tensors(path, str(error))
         raise ValueError(_refusal(path, str(error))) from None
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, TypeError) as error:
+    except Exception as error:  # a damaged stream of bytes can lead to any of them
         raise ValueError(
             f"{path} is not a readable PyTorch file ({_first_line(str(error))}); "
             "fetch or copy it again"

@@ -306,7 +306,7 @@ def own_pictures(places: Sequence[str]) -> list[Path]:
             )
         inside = [place]
         if place.is_dir():
-            listed = (one for one in place.iterdir() if visible(one.name))
+            listed = (one for one in place.iterdir() if one.is_file() and visible(one.name))
             inside = sorted(filter(is_image_name, listed))
         if not inside:
             raise ValueError(f"--input {place} holds no image")

@@ -55,6 +55,15 @@ def test_a_file_cut_short_is_named_with_its_cure(tmp_path, suffix, keep):
         read_weight_file(path)
 
 
+@pytest.mark.parametrize("content", [b"", b"junk", b"\x80", b"PK\x03\x04", b"\x00" * 64])
+@pytest.mark.parametrize("suffix", [".pt", ".safetensors"])
+def test_bytes_that_are_no_weights_are_named(tmp_path, content, suffix):
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"a\{suffix} is (refused|no whole weight file)"):
+        read_weight_file(path)
+
+
 def test_a_missing_file_and_a_folder_are_named(tmp_path):
     for path, problem in ((tmp_path, "is a folder"), (tmp_path / "x.pt", "does not exist")):
         with pytest.raises(FileNotFoundError, match=problem):

@@ -150,6 +150,9 @@ def test_pictures_of_ones_own_are_projected(weights, tmp_path):
     twice = ProjectConfig(**options, input=(str(tmp_path / "me.png"),) * 2)
     with pytest.raises(ValueError, match="two pictures called me"):
         project_images(twice)
+    (tmp_path / "folders" / "inside.png").mkdir(parents=True)
+    with pytest.raises(ValueError, match="folders holds no image"):
+        project_images(ProjectConfig(**options, input=(str(tmp_path / "folders"),)))
     with pytest.raises(FileNotFoundError, match="--input nowhere does not exist"):
         project_images(ProjectConfig(**options, input=("nowhere",)))
 
