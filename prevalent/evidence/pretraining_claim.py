@@ -11,7 +11,8 @@ are told by a speaker. Agents then see 20, 50, 100, 400 or 1,000 of those paths 
 imitation and reinforcement with the encoders of `ARMS`; each seed draws paths of its own. Learning
 rate and, for random encoders, the spread of the initial weights are chosen for each arm on
 val_seen, with 50 paths; ``--as-chosen`` takes those that the records name. ``ablations``
-pre-trains three more encoders, without the action, without the views, and without either.
+pre-trains three more encoders, without the action, without the views, and without either; an agent
+gives no views to an encoder that has seen none.
 ``reading`` does the same as the main table in houses whose instructions have to be read: other
 words for the same landmark, which annotated paths never use, landmarks in sight that do not matter,
 and sentences that say which way not to take.
@@ -275,7 +276,12 @@ def run(root: Path, trial: Trial, steps: int) -> dict[str, Any]:
                 start_from=before,
                 pretrained=root / arm.encoder / "model" if arm.encoder else None,
                 optimizer=OptimizerConfig("adam", lr=trial.lr * 0.1**stage),
-                model=replace(preset.model, update_language=trained, update_cross=trained),
+                model=replace(
+                    preset.model,
+                    include_vision=ENCODERS.get(arm.encoder, {}).get("use_images", True),
+                    update_language=trained,
+                    update_cross=trained,
+                ),
                 bert=replace(preset.bert, initializer_range=trial.spread or 0.02),
             )
         )
