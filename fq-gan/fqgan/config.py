@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from . import plots
-from .runs import kind_of, train
+from .runs import kind_of, train, unused_options
 from .runtime.command import parse_preset
 from .runtime.run_folder import CONFIG
 
@@ -79,7 +79,7 @@ def call(target: str, *arguments: Any, **options: Any) -> Any:
 
 def train_main(argv: Sequence[str]) -> None:
     """Run ``fqgan train biggan-c10 --quantizer.codebook-size 256``, then draw the curves."""
-    config = parse_preset(presets_for(argv), argv, "fqgan train")
+    config = parse_preset(presets_for(argv), argv, "fqgan train", unused_options)
     train(config)
     plots.try_plot(config.folder)
 

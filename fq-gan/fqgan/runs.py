@@ -21,7 +21,7 @@ from .loop import RunProgress, Task, Training
 from .old_runs import upgrade, upgrade_progress
 from .runtime.checkpoint import read_part
 from .runtime.files import json_text, replace_folder, write_atomically, write_json
-from .runtime.options import shown
+from .runtime.options import option, shown
 from .runtime.run_folder import (
     CONFIG,
     HEADER,
@@ -464,14 +464,30 @@ def differences(preset: Any, config: Any, prefix: str = "--") -> list[str]:
     words: list[str] = []
     for field in dataclasses.fields(preset):
         before, after = getattr(preset, field.name), getattr(config, field.name)
-        option = field.name.replace("_", "-")
+        name = field.name.replace("_", "-")
         if dataclasses.is_dataclass(before):
-            words += differences(before, after, f"{prefix}{option}.")
+            words += differences(before, after, f"{prefix}{name}.")
         elif before != after:
             if isinstance(after, bool):
-                words.append(f"{prefix}{option}" if after else f"{prefix}no-{option}")
+                words.append(f"{prefix}{name}" if after else f"{prefix}no-{name}")
             elif isinstance(after, tuple):
-                words += [f"{prefix}{option}", *map(str, after)]
+                words += [f"{prefix}{name}", *map(str, after)]
             else:
-                words += [f"{prefix}{option}", str(after)]
+                words += [f"{prefix}{name}", str(after)]
     return words
+
+
+def unused_options(config: Any) -> dict[str, str]:
+    """Options that a run of ``config`` would record and not use, with the reason and the cure.
+
+    For `parse_preset`: a preset may hold such options, and on its command line they are refused.
+    """
+    unused: dict[str, str] = {}
+    if not config.quantizer.layers:
+        reason = "no layer is quantized; give --quantizer.layers, or drop it"
+        others = {field.name for field in dataclasses.fields(config.quantizer)} - {"layers"}
+        unused |= dict.fromkeys((option(name, "quantizer") for name in others), reason)
+    if getattr(config, "architecture", "") == "biggan":
+        reason = "blocks have a depth in biggan-deep alone; give --architecture biggan-deep"
+        unused |= {"--generator.depth": reason, "--discriminator.depth": reason}
+    return unused

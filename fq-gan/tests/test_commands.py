@@ -70,6 +70,11 @@ def test_a_dry_run_prints_the_checked_options(capsys):
         ),
         (["migrate", ""], "the command line is empty"),
         (["migrate", "python train.py 'C10"], "has a quotation mark without its end"),
+        (
+            ["train", "smoke", "--quantizer.layers", "--quantizer.decay", "0.5"],
+            "--quantizer.decay is not used: no layer is quantized; give --quantizer.layers",
+        ),
+        (["train", "smoke", "--generator.depth=3"], "--generator.depth is not used: blocks have"),
         (["convert", "nosuch", "a", "b"], "unknown kind 'nosuch'; choose one of biggan, tfhub"),
         (["convert"], "a kind comes first, before any option"),
         (["convert", "biggan", "", "out"], "FOLDER is empty: give a file or folder"),

@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, get_args
@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple, NoReturn, get_args
 from ..biggan.config import PRESETS, BigganTrain, DiscriminatorConfig, GeneratorConfig
 from ..data.datasets import LEGACY_DATASETS, DataConfig
 from ..data.unpaired import UnpairedConfig
-from ..runs import differences
+from ..runs import differences, unused_options
 from ..scoring import ScoringOptions
 from ..stylegan2 import config as stylegan2
 from ..stylegan2.config import PLAIN, PRESETS as STYLEGAN2_PRESETS, Stylegan2Train, recipe
@@ -121,7 +121,16 @@ def nearest_preset(presets: Mapping[str, tuple[str, Any]], start: str, config: A
         if name.startswith(start)
     }
     name = min(near, key=lambda name: len(near[name]))
-    return ["train", name, *near[name]]
+    return ["train", name, *_used(near[name], unused_options(config))]
+
+
+def _used(words: Sequence[str], unused: Collection[str]) -> Iterator[str]:
+    """``words`` without the options, and their values, that a run would not use."""
+    kept = True
+    for word in words:
+        kept = word not in unused if word.startswith("--") else kept
+        if kept:
+            yield word
 
 
 def translate_stylegan2(script: str, words: Sequence[str]) -> list[Translation]:
