@@ -27,7 +27,7 @@ TESTED = 1000  # sentences of each class of Yelp
 RATES = {"feature": ("1e-2", "1e-3"), "finetune": ("1e-4",)}
 COUNTS = {"feature": (1, 10, 100, 1000), "finetune": (10, 100)}
 TRIALS = {"feature": 10, "finetune": 3}
-LENGTH = {"feature": ("--epochs", "100"), "finetune": ("--max-steps", "60")}
+LENGTH = {"feature": ("--max-steps", "0", "--epochs", "100"), "finetune": ("--max-steps", "60")}
 
 
 class Row(NamedTuple):

@@ -149,7 +149,9 @@ def _unused_sizes(config: Any) -> dict[str, str]:
         unused["--bert."] = (
             f"the sizes are those of --pretrained {config.pretrained}; drop one of the two"
         )
-        if (config.pretrained / "vocab.txt").is_file():
+        own, given = config.pretrained / "vocab.txt", config.data_dir / config.wordpieces
+        same = own.is_file() and given.is_file() and own.read_bytes() == given.read_bytes()
+        if own.is_file() and not same:
             unused["--wordpieces"] = (
                 f"--pretrained {config.pretrained} has its own vocab.txt; drop one of the two"
             )

@@ -264,7 +264,10 @@ def _run(*words: str) -> None:
 
 
 METRICS = ("success_rate", "spl", "queries_per_ep")
-TRAINED_TEXT = ("--model.encoder", "dic", "--model.update-language")
+TRAINED_TEXT = (
+    *("--model.encoder", "dic", "--model.update-language"),
+    *("--wordpieces", "wordpiece.txt"),
+)
 ROWS_OF_HANNA: dict[str, tuple[str, ...]] = {  # row -> options of train-hanna
     "never asks": ("--rollout.ask", "never"),
     "asks": (),
@@ -313,7 +316,7 @@ def demo_hanna(config: HannaDemoConfig) -> Scores:
             start = ["--pretrained", str(pretrained / "model")] if row == PRETRAINED else []
             _run(
                 *("train-hanna", "hanna-toy", "--run-dir", str(agent), *data, *options, *start),
-                *("--wordpieces", "wordpiece.txt", "--held-out", SPLIT, "--seed", str(seed)),
+                *("--held-out", SPLIT, "--seed", str(seed)),
                 *("--max-steps", steps, "--eval-every", steps, "--save-every", steps),
             )
             last = read_metrics(agent)[-1]
