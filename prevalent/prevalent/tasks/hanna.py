@@ -204,11 +204,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def train_hanna(config: HannaRun) -> HannaAgent:
-    """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
-
-    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` there; errors are those of
-    ``loop.train``.
-    """
+    """Run ``config`` to its last step, as ``loop.train`` does; leaves ``snapshots/`` there too."""
     return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
 

@@ -47,17 +47,8 @@ TRAIN_EVALUATION_BATCHES = 20
 """Batches that are evaluated of a split that is trained on too."""
 TOY_OBJECTS = 5  # at every place of a toy world with objects
 FIXED = (
-    *(
-        "world",
-        "toy_houses",
-        "features",
-        "feature_columns",
-        "standin_dim",
-        "angle_layout",
-        "words",
-        "max_length",
-    ),
-    *("train", "precision", "seed", "optimizer.kind"),
+    *("world", "toy_houses", "features", "feature_columns", "standin_dim", "angle_layout"),
+    *("words", "max_length", "train", "precision", "seed", "optimizer.kind"),
     *("start_from", "load_optimizer", "pretrained"),
 )
 """Options that a run keeps from its first checkpoint on."""
