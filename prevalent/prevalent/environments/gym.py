@@ -717,4 +717,8 @@ for _kind in OPENERS:
         vector_entry_point=f"{__name__}:make_vector",
         kwargs={"kind": _kind},
     )
-gymnasium.register("prevalent/HANNA-v0", entry_point="prevalent.environments.gym_hanna:make")
+gymnasium.register(
+    "prevalent/HANNA-v0",
+    entry_point="prevalent.environments.gym_hanna:make",
+    vector_entry_point="prevalent.environments.gym_hanna:make_vector",
+)

@@ -245,3 +245,11 @@ def make(
 ) -> HannaEnv:
     """One environment on the data that `open_hanna` opens with ``options``."""
     return HannaEnv(open_hanna(**options), rules, render_mode=render_mode, skyboxes=skyboxes)
+
+
+def make_vector(
+    num_envs: int = 1, rules: Rules | None = None, **options: Any
+) -> gymnasium.vector.SyncVectorEnv:
+    """``num_envs`` of them, one after the other, on the same data and tables."""
+    data = open_hanna(**options)
+    return gymnasium.vector.SyncVectorEnv([lambda: HannaEnv(data, rules)] * num_envs)

@@ -127,7 +127,8 @@ def test_the_registered_name_makes_one_and_several(toy_world):
         assert words.startswith("Instruction: find ")
         env.step(info["teacher"])
         env.step(info["teacher"])
-        many = gymnasium.make_vec("prevalent/HANNA-v0", 3, "sync", **options)
+        many = gymnasium.make_vec("prevalent/HANNA-v0", 3, "vector_entry_point", **options)
+    assert len({id(one._data) for one in many.envs}) == 1
     seen, info = many.reset(seed=0)
     assert seen["panorama"].shape == seen["goal_panorama"].shape == (3, 36, 32)
     _, reward, *_ = many.step(info["teacher"])
