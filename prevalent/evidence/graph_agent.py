@@ -18,21 +18,17 @@ from __future__ import annotations
 import argparse
 import json
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from pretraining_claim import annotated, places
+from pretraining_claim import SPLITS, annotated, evaluations, places
 
 from prevalent.optimizer import OptimizerConfig
 from prevalent.runtime.files import json_text, write_atomically
-from prevalent.runtime.logs import read_metrics
 from prevalent.tasks.graph import PRESETS, GraphRun, train_graph
 from prevalent.tasks.r2r import R2R_PRESETS, R2RRun, train_r2r
-
-SPLITS = ("val_seen", "val_unseen")
 
 
 class Setting(NamedTuple):
@@ -190,13 +186,6 @@ def data_of(options: argparse.Namespace, seed: int) -> dict[str, Any]:
         "train": (str(annotated(options.run_dir, options.paths, seed).resolve()),),
         "held_out": ("val_seen@60", "val_unseen"),
     }
-
-
-def evaluations(run_dir: Path) -> Iterator[dict[str, float]]:
-    """Step and scores of every evaluation of a run."""
-    for row in read_metrics(run_dir):
-        if "val_unseen/success_rate" in row:
-            yield {"step": row["step"]} | {k: v for k, v in row.items() if k[:4] == "val_"}
 
 
 def describe(rows: dict[str, list[dict[str, Any]]], metrics: tuple[str, ...]) -> str:
