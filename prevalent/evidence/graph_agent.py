@@ -63,7 +63,7 @@ ON_R2R: dict[str, Any] = {
     "train": ("train",),
     "held_out": ("val_seen@60", "val_unseen@60"),
 }
-"""Both agents are of the same width and read the same batches."""
+"""Both agents are of the same width and learn from the same instructions."""
 TABLES: dict[str, dict[str, Arm]] = {
     "toy": {
         "graph-based, from scratch": Arm(TOY, 60, spreads=(0.02, 0.1)),
