@@ -1,5 +1,8 @@
+import re
+
 import pytest
 import torch
+from PIL import Image
 
 from fqgan.biggan.config import SMOKE
 from fqgan.config import presets_of
@@ -22,7 +25,13 @@ def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeyp
     assert "not comparable" in scores
     assert codes.startswith("codes in use")
     assert codes.count(" dead) in blocks.") == 4
+    assert re.match(
+        r"shapes that a classifier .* of 50 images: \d+ of 10; shares: circle \d", shapes
+    )
     assert all(f"{name} " in shapes for name in SHAPES)
+    with Image.open(tmp_path / "samples" / "shapes.png") as drawn:
+        assert drawn.height == 10 * 34 + 2, "a row a shape"
+        assert drawn.width > 10 * 34 + 2, "and a title"
     assert "fid" in read_metrics(tmp_path)[-1]
 
 

@@ -12,10 +12,9 @@ from typing import Any, ClassVar, Literal
 from ..augment.diffaugment import Policy, check_policies
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
+from ..runs import BestMetric, TrainOptions
 from ..runtime.files import json_text
-from ..runtime.logs import ReportTo
 from ..runtime.options import ADDED, at_least, positive
-from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
 
 Norm = Literal["bn", "mybn", "sync-bn", "in", "gn", "none"]
@@ -214,36 +213,18 @@ SampleStatistics = Literal["running", "batch", "standing"]
 
 
 @dataclass(frozen=True)
-class BigganTrain:
+class BigganTrain(TrainOptions):
     """Train BigGAN or FQ-BigGAN. Run the same command again to continue a run."""
 
     kind: ClassVar[str] = "biggan"
 
-    run_dir: str = ""
-    """Folder of the run; empty: runs/ and the experiment's name."""
     naming: Literal["described", "authors", "hashed"] = "described"
     """Experiment's name: the authors' and a digest, the authors' alone, or a digest alone."""
     name_suffix: str = ""
     """Last word of the experiment's name."""
     max_steps: int = 97_500
     """Iterations; each has step.num-d-steps updates of D and one of G."""
-    seed: int = 0
-    """Of weights, order, augmentation, noise and labels."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    precision: Precision = "auto"
-    """Arithmetic of both networks. auto: bf16 on a GPU that has it, else fp32; a continued run
-    keeps what it began with. The quantizer's dictionary is fp32 in all of them."""
     channels_last: bool = True
-    """Keep the channels of a pixel together: 8 to 20 % faster on a CPU, and what tensor cores
-    prefer; False is the other order."""
-    deterministic: bool = False
-    """Only kernels that give the same bits every time (CUDA); slower."""
-    compile: bool = field(default=False, metadata=ADDED)
-    """Compile the blocks of G and D in the first iterations, which takes minutes: faster on a GPU,
-    with other last bits."""
-    initial_weights: str = ""
-    """Folder of weights to fine-tune; of a run or of `fqgan convert`."""
 
     architecture: Literal["biggan", "biggan-deep"] = "biggan"
     """biggan-deep has bottleneck blocks."""
@@ -270,16 +251,9 @@ class BigganTrain:
     """Iterations between two sheets; 0 writes none."""
     spectra_every: int = 0
     """Iterations between two rows of singular values in spectra.jsonl; 0 writes none."""
-    keep: int = 2
-    """Newest checkpoints that stay."""
-    patience: int = 0
-    """End after so many scores in a row that were not the best; 0: never."""
-    report_to: ReportTo = field(default="none", metadata=ADDED)
-    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
-    in RUN/wandb for `wandb sync`."""
     keep_best: int = 5
     """Weights of the best scores that stay, in best0, best1, ..."""
-    best_metric: Literal["fid", "inception_score"] = "fid"
+    best_metric: BestMetric = "fid"
     """What "best" means."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -290,7 +264,8 @@ class BigganTrain:
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
 
     def __post_init__(self) -> None:
-        at_least(self, max_steps=1, log_every=1, save_every=1, keep=1, keep_best=1, patience=0)
+        super().__post_init__()
+        at_least(self, max_steps=1, log_every=1, save_every=1, keep_best=1)
         at_least(self, evaluate_every=0, sample_every=0, spectra_every=0)
         if self.sample_statistics == "standing" and self.standing_batches < 1:
             raise ValueError(
@@ -366,16 +341,20 @@ def experiment_name(config: BigganTrain) -> str:
 
 
 # Options that came after 0.1.0: at these values a run keeps the name that it had then.
-NEUTRAL = {"augment": (), "schedule": "constant", "decay_start": 0.5}
+NEUTRAL = {
+    "step": {"augment": (), "schedule": "constant", "decay_start": 0.5},
+    "data": {"toy_variation": 1.0},
+}
 
 
 def digest_of(config: BigganTrain) -> str:
     """Eight hexadecimal digits of the options that matter, the same in every process."""
     plain = dataclasses.asdict(config)
     plain["data"].pop("workers")
-    for name, value in NEUTRAL.items():
-        if plain["step"][name] == value:
-            del plain["step"][name]
+    for group, values in NEUTRAL.items():
+        for name, value in values.items():
+            if plain[group][name] == value:
+                del plain[group][name]
     if config.precision == "auto":  # the device decides, and does not give the run another name
         plain["precision"] = "fp32"
     kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
