@@ -71,13 +71,14 @@ def test_a_negative_number_of_iterations_is_named():
         DemoConfig(max_steps=-1)
 
 
-def test_the_judge_of_the_demo_recognises_shapes_that_it_never_saw_and_no_noise():
+@pytest.mark.parametrize("size", [16, 32])
+def test_the_judge_of_the_demo_recognises_shapes_that_it_never_saw_and_no_noise(size):
     before = torch.get_rng_state()
-    judge = train_judge(steps=100, batch_size=64)
+    judge = train_judge(steps=100, batch_size=64, resolution=size)
     assert torch.equal(torch.get_rng_state(), before)
-    images = toy_images(300, seed=9)
+    images = toy_images(300, seed=9, resolution=size)
     shares = recognised(judge, normalize(images.pixels), images.labels)
     assert list(shares) == list(SHAPES)
     assert sum(shares.values()) / 10 > 0.7
-    noise = torch.randn(300, 3, 32, 32)
+    noise = torch.randn(300, 3, size, size)
     assert sum(recognised(judge, noise, images.labels).values()) / 10 < 0.3

@@ -21,8 +21,8 @@ Norm = Literal["bn", "mybn", "sync-bn", "in", "gn", "none"]
 Init = Literal["ortho", "N02", "glorot", "none"]
 LearningRate = Literal["constant", "linear", "cosine"]
 
-RESOLUTIONS = (32, 64, 128, 256, 512)
-NUM_BLOCKS = {32: 4, 64: 5, 128: 6, 256: 7}  # of the discriminator; biggan-deep has one less
+RESOLUTIONS = (16, 32, 64, 128, 256, 512)
+NUM_BLOCKS = {16: 3, 32: 4, 64: 5, 128: 6, 256: 7}  # of the discriminator; biggan-deep has one less
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ class DiscriminatorConfig:
     wide: bool = True
     """Inner width of a block is that of its output (else of its input)."""
     attention: tuple[int, ...] = ()
-    """Resolutions after whose block attention follows; at 32 pixels only 16, meaning all blocks."""
+    """Resolutions after whose block attention follows; at 32 pixels only 16 (at 16, 8): all."""
     singular_vectors: int = 1
     """Singular vectors tracked per weight."""
     power_iterations: int = 1
@@ -106,7 +106,7 @@ class BigganConfig:
     kind: ClassVar[str] = "biggan"
 
     resolution: int = 32
-    """Side of the images: 32, 64, 128, 256, or 512 (generator only)."""
+    """Side of the images: 16, 32, 64, 128, 256, or 512 (generator only)."""
     num_classes: int = 10
     """Classes of the data set."""
     architecture: Literal["biggan", "biggan-deep"] = "biggan"

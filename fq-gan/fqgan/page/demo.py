@@ -172,7 +172,7 @@ def shapes_recognised(run: Any, each: int = 50) -> str:
     )  # fmt: skip
     classes = list(range(generator.num_classes))
     images = sampler.of_classes(classes, each)
-    judge = train_judge(steps=min(300, run.max_steps))
+    judge = train_judge(steps=min(300, run.max_steps), resolution=generator.resolution)
     shares = recognised(judge, images, torch.tensor(classes).repeat_interleave(each))
     most = sum(share > 0.5 for share in shares.values())
     words = [f"{name} {share:.2f}" for name, share in shares.items()]
