@@ -553,9 +553,9 @@ SMALL = BigganTrain(
     ),
     scoring=ScoringOptions(features="random", num_images=5000),
 )
-# What a minute of trials showed for so short a run: a generator without spectral norm and with
-# momentum; the logistic loss, as with the hinge loss the scores of all images swing together;
-# two steps of D, each smaller than G's; a low weight of the commitment loss.
+# Found by trials of one to two CPU minutes: a generator without spectral norm and with momentum,
+# the logistic loss (with the hinge loss the scores of all images swing together), two steps of D,
+# smaller ones than G's, and a low weight of the commitment loss.
 DEMO = replace(
     SMALL,
     max_steps=1700,
