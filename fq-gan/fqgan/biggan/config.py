@@ -341,7 +341,7 @@ def experiment_name(config: BigganTrain) -> str:
 
 
 # Options that came after 0.1.0: at these values a run keeps the name that it had then.
-NEUTRAL = {
+NEUTRAL: dict[str, dict[str, Any]] = {
     "step": {"augment": (), "schedule": "constant", "decay_start": 0.5},
     "data": {"toy_variation": 1.0},
 }
