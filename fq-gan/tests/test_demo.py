@@ -26,7 +26,7 @@ def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeyp
     assert codes.startswith("codes in use")
     assert codes.count(" dead) in blocks.") == 4
     assert re.match(
-        r"shapes that a classifier .* of 50 images: \d+ of 10; shares: circle \d", shapes
+        r"shapes that a classifier .* of 50 images .*: \d+ of 10; shares: circle \d", shapes
     )
     assert all(f"{name} " in shapes for name in SHAPES)
     with Image.open(tmp_path / "samples" / "shapes.png") as drawn:
