@@ -180,6 +180,8 @@ def shapes_recognised(run: Any, each: int = 50) -> str:
     most = sum(share > 0.5 for share in shares.values())
     words = [f"{name} {share:.2f}" for name, share in shares.items()]
     first = images.unflatten(0, (len(classes), each))[:, :10].flatten(0, 1)
+    factor = max(1, 48 // images.shape[-1])  # 16 pixels are hard to see
+    first = first.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
     sheet = save_sheet(first, run.folder / "samples" / "shapes.png", 10, row_titles=words)
     return (
         f"shapes that a classifier recognises in most of {each} images of noise of deviation "
