@@ -27,7 +27,10 @@ from optimus.runtime.distributed import World
 from optimus.runtime.run_folder import RunFolder
 from optimus.tasks.language_model import PRESETS, TASK
 
-ON_THE_HOST = ("language_model.py:__next__", "text.py", "precision.py:step")
+ON_THE_HOST = (
+    *("training.py:of", "text.py", "labeled.py", "dialog.py:contexts_of"),  # batches of the CPU
+    "precision.py:step",  # AdamW counts its steps there
+)
 
 
 def loops() -> Iterator[tuple[str, Task, Any]]:
