@@ -45,6 +45,7 @@ from fqgan.metrics.features import FIDInception
 from fqgan.metrics.networks import InceptionV3
 from fqgan.metrics.statistics import collect, compare
 from fqgan.quantizer import FeatureQuantizer
+from fqgan.runtime import compilation
 from fqgan.runtime.distributed import World
 from fqgan.runtime.precision import MixedPrecision, ieee_fp32, set_numerics
 from fqgan.runtime.run_folder import RunFolder
@@ -72,14 +73,20 @@ MORE = {  # what continues a smoke run
 }
 
 
-def smoke(verdict: Verdict, preset: str, precision: str) -> str:
+def smoke(verdict: Verdict, preset: str, precision: str, added: str = "") -> str:
     """Train a smoke preset, continue it, evaluate it."""
-    folder, device = verdict.work / f"{preset}_{precision}", verdict.device.type
-    given = f"train {preset} --precision {precision} --device {device} --run-dir {folder}"
+    folder, device = verdict.work / f"{preset}_{precision}{added.strip()}", verdict.device.type
+    given = f"train {preset} --precision {precision} --device {device} --run-dir {folder}{added}"
     command(main, given)
     command(main, f"{given} {MORE[preset]}")
     command(main, f"evaluate --run-dir {folder} --device {device}")
     return "runs, continues, is evaluated"
+
+
+def compiled(verdict: Verdict) -> str:
+    """`smoke` of BigGAN with --compile; on a CPU without Inductor, which would take minutes."""
+    compilation.BACKEND = "inductor" if verdict.on_cuda else "eager"
+    return smoke(verdict, "smoke", "bf16" if verdict.on_cuda else "fp32", " --compile")
 
 
 def repeated(verdict: Verdict, preset: str) -> float:
@@ -305,10 +312,11 @@ def fill(verdict: Verdict) -> None:
             f"weights of two runs of {preset} with --deterministic",
             lambda n=preset: repeated(verdict, n), limit=0,
         )  # fmt: skip
+    check("smoke, --compile", lambda: compiled(verdict))
     for name, (task, preset) in FAMILIES.items():
         check(f"waits in a step, {name}", lambda t=task, p=preset: waits(verdict, t, p))
     speed(verdict)
-    check("tests marked gpu", lambda: tests_for_devices(device))
+    check("recorded cases, and other tests marked gpu", lambda: tests_for_devices(device))
 
 
 if __name__ == "__main__":

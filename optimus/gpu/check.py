@@ -37,6 +37,7 @@ from optimus.__main__ import main
 from optimus.decoding import Sampling, generate
 from optimus.models.vae import OptimusConfig, OptimusModel, importance_scores
 from optimus.objectives import Objective
+from optimus.runtime import compilation
 from optimus.runtime.precision import (
     MixedPrecision,
     build_adamw,
@@ -102,16 +103,22 @@ def smoke(verdict: Verdict, verb: str, precision: str, added: str = "") -> str:
     return "runs, continues, is evaluated"
 
 
-def repeated(verdict: Verdict) -> float:
+def compiled(verdict: Verdict) -> str:
+    """`smoke` with --compile; on a CPU without Inductor, which would take minutes."""
+    compilation.BACKEND = "inductor" if verdict.on_cuda else "eager"
+    return smoke(verdict, "train", "bf16" if verdict.on_cuda else "fp32", " --compile")
+
+
+def repeated(verdict: Verdict, verb: str) -> float:
     """Largest difference of the weights of two runs with --deterministic."""
     ends = []
     for number in range(2):
-        folder = verdict.work / f"deterministic_{number}"
-        command(
-            main, f"train smoke --deterministic --device {verdict.device.type} --run-dir {folder}"
-        )
-        last = max((folder / "checkpoints").glob("[0-9]*"))
-        ends.append(list(torch.load(last / "model.pt", weights_only=True).values()))
+        folder = verdict.work / f"deterministic_{verb}_{number}"
+        device = f"--device {verdict.device.type} --run-dir {folder}"
+        command(main, f"{verb} smoke --deterministic {device}{DATA.get(verb, '')}")
+        last = sorted(folder.rglob("checkpoints/[0-9]*/model.pt"))[-1]
+        state = torch.load(last, weights_only=True, map_location="cpu")
+        ends.append(list(state.values()))
     torch.use_deterministic_algorithms(False)
     set_numerics()
     return apart(*ends)
@@ -252,13 +259,14 @@ def fill(verdict: Verdict) -> None:
     for verb in VERBS:
         for precision in ("fp32", "bf16", "fp16") if verdict.on_cuda else ("fp16",):
             check(f"{verb} smoke, {precision}", lambda v=verb, p=precision: smoke(verdict, v, p))
-    if verdict.on_cuda:  # on a CPU it takes minutes
-        check("train smoke --compile, bf16", lambda: smoke(verdict, "train", "bf16", " --compile"))
-    check("weights of two runs with --deterministic", lambda: repeated(verdict), limit=0)
+    check("train smoke --compile", lambda: compiled(verdict))
+    for verb in VERBS if verdict.on_cuda else VERBS[:1]:
+        name = f"weights of two runs of {verb} with --deterministic"
+        check(name, lambda v=verb: repeated(verdict, v), limit=0)
     for loop in LOOPS:
         check(f"waits in a step, {loop}", lambda name=loop: waits(verdict, name))
     speed(verdict)
-    check("tests marked gpu", lambda: tests_for_devices(device))
+    check("recorded cases, and other tests marked gpu", lambda: tests_for_devices(device))
 
 
 if __name__ == "__main__":

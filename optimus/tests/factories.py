@@ -34,17 +34,6 @@ GRADIENT = 1e-3
 """Tolerance of recorded gradients and training runs."""
 
 
-DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
-"""Where recorded cases are computed: by `pytest -m gpu` on the device, if there is one."""
-
-
-def place(device: str) -> torch.device:
-    """The device of a test, which is skipped where there is none of its kind."""
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    return torch.device(device)
-
-
 def close(actual: Any, expected: Any, tolerance: float = ABSOLUTE) -> None:
     """Assert agreement with a recorded array."""
     torch.testing.assert_close(

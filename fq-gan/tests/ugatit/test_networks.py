@@ -26,8 +26,8 @@ RETURN_TOLERANCE = 2e-3  # there and back
 
 @pytest.mark.golden
 @pytest.mark.cases("ugatit/ugatit_small_*.npz")
-def test_translations_agree_with_the_recorded_ones(case):
-    recorded = Recorded(case)
+def test_translations_agree_with_the_recorded_ones(case, device):
+    recorded = Recorded(case, device)
     networks, (a, b) = recorded_networks(recorded), domains_of(recorded)
     to_b, to_a = networks.generators()
     with torch.no_grad():
@@ -107,11 +107,11 @@ def inputs(recorded):
 
 @pytest.mark.golden
 @SMALL
-def test_logits_losses_and_dictionaries_agree_with_the_recorded_ones(case):
-    recorded = Recorded(case)
+def test_logits_losses_and_dictionaries_agree_with_the_recorded_ones(case, device):
+    recorded = Recorded(case, device)
     networks = recorded_networks(recorded)
     for kind, batches in inputs(recorded).items():
-        loss, perplexities = torch.zeros(()), []
+        loss, perplexities = torch.zeros((), device=device), []
         for name, letter, images in batches:
             judged = getattr(networks, name)(images)
             start = f"disc/{kind}_{letter}"

@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 import torch
 from factories import (
-    DEVICES,
     GRADIENT,
     close,
-    place,
     recorded_model,
     tiny_batch,
     tiny_config,
@@ -48,10 +46,8 @@ def recorded_losses(model, inputs, case, eps, device="cpu"):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("device", DEVICES)
-@ieee_fp32()
 def test_losses_agree_with_the_authors_in_every_mode(golden_kind, device):
-    folder, device = golden_kind("vae_random", "loss_out.npz"), place(device)
+    folder = golden_kind("vae_random", "loss_out.npz")
     model, expected = recorded_model(folder).to(device), np.load(folder / "loss_out.npz")
     inputs = np.load(folder / "inputs.npz")
     cases = json.loads((folder / "loss_cases.json").read_text())
@@ -66,10 +62,8 @@ def test_losses_agree_with_the_authors_in_every_mode(golden_kind, device):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("device", DEVICES)
-@ieee_fp32()
 def test_gradients_agree_with_the_authors(golden_kind, device):
-    folder, device = golden_kind("vae_random", "grads.npz"), place(device)
+    folder = golden_kind("vae_random", "grads.npz")
     expected, inputs = np.load(folder / "grads.npz"), np.load(folder / "inputs.npz")
     noise = np.load(folder / "loss_out.npz")
     modes = sorted({name.split("/")[0] for name in expected})
