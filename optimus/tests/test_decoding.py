@@ -5,7 +5,6 @@ from factories import close, recorded_model, tiny_model
 
 from optimus.decoding import Sampling, analogy, filter_logits, generate, interpolate, unique
 from optimus.runtime.counting import count
-from optimus.runtime.precision import ieee_fp32
 
 INJECTIONS = {"": None, "_mem": "memory", "_emb": "embedding"}
 

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..spectral_norm import normalized_weights
 from .config import UgatitConfig
 from .layers import (
     LEAK,
@@ -236,10 +237,11 @@ class Discriminator(nn.Module):
             parts: equal parts of the batch that the quantizers see one after the other; 2 for real
                 and translated images in one pass, which the authors judge in two.
         """
-        local, local_cam, _, _ = self.local_branch(images, quantize=False, parts=1)
-        patches, cam, losses, perplexity = self.global_branch(
-            images, quantize=quantize, parts=parts
-        )
+        with normalized_weights(self):
+            local, local_cam, _, _ = self.local_branch(images, quantize=False, parts=1)
+            patches, cam, losses, perplexity = self.global_branch(
+                images, quantize=quantize, parts=parts
+            )
         loss = torch.stack(losses).sum(dim=0) if losses else cam.new_zeros(len(images))
         if perplexity is None:
             perplexity = cam.new_ones(())

@@ -21,7 +21,6 @@ from optimus.models.encoder import Posterior
 from optimus.models.vae import ExtendedVae, OptimusConfig, OptimusModel
 from optimus.objectives import Objective, sentence_lengths, total_loss
 from optimus.released.checkpoints import assemble, authors_name, import_checkpoint
-from optimus.runtime.precision import ieee_fp32
 
 KINDS = {0: Objective(), 2: Objective(kind="deterministic-connect")}
 
