@@ -3,7 +3,8 @@
     python benchmarks/counts.py [--precision bf16]
 
 Counted on a CPU at the size of the smoke presets (see `optimus.runtime.counting`), so they are
-numbers of operations whatever their size; tokens are decoded by 12 layers, as GPT-2 small has them.
+numbers of operations whatever their size. The optimizer is the fused one, as on a GPU. Tokens are
+decoded by 12 layers, as GPT-2 small has them.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ LOOPS: dict[str, ModuleType] = {
 }
 ON_THE_HOST = (
     *("training.py:of", "text.py", "labeled.py", "dialog.py:contexts_of"),  # batches of the CPU
-    "precision.py:step",  # AdamW counts its steps there
+    "precision.py:step",  # loss scaling
 )
 LABELED = Path("data/toy-labels")
 TURNS = (
@@ -65,6 +66,7 @@ def opened(name: str, device: torch.device, **changes: Any) -> Iterator[Any]:
     module, run_dir = LOOPS[name], Path(tempfile.mkdtemp()) / "run"
     world, kind = World(0, 1, device), name
     config = replace(module.PRESETS["smoke"][1], run_dir=run_dir, device=device.type, **changes)
+    config = replace(config, optimizer=replace(config.optimizer, kind="fused"))
     if module is classifier:
         given = {"task": "labeled", "folder": LABELED / "train.txt", "test": LABELED / "test.txt"}
         config = replace(config, data=replace(config.data, **given))
