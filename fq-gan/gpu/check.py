@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).resolve().parent
-sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
+sys.path[:0] = [str(FOLDER), str(FOLDER.parent), str(FOLDER.parent / "benchmarks")]
 
+from plain_ugatit import PlainStep, build_plain_networks
 from verdict import (
     NotHere,
     Verdict,
@@ -173,6 +174,41 @@ def ugatit_step(config: Any, device: torch.device) -> Callable[[], Any]:
     return lambda: step(a, b, 1)
 
 
+def memory_share(config: Any, device: torch.device) -> float:
+    """What an iteration of U-GAT-IT allocates at most, in percent of the plain way's."""
+    shape = (config.step.batch_size, 3, config.data.resolution, config.data.resolution)
+
+    def plain() -> float:
+        torch.manual_seed(0)
+        step = PlainStep(build_plain_networks(config.networks()).to(device), config.step)
+        a, b = (torch.rand(shape, device=device) * 2 - 1 for _ in range(2))
+        return peak_gib(lambda: step(a, b), device)
+
+    return 100 * peak_gib(ugatit_step(config, device), device) / plain()
+
+
+def quantizer_share(config: Any, device: torch.device, classes: int, counts: Any) -> float:
+    """What the quantizers add to an update of D, in percent of one without."""
+    times = []
+    for layers in ((), config.quantizer.layers):
+        torch.manual_seed(0)
+        one = replace(config, quantizer=replace(config.quantizer, layers=layers))
+        network = build_discriminator(one.networks(classes)).to(device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        amp, side = MixedPrecision("auto", device), config.data.resolution
+        images = torch.rand(config.step.batch_size, 3, side, side, device=device) * 2 - 1
+        inputs = images, torch.zeros(len(images), dtype=torch.long, device=device)
+
+        def update(network: Any = network, amp: Any = amp, inputs: Any = inputs) -> None:
+            with amp.autocast():
+                judged = network(*inputs)
+                loss = judged.logits.mean() + judged.quantization_loss.mean()
+            loss.backward()
+
+        times.append(milliseconds(update, device, **counts))
+    return 100 * (times[1] / times[0] - 1)
+
+
 def style_seconds(config: Any, device: torch.device, batch: int, rounds: int) -> float:
     """Seconds of StyleGAN2 for 1,000 images, lazy regularizations in their share."""
     torch.manual_seed(0)
@@ -227,6 +263,12 @@ def speed(verdict: Verdict) -> None:
         verdict.check(f"iteration of {name}", measured, limit=limit if cuda else None, unit=" ms")
         verdict.check(f"{name}, memory", lambda s=steps: peak_gib(s[0], device), unit=" GiB")
         steps.clear()
+        if classes != 1000:
+            verdict.check(
+                f"{name}, what the quantizers add to an update of D",
+                lambda c=config, n=classes: quantizer_share(c, device, n, counts),
+                limit=10 if cuda else None, unit=" %",
+            )  # fmt: skip
     name = "ugatit-selfie2anime" if cuda else "ugatit-smoke"
     made: list[Callable[[], Any]] = []
 
@@ -237,6 +279,11 @@ def speed(verdict: Verdict) -> None:
     verdict.check(f"iteration of {name}", ugatit, limit=25 if cuda else None, unit=" ms")
     verdict.check(f"{name}, memory", lambda: peak_gib(made[0], device), unit=" GiB")
     made.clear()
+    plain = UGATIT[name][1]
+    verdict.check(
+        "its memory, percent of the plain way's", lambda: memory_share(plain, device),
+        limit=50, unit=" %",
+    )  # fmt: skip
     sizes = ((128, 32, 13), (256, 16, 22), (1024, 4, 117)) if cuda else ((0, 2, 0),)
     for size, batch, seconds in sizes:
         config = STYLEGAN2["stylegan2-smoke"][1]

@@ -188,6 +188,22 @@ def peak_gib(step: Callable[[], Any], device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / 2**30
 
 
+def busy(step: Callable[[], Any], device: torch.device) -> float:
+    """Share of a step's time, in percent, in which the device computes or copies."""
+    if device.type != "cuda":
+        raise NotHere("kernels are timed on a CUDA device")
+    step()
+    wait(device)
+    kinds = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=kinds) as profile:
+        began = time.perf_counter()
+        step()
+        wait(device)
+        seconds = time.perf_counter() - began
+    spent = sum(event.self_device_time_total for event in profile.key_averages())  # microseconds
+    return 1e-4 * spent / seconds
+
+
 def synchronisations(step: Callable[[], Any], device: torch.device) -> str:
     """How often the host waits in a step, and the lines where it does."""
     if device.type != "cuda":

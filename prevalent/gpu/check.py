@@ -23,6 +23,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).
 from verdict import (
     Verdict,
     apart,
+    busy,
     command,
     main as judge,
     milliseconds,
@@ -217,21 +218,32 @@ def speed(verdict: Verdict) -> None:
     ready.clear()
     for agent, rows in (("envdrop", 64), ("prevalent-without-pretraining", 20)):
         preset = R2R_PRESETS[agent if cuda else "smoke"][1]
+        name = f"R2R {agent}, B = {rows if cuda else preset.batch_size}"
+
+        def rate(step: Callable[[], Any]) -> float:
+            return 1000 / milliseconds(step, device, **counts)
+
         verdict.check(
-            f"R2R {agent}, B = {rows if cuda else preset.batch_size}",
-            lambda p=preset, b=rows: iterations_a_second(verdict, p, b, counts),
+            name, lambda p=preset, b=rows, rate=rate: of_an_agent(verdict, p, b, rate),
             limit=10 if cuda else None, unit=" it/s", more=True,
+        )  # fmt: skip
+        verdict.check(
+            f"{name}, busy",
+            lambda p=preset, b=rows: of_an_agent(verdict, p, b, lambda step: busy(step, device)),
+            limit=80, unit=" %", more=True,
         )  # fmt: skip
 
 
-def iterations_a_second(verdict: Verdict, preset: Any, rows: int, counts: dict[str, int]) -> float:
-    """Of an agent of the preset's size in toy houses, with stand-in features."""
+def of_an_agent(
+    verdict: Verdict, preset: Any, rows: int, measure: Callable[[Callable[[], Any]], float]
+) -> float:
+    """``measure`` of iterations of an agent of the preset's size in toy houses."""
     changes: dict[str, Any] = {}
     if verdict.on_cuda:
         changes = {"world": "toy", "features": None, "standin_dim": 2048, "batch_size": rows}
         changes |= {"start_from": None, "toy_houses": 4, "train": ("train",)}
     with opened(verdict, R2R, replace(preset, **changes)) as run:
-        return 1000 / milliseconds(run.step, verdict.device, **counts)
+        return measure(run.step)
 
 
 def fill(verdict: Verdict) -> None:

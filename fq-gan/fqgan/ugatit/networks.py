@@ -238,10 +238,13 @@ class Discriminator(nn.Module):
                 and translated images in one pass, which the authors judge in two.
         """
         with normalized_weights(self):
-            local, local_cam, _, _ = self.local_branch(images, quantize=False, parts=1)
-            patches, cam, losses, perplexity = self.global_branch(
-                images, quantize=quantize, parts=parts
-            )
+            return self._judge(images, quantize, parts)
+
+    def _judge(self, images: Tensor, quantize: bool, parts: int) -> DiscriminatorOutput:
+        local, local_cam, _, _ = self.local_branch(images, quantize=False, parts=1)
+        patches, cam, losses, perplexity = self.global_branch(
+            images, quantize=quantize, parts=parts
+        )
         loss = torch.stack(losses).sum(dim=0) if losses else cam.new_zeros(len(images))
         if perplexity is None:
             perplexity = cam.new_ones(())
