@@ -4,13 +4,15 @@
     python evidence/pretraining_claim.py --run-dir runs/claim --sizes 50            # one size of it
     python evidence/pretraining_claim.py --run-dir runs/claim --table ablations --sizes 20
     python evidence/pretraining_claim.py --run-dir runs/claim --table reading --sizes 50
+    python evidence/pretraining_claim.py --run-dir runs/claim --chart agents.png    # and a picture
 
 One encoder is pre-trained on 3,840 instructions of 240 houses, told by templates as the paper's
 are told by a speaker. Agents then see 20, 50, 100, 400 or 1,000 of those paths and learn by
 imitation and reinforcement with the encoders of `ARMS`; each seed draws paths of its own. Learning
 rate and, for random encoders, the spread of the initial weights are chosen for each arm on
 val_seen, with 50 paths; ``--as-chosen`` takes those that the records name. ``ablations``
-pre-trains three more encoders, without the action, without the views, and without either.
+pre-trains three more encoders, without the action, without the views, and without either; an agent
+gives no views to an encoder that has seen none.
 ``reading`` does the same as the main table in houses whose instructions have to be read: other
 words for the same landmark, which annotated paths never use, landmarks in sight that do not matter,
 and sentences that say which way not to take.
@@ -137,9 +139,11 @@ def main(argv: list[str] | None = None) -> None:
         action="store_true",
         help="do not choose: the first rate and spread of each arm, which the records chose",
     )
+    parser.add_argument("--rate", type=float, help="of all rows, instead of choosing")
     parser.add_argument("--steps", type=int, default=200, help="of an agent")
     parser.add_argument("--pretrain-steps", type=int, default=6000)
     parser.add_argument("--houses", type=int, default=PLAIN.train_houses, help="to train in")
+    parser.add_argument("--chart", type=Path, help="draw the table as this picture (PNG)")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
     root, world, arms = options.run_dir, PLAIN, ARMS
@@ -156,8 +160,8 @@ def main(argv: list[str] | None = None) -> None:
     for encoder in sorted({arm.encoder for arm in arms.values()} - {""}):
         pretrain(pretraining(root, encoder, options.pretrain_steps, world))
     chosen = {
-        name: Trial(name, TRIAL_SIZE, 0, arm.rates[0], arm.spreads[0])
-        if options.as_chosen
+        name: Trial(name, TRIAL_SIZE, 0, options.rate or arm.rates[0], arm.spreads[0])
+        if options.as_chosen or options.rate
         else choose(root, name, arm, options.steps)
         for name, arm in arms.items()
     }
@@ -169,6 +173,8 @@ def main(argv: list[str] | None = None) -> None:
                 rows.setdefault((paths, name), []).append(run(root, trial, options.steps))
         print(describe(rows), flush=True)
         write_atomically(root / f"{options.table}.md", describe(rows))
+    if options.chart:
+        draw(rows, options.chart)
 
 
 def make_world(folder: Path, size: ToyConfig) -> None:
@@ -270,7 +276,12 @@ def run(root: Path, trial: Trial, steps: int) -> dict[str, Any]:
                 start_from=before,
                 pretrained=root / arm.encoder / "model" if arm.encoder else None,
                 optimizer=OptimizerConfig("adam", lr=trial.lr * 0.1**stage),
-                model=replace(preset.model, update_language=trained, update_cross=trained),
+                model=replace(
+                    preset.model,
+                    include_vision=ENCODERS.get(arm.encoder, {}).get("use_images", True),
+                    update_language=trained,
+                    update_cross=trained,
+                ),
                 bert=replace(preset.bert, initializer_range=trial.spread or 0.02),
             )
         )
@@ -323,6 +334,41 @@ def describe(rows: dict[tuple[int, str], list[dict[str, Any]]]) -> str:
         cells.append(", ".join(f"{value:.1f}" for value in by_step))
         lines.append(f"| {paths} | {name} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
+
+
+def draw(rows: dict[tuple[int, str], list[dict[str, Any]]], picture: Path) -> None:
+    """Success in unseen houses by annotated paths, and by step where there are `TRIAL_SIZE`.
+
+    A line is the mean of the seeds, its band reaches from the least to the greatest.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (by_paths, by_step) = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    for name in dict.fromkeys(arm for _, arm in rows):
+        own = {paths: scores for (paths, arm), scores in rows.items() if arm == name}
+        points = {paths: [success(one, "val_unseen") for one in own[paths]] for paths in own}
+        line(by_paths, points, name)
+        curves = [one["curve"] for one in own.get(TRIAL_SIZE, [])]
+        shared = sorted(set.intersection(*map(set, curves)), key=int) if curves else []
+        steps = {int(step): [success(one[step], "val_unseen") for one in curves] for step in shared}
+        line(by_step, steps, name)
+    sizes = sorted({paths for paths, _ in rows})
+    by_paths.set(xscale="log", xlabel="annotated paths", ylabel="success in unseen houses, %")
+    by_paths.set_xticks(sizes, list(map(str, sizes)))
+    by_step.set(xlabel=f"steps of the agent, {TRIAL_SIZE} annotated paths")
+    by_paths.legend(fontsize=8)
+    figure.tight_layout()
+    figure.savefig(picture, dpi=110)
+
+
+def line(axes: Any, points: dict[int, list[float]], name: str) -> None:
+    """The mean of each point in per cent, with a band from the least to the greatest."""
+    values = [[100 * one for one in found] for found in points.values()]
+    axes.plot(list(points), [sum(found) / len(found) for found in values], marker="o", label=name)
+    axes.fill_between(list(points), list(map(min, values)), list(map(max, values)), alpha=0.12)
 
 
 if __name__ == "__main__":

@@ -25,11 +25,12 @@ def script():
 def test_a_table_is_made_from_nothing_and_not_twice(script, tmp_path, capsys, monkeypatch):
     arms = {
         "from scratch": script.Arm("", (True,), rates=(1e-3, 3e-3)),
-        "two stages": script.Arm("pretrain-without-action", (False, True)),
+        "two stages": script.Arm("pretrain-words-alone", (False, True)),
     }
     monkeypatch.setattr(script, "ARMS", arms)
     monkeypatch.setattr(script, "TRIAL_SEEDS", (0,))
-    arguments = [*SMALL, "--run-dir", str(tmp_path), "--table", "reading"]
+    chart = tmp_path / "chart.png"
+    arguments = [*SMALL, "--run-dir", str(tmp_path), "--table", "reading", "--chart", str(chart)]
     script.main(arguments)
     written = (tmp_path / "reading" / "reading.md").read_text()
     rows = [row.split(" | ") for row in written.splitlines()[2:]]
@@ -37,6 +38,7 @@ def test_a_table_is_made_from_nothing_and_not_twice(script, tmp_path, capsys, mo
     assert {len(row[4].split(",")) for row in rows} == {4}  # evaluations of a run
     files = {file: file.stat().st_mtime_ns for file in tmp_path.rglob("scores.json")}
     assert len(files) == 4  # two rates, then one agent of each arm
+    assert chart.is_file()
     capsys.readouterr()
     script.main(arguments)
     assert written in capsys.readouterr().out

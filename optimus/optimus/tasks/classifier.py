@@ -138,8 +138,9 @@ class ClassifierConfig(LoopOptions):
     """Shares of the labels of each class to train on, one run each."""
     counts: tuple[int, ...] = ()
     """Numbers of labels of each class instead of shares."""
-    sample_seed: int = 0
-    """Seed of the draw of labels, apart from --seeds."""
+    sample_seed: int | None = 0
+    """Seed of the draw of labels, the same for all --seeds; None: each seed draws its own, as
+    independent trials do."""
     seeds: tuple[int, ...] = (42,)
     """Seeds of the head, the order and the dropout, one run each."""
     dump_features: bool = False
@@ -290,6 +291,10 @@ class Trial(NamedTuple):
         kind = "fraction" if isinstance(self.amount, float) else "count"
         return f"{kind}_{self.amount}_seed_{self.seed}"
 
+    def draw(self, config: ClassifierConfig) -> tuple[int | float, int]:
+        """The amount of its labels and the seed that draws them."""
+        return self.amount, self.seed if config.sample_seed is None else config.sample_seed
+
     def options(self, config: ClassifierConfig) -> ClassifierConfig:
         """Those of this classifier alone, which is a run in its folder."""
         place = config.run_dir / self.folder
@@ -307,7 +312,8 @@ class Shared:
     train_set: Examples
     test_set: Examples
     valid_set: Examples | None
-    vectors: TrainingVectors
+    vectors: FixedVectors  # of training examples
+    test_vectors: FixedVectors
 
 
 def train_command(argv: Sequence[str]) -> None:
@@ -348,21 +354,19 @@ def _train_trials(
     """`train_all` in a folder that is open; results on rank 0, nothing elsewhere."""
     shared = open_shared(config, world, folder)
     run_dir, scores = folder.path, dict[str, dict[str, float]]()
-    amounts = {
-        amount: sample_examples(shared.train_set, amount, config.sample_seed)
-        for amount in config.amounts
-    }
+    trials = [Trial(amount, seed) for amount in config.amounts for seed in config.seeds]
+    draws = dict.fromkeys(trial.draw(config) for trial in trials)
+    drawn = {draw: sample_examples(shared.train_set, *draw) for draw in draws}
     if not folder.started:  # the folder of weights is good, or nothing is written
         build_classifier(config, shared.tokenizers, shared.train_set.outputs)
     folder.commit()
-    trials = [Trial(amount, seed) for amount in amounts for seed in config.seeds]
     for number, trial in enumerate(trials, start=1):
         path = run_dir / trial.folder / "eval_results.json"
         # on every rank alike, for rank 0 writes only after all have looked
         done = path.is_file()
         barrier()
         if not done:
-            found = _run_trial(trial, config, shared, amounts[trial.amount], world, stop)
+            found = _run_trial(trial, config, shared, drawn[trial.draw(config)], world, stop)
             if world.is_main:
                 write_json(path, found)
                 write_reached(run_dir, number, len(trials), "classifier")
@@ -398,8 +402,8 @@ def open_shared(config: ClassifierConfig, world: World, folder: RunFolder) -> Sh
             max_tokens=config.data.max_tokens,
             names=train_set.names,
         )
-    vectors = TrainingVectors(config, world)
-    return Shared(tokenizers, train_set, test_set, valid_set, vectors)
+    vectors = (FixedVectors(config, world), FixedVectors(config, world))
+    return Shared(tokenizers, train_set, test_set, valid_set, *vectors)
 
 
 def _run_trial(
@@ -419,7 +423,8 @@ def _run_trial(
     kept = config.run_dir if trial == Trial(max(config.amounts), config.seeds[0]) else None
     run = loop.train_in(world, stop, trial_task(shared, examples, kept), options)
     model: SentenceClassifier = run.model.eval()  # type: ignore[attr-defined]
-    predictions, features = predict(config, model, shared.test_set, world)
+    fixed = shared.test_vectors.of(model, shared.test_set) if model.frozen else None
+    predictions, features = predict(config, model, shared.test_set, world, fixed)
     if kept is not None and world.is_main and config.dump_features:
         labels, names = shared.test_set.labels, np.array(shared.test_set.names or ("value",))
         np.savez(kept / "features.npz", features=features, labels=labels, names=names)
@@ -559,10 +564,10 @@ def build_classifier(
     ).train()
 
 
-class TrainingVectors:
-    """The pooled vectors of a fixed encoder's training examples.
+class FixedVectors:
+    """The pooled vectors that a fixed encoder makes of a set of examples.
 
-    A pre-trained encoder is the same for every seed and so encodes an amount of labels once.
+    A pre-trained encoder is the same for every seed, and so encodes the same examples once.
     """
 
     def __init__(self, config: ClassifierConfig, world: World) -> None:
@@ -604,11 +609,19 @@ def pooled_vectors(
 
 @torch.no_grad()
 def predict(
-    config: ClassifierConfig, model: SentenceClassifier, examples: Examples, world: World
+    config: ClassifierConfig,
+    model: SentenceClassifier,
+    examples: Examples,
+    world: World,
+    features: Tensor | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Classes, or numbers, (N,) of ``examples``, and their pooled vectors (N, H)."""
+    """Classes, or numbers, (N,) of ``examples``, and their pooled vectors (N, H).
+
+    ``features`` are those vectors, where they are known.
+    """
     model.eval()
-    features = pooled_vectors(config, model, examples, world)
+    if features is None:
+        features = pooled_vectors(config, model, examples, world)
     logits = model.classify(features).cpu()
     predictions = logits[:, 0] if not examples.names else logits.argmax(dim=1)
     return predictions.numpy(), features.cpu().numpy()

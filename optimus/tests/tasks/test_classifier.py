@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from transformers import BertConfig, BertModel
 
 from optimus.config import ModelOptions
+from optimus.data.labeled import sample_examples
 from optimus.data.tokenizers import train_tokenizers
 from optimus.data.toy import labeled_sentences
 from optimus.models.classifier import SentenceClassifier
@@ -146,7 +147,7 @@ def encoded(monkeypatch):
     return calls
 
 
-def test_a_pretrained_fixed_encoder_reads_an_amount_of_labels_once(smoke, tmp_path, encoded):
+def test_a_pretrained_fixed_encoder_reads_labels_and_test_texts_once(smoke, tmp_path, encoded):
     config = replace(smoke, mode="feature", seeds=(1, 2, 3), max_steps=1)
     train_all(config)
     assert [encoded.count(size) for size in (40, 20)] == [3, 9]  # half the labels, and each test
@@ -155,7 +156,23 @@ def test_a_pretrained_fixed_encoder_reads_an_amount_of_labels_once(smoke, tmp_pa
     tiny_vae(lines).save_pretrained(tmp_path / "vae")
     model = ModelOptions(latent_dim=6, init=(tmp_path / "vae",))
     train_all(replace(config, run_dir=tmp_path / "pretrained", model=model))
-    assert [encoded.count(size) for size in (40, 20)] == [1, 7]
+    assert [encoded.count(size) for size in (40, 20)] == [1, 2]
+
+
+def test_each_seed_can_draw_labels_of_its_own(smoke, monkeypatch):
+    drawn = []
+
+    def counted(examples, amount, seed):
+        drawn.append((amount, seed))
+        return sample_examples(examples, amount, seed)
+
+    monkeypatch.setattr("optimus.tasks.classifier.sample_examples", counted)
+    config = replace(smoke, counts=(2,), seeds=(1, 2), max_steps=1)
+    train_all(config)
+    assert drawn == [(2, 0)]
+    drawn.clear()
+    train_all(replace(config, run_dir=smoke.run_dir.with_name("trials"), sample_seed=None))
+    assert drawn == [(2, 1), (2, 2)]
 
 
 def test_pooled_vectors_keep_the_order_of_their_examples(smoke):

@@ -422,7 +422,8 @@ def check_transformer(
         raise ValueError(
             f"the pre-trained model sees views of {bert.config.image_dim} numbers, the features "
             f"have {features.image_width} and the angles {features.angle_size}; give the features "
-            "it was trained on or another --model.angle-size"
+            "it was trained on, another --model.angle-size, or --model.no-include-vision where it "
+            "was trained without views"
         )
     bert.config = replace(
         bert.config, update_language=config.update_language, update_cross=config.update_cross
