@@ -67,6 +67,7 @@ READING = replace(PLAIN, forms=("synonyms", "negations", "distractors"), told_pa
 STYLE: Style = "landmarks"  # where turns are told too, pre-training learns turns long before sights
 SIZES, SEEDS = (20, 50, 100, 400, 1000), (0, 1, 2)
 TRIAL_SIZE, TRIAL_SEEDS = 50, (0, 1)  # with which the learning rate of an arm is chosen
+STEPS_SHOWN_WITH = 100  # annotated paths, in the picture
 SPLITS = ("val_seen", "val_unseen")
 
 
@@ -326,18 +327,21 @@ def describe(rows: dict[tuple[int, str], list[dict[str, Any]]]) -> str:
         for split in SPLITS:
             values = [100 * success(one, split) for one in scores]
             cells.append(f"{sum(values) / len(values):.1f} [{min(values):.1f}, {max(values):.1f}]")
-        curves = [one["curve"].values() for one in scores]
-        by_step = [
-            100 * sum(success(one, "val_unseen") for one in points) / len(points)
-            for points in zip(*curves, strict=True)
-        ]
-        cells.append(", ".join(f"{value:.1f}" for value in by_step))
+        means = [100 * sum(points) / len(points) for points in by_step(scores).values()]
+        cells.append(", ".join(f"{value:.1f}" for value in means))
         lines.append(f"| {paths} | {name} | {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
 
 
+def by_step(scores: list[dict[str, Any]]) -> dict[int, list[float]]:
+    """Success in unseen houses of every seed, at the steps after which all of them were scored."""
+    curves = [{int(step): one for step, one in seed["curve"].items()} for seed in scores]
+    shared = sorted(set.intersection(*map(set, curves))) if curves else []
+    return {step: [success(one[step], "val_unseen") for one in curves] for step in shared}
+
+
 def draw(rows: dict[tuple[int, str], list[dict[str, Any]]], picture: Path) -> None:
-    """Success in unseen houses by annotated paths, and by step where there are `TRIAL_SIZE`.
+    """Success in unseen houses by annotated paths, and by step where there are `STEPS_SHOWN_WITH`.
 
     A line is the mean of the seeds, its band reaches from the least to the greatest.
     """
@@ -346,19 +350,16 @@ def draw(rows: dict[tuple[int, str], list[dict[str, Any]]], picture: Path) -> No
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, (by_paths, by_step) = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+    figure, (by_paths, after) = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
     for name in dict.fromkeys(arm for _, arm in rows):
         own = {paths: scores for (paths, arm), scores in rows.items() if arm == name}
         points = {paths: [success(one, "val_unseen") for one in own[paths]] for paths in own}
         line(by_paths, points, name)
-        curves = [one["curve"] for one in own.get(TRIAL_SIZE, [])]
-        shared = sorted(set.intersection(*map(set, curves)), key=int) if curves else []
-        steps = {int(step): [success(one[step], "val_unseen") for one in curves] for step in shared}
-        line(by_step, steps, name)
+        line(after, by_step(own.get(STEPS_SHOWN_WITH, [])), name)
     sizes = sorted({paths for paths, _ in rows})
     by_paths.set(xscale="log", xlabel="annotated paths", ylabel="success in unseen houses, %")
     by_paths.set_xticks(sizes, list(map(str, sizes)))
-    by_step.set(xlabel=f"steps of the agent, {TRIAL_SIZE} annotated paths")
+    after.set(xlabel=f"steps of the agent, {STEPS_SHOWN_WITH} annotated paths")
     by_paths.legend(fontsize=8)
     figure.tight_layout()
     figure.savefig(picture, dpi=110)

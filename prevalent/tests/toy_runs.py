@@ -15,8 +15,8 @@ from prevalent.runtime.command import Stopped
 from prevalent.runtime.signals import StopSignal
 from prevalent.tasks.graph import PRESETS as GRAPH_PRESETS, GraphRun
 from prevalent.tasks.hanna import HANNA_PRESETS, HannaRun
-from prevalent.tasks.navigation import AgentRun
 from prevalent.tasks.ndh import NDH_PRESETS, NDHRun
+from prevalent.tasks.options import AgentRun
 from prevalent.tasks.r2r import R2R_PRESETS, R2RRun, train_r2r
 from prevalent.tasks.speaker import SPEAKER_PRESETS, SpeakerRun
 

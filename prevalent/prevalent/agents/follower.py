@@ -163,19 +163,25 @@ class Follower(Agent):
             )
 
     def imitate(
-        self, batch: Batch, weight: float = 1.0, *, noise: Tensor | None = None
+        self,
+        batch: Batch,
+        weight: float = 1.0,
+        *,
+        noise: Tensor | None = None,
+        along: Literal["teacher", "sample"] = "teacher",
     ) -> dict[str, Tensor]:
-        """Follow the teacher and add the gradients of ``weight`` times the mean loss of an item.
+        """Add the gradients of ``weight`` times the mean loss of an item against the teacher.
 
         Args:
             batch: episodes and instructions.
             weight: of the loss.
             noise: (D,) environment dropout of a back-translated batch.
+            along: whose walk it is that the teacher is asked on; ``sample`` is student forcing.
 
         Returns:
             Detached scalars: loss (weighted), imitation (nats per episode).
         """
-        recorded = self.rollout(batch, "teacher", noise=noise)
+        recorded = self.rollout(batch, along, noise=noise)
         imitation = recorded.imitation / len(batch.tasks)
         loss = weight * imitation
         self.updater.backward(loss)

@@ -243,3 +243,28 @@ def back_translate(
     tokens = np.concatenate([bos, words], axis=1)
     tokens[tokens[:, -1] != PAD, -1] = EOS
     return Batch(tasks, tokens)
+
+
+def describe_again(
+    speaker: Speaker,
+    batch: Batch,
+    tokenizer: WordTokenizer | WordPieceTokenizer,
+    dropout: float,
+    num_texts: int = 1,
+) -> tuple[Batch, Tensor]:
+    """``batch`` with the speaker's words, and the environment dropout (D,) they were found under.
+
+    Args:
+        speaker: describes the paths.
+        batch: episodes, usually of augmented paths.
+        tokenizer: of the follower.
+        dropout: probability with which a feature is dropped.
+        num_texts: texts that the follower reads at once; it gets the speaker's as often.
+    """
+    features = speaker.features
+    noise = feature_noise(features.image_width, dropout, features.device)
+    described = back_translate(speaker, batch.tasks, tokenizer, noise)
+    if num_texts > 1:
+        tokens = described.tokens[:, None].repeat(num_texts, axis=1)
+        described = described._replace(tokens=tokens)
+    return described, noise

@@ -1,9 +1,9 @@
 """Gymnasium environments: read an instruction, look around, choose where to go.
 
 Needs the optional package ``gymnasium``. Importing this module registers ``prevalent/R2R-v0``,
-``prevalent/NDH-v0``, ``prevalent/Toy-v0`` and ``prevalent/Goal-v0``. Action 0 stops; action j goes
-to the j-th candidate and faces it. One without a candidate stays, since Gymnasium draws actions
-freely; ``action_mask`` says which are possible.
+``prevalent/NDH-v0``, ``prevalent/HANNA-v0`` (`gym_hanna.py`), ``prevalent/Toy-v0`` and
+``prevalent/Goal-v0``. Action 0 stops; action j goes to the j-th candidate and faces it. One without
+a candidate stays, since Gymnasium draws actions freely; ``action_mask`` says which are possible.
 """
 
 from __future__ import annotations
@@ -129,10 +129,16 @@ class Agents:
         self.steps = np.zeros(len(self.node), dtype=np.int64)
 
 
-class _World:
-    """Tables, spaces and rules that both forms share."""
+class World:
+    """Tables, spaces and rules that all forms share.
 
-    def __init__(self, data: NavigationData, rules: Rules) -> None:
+    Args:
+        data: graphs, episodes and features.
+        rules: how an episode ends and what it earns.
+        more: actions behind the candidates, that lead nowhere here.
+    """
+
+    def __init__(self, data: NavigationData, rules: Rules, more: int = 0) -> None:
         if not isinstance(data, NavigationData) or not isinstance(rules, Rules):
             raise ValueError(
                 "an environment takes NavigationData and Rules, got "
@@ -147,7 +153,7 @@ class _World:
             )
         self.data, self.rules, self.graphs = data, rules, data.graphs
         self.candidates = candidates_of(data.graphs)
-        self.width = self.candidates.target.shape[1] + 1  # actions
+        self.more, self.width = more, self.candidates.target.shape[1] + 1 + more  # actions
         self.starts = np.array([self._start(one) for one in data.episodes]).reshape(-1, 3)
         self.texts = [one.text for one in data.episodes]
         self.pose_table = angle_features(VIEW_HEADINGS, VIEW_ELEVATIONS, 4)
@@ -180,7 +186,7 @@ class _World:
             "action_mask": spaces.MultiBinary(self.width),
         }
         if self.rules.goal_direction:
-            found["goal"] = _numbers(4)
+            found["goal"] = any_numbers(4)
         if any(self.texts):
             letters = "".join(sorted(set(string.printable).union(*self.texts)))
             longest = max(map(len, self.texts))
@@ -190,9 +196,9 @@ class _World:
             found["tokens"] = spaces.Box(0, data.vocab_size - 1, (length,), np.int64)
         if data.features is not None:
             width = data.features.width
-            found["candidate_features"] = _numbers(self.width, width)
+            found["candidate_features"] = any_numbers(self.width, width)
             if self.rules.panorama:
-                found["panorama"] = _numbers(NUM_VIEWS, width)
+                found["panorama"] = any_numbers(NUM_VIEWS, width)
         return found
 
     def chosen(self, options: dict[str, Any] | None, count: int) -> IntArray | None:
@@ -237,13 +243,12 @@ class _World:
         node, view, found = agents.node, agents.view, self.candidates
         count = found.count[node]
         turn = found.heading[node] - VIEW_STEP * (view % NUM_HEADINGS)[:, None]
-        used = np.arange(self.width - 1) < count[:, None]
+        used = np.arange(turn.shape[1]) < count[:, None]
         encoded = angle_features(turn, found.elevation[node], 4) * used[..., None]
-        stop = np.zeros((len(node), 1, 4), dtype=np.float32)
         seen: dict[str, Any] = {
             "view": view.copy(),
             "pose": self.pose_table[view],
-            "candidates": np.concatenate([stop, encoded], axis=1),
+            "candidates": self._by_action(encoded),
             "action_mask": (np.arange(self.width) <= count[:, None]).astype(np.int8),
         }
         if self.rules.goal_direction:
@@ -268,9 +273,12 @@ class _World:
         images = self.data.features.array[self.rows[node]].astype(np.float32)  # (B, 36, D)
         view = np.maximum(self.candidates.view[node], 0).astype(np.int64)
         own = np.take_along_axis(images, view[..., None], axis=1) * used[..., None]
-        stop = np.zeros((len(node), 1, images.shape[2]), dtype=np.float32)
-        seen = {"candidate_features": np.concatenate([stop, own], axis=1)}
+        seen = {"candidate_features": self._by_action(own)}
         return seen | ({"panorama": images} if self.rules.panorama else {})
+
+    def _by_action(self, values: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Values (B, K, C) of candidates as (B, actions, C), zeros for the other actions."""
+        return np.pad(values, ((0, 0), (1, self.more), (0, 0)))
 
     def info(self, agents: Agents) -> dict[str, NDArray]:
         """What is known but not seen, (B,) each; "teacher" is the action on the shortest path."""
@@ -332,7 +340,7 @@ def _check_tokens(data: NavigationData) -> None:
         )
 
 
-def _numbers(*shape: int) -> spaces.Box:
+def any_numbers(*shape: int) -> spaces.Box:
     """Any finite numbers; Gymnasium's checker dislikes infinite bounds."""
     most = float(np.finfo(np.float32).max)
     return spaces.Box(-most, most, shape, np.float32)
@@ -372,7 +380,7 @@ class NavigationEnv(gymnasium.Env):
             raise ValueError(
                 f"render_mode must be None, 'rgb_array', 'ansi' or 'view', got {render_mode!r}"
             )
-        self._world = _World(data, rules or Rules())
+        self._world = self._build(data, rules)
         self.observation_space = self._world.observation_space
         self.action_space = self._world.action_space
         self.render_mode = render_mode
@@ -380,6 +388,10 @@ class NavigationEnv(gymnasium.Env):
         self._skyboxes = skyboxes
         self._agents: Agents | None = None
         self._over = False
+
+    @staticmethod
+    def _build(data: NavigationData, rules: Rules | None) -> World:
+        return World(data, rules or Rules())
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -399,9 +411,7 @@ class NavigationEnv(gymnasium.Env):
             SimulatorError: an action outside the space.
             ResetNeeded: there is no episode, or it has ended.
         """
-        agents = self._playing("step")
-        if self._over:
-            raise ResetNeeded("the episode has ended; call reset() before step()")
+        agents = self._acting()
         earned, stopped = self._world.step(agents, np.array([self._world.checked(action)]))
         self._walk.append((int(agents.node[0]), int(agents.view[0])))
         truncated = bool(agents.steps[0] >= self._world.rules.max_steps and not stopped[0])
@@ -445,6 +455,12 @@ class NavigationEnv(gymnasium.Env):
             for node, view in self._walk
         ]
 
+    def _acting(self) -> Agents:
+        agents = self._playing("step")
+        if self._over:
+            raise ResetNeeded("the episode has ended; call reset() before step()")
+        return agents
+
     def _playing(self, call: str) -> Agents:
         if self._agents is None:
             raise ResetNeeded(f"there is no episode; call reset() before {call}()")
@@ -476,7 +492,7 @@ class NavigationVectorEnv(gymnasium.vector.VectorEnv):
 
     def __init__(self, data: NavigationData, num_envs: int, rules: Rules | None = None) -> None:
         _check_count("num_envs", num_envs)
-        self._world = _World(data, rules or Rules())
+        self._world = World(data, rules or Rules())
         self.num_envs = num_envs
         self.single_observation_space = self._world.observation_space
         self.single_action_space = self._world.action_space
@@ -578,7 +594,7 @@ def open_r2r(
     Raises:
         FileNotFoundError, ValueError: a file is missing or bad, or the split hides its goals.
     """
-    folder = _data_dir(data_dir)
+    folder = data_folder(data_dir)
     read = read_walks(folder, data, split)
     if not read:
         raise ValueError(f"the split {split!r} is empty; give another")
@@ -587,7 +603,7 @@ def open_r2r(
     pairs = [(one, tokenizer.encode(one.text)) for one in found]
     kept = [(one, ids) for one, ids in pairs if ids is not None]
     return NavigationData(
-        _graphs(folder, {one.scan for one, _ in kept}),
+        graphs_of(folder, {one.scan for one, _ in kept}),
         tuple(Episode(one.scan, one.path, one.heading, one.id, one.text) for one, _ in kept),
         np.stack([ids for _, ids in kept]),
         len(tokenizer),
@@ -603,7 +619,7 @@ def open_ndh(
     max_length: int = 160,
 ) -> NavigationData:
     """Navigation from Dialog History: the whole dialog is the instruction; see `open_r2r`."""
-    folder = _data_dir(data_dir)
+    folder = data_folder(data_dir)
     dialogs = read_dialogs(folder, split)
     if not dialogs:
         raise ValueError(f"the split {split!r} is empty; give another")
@@ -612,7 +628,7 @@ def open_ndh(
     texts = [tell(one, "all") for one in dialogs]
     pairs = zip(dialogs, texts, strict=True)
     return NavigationData(
-        _graphs(folder, {one.scan for one in dialogs}),
+        graphs_of(folder, {one.scan for one in dialogs}),
         tuple(Episode(one.scan, one.path, one.heading, one.id, text) for one, text in pairs),
         np.stack([tokenizer.encode_dialog(one.turns, one.target, "all") for one in dialogs]),
         len(tokenizer),
@@ -644,7 +660,7 @@ def open_goal(
     data_dir: str | Path | None = None, scans: Sequence[str] | None = None
 ) -> NavigationData:
     """Random starts and goals in ``scans``, all when None; needs ``connectivity/`` only."""
-    return NavigationData(_graphs(_data_dir(data_dir), scans))
+    return NavigationData(graphs_of(data_folder(data_dir), scans))
 
 
 OPENERS: dict[str, Callable[..., NavigationData]] = {
@@ -684,11 +700,13 @@ def _rules(kind: str, rules: Rules | None) -> Rules:
     return rules or Rules(goal_direction=kind == "Goal")
 
 
-def _data_dir(given: str | Path | None) -> Path:
+def data_folder(given: str | Path | None) -> Path:
+    """``given``, else ``$PREVALENT_DATA``, else ``data``."""
     return Path(given if given is not None else os.environ.get("PREVALENT_DATA", "data"))
 
 
-def _graphs(folder: Path, scans: Sequence[str] | set[str] | None) -> Graphs:
+def graphs_of(folder: Path, scans: Sequence[str] | set[str] | None) -> Graphs:
+    """The graphs of ``scans`` in ``folder``, all where None, shared by the environments."""
     return shared_graphs(folder / "connectivity", None if scans is None else sorted(scans))
 
 
@@ -699,3 +717,8 @@ for _kind in OPENERS:
         vector_entry_point=f"{__name__}:make_vector",
         kwargs={"kind": _kind},
     )
+gymnasium.register(
+    "prevalent/HANNA-v0",
+    entry_point="prevalent.environments.gym_hanna:make",
+    vector_entry_point="prevalent.environments.gym_hanna:make_vector",
+)

@@ -293,6 +293,11 @@ class Anna:
                 raise SimulatorError(f"route {route.id!r}: {error}") from None
             self._starting.setdefault(int(nodes[0]), []).append(_Path(route, nodes))
 
+    def texts(self, split: str) -> list[str]:
+        """What she may tell of the routes of ``split``."""
+        routes = (path.route for paths in self._starting.values() for path in paths)
+        return [route.text for route in routes if route.split == split]
+
     def startable(self, node: int) -> list[_Path]:
         """Routes that begin at ``node``, then those of near neighbors, in file order each."""
         near = self.graphs.neighbors[node][: self.graphs.degree[node]].astype(np.int64)

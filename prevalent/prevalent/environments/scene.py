@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,8 @@ class Scene:
     goal: int  # node
     text: str  # the instruction, "" without one
     step: int
+    others: Mapping[int, str] = field(default_factory=lambda: {0: "stop here"})
+    """What the actions do that lead nowhere, in words."""
 
     @property
     def node(self) -> int:
@@ -67,17 +69,18 @@ def tell_scene(scene: Scene, caption: Caption | None = None) -> str:
     facing = COMPASS[round(heading / (2 * math.pi) * 8) % 8]
     lines = [f"Instruction: {scene.text}"] if scene.text else []
     lines.append(f"Step {scene.step}. You face {facing}. Your choices:")
-    lines.append("0: stop here")
+    choices = dict(scene.others)
     for j, target in enumerate(scene.targets):
         offset = graphs.positions[target] - graphs.positions[node]
         turn = turn_in_words(scene.candidates.heading[node, j] - heading)
-        words = f"{j + 1}: go {np.linalg.norm(offset):.1f} m, {turn}"
+        words = f"go {np.linalg.norm(offset):.1f} m, {turn}"
         if abs(offset[2]) > LEVEL:
             words += f", {abs(offset[2]):.1f} m {'up' if offset[2] > 0 else 'down'}"
         if caption is not None:
             view = int(scene.candidates.view[node, j])
             words += f": {caption(graphs.scan_of(node), graphs.viewpoints[node], view)}"
-        lines.append(words)
+        choices[j + 1] = words
+    lines += [f"{number}: {choices[number]}" for number in sorted(choices)]
     return "\n".join(lines)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import loop
 from ..agents.graph import GraphAgent, GraphWalk
 from ..agents.rollout import Batch, Episodes
-from ..config import READING_MODEL, TINY_MODEL, ModelConfig
+from ..config import READING_MODEL, TINY_MODEL
 from ..data.datasets import WalkData
 from ..data.instructions import Instruction
 from ..data.objects import DeviceObjects, ObjectStore
@@ -33,7 +33,6 @@ from ..runtime.options import ADDED, at_least
 from ..runtime.run_folder import Run, RunFolder
 from .navigation import (
     FIXED,
-    AgentRun,
     AgentTraining,
     TaskData,
     Walks,
@@ -51,6 +50,7 @@ from .navigation import (
     unseen_first,
     walk_split,
 )
+from .options import WalkRun
 from .starting import parse_start
 
 KIND = "graph"
@@ -76,17 +76,9 @@ class GraphConfig:
 
 
 @dataclass(frozen=True)
-class GraphRun(AgentRun):
+class GraphRun(WalkRun):
     """Train the graph-based agent."""
 
-    data: WalkData = "r2r"
-    """Data set whose splits ``--train`` and ``--held-out`` name; ``rxr`` is all three languages."""
-    wordpieces: Path = Path("vocab/bert/bert-base-uncased-vocab.txt")
-    """WordPiece vocabulary, relative to the data folder; a pre-trained folder that holds a
-    ``vocab.txt`` has precedence."""
-    pretrained: Path | None = None
-    """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
-    None starts one of the ``--bert.*`` sizes from random weights."""
     angle_layout: Literal["interleaved", "block"] = "block"
     """Order of the angle features; pre-training uses ``block``."""
     imitation_weight: float = 0.2
@@ -102,15 +94,12 @@ class GraphRun(AgentRun):
     """Weight of naming the right object at the goal."""
     masked_words: float = 0.0
     """Share of the words that are guessed at the end of a path, as in pre-training; 0: none."""
-    eval_batch_size: int = 100
-    """Episodes that walk together in an evaluation; no walk depends on it."""
     model: GraphConfig = field(default_factory=GraphConfig)
-    bert: ModelConfig = field(default_factory=ModelConfig)
     rollout: GraphWalk = field(default_factory=GraphWalk)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, imitation_weight=0, expert_weight=0, scales_weight=0, eval_batch_size=1)
+        at_least(self, imitation_weight=0, expert_weight=0, scales_weight=0)
         if not 0 <= self.masked_words < 1:
             raise ValueError(f"--masked-words must be in [0, 1), got {self.masked_words}")
         at_least(self, object_weight=0)
@@ -248,11 +237,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def train_graph(config: GraphRun) -> GraphAgent:
-    """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
-
-    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` there; errors are those of
-    ``loop.train``.
-    """
+    """Run ``config`` to its last step, as ``loop.train`` does; leaves ``snapshots/`` there too."""
     return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
 

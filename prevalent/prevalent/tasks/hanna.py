@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .. import loop
 from ..agents.hanna import HannaAgent, HannaRolloutConfig
 from ..agents.rollout import EpisodeBatches
-from ..config import TINY_MODEL, TOY_MODEL, ModelConfig
+from ..config import TINY_MODEL, TOY_MODEL
 from ..data.hanna import (
     HannaTask,
     SpaceTokenizer,
@@ -47,7 +47,6 @@ from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs
 from .navigation import (
     FIXED,
-    AgentRun,
     AgentTraining,
     TaskData,
     Walks,
@@ -63,6 +62,7 @@ from .navigation import (
     seeded,
     shuffled,
 )
+from .options import ReaderRun
 from .starting import parse_start
 
 KIND = "hanna"
@@ -70,39 +70,28 @@ HannaTokenizer = SpaceTokenizer | WordPieceTokenizer
 
 
 @dataclass(frozen=True)
-class HannaRun(AgentRun):
+class HannaRun(ReaderRun):
     """Train the agent that looks for objects and can ask for help."""
 
     run_dir: Path = Path("runs/hanna")
-    """Folder of checkpoints, logs and snapshots; the same command continues there."""
     angle_layout: Literal["interleaved", "block"] = "block"
     """Order of the angle features; pre-training and HANNA use ``block``."""
     words: Path = Path("hanna/vocab.txt")
     """Word vocabulary of ``words`` encoders, relative to the data folder."""
-    wordpieces: Path = Path("vocab/bert/bert-base-uncased-vocab.txt")
-    """WordPiece vocabulary of ``dic``, relative to the data folder; a pre-trained folder that holds
-    a ``vocab.txt`` has precedence."""
     max_length: int = 50
-    """Longest text in words or word pieces."""
     held_out: tuple[str, ...] = (
         "val_seen_env_seen_anna",
         "val_seen_env_unseen_anna",
         "val_unseen",
     )
     """Splits to evaluate; the end of a seen one says whether ANNA tells routes of training."""
-    pretrained: Path | None = None
-    """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
-    None starts one of the ``--bert.*`` sizes from random weights."""
     batch_size: int = 32
-    """Episodes of one roll-out, over all processes together."""
     max_steps: int = 30_000
-    """Optimizer steps."""
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig("adam", lr=1e-4, weight_decay=5e-4)
     )
     """No gradient is clipped, whatever ``max_norm`` says."""
     model: HannaConfig = field(default_factory=HannaConfig)
-    bert: ModelConfig = field(default_factory=ModelConfig)
     rollout: HannaRolloutConfig = field(default_factory=HannaRolloutConfig)
 
     def __post_init__(self) -> None:
@@ -215,11 +204,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def train_hanna(config: HannaRun) -> HannaAgent:
-    """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
-
-    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` there; errors are those of
-    ``loop.train``.
-    """
+    """Run ``config`` to its last step, as ``loop.train`` does; leaves ``snapshots/`` there too."""
     return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
 

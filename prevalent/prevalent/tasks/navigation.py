@@ -7,15 +7,15 @@ import random
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Literal, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from ..agents.rollout import EpisodeBatches, Episodes, Tokenizer
-from ..config import ModelConfig, check_sources, default_data_dir
+from ..config import ModelConfig, check_sources
 from ..curves import draw_scores
 from ..data.datasets import read_walks
 from ..data.features import DeviceFeatures, open_store
@@ -32,110 +32,26 @@ from ..data.toy import make_toy_world, toy_size
 from ..environments.navigation import NavigationEnvironment, PathEnvironment, Task, check_tasks
 from ..loop import Intervals, RunProgress, Training
 from ..models.prevalent import PrevalentModel
-from ..optimizer import OptimizerConfig
 from ..released.checkpoints import load_model
 from ..released.snapshots import Snapshot, as_options, save_agent
 from ..runtime.distributed import World, gather_objects
-from ..runtime.logs import Logs, ReportTo
+from ..runtime.logs import Logs
 from ..runtime.means import RunningMeans
-from ..runtime.options import ADDED, at_least
-from ..runtime.precision import Precision, check_weights
+from ..runtime.precision import check_weights
 from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs, load_graphs
+from .options import AgentRun
 
 logger = logging.getLogger(__name__)
 TRAIN_EVALUATION_BATCHES = 20
 """Batches that are evaluated of a split that is trained on too."""
 TOY_OBJECTS = 5  # at every place of a toy world with objects
 FIXED = (
-    *(
-        "world",
-        "toy_houses",
-        "features",
-        "feature_columns",
-        "standin_dim",
-        "angle_layout",
-        "words",
-        "max_length",
-    ),
-    *("train", "precision", "seed", "optimizer.kind"),
+    *("world", "toy_houses", "features", "feature_columns", "standin_dim", "angle_layout"),
+    *("words", "max_length", "train", "precision", "seed", "optimizer.kind"),
     *("start_from", "load_optimizer", "pretrained"),
 )
 """Options that a run keeps from its first checkpoint on."""
-
-
-@dataclass(frozen=True)
-class AgentRun:
-    """What the commands that train an agent have in common."""
-
-    shortest_text: ClassVar[int] = 3
-
-    run_dir: Path = Path("runs/r2r")
-    """Folder of checkpoints, logs and snapshots; the same command continues there."""
-    data_dir: Path = field(default_factory=default_data_dir)
-    """Folder with ``r2r/``, ``connectivity/`` and ``vocab/`` (default: $PREVALENT_DATA)."""
-    world: Literal["matterport", "toy"] = "matterport"
-    """``toy`` makes houses, features and instructions by code in ``RUN_DIR/world``."""
-    toy_houses: int = 24
-    """Training houses of the toy world."""
-    features: Path | None = Path("features/ResNet-152-imagenet.tsv")
-    """View features, relative to the data folder; None takes random stand-in features."""
-    feature_columns: str = ""
-    """``FIRST:END`` takes these columns of the features alone, such as 0:768; all where empty."""
-    standin_dim: int = 64
-    """Width of the stand-in features where ``features`` is None."""
-    angle_layout: Literal["interleaved", "block"] = "interleaved"
-    """Order of the angle features; pre-training uses ``block``, the authors' agents do not."""
-    words: Path = Path("r2r/train_vocab.txt")
-    """Word vocabulary of LSTM encoders and speakers, relative to the data folder."""
-    max_length: int = 80
-    """Longest instruction in words or word pieces."""
-    train: tuple[str, ...] = ("train",)
-    """Splits to learn from: names, ``NAME@N`` for a random N paths, or ``./file.json``."""
-    held_out: tuple[str, ...] = ("val_seen", "val_unseen")
-    """Splits to evaluate; those that are also trained on are cut to 20 batches."""
-    start_from: Path | None = None
-    """Agent to begin with: a run, one of its snapshots, or a file that the authors' code saved."""
-    load_optimizer: bool = False
-    """Take the optimizer's state from such a file too."""
-
-    batch_size: int = 64
-    """Episodes of one roll-out, over all processes together."""
-    max_steps: int = 80_000
-    """Optimizer steps."""
-    precision: Precision = "auto"
-    """Arithmetic of the forward passes. ``auto``: bf16 on a GPU that has it, else fp32; a
-    continued run keeps what it began with."""
-    device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda``."""
-    seed: int = 1
-    """Seed of weights, dropout and sampled actions; the order of the data has its own."""
-    deterministic: bool = False
-    """On a GPU, only operations that give the same numbers in every run; slower. On a CPU they
-    always do."""
-    compile: bool = field(default=False, metadata=ADDED)
-    """Not offered for agents, whose shapes change at every step; `prevalent pretrain` has it."""
-    log_every: int = 100
-    """Steps between two records."""
-    eval_every: int = 500
-    """Steps between two evaluations; the last step is always evaluated."""
-    save_every: int = 500
-    """Steps between two checkpoints."""
-    keep: int = 2
-    """Newest checkpoints that stay."""
-    patience: int = 0
-    """End after so many evaluations without a better one in unseen houses; 0: never."""
-    report_to: ReportTo = field(default="none", metadata=ADDED)
-    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
-    in RUN/wandb for `wandb sync`."""
-    optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
-
-    def __post_init__(self) -> None:
-        at_least(self, batch_size=1, max_steps=1, log_every=1, eval_every=1, save_every=1)
-        at_least(self, keep=1, patience=0, toy_houses=1, standin_dim=1)
-        at_least(self, max_length=self.shortest_text)
-        if not self.train:
-            raise ValueError("--train needs at least one split, for example train")
 
 
 Config = TypeVar("Config", bound=AgentRun)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import loop
 from ..agents.ndh import NDHAgent, NDHConfig, NDHRolloutConfig
 from ..agents.rollout import EpisodeBatches, Episodes, Feedback
-from ..config import TINY_MODEL, TOY_MODEL, ModelConfig
+from ..config import TINY_MODEL, TOY_MODEL
 from ..data.ndh import (
     Dialog,
     DialogTokenizer,
@@ -50,7 +50,6 @@ from ..runtime.run_folder import Run, RunFolder
 from ..simulator.graph import Graphs
 from .navigation import (
     FIXED,
-    AgentRun,
     AgentTraining,
     TaskData,
     Walks,
@@ -67,6 +66,7 @@ from .navigation import (
     unseen_first,
     walk_split,
 )
+from .options import ReaderRun
 from .starting import parse_start
 
 KIND = "ndh"
@@ -86,13 +86,12 @@ Teaching = Literal["mixed", "teacher", "argmax", "sample"]
 
 
 @dataclass(frozen=True)
-class NDHRun(AgentRun):
+class NDHRun(ReaderRun):
     """Train the agent that follows a dialog."""
 
     shortest_text: ClassVar[int] = 0
 
     run_dir: Path = Path("runs/ndh")
-    """Folder of checkpoints, logs and snapshots; the same command continues there."""
     angle_layout: Literal["interleaved", "block"] = "block"
     """Order of the angle features; pre-training and NDH use ``block``."""
     path_type: PathType = "trusted_path"
@@ -107,28 +106,19 @@ class NDHRun(AgentRun):
     """Special word pieces: ``authors`` misses the brackets of two tags, ``whole`` has them."""
     keep_first: bool = False
     """Keep [CLS] in front of a text that is cut; the authors lose it."""
-    wordpieces: Path = Path("vocab/bert/bert-base-uncased-vocab.txt")
-    """WordPiece vocabulary of ``dic``, relative to the data folder; a pre-trained folder that holds
-    a ``vocab.txt`` has precedence."""
-    pretrained: Path | None = None
-    """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
-    None starts one of the ``--bert.*`` sizes from random weights."""
     feedback: Teaching = "mixed"
     """Whose actions are walked while training, always told the teacher's: the ``teacher``'s, the
     best (``argmax``), drawn ones (``sample``), or at each step the first or the last (``mixed``)"""
     sample_ratio: float = 0.2
     """``mixed``: share of drawn steps."""
     batch_size: int = 20
-    """Episodes of one roll-out, over all processes together."""
     max_steps: int = 20_000
-    """Optimizer steps."""
     optimizer: OptimizerConfig = field(
         default_factory=lambda: OptimizerConfig(
             "adamax", lr=5e-5, weight_decay=5e-4, max_norm=math.inf
         )
     )
     model: NDHConfig = field(default_factory=NDHConfig)
-    bert: ModelConfig = field(default_factory=ModelConfig)
     rollout: NDHRolloutConfig = field(default_factory=NDHRolloutConfig)
 
     def __post_init__(self) -> None:
@@ -306,11 +296,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def train_ndh(config: NDHRun) -> NDHAgent:
-    """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
-
-    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` there; errors are those of
-    ``loop.train``.
-    """
+    """Run ``config`` to its last step, as ``loop.train`` does; leaves ``snapshots/`` there too."""
     return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
 

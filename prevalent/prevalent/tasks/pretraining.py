@@ -20,10 +20,8 @@ from ..config import (
     TINY_MODEL,
     TOY_MODEL,
     ModelConfig,
-    Precision,
     check_shares,
     check_sources,
-    default_data_dir,
 )
 from ..curves import draw_scores
 from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
@@ -45,7 +43,7 @@ from ..optimizer import AuthorsAdamW, linear_schedule, parameter_groups
 from ..released.checkpoints import initialize_from, save_model
 from ..runtime.distributed import World, reduce_sum, unwrap, wrap
 from ..runtime.files import write_atomically
-from ..runtime.logs import Logs, ReportTo
+from ..runtime.logs import Logs
 from ..runtime.means import RunningMeans
 from ..runtime.options import ADDED, at_least, positive
 from ..runtime.precision import MixedPrecision, build_adamw, check_weights, clear_gradients
@@ -53,39 +51,25 @@ from ..runtime.run_folder import RunFolder
 from ..runtime.transfer import ReadAhead
 from ..simulator.geometry import NUM_VIEWS
 from ..simulator.graph import Graphs
+from .options import TrainingRun
 from .starting import parse_start
 
 ActionTarget = Literal["rank", "relative-view"]
 
 
 @dataclass(frozen=True)
-class PretrainConfig:
+class PretrainConfig(TrainingRun):
     """Pre-training on image-text-action triplets: masked words and the next action."""
 
     run_dir: Path = Path("runs/pretrain")
-    """Folder of checkpoints, logs and the exported model; the same command continues there."""
-    data_dir: Path = field(default_factory=default_data_dir)
-    """Folder with ``r2r/``, ``connectivity/`` and ``vocab/`` (default: $PREVALENT_DATA)."""
     train: tuple[str, ...] = ("triplets:triplets",)
     """Sources: ``triplets:FILE_OR_FOLDER``, ``r2r:SPLIT``, ``r2r:SPLIT@N``, ``r2r:./file.json``."""
     held_out: tuple[str, ...] = ("r2r:val_seen", "r2r:val_unseen")
     """Sources that are only evaluated, one figure each."""
-    world: Literal["matterport", "toy"] = "matterport"
-    """``toy`` makes houses, features and instructions by code in ``RUN_DIR/world``."""
-    toy_houses: int = 24
-    """Training houses of the toy world."""
-    features: Path | None = Path("features/ResNet-152-imagenet.tsv")
-    """View features, relative to the data folder; None takes random stand-in features."""
-    feature_columns: str = ""
-    """``FIRST:END`` takes these columns of the features alone, such as 0:768; all where empty."""
-    standin_dim: int = 64
-    """Width of the stand-in features where ``features`` is None."""
     angle_size: int = 128
     """Width of the angle features."""
     vocabulary: Path = Path("vocab/bert/bert-base-uncased-vocab.txt")
     """WordPiece vocabulary, relative to the data folder."""
-    max_length: int = 80
-    """T, longest instruction in word pieces."""
     max_path_steps: int = 10
     """Most actions collected from a path."""
 
@@ -118,40 +102,24 @@ class PretrainConfig:
     init_from: Path | None = None
     """BERT weights (folder or file) for the text side, or a released or converted checkpoint."""
 
-    precision: Precision = "auto"
-    """Arithmetic of the forward and backward pass. ``auto``: bf16 on a GPU that has it, else fp32;
-    a continued run keeps what it began with."""
-    device: str = "auto"
-    """``auto``, ``cpu`` or ``cuda``."""
     seed: int = 42
     """Seed of weights, order and masks."""
-    deterministic: bool = False
-    """On a GPU, only operations that give the same numbers in every run; slower. On a CPU they
-    always do."""
     compile: bool = field(default=False, metadata=ADDED)
     """Compile the layers of text and fusion in the first steps, which takes minutes: faster on a
     GPU, with other last bits."""
     log_every: int = 50
-    """Steps between two records."""
     eval_every: int = 2000
-    """Steps between two evaluations; the last step is always evaluated."""
     eval_batches: int = 50
     """Batches of every held-out source."""
     save_every: int = 2000
-    """Steps between two checkpoints."""
-    keep: int = 2
-    """Newest checkpoints that stay."""
     patience: int = 0
     """End after so many evaluations without a lower held-out loss; 0: never."""
-    report_to: ReportTo = field(default="none", metadata=ADDED)
-    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
-    in RUN/wandb for `wandb sync`."""
     model: ModelConfig = field(default_factory=ModelConfig)
 
     def __post_init__(self) -> None:
-        at_least(self, batch_size=1, accumulate=1, epochs=1, log_every=1, eval_every=1)
-        at_least(self, save_every=1, keep=1, patience=0, max_steps=0, warmup_steps=0)
-        at_least(self, eval_batches=1, toy_houses=1, standin_dim=1, max_path_steps=1)
+        super().__post_init__()
+        at_least(self, accumulate=1, epochs=1, max_steps=0, warmup_steps=0)
+        at_least(self, eval_batches=1, max_path_steps=1)
         positive(self, "", "lr", "max_norm")
         if self.max_length > self.model.max_positions:
             raise ValueError(

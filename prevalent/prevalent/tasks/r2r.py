@@ -18,8 +18,8 @@ from .. import loop
 from ..agents.follower import Follower, FollowerConfig, add_losses
 from ..agents.rollout import Batch, EpisodeBatches, Episodes, RolloutConfig, Tokenizer
 from ..agents.search import Mixture, choose_walks, search_split, tune_mixture
-from ..agents.speaker import Speaker, back_translate, feature_noise
-from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL, ModelConfig
+from ..agents.speaker import describe_again
+from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL
 from ..data.datasets import WalkData
 from ..data.instructions import Instruction
 from ..data.tokenizers import WordPieceTokenizer, open_words
@@ -33,7 +33,6 @@ from ..runtime.options import at_least
 from ..runtime.run_folder import Run, RunFolder
 from .navigation import (
     FIXED,
-    AgentRun,
     AgentTraining,
     TaskData,
     Walks,
@@ -52,6 +51,7 @@ from .navigation import (
     unseen_first,
     walk_split,
 )
+from .options import WalkRun
 from .speaker import load_speaker
 from .starting import parse_start
 
@@ -61,20 +61,12 @@ Feedback = Literal["teacher", "student", "sample", "self-critical"]
 
 
 @dataclass(frozen=True)
-class R2RRun(AgentRun):
+class R2RRun(WalkRun):
     """Train the agent that follows instructions."""
 
-    data: WalkData = "r2r"
-    """Data set whose splits ``--train`` and ``--held-out`` name; ``rxr`` is all three languages."""
     teacher: Literal["goal", "path"] = "goal"
     """Who is imitated: the shortest way to the goal, or the path of the data, which R4R and RxR
     score; rewards are for coming nearer to the goal, or to the end of the path along it."""
-    wordpieces: Path = Path("vocab/bert/bert-base-uncased-vocab.txt")
-    """WordPiece vocabulary of transformer encoders, relative to the data folder; a pre-trained
-    folder that holds a ``vocab.txt`` has precedence."""
-    pretrained: Path | None = None
-    """Pre-trained encoder (``RUN/model`` of ``prevalent pretrain``, or a converted checkpoint);
-    None starts a transformer encoder of the ``--bert.*`` sizes from random weights."""
     aug: tuple[str, ...] = ()
     """Augmented paths, as ``--train``, or a set by name (envdrop, prevalent, speaker-follower):
     their own texts, or a speaker's where one is given. Paths of unseen houses make it
@@ -96,15 +88,12 @@ class R2RRun(AgentRun):
     """One step for a true and an augmented batch together; False: they take turns."""
     schedule_ratio: float = -1.0
     """0 to 1: share of steps that only reinforce, the others only imitate with weight 1."""
-    eval_batch_size: int = 100
-    """Episodes that walk together in an evaluation; no walk depends on it."""
     model: FollowerConfig = field(default_factory=FollowerConfig)
-    bert: ModelConfig = field(default_factory=ModelConfig)
     rollout: RolloutConfig = field(default_factory=RolloutConfig)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        at_least(self, imitation_weight=0, aug_weight=0, eval_batch_size=1)
+        at_least(self, imitation_weight=0, aug_weight=0)
         if self.schedule_ratio > 1:
             raise ValueError(f"--schedule-ratio must be at most 1, got {self.schedule_ratio}")
         if self.schedule_ratio >= 0 and self.feedback != "sample":
@@ -121,19 +110,13 @@ class R2RRun(AgentRun):
 
 
 RUNS = Path("runs/r2r")
-
-
 PRETRAINED = Path("runs/pretrain/base/model")
-
-
 ENVDROP = R2RRun(
     run_dir=RUNS / "envdrop",
     model=FollowerConfig(summary="max", feature_dropout=0.3),
     eval_every=2000,
     save_every=2000,
 )
-
-
 PREVALENT = R2RRun(
     run_dir=RUNS / "prevalent-listener",
     pretrained=PRETRAINED,
@@ -143,8 +126,6 @@ PREVALENT = R2RRun(
     model=FollowerConfig(encoder="dic", hidden_size=1024, summary="max", feature_dropout=0.4),
     optimizer=OptimizerConfig(lr=2e-5),
 )
-
-
 STAGE_1 = replace(
     PREVALENT,
     run_dir=RUNS / "prevalent-stage1",
@@ -153,8 +134,6 @@ STAGE_1 = replace(
     aug=("envdrop",),
     max_steps=100_000,
 )
-
-
 STAGE_2 = replace(
     STAGE_1,
     run_dir=RUNS / "prevalent-stage2",
@@ -164,8 +143,6 @@ STAGE_2 = replace(
     optimizer=OptimizerConfig(lr=2e-6),
     model=replace(STAGE_1.model, update_cross=True),
 )
-
-
 R4R = replace(
     PREVALENT,
     run_dir=RUNS / "r4r",
@@ -174,8 +151,6 @@ R4R = replace(
     max_length=160,
     max_steps=100_000,
 )
-
-
 RXR = replace(
     R4R,
     run_dir=RUNS / "rxr",
@@ -185,8 +160,6 @@ RXR = replace(
     wordpieces=Path("vocab/bert/bert-base-multilingual-uncased-vocab.txt"),
     model=replace(PREVALENT.model, update_language=True, update_cross=True),
 )
-
-
 MULTI = replace(
     PREVALENT,
     run_dir=RUNS / "prevalent-multi",
@@ -196,8 +169,6 @@ MULTI = replace(
     model=replace(PREVALENT.model, num_texts=3, dropout=0.4, update_cross=True),
     rollout=RolloutConfig(max_actions=8),
 )
-
-
 SMALL_AGENT = FollowerConfig(
     encoder="dic",
     hidden_size=128,
@@ -207,8 +178,6 @@ SMALL_AGENT = FollowerConfig(
     encoder_dropout=0.3,
     feature_dropout=0.2,
 )
-
-
 TOY_AGENT = replace(
     SMALL_AGENT,
     hidden_size=64,
@@ -222,8 +191,6 @@ TOY_AGENT = replace(
     update_language=True,
     update_cross=True,
 )
-
-
 TINY_AGENT = FollowerConfig(
     encoder="dic",
     hidden_size=8,
@@ -452,11 +419,7 @@ def main(argv: Sequence[str]) -> None:
 
 
 def train_r2r(config: R2RRun) -> Follower:
-    """Run ``config`` to its last step, continuing from the newest checkpoint in ``run_dir``.
-
-    Leaves ``checkpoints/``, logs, ``curve.png`` and ``snapshots/`` there; errors are those of
-    ``loop.train``.
-    """
+    """Run ``config`` to its last step, as ``loop.train`` does; leaves ``snapshots/`` there too."""
     return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
 
@@ -551,23 +514,8 @@ def describe_augmented(
         return lambda: (next(batches), None)
     words = config.data_dir / config.words
     speaker = load_speaker(config.speaker, data, words, max_length=config.max_length)
-    return lambda: describe_again(speaker, next(batches), tokenizer, config.model)
-
-
-def describe_again(
-    speaker: Speaker, batch: Batch, tokenizer: Tokenizer, model: FollowerConfig
-) -> tuple[Batch, Tensor]:
-    """``batch`` with the speaker's words, and the environment dropout they were found under.
-
-    An agent that reads M texts gets the speaker's M times.
-    """
-    features = speaker.features
-    noise = feature_noise(features.image_width, model.feature_dropout, features.device)
-    described = back_translate(speaker, batch.tasks, tokenizer, noise)
-    if model.num_texts > 1:
-        tokens = described.tokens[:, None].repeat(model.num_texts, axis=1)
-        described = described._replace(tokens=tokens)
-    return described, noise
+    dropout, num_texts = config.model.feature_dropout, config.model.num_texts
+    return lambda: describe_again(speaker, next(batches), tokenizer, dropout, num_texts)
 
 
 def add_gradients(
@@ -576,7 +524,7 @@ def add_gradients(
     """Add the gradients of a batch of ``source``, as ``--feedback`` says; returns the losses."""
     if config.feedback == "student":
         batch, noise = source()
-        return imitate_on_own_walk(follower, batch, weight, noise)
+        return follower.imitate(batch, weight, noise=noise, along="sample")
     if config.feedback == "self-critical":
         batch, noise = source()
         return follower.criticize(batch, config.walk_reward, noise=noise)
@@ -595,17 +543,6 @@ def add_gradients(
     if imitates:
         return follower.imitate(batch, weight, noise=noise)
     return follower.reinforce(batch, noise=noise)
-
-
-def imitate_on_own_walk(
-    follower: Follower, batch: Batch, weight: float, noise: Tensor | None
-) -> dict[str, Tensor]:
-    """Student forcing: sample the walk, ask for the teacher's action at each place."""
-    recorded = follower.rollout(batch, "sample", noise=noise)
-    imitation = recorded.imitation / len(batch.tasks)
-    loss = weight * imitation
-    follower.updater.backward(loss)
-    return {"loss": loss.detach(), "imitation": imitation.detach()}
 
 
 def build_follower(config: R2RRun, data: TaskData[Instruction], tokenizer: Tokenizer) -> Follower:

@@ -33,7 +33,6 @@ from ..runtime.options import at_least
 from ..runtime.run_folder import RunFolder
 from .navigation import (
     FIXED,
-    AgentRun,
     AgentTraining,
     TaskData,
     open_instructions,
@@ -42,6 +41,7 @@ from .navigation import (
     shuffled,
     unseen_first,
 )
+from .options import AgentRun
 from .starting import parse_start
 
 KIND = "speaker"

@@ -1,170 +1,42 @@
 """Environments in the style of the field's code bases, with nothing changed but the import.
 
-Each walker is written here anew after the calls its code base makes. All of them, our own
+The walkers of ``examples/code_bases.py`` make the calls of each code base. All of them, our own
 environment and the recorded walks must agree.
 """
 
 from __future__ import annotations
 
 import gzip
+import importlib
+import importlib.util
 import json
-import math
+import re
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-import prevalent.MatterSim as MatterSim
-import prevalent.MatterSim.v1 as MatterSimV1
 from prevalent.environments.navigation import Episode, NavigationEnvironment
 from prevalent.metrics.navigation import score_path
 from prevalent.simulator.graph import candidates_of, load_graphs
 from tests.factories import random_scan, tasks_in, write_connectivity
 
+ROOT = Path(__file__).parents[2]
 TOLERANCE = 1e-6
-VIEW = math.radians(30)
 
 
-def sweep(reset, act, state):
-    """Every neighbor with its best view, from 36 simulated ones, in the order of sighting."""
-    found = {}
-    for view in range(36):
-        if view == 0:
-            reset()
-        elif view % 12 == 0:
-            act(0, 1.0, 1.0)
-        else:
-            act(0, 1.0, 0)
-        now = state()
-        assert now.viewIndex == view
-        for slot, place in enumerate(now.navigableLocations[1:], start=1):
-            away = math.sqrt(place.rel_heading**2 + place.rel_elevation**2)
-            name = place.viewpointId
-            if name not in found or away < found[name]["distance"]:
-                entry = {"distance": away, "pointId": view, "idx": slot}
-                entry["normalized_heading"] = now.heading + place.rel_heading
-                entry["elevation"] = now.elevation + place.rel_elevation
-                found[name] = entry  # a known key keeps its place in the order
-    return found
+def load_script():
+    spec = importlib.util.spec_from_file_location("code_bases", ROOT / "examples/code_bases.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-class EnvDropStyle:
-    """EnvDrop, PREVALENT and Recurrent VLN-BERT: v1, turn by turn to the candidate's view."""
-
-    def __init__(self, folder):
-        self.sim = self.make(folder)
-        self.helper = self.make(folder)
-
-    @staticmethod
-    def make(folder):
-        sim = MatterSimV1.Simulator()
-        sim.setNavGraphPath(folder)
-        sim.setRenderingEnabled(False)
-        sim.setDiscretizedViewingAngles(True)
-        sim.setCameraResolution(640, 480)
-        sim.setCameraVFOV(math.radians(60))
-        sim.init()
-        return sim
-
-    def begin(self, scan, viewpoint, heading):
-        self.sim.newEpisode(scan, viewpoint, heading, 0)
-        self.walk = [self.pose()]
-
-    def state(self):
-        return self.sim.getState()
-
-    def pose(self):
-        state = self.state()
-        return state.location.viewpointId, state.heading, state.elevation
-
-    def candidates(self):
-        state = self.state()
-        start = (state.scanId, state.location.viewpointId, 0, math.radians(-30))
-        return sweep(
-            lambda: self.helper.newEpisode(*start), self.helper.makeAction, self.helper.getState
-        )
-
-    def act(self, *action):
-        self.sim.makeAction(*action)
-        self.walk.append(self.pose())
-
-    def go(self, name, candidate):
-        view = candidate["pointId"]
-        while self.state().viewIndex // 12 < view // 12:
-            self.act(0, 0, 1)
-        while self.state().viewIndex // 12 > view // 12:
-            self.act(0, 0, -1)
-        while self.state().viewIndex != view:
-            self.act(0, 1, 0)
-        assert self.state().navigableLocations[candidate["idx"]].viewpointId == name
-        self.act(candidate["idx"], 0, 0)
-
-
-class SpeakerFollowerStyle(EnvDropStyle):
-    """Speaker-Follower: v1, world states that are loaded into the simulator, shortest turns."""
-
-    def go(self, name, candidate):
-        state = self.state()
-        world_state = (state.scanId, *self.pose())
-        self.sim.newEpisode(*world_state)
-        turn = (candidate["pointId"] - self.state().viewIndex) % 12
-        for _ in range(min(turn, 12 - turn)):
-            self.sim.makeAction(0, 1.0 if turn <= 6 else -1.0, 0)
-        levels = candidate["pointId"] // 12 - self.state().viewIndex // 12
-        for _ in range(abs(levels)):
-            self.sim.makeAction(0, 0, math.copysign(1.0, levels))
-        places = self.state().navigableLocations
-        slot = next(i for i, place in enumerate(places) if place.viewpointId == name)
-        self.act(slot, 0, 0)
-
-
-class HamtStyle(EnvDropStyle):
-    """HAMT: v2, one simulator with a batch of one for each agent, turn by turn."""
-
-    @staticmethod
-    def make(folder):
-        sim = MatterSim.Simulator()
-        sim.setNavGraphPath(folder)
-        sim.setRenderingEnabled(False)
-        sim.setDiscretizedViewingAngles(True)
-        sim.setCameraResolution(640, 480)
-        sim.setCameraVFOV(math.radians(60))
-        sim.setBatchSize(1)
-        sim.initialize()
-        return sim
-
-    def begin(self, scan, viewpoint, heading):
-        self.sim.newEpisode([scan], [viewpoint], [heading], [0])
-        self.walk = [self.pose()]
-
-    def state(self):
-        return self.sim.getState()[0]
-
-    def candidates(self):
-        state, helper = self.state(), self.helper
-        start = ([state.scanId], [state.location.viewpointId], [0], [math.radians(-30)])
-        return sweep(
-            lambda: helper.newEpisode(*start),
-            lambda *action: helper.makeAction(*([value] for value in action)),
-            lambda: helper.getState()[0],
-        )
-
-    def act(self, *action):
-        self.sim.makeAction(*([value] for value in action))
-        self.walk.append(self.pose())
-
-
-class DuetStyle(HamtStyle):
-    """DUET: v2; an agent is put at the next viewpoint by a new episode."""
-
-    def go(self, name, candidate):
-        view = candidate["pointId"]
-        heading, elevation = (view % 12) * VIEW, (view // 12 - 1) * VIEW
-        self.sim.newEpisode([self.state().scanId], [name], [heading], [elevation])
-        self.walk.append(self.pose())
-
-
-STYLES = [EnvDropStyle, SpeakerFollowerStyle, HamtStyle, DuetStyle]
-TURN_BY_TURN = (EnvDropStyle, HamtStyle)
+script = load_script()
+EnvDropStyle, HamtStyle = script.EnvDropStyle, script.HamtStyle
+TOGETHER = "one batch"
+TURN_BY_TURN = (EnvDropStyle, HamtStyle, TOGETHER)
 
 
 @pytest.fixture
@@ -174,54 +46,100 @@ def world(tmp_path):
     return tmp_path, load_graphs(tmp_path)
 
 
-def walk_of(walker, task, choose):
-    """Walk ``task`` with the walker; ``choose`` picks among the names of the candidates."""
-    walker.begin(task.scan, task.path[0], task.heading)
-    for _ in range(12):
-        found = walker.candidates()
-        name = choose(walker.state().location.viewpointId, list(found))
-        if name is None:
-            break
-        walker.go(name, found[name])
-    return walker.walk
-
-
 def compare(walk, wanted):
     assert [pose[0] for pose in walk] == [pose[0] for pose in wanted]
     angles = np.array([pose[1:] for pose in walk])
     np.testing.assert_allclose(angles, [pose[1:] for pose in wanted], rtol=0, atol=TOLERANCE)
 
 
-@pytest.mark.parametrize("style", STYLES)
+def at_random(task):
+    """A policy that draws the same choices for a task wherever it walks."""
+    rng = np.random.default_rng(int(task.id.split("_")[0]))
+
+    def choose(here, names):
+        return None if rng.random() < 0.2 else names[rng.integers(len(names))]
+
+    return choose
+
+
+def walk_ours(graphs, task, choose):
+    """The walk of ``task`` in our own environment."""
+    environment = NavigationEnvironment(graphs)
+    seen = environment.reset([task])
+    for _ in range(12):
+        names = [graphs.viewpoints[n] for n in seen.target[0, : seen.count[0]]]
+        chosen = choose(graphs.viewpoints[seen.node[0]], names)
+        if chosen is None:
+            break
+        seen = environment.step([names.index(chosen)])
+    return environment
+
+
+@pytest.mark.parametrize("style", [*script.STYLES.values(), TOGETHER])
 @pytest.mark.parametrize("policy", ["teacher", "random"])
 def test_every_style_walks_as_our_own_environment_and_scores_alike(world, style, policy):
     folder, graphs = world
-    for i, task in enumerate(tasks_in(graphs, 6)):
-        rng = np.random.default_rng(i)
-        environment = NavigationEnvironment(graphs)
-        observation = environment.reset([task])
-        goal = graphs.node(task.scan, task.path[-1])
-
-        def choose(here, names, task=task, rng=rng, goal=goal):
-            if policy == "random":
-                return None if rng.random() < 0.2 else names[rng.integers(len(names))]
-            hop = int(graphs.next_hop(graphs.node(task.scan, here), goal))
-            return None if hop == goal == graphs.node(task.scan, here) else graphs.viewpoints[hop]
-
-        walk = walk_of(style(str(folder)), task, choose)
-        rng = np.random.default_rng(i)
-        for _ in range(12):
-            names = [graphs.viewpoints[n] for n in observation.target[0, : observation.count[0]]]
-            chosen = choose(graphs.viewpoints[observation.node[0]], names, rng=rng)
-            if chosen is None:
-                break
-            observation = environment.step([names.index(chosen)])
+    tasks = tasks_in(graphs, 6)
+    choose = script.lead_to_goal(graphs) if policy == "teacher" else at_random
+    if style == TOGETHER:
+        walks = script.walk_together(str(folder), tasks, choose)
+    else:
+        walks = script.walk_one_by_one(style, str(folder), tasks, choose)
+    assert len(walks) == len(tasks)
+    for task, walk in zip(tasks, walks, strict=True):
+        environment = walk_ours(graphs, task, choose(task))
         ours = environment.micro_poses()[0] if style in TURN_BY_TURN else environment.poses()[0]
         compare(walk, ours)
         distance = graphs.by_name(task.scan).distance
-        assert score_path([p[0] for p in walk], task.path, distance) == score_path(
-            [p[0] for p in ours], task.path, distance
-        )
+        scores = score_path([p[0] for p in walk], task.path, distance)
+        assert scores == score_path([p[0] for p in ours], task.path, distance)
+        assert scores.success or policy == "random"
+
+
+def test_the_script_prints_the_scores_of_every_style(toy_world, monkeypatch, capsys):
+    words = ["code_bases.py", "--data-dir", str(toy_world), "--split", "val_unseen@2"]
+    monkeypatch.setattr(sys, "argv", words)
+    script.main()
+    rows = capsys.readouterr().out.splitlines()
+    assert [row[:28].strip() for row in rows] == [*script.STYLES, TOGETHER]
+    assert all("success_rate 1.000  spl 1.000" in row for row in rows)
+
+
+def names_of_code_bases():
+    """Rows of the table of names in docs/simulator.md: code base, module, kind of object, name."""
+    text = (ROOT / "docs" / "simulator.md").read_text()
+    table = text.partition("## Names that code bases use")[2].partition("\n## ")[0]
+    rows = [row.strip("|").split("|") for row in table.splitlines() if row.startswith("| ")]
+    heads = [cell.strip() for cell in rows[0]]
+    found = []
+    for row in rows[1:]:
+        module = re.findall(r"`([\w.]+)`", row[1])[0]
+        for kind, cell in zip(heads[2:], row[2:], strict=True):
+            found += [(row[0].strip(), module, kind, name) for name in re.findall(r"`(\w+)`", cell)]
+    return found
+
+
+def test_every_name_that_the_code_bases_use_is_there(world):
+    folder, _ = world
+    names = names_of_code_bases()
+    bases = {base for base, *_ in names}
+    for base in ("Speaker-Follower", "EnvDrop", "Recurrent VLN-BERT", "HAMT", "DUET"):
+        assert any(base in row for row in bases), base
+    assert len(names) > 80
+    objects = {}
+    for module in {module for _, module, *_ in names}:
+        sim = importlib.import_module(module).Simulator()
+        sim.setNavGraphPath(str(folder))
+        sim.setRenderingEnabled(False)
+        first = module.endswith("v1")
+        sim.newEpisode(*(("one", "", 0, 0) if first else (["one"], [""], [0], [0])))
+        state = sim.getState() if first else sim.getState()[0]
+        objects |= {(module, "`Simulator`"): sim, (module, "a state"): state}
+        objects[module, "a place"] = state.location
+    missing = [one for one in names if not hasattr(objects[one[1], one[2]], one[3])]
+    assert not missing
+    calls = [one for one in names if one[2] == "`Simulator`"]
+    assert all(callable(getattr(objects[one[1], one[2]], one[3])) for one in calls)
 
 
 @pytest.mark.parametrize("style", [EnvDropStyle, HamtStyle])
