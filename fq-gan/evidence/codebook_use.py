@@ -1,17 +1,19 @@
 """How much of a dictionary is used in a small GAN: size, start and revival.
 
-python evidence/codebook_use.py [--steps 1000] [--out FILE.jsonl]
+python evidence/codebook_use.py [--steps 1000] [--seeds 0 1 2] [--out FILE.jsonl]
 
 A plain DCGAN learns toy shapes of 16 pixels with the quantizer behind the first layer of its
-discriminator, as the README's example has it. Every cell is one run with the same seed, data and
-initial weights; what a cell gives is the perplexity of the average use of the codes (the last
-five calls, which are those of D's and of G's steps), its share of K, the codes replaced per call in
-the last fifth of the run, and the quantization loss. Cells that are in FILE already are skipped.
+discriminator, as the README's example has it. Cells of a seed have the same data and initial
+weights; what a cell gives is the perplexity of the average use of the codes (the last five calls,
+which are those of D's and of G's steps), its share of K after a tenth of the steps and in the last
+fifth, the codes replaced per call there, and the quantization loss. Cells that are in FILE already
+are skipped.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import time
 from pathlib import Path
@@ -36,6 +38,8 @@ SETTINGS: tuple[dict[str, Any], ...] = (
     {"codebook_start": "features", "revive_below": 0.01},
     {"codebook_start": "features", "revive_below": 0.1},
     {"codebook_start": "features", "revive_below": 0.3},
+    {"codebook_start": "kmeans++", "revive_below": 0.0},
+    {"codebook_start": "kmeans++", "revive_below": 0.1},
 )
 
 
@@ -75,18 +79,19 @@ class Discriminator(nn.Module):
 
 
 def run(
-    codebook_size: int, *, steps: int, batch_size: int = 32, width: int = 32, **options: Any
-) -> dict[str, float]:
+    codebook_size: int, *, steps: int, batch_size: int = 32, width: int = 32, seed: int = 0,
+    **options: Any,
+) -> dict[str, float]:  # fmt: skip
     """One cell; ``options`` are those of the quantizer."""
     images = normalize(toy_images(2000, resolution=16).pixels)
-    torch.manual_seed(0)
+    torch.manual_seed(3 * seed)
     generator = build_generator(width)
     quantizer = FeatureQuantizer(width, codebook_size, **options)
-    torch.manual_seed(1)
+    torch.manual_seed(3 * seed + 1)
     discriminator = Discriminator(width, quantizer)
     g_step = torch.optim.Adam(generator.parameters(), 1e-3, (0.5, 0.99))
     d_step = torch.optim.Adam(discriminator.parameters(), 1e-3, (0.5, 0.99))
-    draws = torch.Generator().manual_seed(2)
+    draws = torch.Generator().manual_seed(3 * seed + 2)
     perplexities, replaced, losses = [], [], []
     begin = time.process_time()
     for step in range(steps):
@@ -107,8 +112,11 @@ def run(
             perplexities.append(float(quantizer.average_perplexity()))
             replaced.append(float(quantizer.last_replaced))
             losses.append(float(quantization.detach().mean()))
+        if step == steps // 10:
+            early = float(quantizer.average_perplexity())
     perplexity = sum(perplexities) / len(perplexities)
     return {
+        "early_share": early / codebook_size,  # after a tenth of the steps
         "perplexity": perplexity,
         "share": perplexity / codebook_size,
         "dead": float(quantizer.dead_codes()),
@@ -124,27 +132,35 @@ def main() -> None:
     parser.add_argument("--batches", type=int, nargs="+", default=[32])
     parser.add_argument("--widths", type=int, nargs="+", default=[32])
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--starts", nargs="+", help="of the dictionary; absent: all")
+    parser.add_argument("--revivals", type=float, nargs="+", help="absent: all")
     parser.add_argument("--out", type=Path, default=Path("codebook_use.jsonl"))
     args = parser.parse_args()
     torch.set_num_threads(1)
     done = [json.loads(line) for line in args.out.open()] if args.out.exists() else []
     known = [row["cell"] for row in done]
-    for width in args.widths:
-        for batch_size in args.batches:
-            for size in args.sizes:
-                for options in SETTINGS:
-                    cell = {
-                        "codebook_size": size, "vectors": 2 * batch_size * 64, "width": width,
-                        "steps": args.steps, **options,
-                    }  # fmt: skip
-                    if cell in known:
-                        continue
-                    found = run(
-                        size, steps=args.steps, batch_size=batch_size, width=width, **options
-                    )
-                    with args.out.open("a") as file:
-                        file.write(json_text({"cell": cell, **found}) + "\n")
-                    print(*cell.values(), {k: round(v, 3) for k, v in found.items()}, flush=True)
+    settings = [
+        options
+        for options in SETTINGS
+        if options["codebook_start"] in (args.starts or options["codebook_start"])
+        and (args.revivals is None or options["revive_below"] in args.revivals)
+    ]
+    for width, batch_size, size, options, seed in itertools.product(
+        args.widths, args.batches, args.sizes, settings, args.seeds
+    ):
+        cell = {
+            "codebook_size": size, "vectors": 2 * batch_size * 64, "width": width,
+            "steps": args.steps, "seed": seed, **options,
+        }  # fmt: skip
+        if cell in known:
+            continue
+        found = run(
+            size, steps=args.steps, batch_size=batch_size, width=width, seed=seed, **options
+        )
+        with args.out.open("a") as file:
+            file.write(json_text({"cell": cell, **found}) + "\n")
+        print(*cell.values(), {k: round(v, 3) for k, v in found.items()}, flush=True)
 
 
 if __name__ == "__main__":

@@ -30,7 +30,9 @@ logger = logging.getLogger(__name__)
 Numerics = Literal["biggan", "tf"]
 ForwardMode = Literal["commit_only", "straight_through"]
 Statistics = Literal["all", "rank0", "local"]
-CodebookStart = Literal["random", "features"]
+CodebookStart = Literal["random", "features", "kmeans++"]
+SEEN = 16
+"""``kmeans++`` chooses among so many random vectors of the call for every code."""
 DEAD = 0.01
 """A code is dead whose average count is below this share of the mean count, N / K vectors."""
 
@@ -75,7 +77,9 @@ class FeatureQuantizer(nn.Module):
         codebook_start: ``random`` as in the released code; ``features`` takes the codes from the
             first training-mode calls: random vectors of the call, each with the mean count N / K
             of a call with N vectors, so that no code jumps. Where N is less than K it goes on with
-            the next calls until every code is one. ``features`` is recommended.
+            the next calls until every code is one. ``kmeans++`` draws the same vectors one after
+            the other, each with a chance that grows with its squared distance from the codes so
+            far (Arthur and Vassilvitskii, 2007). ``features`` is recommended.
 
     Vectors with NaN or Inf never reach the dictionary: they are left out of counts and sums, and
     ``last_left_out`` says how many they were. Their loss is not finite, so that a loss scaler
@@ -132,11 +136,11 @@ class FeatureQuantizer(nn.Module):
         self.register_buffer("embed_avg", average.t())
         if numerics == "tf" or (forward_mode == "straight_through" and warmup_calls > 0):
             self.register_buffer("steps", torch.zeros(()))  # training-mode calls so far
-        if codebook_start == "features":
+        if codebook_start != "random":
             self.register_buffer("started", torch.zeros((), dtype=torch.long))  # codes from data
-        if codebook_start == "features" or revive_below > 0.0:
+        if codebook_start != "random" or revive_below > 0.0:
             self.register_buffer("uses", torch.zeros(codebook_size))  # see `average_uses`
-        self._starting = codebook_start == "features"
+        self._starting = codebook_start != "random"
         self.last_perplexity = torch.ones(())
         self.last_usage = torch.zeros(())
         self.last_replaced = torch.zeros((), dtype=torch.long)
@@ -281,14 +285,19 @@ class FeatureQuantizer(nn.Module):
 
     @torch.no_grad()
     def _start(self, features: Tensor) -> None:
-        """Set codes that are not from features yet to different random vectors of this call.
+        """Set codes that are not from features yet to different vectors of this call.
 
         Their count is the mean of a call, N / K. It waits for the device, in the first calls only.
         """
         rows = features.movedim(1, -1).reshape(-1, self.channels)
         rows = rows[rows.square().sum(dim=1).isfinite()]
         begin = int(self.started)
-        chosen = rows[torch.randperm(len(rows), device=rows.device)[: self.codebook_size - begin]]
+        missing = min(self.codebook_size - begin, len(rows))
+        order = torch.randperm(len(rows), device=rows.device)
+        if self.codebook_start == "kmeans++":
+            seen = order[: SEEN * missing]
+            order = seen[_far_apart(rows[seen], missing, self.codes[:begin])]
+        chosen = rows[order[:missing]]
         number, vectors = len(chosen), len(rows)
         if self._shares():
             counts = torch.tensor([number, vectors], device=rows.device)
@@ -376,7 +385,7 @@ class FeatureQuantizer(nn.Module):
     ) -> None:
         self.fit(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
-        self._starting = self.codebook_start == "features"  # the next call looks at ``started``
+        self._starting = self.codebook_start != "random"  # the next call looks at ``started``
 
     def extra_repr(self) -> str:
         return (
@@ -392,6 +401,24 @@ def _require_numbers(values: object, name: str) -> None:
         raise TypeError(f"{name} must be a tensor, got {type(values).__name__}")
     if not values.is_floating_point():
         raise TypeError(f"{name} must be floating-point numbers, got {values.dtype}")
+
+
+def _far_apart(vectors: Tensor, number: int, codes: Tensor) -> Tensor:
+    """Which ``number`` (at most N) of ``vectors`` (N, C) k-means++ draws beside ``codes`` (k, C).
+
+    Every draw is random with the squared distance to the nearest one so far; nothing is drawn
+    twice, also where fewer vectors than that differ.
+    """
+    far, free = vectors.new_ones(len(vectors)), vectors.new_ones(len(vectors))
+    if len(codes):
+        far = torch.cdist(vectors, codes).square().amin(dim=1)
+    drawn = []
+    for _ in range(number):
+        weight = far.clamp(max=1e30) * free  # the squares of huge features overflow
+        drawn.append(torch.multinomial(torch.where(weight.sum() > 0, weight, free), 1))
+        free[drawn[-1]] = 0.0
+        far = torch.minimum(far, (vectors - vectors[drawn[-1]]).square().sum(dim=1))
+    return torch.cat(drawn) if drawn else torch.zeros(0, dtype=torch.long, device=vectors.device)
 
 
 def _perplexity(counts: Tensor, least: float = 1e-30) -> Tensor:
@@ -478,7 +505,8 @@ class QuantizerOptions:
     revive_below: float = 0.0
     """Replace codes used less than this share of the mean, best 0.1; 0, as released: never."""
     codebook_start: CodebookStart = field(default="random", metadata=ADDED)
-    """First codes: random as released, or, better, features: vectors of the first passes."""
+    """First codes: random as released, or, better, features: vectors of the first passes;
+    kmeans++ chooses these far apart."""
 
     def __post_init__(self) -> None:
         at_least(

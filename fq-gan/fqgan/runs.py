@@ -21,7 +21,9 @@ from .loop import RunProgress, Task, Training
 from .old_runs import upgrade, upgrade_progress
 from .runtime.checkpoint import read_part
 from .runtime.files import json_text, replace_folder, write_atomically, write_json
-from .runtime.options import shown
+from .runtime.logs import ReportTo
+from .runtime.options import ADDED, at_least, shown
+from .runtime.precision import Precision
 from .runtime.run_folder import (
     CONFIG,
     HEADER,
@@ -119,6 +121,42 @@ class Source(NamedTuple):
     home: Path  # the run or the weights: where results go
     folder: Path  # of the weights
     step: int | None = None  # of a checkpoint of the run, in place of what is in ``folder``
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What every family is told about a run; with the unit of progress come the intervals."""
+
+    run_dir: str = ""
+    """Folder of the run; empty: runs/ and a name made of the options."""
+    seed: int = 0
+    """Of weights, order, augmentation, noise and labels."""
+    device: str = "auto"
+    """auto, cpu or cuda."""
+    precision: Precision = "auto"
+    """Arithmetic of the networks. auto: bf16 on a GPU that has it, else fp32; a continued run keeps
+    what it began with. The quantizer's dictionary is fp32 in all of them, and so are StyleGAN2's R1
+    and path length."""
+    channels_last: bool = False
+    """Keep the channels of a pixel together, as tensor cores prefer; for BigGAN 8 to 20 % faster on
+    a CPU too."""
+    deterministic: bool = False
+    """Only kernels that give the same bits every time (CUDA); slower."""
+    compile: bool = dataclasses.field(default=False, metadata=ADDED)
+    """BigGAN alone: compile the blocks of G and D in the first iterations, which takes minutes:
+    faster on a GPU, with other last bits."""
+    initial_weights: str = ""
+    """Folder of weights to fine-tune; of a run or of `fqgan convert`."""
+    keep: int = 2
+    """Newest checkpoints that stay."""
+    patience: int = 0
+    """End after so many scores in a row that were not the best; 0: never."""
+    report_to: ReportTo = dataclasses.field(default="none", metadata=ADDED)
+    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
+    in RUN/wandb for `wandb sync`."""
+
+    def __post_init__(self) -> None:
+        at_least(self, keep=1, patience=0)
 
 
 @dataclass(frozen=True)

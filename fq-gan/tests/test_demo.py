@@ -1,5 +1,8 @@
+import re
+
 import pytest
 import torch
+from PIL import Image
 
 from fqgan.biggan.config import SMOKE
 from fqgan.config import presets_of
@@ -22,7 +25,13 @@ def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeyp
     assert "not comparable" in scores
     assert codes.startswith("codes in use")
     assert codes.count(" dead) in blocks.") == 4
+    assert re.match(
+        r"shapes that a classifier .* of 50 images .*: \d+ of 10; shares: circle \d", shapes
+    )
     assert all(f"{name} " in shapes for name in SHAPES)
+    with Image.open(tmp_path / "samples" / "shapes.png") as drawn:
+        assert drawn.height == 10 * 34 + 2, "a row a shape"
+        assert drawn.width > 10 * 34 + 2, "and a title"
     assert "fid" in read_metrics(tmp_path)[-1]
 
 
@@ -62,13 +71,14 @@ def test_a_negative_number_of_iterations_is_named():
         DemoConfig(max_steps=-1)
 
 
-def test_the_judge_of_the_demo_recognises_shapes_that_it_never_saw_and_no_noise():
+@pytest.mark.parametrize("size", [16, 32])
+def test_the_judge_of_the_demo_recognises_shapes_that_it_never_saw_and_no_noise(size):
     before = torch.get_rng_state()
-    judge = train_judge(steps=100, batch_size=64)
+    judge = train_judge(steps=100, batch_size=64, resolution=size)
     assert torch.equal(torch.get_rng_state(), before)
-    images = toy_images(300, seed=9)
+    images = toy_images(300, seed=9, resolution=size)
     shares = recognised(judge, normalize(images.pixels), images.labels)
     assert list(shares) == list(SHAPES)
     assert sum(shares.values()) / 10 > 0.7
-    noise = torch.randn(300, 3, 32, 32)
+    noise = torch.randn(300, 3, size, size)
     assert sum(recognised(judge, noise, images.labels).values()) / 10 < 0.3

@@ -11,6 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
+from fqgan.data.images import to_bytes
 from fqgan.pictures import (
     check_picture,
     enlarged,
@@ -114,9 +115,32 @@ def test_a_video_shows_every_frame(tmp_path):
     frames = torch.linspace(-1, 1, 6).view(6, 1, 1, 1).expand(6, 3, 8, 8)
     with Image.open(save_video(frames, tmp_path / "a.gif")) as video:
         assert video.n_frames == 6
-        assert video.width == 192
+        assert video.size == (192, 192)
+        assert video.info["duration"] == 40  # milliseconds, 25 a second
+        for number, level in enumerate(to_bytes(frames[:, 0, 0, 0]).tolist()):
+            video.seek(number)
+            assert abs(np.asarray(video.convert("RGB")).mean() - level) < 1
     with pytest.raises(ValueError, match=r"must end with \.gif or \.mp4"):
         save_video(frames, tmp_path / "a.avi")
+
+
+@pytest.mark.parametrize("size", [(8, 8), (33, 33), (128, 192)])
+def test_an_mp4_plays_back_frame_by_frame(tmp_path, size):
+    imageio_ffmpeg = pytest.importorskip("imageio_ffmpeg")
+    grey = torch.linspace(-1, 1, 12)
+    frames = grey.view(12, 1, 1, 1).expand(12, 3, *size)
+    reader = imageio_ffmpeg.read_frames(str(save_video(frames, tmp_path / "a.mp4", per_second=20)))
+    about = next(reader)
+    assert (about["codec"], about["fps"]) == ("h264", 20)
+    width, height = about["size"]
+    assert width % 2 == height % 2 == 0
+    assert min(width, height) >= 96
+    assert width / height == size[1] / size[0]
+    shown = [np.frombuffer(frame, np.uint8).reshape(height, width, 3) for frame in reader]
+    assert len(shown) == 12
+    for frame, level in zip(shown, to_bytes(grey).tolist(), strict=True):
+        assert abs(frame.mean() - level) < 4, "a lossy format, and no more than that"
+        assert frame.std() < 4
 
 
 def test_an_mp4_needs_a_package_and_says_so(tmp_path, monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -508,8 +509,45 @@ def test_a_start_from_features_takes_vectors_of_the_first_call_and_no_code_jumps
 
 
 @pytest.mark.parametrize("numerics", ["biggan", "tf"])
-def test_a_start_from_few_vectors_goes_on_until_every_code_is_one(numerics):
-    layer = FeatureQuantizer(6, 40, numerics=numerics, codebook_start="features")
+def test_kmeans_plus_plus_finds_small_groups_far_away_and_no_code_jumps(numerics):
+    groups = torch.zeros(8, 6)
+    groups[1:7] = torch.eye(6) * 50
+    groups[7] = 30.0
+    sizes = torch.tensor([113, 3, 3, 3, 2, 2, 1, 1])
+    torch.manual_seed(0)
+    vectors = groups.repeat_interleave(sizes, dim=0) + 0.01 * torch.randn(128, 6)
+    x = vectors[torch.randperm(128)].view(2, 8, 8, 6).permute(0, 3, 1, 2)
+    found = {}
+    for start in ("features", "kmeans++"):
+        layer = FeatureQuantizer(6, 8, numerics=numerics, codebook_start=start, decay=0.9)
+        layer(x)
+        found[start] = (torch.cdist(groups, layer.codes).amin(dim=1) < 1).sum()
+        mean = layer.averages()[0].mean()
+        torch.testing.assert_close(mean, torch.tensor(128 / 8))
+        before = layer.codes.clone()
+        index = layer(torch.full((2, 6, 4, 4), 2000.0)).code_index.flatten()
+        unused = torch.bincount(index, minlength=8) == 0
+        assert unused.sum() == 7
+        torch.testing.assert_close(layer.codes[unused], before[unused], rtol=1e-3, atol=1e-3)
+    assert found == {"features": 1, "kmeans++": 8}
+
+
+def test_kmeans_plus_plus_draws_no_vector_twice_and_takes_any_size_of_numbers():
+    layer = FeatureQuantizer(2, 5, codebook_start="kmeans++")
+    x = torch.zeros(1, 2, 2, 3)
+    x[0, :, 0, 0] = 1e18  # its square does not overflow, that of a difference may
+    x[0, :, 1, 2] = -1e19
+    x[0, 0, 0, 1] = float("nan")
+    layer(x)
+    assert layer.started == 5
+    assert layer.codes.isfinite().all()
+    assert len(layer.codes.unique(dim=0)) == 3
+
+
+@pytest.mark.parametrize("start", ["features", "kmeans++"])
+@pytest.mark.parametrize("numerics", ["biggan", "tf"])
+def test_a_start_from_few_vectors_goes_on_until_every_code_is_one(numerics, start):
+    layer = FeatureQuantizer(6, 40, numerics=numerics, codebook_start=start)
     for call, started in ((0, 16), (1, 32), (2, 40), (3, 40)):
         x = features((1, 6, 4, 4), seed=call)
         if call == 1:  # as a run that was interrupted here
@@ -533,7 +571,8 @@ def test_a_start_from_features_leaves_out_what_is_not_finite():
 
 
 def test_a_start_that_does_not_exist_is_named():
-    with pytest.raises(ValueError, match=r"codebook_start must be one of random, features"):
+    known = r"codebook_start must be one of random, features, kmeans\+\+"
+    with pytest.raises(ValueError, match=known):
         FeatureQuantizer(6, 11, codebook_start="kmeans")
 
 
@@ -577,16 +616,17 @@ def test_the_averages_are_those_of_the_last_calls():
 
 def one_rank_from_features(rank, store):
     found = {}
-    for numerics in ("biggan", "tf"):
+    cases = itertools.product(("biggan", "tf"), ("features", "kmeans++"))
+    for numerics, start in cases:
         for codes in (16, 200):  # fewer and more than the 128 vectors of both ranks
             torch.manual_seed(rank)
             layer = FeatureQuantizer(
-                6, codes, numerics=numerics, codebook_start="features", revive_below=0.3
+                6, codes, numerics=numerics, codebook_start=start, revive_below=0.3
             )
             layer.embed.copy_(torch.ones_like(layer.embed))
             for call in range(8):
                 layer(features((4, 6, 4, 4), seed=2 * call + rank) * (1 + call))
-            found[f"{numerics}-{codes}"] = {
+            found[f"{numerics}-{start}-{codes}"] = {
                 **layer.state_dict(), "replaced": layer.last_replaced, "dead": layer.dead_codes()
             }  # fmt: skip
     torch.save(found, f"{store}.{rank}")

@@ -12,18 +12,17 @@ from typing import Any, ClassVar, Literal
 from ..augment.diffaugment import Policy, check_policies
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
+from ..runs import BestMetric, TrainOptions
 from ..runtime.files import json_text
-from ..runtime.logs import ReportTo
 from ..runtime.options import ADDED, at_least, positive
-from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
 
 Norm = Literal["bn", "mybn", "sync-bn", "in", "gn", "none"]
 Init = Literal["ortho", "N02", "glorot", "none"]
 LearningRate = Literal["constant", "linear", "cosine"]
 
-RESOLUTIONS = (32, 64, 128, 256, 512)
-NUM_BLOCKS = {32: 4, 64: 5, 128: 6, 256: 7}  # of the discriminator; biggan-deep has one less
+RESOLUTIONS = (16, 32, 64, 128, 256, 512)
+NUM_BLOCKS = {16: 3, 32: 4, 64: 5, 128: 6, 256: 7}  # of the discriminator; biggan-deep has one less
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ class DiscriminatorConfig:
     wide: bool = True
     """Inner width of a block is that of its output (else of its input)."""
     attention: tuple[int, ...] = ()
-    """Resolutions after whose block attention follows; at 32 pixels only 16, meaning all blocks."""
+    """Resolutions after whose block attention follows; at 32 pixels only 16 (at 16, 8): all."""
     singular_vectors: int = 1
     """Singular vectors tracked per weight."""
     power_iterations: int = 1
@@ -107,7 +106,7 @@ class BigganConfig:
     kind: ClassVar[str] = "biggan"
 
     resolution: int = 32
-    """Side of the images: 32, 64, 128, 256, or 512 (generator only)."""
+    """Side of the images: 16, 32, 64, 128, 256, or 512 (generator only)."""
     num_classes: int = 10
     """Classes of the data set."""
     architecture: Literal["biggan", "biggan-deep"] = "biggan"
@@ -214,36 +213,18 @@ SampleStatistics = Literal["running", "batch", "standing"]
 
 
 @dataclass(frozen=True)
-class BigganTrain:
+class BigganTrain(TrainOptions):
     """Train BigGAN or FQ-BigGAN. Run the same command again to continue a run."""
 
     kind: ClassVar[str] = "biggan"
 
-    run_dir: str = ""
-    """Folder of the run; empty: runs/ and the experiment's name."""
     naming: Literal["described", "authors", "hashed"] = "described"
     """Experiment's name: the authors' and a digest, the authors' alone, or a digest alone."""
     name_suffix: str = ""
     """Last word of the experiment's name."""
     max_steps: int = 97_500
     """Iterations; each has step.num-d-steps updates of D and one of G."""
-    seed: int = 0
-    """Of weights, order, augmentation, noise and labels."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    precision: Precision = "auto"
-    """Arithmetic of both networks. auto: bf16 on a GPU that has it, else fp32; a continued run
-    keeps what it began with. The quantizer's dictionary is fp32 in all of them."""
     channels_last: bool = True
-    """Keep the channels of a pixel together: 8 to 20 % faster on a CPU, and what tensor cores
-    prefer; False is the other order."""
-    deterministic: bool = False
-    """Only kernels that give the same bits every time (CUDA); slower."""
-    compile: bool = field(default=False, metadata=ADDED)
-    """Compile the blocks of G and D in the first iterations, which takes minutes: faster on a GPU,
-    with other last bits."""
-    initial_weights: str = ""
-    """Folder of weights to fine-tune; of a run or of `fqgan convert`."""
 
     architecture: Literal["biggan", "biggan-deep"] = "biggan"
     """biggan-deep has bottleneck blocks."""
@@ -270,16 +251,9 @@ class BigganTrain:
     """Iterations between two sheets; 0 writes none."""
     spectra_every: int = 0
     """Iterations between two rows of singular values in spectra.jsonl; 0 writes none."""
-    keep: int = 2
-    """Newest checkpoints that stay."""
-    patience: int = 0
-    """End after so many scores in a row that were not the best; 0: never."""
-    report_to: ReportTo = field(default="none", metadata=ADDED)
-    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
-    in RUN/wandb for `wandb sync`."""
     keep_best: int = 5
     """Weights of the best scores that stay, in best0, best1, ..."""
-    best_metric: Literal["fid", "inception_score"] = "fid"
+    best_metric: BestMetric = "fid"
     """What "best" means."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -290,7 +264,8 @@ class BigganTrain:
     scoring: ScoringOptions = field(default_factory=ScoringOptions)
 
     def __post_init__(self) -> None:
-        at_least(self, max_steps=1, log_every=1, save_every=1, keep=1, keep_best=1, patience=0)
+        super().__post_init__()
+        at_least(self, max_steps=1, log_every=1, save_every=1, keep_best=1)
         at_least(self, evaluate_every=0, sample_every=0, spectra_every=0)
         if self.sample_statistics == "standing" and self.standing_batches < 1:
             raise ValueError(
@@ -366,16 +341,20 @@ def experiment_name(config: BigganTrain) -> str:
 
 
 # Options that came after 0.1.0: at these values a run keeps the name that it had then.
-NEUTRAL = {"augment": (), "schedule": "constant", "decay_start": 0.5}
+NEUTRAL: dict[str, dict[str, Any]] = {
+    "step": {"augment": (), "schedule": "constant", "decay_start": 0.5},
+    "data": {"toy_variation": 1.0},
+}
 
 
 def digest_of(config: BigganTrain) -> str:
     """Eight hexadecimal digits of the options that matter, the same in every process."""
     plain = dataclasses.asdict(config)
     plain["data"].pop("workers")
-    for name, value in NEUTRAL.items():
-        if plain["step"][name] == value:
-            del plain["step"][name]
+    for group, values in NEUTRAL.items():
+        for name, value in values.items():
+            if plain[group][name] == value:
+                del plain[group][name]
     if config.precision == "auto":  # the device decides, and does not give the run another name
         plain["precision"] = "fp32"
     kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}
@@ -574,33 +553,42 @@ SMALL = BigganTrain(
     ),
     scoring=ScoringOptions(features="random", num_images=5000),
 )
-# A generator without spectral norm and with momentum learns coarse shapes in few iterations; the
-# weight is low: with 1, a trial's discriminator stopped telling real from fake.
+# Found by trials of one to two CPU minutes: a generator without spectral norm and with momentum,
+# the logistic loss (with the hinge loss the scores of all images swing together), two steps of D,
+# smaller ones than G's, and a low weight of the commitment loss.
 DEMO = replace(
     SMALL,
-    max_steps=2000,
+    max_steps=1700,
     init="ortho",
     standing_batches=8,
     log_every=20,
-    save_every=600,
-    evaluate_every=200,
-    sample_every=200,
-    data=DataConfig("toy", "", toy_images=4000, in_memory=True),
+    save_every=850,
+    evaluate_every=425,
+    sample_every=425,
+    data=DataConfig(
+        "toy", "", resolution=16, toy_images=4000, toy_variation=0.3, in_memory=True
+    ),
     generator=GeneratorConfig(channels=8, latent_dim=64, shared_dim=32, spectral_norm=False),
     discriminator=DiscriminatorConfig(channels=8),
-    quantizer=replace(SMALL.quantizer, codebook_size=256, commitment_weight=0.05),
+    quantizer=QuantizerConfig(
+        layers=(0, 1, 2), codebook_size=64, commitment_weight=0.05, codebook_start="features",
+        revive_below=0.1,
+    ),
     step=StepConfig(
-        batch_size=16,
-        num_d_steps=1,
-        generator_lr=5e-4,
-        discriminator_lr=1e-3,
+        batch_size=32,
+        num_d_steps=2,
+        loss="dcgan",
+        generator_lr=1e-3,
+        discriminator_lr=6e-4,
         generator_betas=(0.5, 0.99),
         discriminator_betas=(0.0, 0.99),
+        schedule="linear",
+        decay_start=0.5,
         ema_decay=0.97,
         ema_start=100,
     ),
     scoring=ScoringOptions(features="random", num_images=500),
-)
+)  # fmt: skip
 # The reduced width, and DiffAugment as its authors use it where data are few.
 ALL_POLICIES: tuple[Policy, ...] = ("color", "translation", "cutout")
 SMALL_DATA = replace(
@@ -692,6 +680,6 @@ PRESETS: dict[str, tuple[str, BigganTrain]] = {
         _quantized(SMALL, forward="straight_through", warmup_calls=1000),
     ),
     "biggan-small-data": ("FQ-BigGAN with DiffAugment, for some hundreds of images", SMALL_DATA),
-    "demo": ("toy shapes, about four minutes on two CPU cores", DEMO),
+    "demo": ("ten toy shapes of 16 pixels, about four minutes on a CPU core", DEMO),
     "smoke": ("a few tiny steps", SMOKE),
 }

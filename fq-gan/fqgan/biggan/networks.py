@@ -25,8 +25,10 @@ from .layers import (
     upsample,
 )
 
-# Width multipliers from the 4x4 image to the last block; every block doubles the size.
+# Width multipliers from the 4x4 image to the last block; every block doubles the size. 16 pixels,
+# which the authors do not have, are 32 without the last block of G and one block of D.
 WIDTHS = {
+    16: (4, 4, 4),
     32: (4, 4, 4, 4),
     64: (16, 16, 8, 4, 2),
     128: (16, 16, 8, 4, 2, 1),
@@ -129,6 +131,7 @@ class Stages(NamedTuple):
 
 # At 32 pixels the nominal size is 16 in all four blocks, so attention at 16 means four times.
 STAGES = {
+    16: Stages((4, 4, 4), 1, (8, 8, 8)),
     32: Stages((4, 4, 4, 4), 2, (16, 16, 16, 16)),
     64: Stages((1, 2, 4, 8, 16), 4, (32, 16, 8, 4, 4)),
     128: Stages((1, 2, 4, 8, 16, 16), 5, (64, 32, 16, 8, 4, 4)),
@@ -223,6 +226,7 @@ RATIO = 4  # of the widths outside and inside of a block
 
 # Widths from the stem to the last stage, how many stages halve the image, nominal sizes.
 DEEP_STAGES: dict[int, tuple[tuple[int, ...], int, tuple[int, ...]]] = {
+    16: ((4, 4, 4), 1, (8, 8)),
     32: ((4, 4, 4, 4), 2, (16, 16, 16)),
     64: ((1, 2, 4, 8, 16), 4, (32, 16, 8, 4)),
     128: ((1, 2, 4, 8, 16, 16), 5, (64, 32, 16, 8, 4)),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from ..runtime.options import at_least, shown
+from ..runtime.options import ADDED, at_least, shown
 from .batches import Batches, fixed_choice
 from .folders import read_celeba, read_folder, read_lsun, read_photographs, read_zip
 from .hdf5 import read_hdf5
@@ -27,7 +27,7 @@ SIZES = {"cifar10": 32, "cifar100": 32, "mnist": 32, "mnist-rgb": 32, "svhn": 32
 
 FIXED = (
     *("data.source", "data.path", "data.resolution", "data.split", "data.validation_fraction"),
-    *("data.augment", "data.toy_images", "data.limit"),
+    *("data.augment", "data.toy_images", "data.toy_variation", "data.limit"),
 )
 """Options that say which images a run learns from, in which form."""
 
@@ -55,6 +55,8 @@ class DataConfig:
     """Threads that decode image files."""
     toy_images: int = 10_000
     """Number of toy images."""
+    toy_variation: float = field(default=1.0, metadata=ADDED)
+    """How far toy shapes are from the middle and from one size: 0 not at all, to 1."""
     limit: int = 0
     """Use a fixed random choice of so many images; 0 takes all."""
     skip_other_files: bool = False
@@ -63,6 +65,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         at_least(self, "data", resolution=1, workers=1, toy_images=1, limit=0)
         check_path(self.source, self.path, DataConfig.path)
+        if not 0 <= self.toy_variation <= 1:
+            raise ValueError(f"--data.toy-variation must be in [0, 1], got {self.toy_variation}")
         if not 0 <= self.validation_fraction < 1:
             raise ValueError(
                 f"--data.validation-fraction must be in [0, 1), got {self.validation_fraction}"
@@ -129,7 +133,9 @@ def _open(config: DataConfig, seed: int) -> Images:
     }
     match config.source:
         case "toy":
-            return toy_images(config.toy_images, seed=seed, resolution=size)
+            return toy_images(
+                config.toy_images, seed=seed, resolution=size, variation=config.toy_variation
+            )
         case "hdf5":
             return read_hdf5(path)
         case "tfrecords":

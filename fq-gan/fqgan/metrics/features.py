@@ -17,6 +17,7 @@ from typing import Any, Literal, NamedTuple, cast
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -304,10 +305,15 @@ class TransformerFeatures(FeatureExtractor):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, name: Literal["dinov2", "clip"], folder: str | Path) -> None:
+    def __init__(
+        self,
+        name: Literal["dinov2", "clip"],
+        folder: str | Path,
+        options: tuple[str, str] = ("--features", "--weights"),
+    ) -> None:
         super().__init__()
         self.name = name
-        self.network, self.dim, self.size = _load_transformer(name, Path(folder))
+        self.network, self.dim, self.size = _load_transformer(name, str(folder), options)
         mean, std = TRANSFORMER_COLOURS[name]
         self.register_buffer("mean", torch.tensor(mean).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(1, 3, 1, 1))
@@ -331,43 +337,69 @@ TRANSFORMER_COLOURS = {
 """Mean and deviation of the colours that the networks were trained with."""
 
 
-def _load_transformer(name: str, folder: Path) -> tuple[nn.Module, int, int]:
-    """The network of ``folder``, the width of its features, the side of its images."""
-    if not (folder / "config.json").is_file() or not list(folder.glob("*.safetensors")):
+def _load_transformer(
+    name: str, given: str, options: tuple[str, str]
+) -> tuple[nn.Module, int, int]:
+    """The network of a folder, the width of its features, the side of its images."""
+    folder = Path(given)
+    if (
+        not given
+        or not (folder / "config.json").is_file()
+        or not list(folder.glob("*.safetensors"))
+    ):
         raise FileNotFoundError(
-            f"--features {name} needs a folder with config.json and model.safetensors, got "
-            f"{str(folder)!r}; fetch one, such as facebook/dinov2-large or "
-            "openai/clip-vit-large-patch14, and name it with --weights"
+            f"{options[0]} {name} needs a folder with config.json and model.safetensors, got "
+            f"{given!r}; fetch one, such as facebook/dinov2-large or "
+            f"openai/clip-vit-large-patch14, and name it with {options[1]}"
         )
     try:
         from transformers import AutoConfig, CLIPVisionModelWithProjection, Dinov2Model
         from transformers.utils import logging as messages
     except ImportError:
         raise ImportError(
-            f"--features {name} needs the package transformers: pip install 'fq-gan[features]'"
+            f"{options[0]} {name} needs the package transformers: pip install 'fq-gan[features]'"
         ) from None
     local: dict[str, Any] = {"local_files_only": True}
-    config = AutoConfig.from_pretrained(folder, **local)
+    try:
+        config = AutoConfig.from_pretrained(folder, **local)
+    except (OSError, ValueError, AttributeError) as error:
+        raise ValueError(
+            f"{folder / 'config.json'} describes no network that transformers knows "
+            f"({why(error)}); fetch the folder again"
+        ) from error
     wanted = {"dinov2": ("dinov2",), "clip": ("clip", "clip_vision_model")}[name]
     if config.model_type not in wanted:
-        raise ValueError(f"--features {name}: {folder} holds a network of type {config.model_type}")
+        raise ValueError(
+            f"{options[0]} {name}: {folder} holds a network of type {config.model_type}"
+        )
     kind = CLIPVisionModelWithProjection if name == "clip" else Dinov2Model
     if config.model_type == "clip":  # both towers; that of the images is read
         projection = config.projection_dim
         config = config.vision_config
         config.projection_dim = projection
     local |= {"config": config, "use_safetensors": True, "output_loading_info": True}
+    local["ignore_mismatched_sizes"] = True  # they are refused below, by name
     level, bars = messages.get_verbosity(), messages.is_progress_bar_enabled()
-    messages.set_verbosity_error()  # CLIP's other tower is no surprise
+    messages.set_verbosity(messages.CRITICAL)  # CLIP's other tower is no surprise
     messages.disable_progress_bar()
     try:
         network, report = cast(Any, kind).from_pretrained(folder, **local)
+    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"the weights in {folder} cannot be read ({why(error)}); fetch the folder again"
+        ) from error
     finally:
         messages.set_verbosity(level)
         if bars:
             messages.enable_progress_bar()
-    if report["missing_keys"]:
-        raise ValueError(f"{folder} lacks {sorted(report['missing_keys'])[:3]} of {name}")
+    for problem in ("missing", "mismatched"):
+        keys = report[f"{problem}_keys"]  # names, or names with both shapes
+        names = sorted(key if isinstance(key, str) else key[0] for key in keys)
+        if names:
+            raise ValueError(
+                f"the weights in {folder} do not fit its config.json: {len(names)} tensors are "
+                f"{problem}, the first is {names[0]}"
+            )
     if name == "clip":
         return network, config.projection_dim, config.image_size
     return network, config.hidden_size, 224
@@ -406,7 +438,7 @@ def build_extractor(
     elif name == "squeezenet":
         extractor = _squeezenet(weights, options)
     elif name in ("dinov2", "clip"):
-        extractor = TransformerFeatures(name, weights)
+        extractor = TransformerFeatures(name, weights, options)
     else:
         variant: Variant = "torchvision" if name == "inception-torch" else "fid"
         path = inception_file(variant, weights, fetch=fetch, cache_dir=cache_dir, options=options)
@@ -429,14 +461,20 @@ def inception_file(
     if not path.is_file():
         if weights or not fetch:
             raise FileNotFoundError(
-                f"{path} is missing; fetch {source.url} and name it with {options[1]}, run "
-                f"fqgan prepare inception, or choose {options[0]} random"
+                f"{path} {'is a folder' if path.is_dir() else 'is missing'}; fetch {source.url} "
+                f"and name it with {options[1]}, run fqgan prepare inception, or choose "
+                f"{options[0]} random"
             )
         download(source.url, path, sha256=source.sha256[0])
     expect_torch_file(path, source.url)
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if not found.startswith(source.sha256):
-        verify(path, sha256=source.sha256[0])
+        if not weights:
+            verify(path, sha256=source.sha256[0])
+        raise ValueError(
+            f"{options[1]} {path} has sha256 {found[:16]}..., expected "
+            f"{source.sha256[0][:16]}...: it is damaged or another version; fetch {source.url}"
+        )
     return path
 
 

@@ -12,6 +12,7 @@ import torch
 from .. import plots
 from ..biggan.sampling import build_sampler, load_weights
 from ..config import presets_of
+from ..pictures import save_sheet
 from ..runs import train
 from ..runtime.command import parse
 from ..runtime.distributed import choose_device
@@ -24,6 +25,7 @@ from .shapes import recognised, train_judge
 NOT_COMPARABLE = "random features, not comparable with published figures"
 DEMOS = {"biggan": "demo", "ugatit": "ugatit-demo", "stylegan2": "stylegan2-demo"}
 """The preset of each family, which is also the name of its folder."""
+SHEET_NOISE = 0.7  # deviation of the noise behind the last sheet of shapes
 SMALLEST = {"biggan": 4, "ugatit": 4, "stylegan2": 32}  # iterations, of stylegan2 images
 
 
@@ -160,16 +162,28 @@ def codes_in_use(run: Any) -> str:
 
 
 def shapes_recognised(run: Any, each: int = 50) -> str:
-    """The share of images of every class that a classifier of the shapes takes for their class."""
+    """The share of images of every class that a classifier of the shapes takes for their class.
+
+    Their noise is truncated as BigGAN's is for pictures to look at. Writes a sheet with the first
+    ten images of every class and its share.
+    """
     generator = load_weights(run.folder / "model").generator
     sampler = build_sampler(
-        generator, seed=run.seed + 3, shared=False, statistics=run.sample_statistics,
-        standing_batches=run.standing_batches, batch_size=run.step.batch_size,
+        generator, seed=run.seed + 3, std=SHEET_NOISE, shared=False,
+        statistics=run.sample_statistics, standing_batches=run.standing_batches,
+        batch_size=run.step.batch_size,
     )  # fmt: skip
     classes = list(range(generator.num_classes))
-    judge = train_judge(steps=min(300, run.max_steps))
-    shares = recognised(
-        judge, sampler.of_classes(classes, each), torch.tensor(classes).repeat_interleave(each)
+    images = sampler.of_classes(classes, each)
+    judge = train_judge(steps=min(300, run.max_steps), resolution=generator.resolution)
+    shares = recognised(judge, images, torch.tensor(classes).repeat_interleave(each))
+    most = sum(share > 0.5 for share in shares.values())
+    words = [f"{name} {share:.2f}" for name, share in shares.items()]
+    first = images.unflatten(0, (len(classes), each))[:, :10].flatten(0, 1)
+    factor = max(1, 48 // images.shape[-1])  # 16 pixels are hard to see
+    first = first.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
+    sheet = save_sheet(first, run.folder / "samples" / "shapes.png", 10, row_titles=words)
+    return (
+        f"shapes that a classifier recognises in most of {each} images of noise of deviation "
+        f"{SHEET_NOISE}: {most} of {len(shares)}; shares: {', '.join(words)}; sheet: {sheet}"
     )
-    words = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
-    return f"share of {each} images a class that a classifier recognises: {words}"

@@ -13,10 +13,9 @@ from typing import Any, ClassVar, Literal, NamedTuple, TypeVar, cast
 from ..augment.adaptive import AdaptiveOptions
 from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
+from ..runs import BestMetric, TrainOptions
 from ..runtime.files import json_text
-from ..runtime.logs import ReportTo
 from ..runtime.options import ADDED, at_least, positive
-from ..runtime.precision import Precision
 from ..scoring import ScoringOptions
 
 GeneratorArchitecture = Literal["skip", "orig", "resnet", "growing", "stylegan1"]
@@ -338,30 +337,13 @@ OF_THE_SCHEDULE = {
 
 
 @dataclass(frozen=True)
-class Stylegan2Train:
+class Stylegan2Train(TrainOptions):
     """Train StyleGAN2 or FQ-StyleGAN. Run the same command again to continue a run."""
 
     kind: ClassVar[str] = "stylegan2"
 
-    run_dir: str = ""
-    """Folder of the run; empty: runs/, the name, the data set and a digest of the options."""
     name: str = "stylegan2"
     """First word of the folder's name."""
-    seed: int = 0
-    """Of weights, order, augmentation, latents and labels."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    precision: Precision = "auto"
-    """Arithmetic of both networks. auto: bf16 on a GPU that has it, else fp32; a continued run
-    keeps what it began with. The quantizer's dictionary, R1 and path length are always fp32."""
-    channels_last: bool = False
-    """Memory order that tensor cores prefer."""
-    deterministic: bool = False
-    """Only kernels that give the same bits every time (CUDA); slower."""
-    compile: bool = field(default=False, metadata=ADDED)
-    """Not offered for this family; BigGAN has it."""
-    initial_weights: str = ""
-    """Folder of weights to go on from; of a run or of `fqgan convert`."""
     initial_kimg: float = 0.0
     """Thousands of images that --initial-weights have seen; the schedule goes on from there."""
     conditional: bool = False
@@ -377,16 +359,9 @@ class Stylegan2Train:
     """Thousands of images between two sheets; 0 writes none."""
     sheet_images: int = 64
     """Images on a sheet."""
-    keep: int = 2
-    """Newest checkpoints that stay."""
-    patience: int = 0
-    """End after so many scores in a row that were not the best; 0: never."""
-    report_to: ReportTo = field(default="none", metadata=ADDED)
-    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
-    in RUN/wandb for `wandb sync`."""
     keep_best: int = 1
     """Weights of the best scores that stay, in best0, best1, ..."""
-    best_metric: Literal["fid", "inception_score"] = "fid"
+    best_metric: BestMetric = "fid"
     """What "best" means."""
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -402,7 +377,8 @@ class Stylegan2Train:
     def __post_init__(self) -> None:
         positive(self, "", "log_kimg", "save_kimg")
         at_least(self, evaluate_kimg=0, sample_kimg=0, initial_kimg=0)
-        at_least(self, keep=1, keep_best=1, patience=0, sheet_images=1)
+        super().__post_init__()
+        at_least(self, keep_best=1, sheet_images=1)
         for name, option in OF_THE_SCHEDULE.items():
             if getattr(self.step, name) != getattr(StepConfig, name):
                 given = f"--step.{name.replace('_', '-')} {getattr(self.step, name)}"
@@ -433,8 +409,11 @@ class Stylegan2Train:
         plain = dataclasses.asdict(self)
         plain["data"].pop("workers")
         plain["schedule"].pop("total_kimg")
-        if not self.adaptive.enabled:  # as it was called before there were these options
+        # As it was called before there were these options.
+        if not self.adaptive.enabled:
             del plain["adaptive"]
+        if self.data.toy_variation == 1:
+            del plain["data"]["toy_variation"]
         if self.precision == "auto":  # the device decides, and does not give the run another name
             plain["precision"] = "fp32"
         kept = {name: value for name, value in plain.items() if name not in OUTSIDE_DIGEST}

@@ -10,9 +10,8 @@ from typing import ClassVar, Literal
 from ..augment.diffaugment import Policy, check_policies
 from ..data.unpaired import UnpairedConfig
 from ..quantizer import QuantizerOptions
-from ..runtime.logs import ReportTo
+from ..runs import TrainOptions
 from ..runtime.options import ADDED, at_least, positive, require
-from ..runtime.precision import Precision
 from ..scoring import FeatureOptions
 
 GanLoss = Literal["lsgan", "gan", "wgan-gp", "wgan-lp", "dragan", "hinge"]
@@ -205,30 +204,13 @@ class TranslationScoring(FeatureOptions):
 
 
 @dataclass(frozen=True)
-class UgatitTrain:
+class UgatitTrain(TrainOptions):
     """Train U-GAT-IT or FQ-U-GAT-IT. Run the same command again to continue a run."""
 
     kind: ClassVar[str] = "ugatit"
 
-    run_dir: str = ""
-    """Folder of the run; empty: runs/ and the experiment's name."""
     max_steps: int = 0
     """Iterations; 0: those of the schedule."""
-    seed: int = 0
-    """Of weights, order and augmentation."""
-    device: str = "auto"
-    """auto, cpu or cuda."""
-    precision: Precision = "auto"
-    """Arithmetic of all networks. auto: bf16 on a GPU that has it, else fp32; a continued run
-    keeps what it began with. The quantizer's dictionary is fp32 in all of them."""
-    channels_last: bool = False
-    """Memory order that tensor cores prefer."""
-    deterministic: bool = False
-    """Only kernels that give the same bits every time (CUDA); slower."""
-    compile: bool = field(default=False, metadata=ADDED)
-    """Not offered for this family; BigGAN has it."""
-    initial_weights: str = ""
-    """Folder of weights to fine-tune; of a run or of `fqgan convert`."""
     domain_names: tuple[str, str] = ("A", "B")
     """What the two domains show; for tables and for the names of pictures."""
 
@@ -242,13 +224,6 @@ class UgatitTrain:
     """Iterations between two sheets of translated test images; 0 writes none."""
     sample_images: int = 5
     """Test images of a sheet."""
-    keep: int = 2
-    """Newest checkpoints that stay."""
-    patience: int = 0
-    """End after so many scores in a row that were not the best; 0: never."""
-    report_to: ReportTo = field(default="none", metadata=ADDED)
-    """Send the rows of metrics.jsonl to Weights & Biases too (an extra); wandb-offline keeps them
-    in RUN/wandb for `wandb sync`."""
 
     data: UnpairedConfig = field(default_factory=UnpairedConfig)
     generator: GeneratorConfig = field(default_factory=GeneratorConfig)
@@ -259,7 +234,8 @@ class UgatitTrain:
     scoring: TranslationScoring = field(default_factory=lambda: TranslationScoring("inception"))
 
     def __post_init__(self) -> None:
-        at_least(self, log_every=1, save_every=1, keep=1, patience=0, sample_images=1)
+        super().__post_init__()
+        at_least(self, log_every=1, save_every=1, sample_images=1)
         at_least(self, max_steps=0, evaluate_every=0, sample_every=0)
         self.networks()  # raises where the parts do not fit each other
 

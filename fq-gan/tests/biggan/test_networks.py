@@ -15,13 +15,14 @@ from fqgan.quantizer import FeatureQuantizer
 from fqgan.released.biggan import config_from_flags
 
 
-@pytest.mark.parametrize("resolution", [32, 64, 128, 256, 512])
+@pytest.mark.parametrize("resolution", [16, 32, 64, 128, 256, 512])
 @pytest.mark.parametrize("architecture", ["biggan", "biggan-deep"])
 def test_every_resolution_has_images_of_its_size(resolution, architecture):
     own = GeneratorConfig(channels=4, latent_dim=16, hierarchical=True, shared_dim=4, depth=1)
     config = BigganConfig(
-        resolution=resolution, architecture=architecture, init="none", generator=own
-    )
+        resolution=resolution, architecture=architecture, init="none", generator=own,
+        quantizer=QuantizerConfig(layers=(0,), codebook_size=4),
+    )  # fmt: skip
     network = build_generator(config).eval()
     with torch.no_grad():
         images = network(torch.randn(1, network.latent_dim), torch.tensor([1]))
@@ -60,6 +61,7 @@ def test_autocast_gives_images_near_those_of_fp32():
 
 # Channels (of the width multiplier) and side of the map behind every block.
 MAPS = {
+    16: [(4, 8), (4, 8), (4, 8)],
     32: [(4, 16), (4, 8), (4, 8), (4, 8)],
     64: [(1, 32), (2, 16), (4, 8), (8, 4), (16, 4)],
     128: [(1, 64), (2, 32), (4, 16), (8, 8), (16, 4), (16, 4)],

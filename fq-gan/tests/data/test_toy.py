@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from fqgan.data.datasets import DataConfig, build_images
 from fqgan.data.toy import SHAPES, toy_domain, toy_images
 
 
@@ -54,3 +55,20 @@ def test_the_two_renderings_show_the_same_shapes_in_the_same_places():
         assert outline.any()
         near = torch.nn.functional.max_pool2d(inside[None].float(), 7, 1, 3)[0] > 0
         assert near[outline].float().mean() > 0.9
+
+
+def test_a_smaller_variation_keeps_shapes_near_the_middle_and_of_one_size():
+    def spreads(variation):
+        shape = toy_images(400, variation=variation).pixels.amax(dim=1) > 200  # bright, (B, R, R)
+        size = shape.sum(dim=(1, 2)).float()
+        place = (shape.sum(dim=1) * torch.arange(32)).sum(dim=1) / size
+        circles = torch.arange(400) % 10 == 0
+        return float(place[circles].std()), float(size[circles].std() / size[circles].mean())
+
+    for one, half, whole in zip(spreads(0.0), spreads(0.5), spreads(1.0), strict=True):
+        assert one < 0.05 < half < 0.7 * whole
+    with pytest.raises(ValueError, match=r"--data\.toy-variation must be in"):
+        DataConfig("toy", toy_variation=1.5)
+    built = build_images(DataConfig("toy", toy_images=20, toy_variation=0.5))
+    assert torch.equal(built.pixels, toy_images(20, variation=0.5).pixels)
+    assert not torch.equal(built.pixels, toy_images(20).pixels)

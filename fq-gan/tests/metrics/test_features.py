@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 from fqgan.metrics import features
@@ -134,8 +135,11 @@ def test_inception_weights_are_checked_and_read(tmp_path, monkeypatch):
     state = {k: v for k, v in network.state_dict().items() if "num_batches" not in k}
     path = tmp_path / "weights.pth"
     torch.save(state, path)
-    with pytest.raises(ValueError, match=r"weights\.pth has sha256 .* expected 6726825d"):
+    said = r"--weights .*weights\.pth has sha256 .* expected 6726825d.* fetch https"
+    with pytest.raises(ValueError, match=said):
         build_extractor("inception", weights=str(path))
+    with pytest.raises(FileNotFoundError, match="is a folder; fetch https"):
+        build_extractor("inception", weights=str(tmp_path))
     source = Source("https://example.invalid/weights.pth", (digest(path)[:8],))
     monkeypatch.setitem(features.SOURCES, "fid", source)
     extractor = build_extractor("inception", cache_dir=tmp_path)
@@ -143,6 +147,59 @@ def test_inception_weights_are_checked_and_read(tmp_path, monkeypatch):
     assert digest(path)[:16] in extractor.key
     with pytest.raises(FileNotFoundError, match="fqgan prepare inception"):
         build_extractor("inception", cache_dir=tmp_path / "empty")
+
+
+@pytest.fixture(scope="module")
+def inception_files(tmp_path_factory) -> dict[str, Path]:
+    """Both networks with random weights, as files."""
+    root = tmp_path_factory.mktemp("inception")
+    torch.manual_seed(0)
+    for variant in ("fid", "torchvision"):
+        torch.save(InceptionV3(variant).state_dict(), root / f"{variant}.pth")
+    return {variant: root / f"{variant}.pth" for variant in ("fid", "torchvision")}
+
+
+# Where pixel r of 299 lies among n; absent: Pillow's bicubic filter.
+PLACES = {
+    "inception": lambda r, n: r * n / 299,
+    "inception-clean": None,
+    "inception-pytorch-fid": lambda r, n: (r + 0.5) * n / 299 - 0.5,
+    "inception-torch": lambda r, n: r * (n - 1) / 298,
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_every_inception_is_read_from_a_local_file_and_resizes_as_it_says(
+    name, inception_files, monkeypatch
+):
+    variant = "torchvision" if name == "inception-torch" else "fid"
+    path = inception_files[variant]
+    monkeypatch.setitem(features.SOURCES, variant, Source("https://x.invalid", (digest(path)[:8],)))
+    extractor = build_extractor(name, weights=str(path))
+    seen = []
+    extractor.network.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    images = torch.rand(2, 3, 20, 30) * 2 - 1
+    pool, logits = extractor(images)
+    assert pool.shape == (2, 2048) == (2, extractor.dim)
+    assert logits.shape == (2, 1000 if variant == "torchvision" else 1008)
+    assert extractor.comparable
+    assert digest(path)[:16] in extractor.key
+    resized = images[1, 0].numpy()
+    if PLACES[name]:
+        at = [PLACES[name](np.arange(299), size) for size in resized.shape]
+        resized = np.stack([np.interp(at[1], np.arange(30), row) for row in resized])
+        resized = np.stack([np.interp(at[0], np.arange(20), column) for column in resized.T], 1)
+    else:
+        picture = Image.fromarray((resized + 1) * 127.5, mode="F")
+        resized = np.asarray(picture.resize((299, 299), Image.Resampling.BICUBIC)).clip(0, 255)
+        resized = resized / 127.5 - 1
+    if variant == "torchvision":
+        expected = ((resized + 1) / 2 - 0.485) / 0.229
+    elif name == "inception-pytorch-fid":
+        expected = resized  # between -1 and 1
+    else:
+        expected = ((resized + 1) * 127.5 - 128) / 128
+    np.testing.assert_allclose(seen[0][1, 0], expected, atol=1e-4)
 
 
 def test_an_auxiliary_classifier_is_left_out_and_other_weights_are_refused(tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import tarfile
 import zipfile
 from dataclasses import replace
@@ -31,7 +32,7 @@ from fqgan.metrics.distances import (
     moments,
     polynomial_mmd,
 )
-from fqgan.metrics.features import build_extractor, resize_like_pillow
+from fqgan.metrics.features import TRANSFORMER_COLOURS, build_extractor, resize_like_pillow
 from fqgan.metrics.score import ScoreConfig, main, score
 from fqgan.runs import train
 from fqgan.scoring import ScoringOptions
@@ -320,24 +321,75 @@ def test_fid_infinity_takes_the_bias_out():
         extrapolated_distance(reference, features[:10])
 
 
-def test_transformers_are_read_from_a_folder(tmp_path):
+@pytest.fixture(scope="module")
+def transformer_folders(tmp_path_factory) -> Path:
+    """DINOv2 and CLIP, its image tower alone and whole, tiny and with random weights."""
     transformers = pytest.importorskip("transformers")
+    root = tmp_path_factory.mktemp("transformers")
+    torch.manual_seed(0)
     small = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
     dino = transformers.Dinov2Config(**small, image_size=28, patch_size=14)
-    transformers.Dinov2Model(dino).save_pretrained(tmp_path / "dino")
+    transformers.Dinov2Model(dino).save_pretrained(root / "dino")
     vision = transformers.CLIPVisionConfig(
         **small, intermediate_size=16, image_size=32, patch_size=16, projection_dim=8
     )
-    transformers.CLIPVisionModelWithProjection(vision).save_pretrained(tmp_path / "clip")
-    for name, folder, dim in (("dinov2", "dino", 16), ("clip", "clip", 8)):
-        extractor = build_extractor(name, weights=str(tmp_path / folder))
-        output = extractor(torch.rand(2, 3, 20, 30) * 2 - 1)
-        assert output.pool.shape == (2, dim) == (2, extractor.dim)
-        assert extractor.key.startswith(name)
-    with pytest.raises(ValueError, match="holds a network of type"):
-        build_extractor("clip", weights=str(tmp_path / "dino"))
-    with pytest.raises(FileNotFoundError, match=r"needs a folder with config\.json"):
-        build_extractor("dinov2", weights=str(tmp_path))
+    transformers.CLIPVisionModelWithProjection(vision).save_pretrained(root / "clip")
+    text = {**small, "intermediate_size": 16, "vocab_size": 9, "eos_token_id": 2, "pad_token_id": 1}
+    both = transformers.CLIPConfig(
+        text_config=text, vision_config=vision.to_dict(), projection_dim=8
+    )
+    transformers.CLIPModel(both).save_pretrained(root / "both")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "dim", "size"),
+    [("dinov2", "dino", 16, 224), ("clip", "clip", 8, 32), ("clip", "both", 8, 32)],
+)
+def test_transformers_are_read_from_a_folder(transformer_folders, name, folder, dim, size):
+    extractor = build_extractor(name, weights=str(transformer_folders / folder))
+    images = torch.rand(2, 3, 20, 30) * 2 - 1
+    seen = {}
+    embed = extractor.network.forward
+    extractor.network.forward = lambda **given: embed(**(seen.update(given) or given))
+    pool, logits = extractor(images)
+    assert pool.shape == (2, dim) == (2, extractor.dim)
+    assert pool.isfinite().all()
+    assert not torch.allclose(pool[0], pool[1])
+    assert logits is None
+    assert extractor.key.startswith(name)
+    levels = ((images[1, 2] + 1) * 127.5).numpy()
+    resized = Image.fromarray(levels, mode="F").resize((size, size), Image.Resampling.BICUBIC)
+    expected = (np.asarray(resized).clip(0, 255) / 255 - TRANSFORMER_COLOURS[name][0][2]) / (
+        TRANSFORMER_COLOURS[name][1][2]
+    )
+    np.testing.assert_allclose(seen["pixel_values"][1, 2], expected, atol=1e-3)
+
+
+def test_a_folder_that_holds_no_such_transformer_is_named(transformer_folders, tmp_path):
+    def changed(name: str, file: str, change) -> str:
+        shutil.copytree(transformer_folders / "dino", tmp_path / name)
+        path = tmp_path / name / file
+        path.write_bytes(change(path.read_bytes()))
+        return str(tmp_path / name)
+
+    wide = changed("wide", "config.json", lambda text: text.replace(b"16", b"32"))
+    deep = changed("deep", "config.json", lambda text: text.replace(b'layers": 1', b'layers": 2'))
+    cut = changed("cut", "model.safetensors", lambda data: data[:-100])
+    junk = changed("junk", "config.json", lambda text: b"{")
+    for folder, said in (
+        (wide, "wide do not fit its config.json: .* mismatched, the first is embeddings"),
+        (deep, r"deep do not fit its config.json: .* missing, the first is encoder\.layer\.1"),
+        (cut, "the weights in .*cut cannot be read"),
+        (junk, r"junk/config\.json describes no network"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            build_extractor("dinov2", weights=folder)
+    with pytest.raises(ValueError, match="holds a network of type dinov2"):
+        build_extractor("clip", weights=str(transformer_folders / "dino"))
+    for folder in ("", str(transformer_folders)):
+        with pytest.raises(FileNotFoundError, match=r"needs a folder with config\.json.*--weights"):
+            build_extractor("dinov2", weights=folder)
 
 
 def test_a_damaged_archive_is_named(tmp_path):
