@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from fqgan.biggan import networks
+from fqgan.biggan import networks as biggan_networks
 from fqgan.biggan.config import PRESETS as BIGGAN
 from fqgan.biggan.train import TASK as BIGGAN_TASK
 from fqgan.loop import Task
@@ -31,6 +31,7 @@ from fqgan.runtime.run_folder import RunFolder
 from fqgan.spectral_norm import normalized_weights
 from fqgan.stylegan2.config import PRESETS as STYLEGAN2
 from fqgan.stylegan2.train import TASK as STYLEGAN2_TASK
+from fqgan.ugatit import networks as ugatit_networks
 from fqgan.ugatit.config import PRESETS as UGATIT
 from fqgan.ugatit.train import TASK as UGATIT_TASK
 
@@ -40,7 +41,20 @@ ON_THE_HOST = ("batches.py", "images.py", "unpaired.py", "networks.py:training_s
 def loops() -> Iterator[tuple[str, Task, Any]]:
     yield "BigGAN", BIGGAN_TASK, BIGGAN["smoke"][1]
     yield "U-GAT-IT", UGATIT_TASK, UGATIT["ugatit-smoke"][1]
+    yield "U-GAT-IT, paper", UGATIT_TASK, as_deep_as_the_paper()
     yield "StyleGAN2", STYLEGAN2_TASK, STYLEGAN2["stylegan2-smoke"][1]
+
+
+def as_deep_as_the_paper() -> Any:
+    """U-GAT-IT with all layers of the paper's networks, of 4 channels and for 128 pixels."""
+    smoke, paper = UGATIT["ugatit-smoke"][1], UGATIT["ugatit-selfie2anime"][1]
+    return replace(
+        smoke,
+        generator=replace(paper.generator, channels=4),
+        discriminator=replace(paper.discriminator, channels=4),
+        quantizer=paper.quantizer,
+        data=replace(smoke.data, resolution=128),
+    )
 
 
 def counts(task: Task, config: Any) -> Counts:
@@ -60,7 +74,8 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
     precision = parser.parse_args().precision
     torch.set_num_threads(1)
-    networks.normalized_weights = partial(normalized_weights, together=True)  # type: ignore[assignment]
+    for module in (biggan_networks, ugatit_networks):
+        module.normalized_weights = partial(normalized_weights, together=True)  # type: ignore[assignment]
     print(f"{'loop':<16}{'kernels':>9}{'casts':>7}  waits of the host ({precision})")
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # presets write below the present folder

@@ -23,18 +23,27 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def timed(function: Callable[[], Any], repeats: int) -> dict[str, list[float]]:
-    """Seconds of wall and of CPU time for each of ``repeats`` calls."""
-    wall, cpu = [], []
+    """Seconds of wall and of CPU time for each of ``repeats`` calls.
+
+    Where a CUDA device is in use, it is waited for, and wall time stands for both.
+    """
+    wall, cpu, on_cuda = [], [], torch.cuda.is_initialized()
     for _ in range(repeats):
+        if on_cuda:
+            torch.cuda.synchronize()
         start, start_cpu = time.perf_counter(), time.process_time()
         function()
+        if on_cuda:
+            torch.cuda.synchronize()
         wall.append(time.perf_counter() - start)
         cpu.append(time.process_time() - start_cpu)
-    return {"wall": wall, "cpu": cpu}
+    return {"wall": wall, "cpu": wall if on_cuda else cpu}
 
 
 def peak_mb() -> float:
-    """Largest resident memory of this process so far, in MB."""
+    """Largest memory of this process so far, in MB: resident, or allocated on a CUDA device."""
+    if torch.cuda.is_initialized():
+        return torch.cuda.max_memory_allocated() / 2**20
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

@@ -77,6 +77,7 @@ def build_plain(config: BigganConfig) -> tuple[nn.Module, nn.Module]:
                     part.channels, part.codebook_size, part.commitment_weight, part.decay
                 )
     discriminator.forward = MethodType(_plain_judge, discriminator)
+    generator.forward = generator._draw
     return generator, discriminator
 
 

@@ -8,6 +8,7 @@ convolution are three steps, each norm normalizes the image on its own, attentio
 
 from __future__ import annotations
 
+from functools import partial
 from types import MethodType
 from typing import Any
 
@@ -52,6 +53,7 @@ def build_plain_networks(config: UgatitConfig) -> UgatitNetworks:
             if isinstance(part, kind):
                 part.forward = MethodType(forward, part)
     for judge in networks.discriminators():
+        judge.forward = partial(judge._judge, quantize=True, parts=1)  # type: ignore[method-assign]
         quantizers = judge.global_branch.quantizers
         for name, old in quantizers.items():
             assert isinstance(old, FeatureQuantizer)

@@ -44,7 +44,9 @@ CODES = (0, 64, 1024)  # 0: no quantization
 WAYS = ("plain", "ours", "ours contiguous")
 
 
-def worker(way: str, codes: int, repeats: int, width: int, batch: int) -> dict[str, Any]:
+def worker(
+    way: str, device: str, codes: int, repeats: int, width: int, batch: int
+) -> dict[str, Any]:
     torch.manual_seed(0)
     config = BigganConfig(
         init="N02",
@@ -55,12 +57,12 @@ def worker(way: str, codes: int, repeats: int, width: int, batch: int) -> dict[s
         ),
     )
     options = StepConfig(batch_size=batch, num_d_steps=4, generator_lr=2e-4)
-    images = torch.rand(options.images_per_step, 3, 32, 32) * 2 - 1
-    labels = torch.randint(config.num_classes, (options.images_per_step,))
+    images = (torch.rand(options.images_per_step, 3, 32, 32) * 2 - 1).to(device)
+    labels = torch.randint(config.num_classes, (options.images_per_step,)).to(device)
     if way == "plain":
-        step: Any = PlainStep(*build_plain(config), options)
+        step: Any = PlainStep(*(network.to(device) for network in build_plain(config)), options)
     else:
-        networks = [build_generator(config), build_discriminator(config)]
+        networks = [build_generator(config).to(device), build_discriminator(config).to(device)]
         if way == "ours":  # the default layout of the presets
             networks = [network.to(memory_format=torch.channels_last) for network in networks]
             images = images.contiguous(memory_format=torch.channels_last)
@@ -79,12 +81,13 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--ways", nargs="+", default=WAYS[:2], choices=WAYS)
-    parser.add_argument("--worker", nargs=5)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
+    parser.add_argument("--worker", nargs=6)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.worker:
-        way, *numbers = args.worker
-        print(json_text(worker(way, *map(int, numbers))))
+        way, device, *numbers = args.worker
+        print(json_text(worker(way, device, *map(int, numbers))))
         return
     sizes = (str(args.repeats), str(args.width), str(args.batch))
     runs: dict[tuple[str, int], list[dict[str, Any]]] = {
@@ -92,12 +95,12 @@ def main() -> None:
     }
     for _ in range(args.rounds):
         for way, codes in runs:
-            words = (way, str(codes), *sizes)
+            words = (way, args.device, str(codes), *sizes)
             runs[way, codes].append(in_fresh_process(__file__, *words))
             seconds = min(runs[way, codes][-1]["cpu"])
             print(f"{way}, {codes} codes: {seconds:.2f} CPU seconds", flush=True)
     lines = [
-        f"width {args.width}, batch {args.batch}, one thread; seconds per iteration",
+        f"width {args.width}, batch {args.batch}, {args.device}; seconds per iteration",
         f"{'way':<20} {'K':>5} {'CPU median':>11} {'CPU min':>8} {'wall min':>9} "
         f"{'over no FQ':>11} {'peak MB':>8}",
     ]

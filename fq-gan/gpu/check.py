@@ -20,8 +20,9 @@ import torch
 from torch import Tensor
 
 FOLDER = Path(__file__).resolve().parent
-sys.path[:0] = [str(FOLDER), str(FOLDER.parent)]
+sys.path[:0] = [str(FOLDER), str(FOLDER.parent), str(FOLDER.parent / "benchmarks")]
 
+from plain_ugatit import PlainStep, build_plain_networks
 from verdict import (
     NotHere,
     Verdict,
@@ -45,6 +46,7 @@ from fqgan.metrics.features import FIDInception
 from fqgan.metrics.networks import InceptionV3
 from fqgan.metrics.statistics import collect, compare
 from fqgan.quantizer import FeatureQuantizer
+from fqgan.runtime import compilation
 from fqgan.runtime.distributed import World
 from fqgan.runtime.precision import MixedPrecision, ieee_fp32, set_numerics
 from fqgan.runtime.run_folder import RunFolder
@@ -72,14 +74,20 @@ MORE = {  # what continues a smoke run
 }
 
 
-def smoke(verdict: Verdict, preset: str, precision: str) -> str:
+def smoke(verdict: Verdict, preset: str, precision: str, added: str = "") -> str:
     """Train a smoke preset, continue it, evaluate it."""
-    folder, device = verdict.work / f"{preset}_{precision}", verdict.device.type
-    given = f"train {preset} --precision {precision} --device {device} --run-dir {folder}"
+    folder, device = verdict.work / f"{preset}_{precision}{added.strip()}", verdict.device.type
+    given = f"train {preset} --precision {precision} --device {device} --run-dir {folder}{added}"
     command(main, given)
     command(main, f"{given} {MORE[preset]}")
     command(main, f"evaluate --run-dir {folder} --device {device}")
     return "runs, continues, is evaluated"
+
+
+def compiled(verdict: Verdict) -> str:
+    """`smoke` of BigGAN with --compile; on a CPU without Inductor, which would take minutes."""
+    compilation.BACKEND = "inductor" if verdict.on_cuda else "eager"
+    return smoke(verdict, "smoke", "bf16" if verdict.on_cuda else "fp32", " --compile")
 
 
 def repeated(verdict: Verdict, preset: str) -> float:
@@ -166,6 +174,41 @@ def ugatit_step(config: Any, device: torch.device) -> Callable[[], Any]:
     return lambda: step(a, b, 1)
 
 
+def memory_share(config: Any, device: torch.device) -> float:
+    """What an iteration of U-GAT-IT allocates at most, in percent of the plain way's."""
+    shape = (config.step.batch_size, 3, config.data.resolution, config.data.resolution)
+
+    def plain() -> float:
+        torch.manual_seed(0)
+        step = PlainStep(build_plain_networks(config.networks()).to(device), config.step)
+        a, b = (torch.rand(shape, device=device) * 2 - 1 for _ in range(2))
+        return peak_gib(lambda: step(a, b), device)
+
+    return 100 * peak_gib(ugatit_step(config, device), device) / plain()
+
+
+def quantizer_share(config: Any, device: torch.device, classes: int, counts: Any) -> float:
+    """What the quantizers add to an update of D, in percent of one without."""
+    times = []
+    for layers in ((), config.quantizer.layers):
+        torch.manual_seed(0)
+        one = replace(config, quantizer=replace(config.quantizer, layers=layers))
+        network = build_discriminator(one.networks(classes)).to(device)
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        amp, side = MixedPrecision("auto", device), config.data.resolution
+        images = torch.rand(config.step.batch_size, 3, side, side, device=device) * 2 - 1
+        inputs = images, torch.zeros(len(images), dtype=torch.long, device=device)
+
+        def update(network: Any = network, amp: Any = amp, inputs: Any = inputs) -> None:
+            with amp.autocast():
+                judged = network(*inputs)
+                loss = judged.logits.mean() + judged.quantization_loss.mean()
+            loss.backward()
+
+        times.append(milliseconds(update, device, **counts))
+    return 100 * (times[1] / times[0] - 1)
+
+
 def style_seconds(config: Any, device: torch.device, batch: int, rounds: int) -> float:
     """Seconds of StyleGAN2 for 1,000 images, lazy regularizations in their share."""
     torch.manual_seed(0)
@@ -220,6 +263,12 @@ def speed(verdict: Verdict) -> None:
         verdict.check(f"iteration of {name}", measured, limit=limit if cuda else None, unit=" ms")
         verdict.check(f"{name}, memory", lambda s=steps: peak_gib(s[0], device), unit=" GiB")
         steps.clear()
+        if classes != 1000:
+            verdict.check(
+                f"{name}, what the quantizers add to an update of D",
+                lambda c=config, n=classes: quantizer_share(c, device, n, counts),
+                limit=10 if cuda else None, unit=" %",
+            )  # fmt: skip
     name = "ugatit-selfie2anime" if cuda else "ugatit-smoke"
     made: list[Callable[[], Any]] = []
 
@@ -230,6 +279,11 @@ def speed(verdict: Verdict) -> None:
     verdict.check(f"iteration of {name}", ugatit, limit=25 if cuda else None, unit=" ms")
     verdict.check(f"{name}, memory", lambda: peak_gib(made[0], device), unit=" GiB")
     made.clear()
+    plain = UGATIT[name][1]
+    verdict.check(
+        "its memory, percent of the plain way's", lambda: memory_share(plain, device),
+        limit=50, unit=" %",
+    )  # fmt: skip
     sizes = ((128, 32, 13), (256, 16, 22), (1024, 4, 117)) if cuda else ((0, 2, 0),)
     for size, batch, seconds in sizes:
         config = STYLEGAN2["stylegan2-smoke"][1]
@@ -305,10 +359,11 @@ def fill(verdict: Verdict) -> None:
             f"weights of two runs of {preset} with --deterministic",
             lambda n=preset: repeated(verdict, n), limit=0,
         )  # fmt: skip
+    check("smoke, --compile", lambda: compiled(verdict))
     for name, (task, preset) in FAMILIES.items():
         check(f"waits in a step, {name}", lambda t=task, p=preset: waits(verdict, t, p))
     speed(verdict)
-    check("tests marked gpu", lambda: tests_for_devices(device))
+    check("recorded cases, and other tests marked gpu", lambda: tests_for_devices(device))
 
 
 if __name__ == "__main__":

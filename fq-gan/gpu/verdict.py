@@ -188,6 +188,22 @@ def peak_gib(step: Callable[[], Any], device: torch.device) -> float:
     return torch.cuda.max_memory_allocated(device) / 2**30
 
 
+def busy(step: Callable[[], Any], device: torch.device) -> float:
+    """Share of a step's time, in percent, in which the device computes or copies."""
+    if device.type != "cuda":
+        raise NotHere("kernels are timed on a CUDA device")
+    step()
+    wait(device)
+    kinds = [torch.profiler.ProfilerActivity.CUDA]
+    with torch.profiler.profile(activities=kinds) as profile:
+        began = time.perf_counter()
+        step()
+        wait(device)
+        seconds = time.perf_counter() - began
+    spent = sum(event.self_device_time_total for event in profile.key_averages())  # microseconds
+    return 1e-4 * spent / seconds
+
+
 def synchronisations(step: Callable[[], Any], device: torch.device) -> str:
     """How often the host waits in a step, and the lines where it does."""
     if device.type != "cuda":
@@ -227,10 +243,9 @@ def apart(one: Any, other: Any) -> float:
 
 
 def tests_for_devices(device: torch.device) -> str:
-    """The tests that are marked ``gpu``."""
-    if device.type != "cuda":
-        raise NotHere("the tests marked gpu need a CUDA device")
-    words = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-m", "gpu", "-p", "no:cacheprovider"]
+    """The tests marked ``gpu``, recorded cases among them; on a CPU those recorded cases alone."""
+    words = [sys.executable, "-m", "pytest", "-q", "-n", "0", "-p", "no:cacheprovider"]
+    words += ["-m", "gpu"] if device.type == "cuda" else ["-m", "golden", "-k", "cpu"]
     done = subprocess.run(words, capture_output=True, text=True, cwd=FOLDER, timeout=120)
     last = (done.stdout.strip().splitlines() or [done.stderr.strip()[-200:]])[-1]
     if done.returncode:

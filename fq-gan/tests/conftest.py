@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from fqgan.runtime.precision import ieee_fp32
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import factories`
 GOLDEN = Path(os.environ.get("FQGAN_GOLDEN", Path(__file__).parent / "golden"))
@@ -37,6 +40,15 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def _seeded() -> None:
     """Every test draws the same weights and inputs, alone or in any order."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Where recorded cases are computed, in IEEE fp32: by `pytest -m gpu` on a GPU."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    with ieee_fp32():
+        yield torch.device(request.param)
 
 
 @pytest.fixture(scope="session")

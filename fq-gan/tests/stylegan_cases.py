@@ -76,7 +76,7 @@ class RecordedNetworks:
         names = self.recorded.json("names")["G"]
         network = build_generator(self.config)
         network.load_state_dict(from_tf({name: self.recorded[f"G/{name}"] for name in names}))
-        return network
+        return network.to(self.recorded.device)
 
     def discriminator(self, *, quantized: bool) -> nn.Module:
         config = self.config
@@ -87,7 +87,7 @@ class RecordedNetworks:
         network = build_discriminator(config)
         prefix = "D" if quantized else "Dplain"
         network.load_state_dict(from_tf(self.recorded.state(prefix)))
-        return network
+        return network.to(self.recorded.device)
 
     def draws(self, kind: str) -> list[Tensor]:
         """Random numbers of ``kind`` in the order of the calls."""

@@ -1,4 +1,7 @@
-"""The host waits for the device nowhere in a step, but where this file names it."""
+"""The host waits for the device nowhere in a step, but where this file names it.
+
+No operation of a run with `--deterministic` is among those that it refuses on a GPU.
+"""
 
 import pytest
 import torch
@@ -29,4 +32,10 @@ def test_a_step_waits_for_nothing(tmp_path, family):
     task, config = RUNS[family]
     with RunFolder(tmp_path / "run", task.kind, config) as folder:
         run = task.open(config, World(0, 1, torch.device("cpu")), folder)
-        assert not count(run.step, on_the_host=ON_THE_HOST).waits
+        torch.use_deterministic_algorithms(True)
+        try:
+            found = count(run.step, on_the_host=ON_THE_HOST)
+        finally:
+            torch.use_deterministic_algorithms(False)
+    assert not found.waits
+    assert not found.unrepeatable

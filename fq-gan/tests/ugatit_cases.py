@@ -89,7 +89,7 @@ def recorded_states(case: Recorded, *prefixes: str) -> dict[str, dict[str, Tenso
     """States by network, later prefixes over earlier ones; nothing is left over."""
     arrays: dict[str, Any] = {}
     for prefix in prefixes:
-        arrays |= {name: value.numpy() for name, value in case.state(prefix).items()}
+        arrays |= {name: value.cpu().numpy() for name, value in case.state(prefix).items()}
     states, unknown = states_of(arrays, config_of(case))
     assert not unknown
     return states
@@ -104,7 +104,7 @@ def recorded_networks(case: Recorded, *prefixes: str) -> UgatitNetworks:
         assert not left.unexpected_keys
         assert all(key.endswith("sv0") for key in left.missing_keys)
     assert set(NETWORKS.values()) == {name for name, _ in networks.named_children()}
-    return networks.train()
+    return networks.to(case.device).train()
 
 
 def images_of(case: Recorded, name: str) -> Tensor:

@@ -6,14 +6,14 @@ import functools
 from typing import Any
 
 import torch
-from harness import build_model, main
+from harness import DEVICE, build_model, main
 from plain import generate as generate_plainly
 
 from optimus.decoding import Sampling, generate
 from optimus.models.vae import OptimusModel
 
 TOKENS, BATCH, PLAIN_SENTENCES = 64, 32, 1
-LATENTS = torch.randn(BATCH, 32, generator=torch.Generator().manual_seed(1))
+LATENTS = torch.randn(BATCH, 32, generator=torch.Generator(DEVICE).manual_seed(1))
 
 
 @functools.cache

@@ -1,6 +1,7 @@
 """Measure the plain way and ours in turn (A B A B), so that a busy machine is unfair to neither.
 
-Each script takes ``--llama``: a decoder like Llama in place of GPT-2.
+Each script takes ``--llama``, a decoder like Llama in place of GPT-2, and ``--device cuda``, where
+all is computed there, and seconds on the wall and the device's memory count.
 """
 
 from __future__ import annotations
@@ -44,6 +45,9 @@ LLAMA = LlamaConfig(
     tie_word_embeddings=True,
 )
 WITH_LLAMA = "--llama" in sys.argv
+DEVICE = sys.argv[sys.argv.index("--device") + 1] if "--device" in sys.argv else "cpu"
+if DEVICE != "cpu":
+    torch.set_default_device(DEVICE)
 
 
 def build_model(attention: str = "sdpa") -> OptimusModel:
@@ -65,17 +69,28 @@ def build_model(attention: str = "sdpa") -> OptimusModel:
 
 def random_ids(batch: int, length: int, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
     """Ids (batch, length) of both sides without padding."""
-    noise = torch.Generator().manual_seed(seed)
+    noise = torch.Generator(DEVICE).manual_seed(seed)
     encoder = torch.randint(999, 28996, (batch, length), generator=noise)
     decoder = torch.randint(0, 50257, (batch, length), generator=noise)
     decoder[:, 0], decoder[:, -1] = 50258, 50259
     return encoder, decoder
 
 
+def clock() -> float:
+    """CPU seconds of this process, or, where a device computes, those on the wall."""
+    return time.process_time() if DEVICE == "cpu" else time.perf_counter()
+
+
+def wait() -> None:
+    """Until the device has done all that was asked of it."""
+    if DEVICE != "cpu":
+        torch.cuda.synchronize()
+
+
 def compare(
     contestants: Mapping[str, Callable[[], Any]], repeats: int, warm_up: int = 1
 ) -> dict[str, dict[str, float]]:
-    """CPU and wall seconds of each contestant, run in turn ``repeats`` times."""
+    """Seconds by `clock` and on the wall of each contestant, run in turn ``repeats`` times."""
     for run in contestants.values():
         for _ in range(warm_up):
             run()
@@ -83,10 +98,12 @@ def compare(
     wall: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(repeats):
         for name, run in contestants.items():
-            started, spent = time.perf_counter(), time.process_time()
+            wait()
+            started, spent = time.perf_counter(), clock()
             run()
+            wait()
             wall[name].append(time.perf_counter() - started)
-            cpu[name].append(time.process_time() - spent)
+            cpu[name].append(clock() - spent)
     return {
         name: {
             "cpu_median_s": statistics.median(cpu[name]),
@@ -101,6 +118,7 @@ def peak_memory(name: str) -> float:
     """Peak resident memory in MB of this script run anew with ``--only NAME``."""
     words = [sys.executable, str(Path(sys.argv[0]).resolve()), "--only", name]
     words += ["--llama"] if WITH_LLAMA else []
+    words += ["--device", DEVICE]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
@@ -110,9 +128,11 @@ def product_speed() -> float:
     a = torch.randn(1024, 1024)
     best = math.inf
     for _ in range(10):
-        started = time.process_time()
+        wait()
+        started = clock()
         torch.mm(a, a)
-        best = min(best, time.process_time() - started)
+        wait()
+        best = min(best, clock() - started)
     return 2 * 1024**3 / best
 
 
@@ -130,7 +150,7 @@ def headline(title: str, name: str, results: Mapping[str, Any], target: float) -
         "what": f"{title.replace('_', ' ')}: {name}",
         "plain": plain["cpu_median_s"],
         "ours": ours["cpu_median_s"],
-        "unit": "CPU s",
+        "unit": "CPU s" if DEVICE == "cpu" else "s",
         "ratio": ours["ratio"],
         "target": target,
         "floor": ours.get("floor_s"),
@@ -162,6 +182,9 @@ def main(
     contestants = build()
     if "--only" in sys.argv:
         contestants[sys.argv[sys.argv.index("--only") + 1]]()
+        if DEVICE != "cpu":
+            print(torch.cuda.max_memory_allocated() / 2**20)
+            return
         # not ru_maxrss, which a child inherits from the process that started it
         status = Path("/proc/self/status").read_text()
         print(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024)  # type: ignore[index]

@@ -6,14 +6,14 @@ import functools
 from typing import Any
 
 import torch
-from harness import build_model, main, random_ids
+from harness import DEVICE, build_model, main, random_ids
 from plain import importance_weighted
 
 from optimus.models.vae import OptimusModel, importance_scores
 
 SENTENCES, SAMPLES = 1, 100
 ENCODER_IDS, DECODER_IDS = random_ids(SENTENCES, 64)
-EPS = torch.randn(SENTENCES, SAMPLES, 32, generator=torch.Generator().manual_seed(1))
+EPS = torch.randn(SENTENCES, SAMPLES, 32, generator=torch.Generator(DEVICE).manual_seed(1))
 
 
 @functools.cache
@@ -35,7 +35,7 @@ def plain() -> torch.Tensor:
 
 def ours(precision: str = "fp32") -> torch.Tensor:
     """The sentences as one batch, each encoded once."""
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+    with torch.autocast(DEVICE, torch.bfloat16, enabled=precision == "bf16"):
         scores = importance_scores(model("sdpa"), ENCODER_IDS, DECODER_IDS, eps=EPS)
     return scores.log_marginal()
 

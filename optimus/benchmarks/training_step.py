@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from harness import build_model, main, random_ids
+from harness import DEVICE, build_model, main, random_ids
 from plain import training_loss
 from torch.nn.utils import clip_grad_norm_
 
@@ -37,7 +37,7 @@ def build_ours(precision: str = "fp32") -> Callable[[], None]:
     optimizer = build_adamw(parameter_groups(model, 0.0), kind="fused", lr=5e-5)
 
     def step() -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=precision == "bf16"):
             losses = model(ENCODER_IDS, DECODER_IDS, objective=OBJECTIVE, beta=0.5)
         losses.total.mean().backward()
         clip_grad_norm_(model.parameters(), 1.0)

@@ -9,9 +9,7 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from transformers import BertConfig, GPT2Config
 FOLDER = Path(__file__).resolve().parent
 sys.path[:0] = [str(FOLDER), str(FOLDER.parent), str(FOLDER.parent / "benchmarks")]
 
+from counts import LOOPS, opened, write_texts
 from plain import importance_weighted
 from verdict import (
     Verdict,
@@ -36,10 +35,9 @@ from verdict import (
 
 from optimus.__main__ import main
 from optimus.decoding import Sampling, generate
-from optimus.loop import Task
 from optimus.models.vae import OptimusConfig, OptimusModel, importance_scores
 from optimus.objectives import Objective
-from optimus.runtime.distributed import World
+from optimus.runtime import compilation
 from optimus.runtime.precision import (
     MixedPrecision,
     build_adamw,
@@ -47,18 +45,9 @@ from optimus.runtime.precision import (
     ieee_fp32,
     set_numerics,
 )
-from optimus.runtime.run_folder import RunFolder
-from optimus.tasks.dialog import PRESETS as DIALOG, TASK as DIALOG_TASK
-from optimus.tasks.label_control import PRESETS as CONTROL, TASK as CONTROL_TASK
-from optimus.tasks.language_model import PRESETS, TASK
 from optimus.tasks.training import parameter_groups
 
 VERBS = ("train", "train-dialog", "train-label-control", "train-classifier")
-STEPS = {
-    "language model": (TASK, PRESETS["smoke"][1]),
-    "dialog": (DIALOG_TASK, DIALOG["smoke"][1]),
-    "label control": (CONTROL_TASK, CONTROL["smoke"][1]),
-}
 
 
 def build(device: torch.device, *, base: bool) -> OptimusModel:
@@ -91,25 +80,10 @@ def ids(model: OptimusModel, rows: int, length: int) -> tuple[Tensor, Tensor]:
     return encoder.to(model.device), decoder.to(model.device)
 
 
-TURNS = (
-    "hello there . [SEP] how are you ?\ti am fine .",
-    "where is the dog ?\tthe dog is in the garden .",
-)
 DATA = {
     "train-classifier": " --data.task labeled --data.folder data/toy-labels/train.txt"
     " --data.test data/toy-labels/test.txt"
 }
-
-
-def prepare() -> str:
-    """The toy corpora and a few turns, below ``data``, where the presets look for them."""
-    for name in ("toy", "toy-labels"):
-        command(main, f"prepare {name}")
-    folder = Path("data/dailydialog")
-    folder.mkdir(parents=True)
-    for split in ("train", "valid", "test"):
-        (folder / f"{split}.txt").write_text("".join(f"{turn}\n" for turn in TURNS * 8))
-    return "made"
 
 
 def smoke(verdict: Verdict, verb: str, precision: str, added: str = "") -> str:
@@ -129,16 +103,22 @@ def smoke(verdict: Verdict, verb: str, precision: str, added: str = "") -> str:
     return "runs, continues, is evaluated"
 
 
-def repeated(verdict: Verdict) -> float:
+def compiled(verdict: Verdict) -> str:
+    """`smoke` with --compile; on a CPU without Inductor, which would take minutes."""
+    compilation.BACKEND = "inductor" if verdict.on_cuda else "eager"
+    return smoke(verdict, "train", "bf16" if verdict.on_cuda else "fp32", " --compile")
+
+
+def repeated(verdict: Verdict, verb: str) -> float:
     """Largest difference of the weights of two runs with --deterministic."""
     ends = []
     for number in range(2):
-        folder = verdict.work / f"deterministic_{number}"
-        command(
-            main, f"train smoke --deterministic --device {verdict.device.type} --run-dir {folder}"
-        )
-        last = max((folder / "checkpoints").glob("[0-9]*"))
-        ends.append(list(torch.load(last / "model.pt", weights_only=True).values()))
+        folder = verdict.work / f"deterministic_{verb}_{number}"
+        device = f"--device {verdict.device.type} --run-dir {folder}"
+        command(main, f"{verb} smoke --deterministic {device}{DATA.get(verb, '')}")
+        last = sorted(folder.rglob("checkpoints/[0-9]*/model.pt"))[-1]
+        state = torch.load(last, weights_only=True, map_location="cpu")
+        ends.append(list(state.values()))
     torch.use_deterministic_algorithms(False)
     set_numerics()
     return apart(*ends)
@@ -183,18 +163,8 @@ def cached(device: torch.device) -> int:
     return wrong
 
 
-@contextmanager
-def opened(verdict: Verdict, task: Task, config: Any) -> Iterator[Any]:
-    """A run that is ready for its first step."""
-    config = replace(
-        config, run_dir=verdict.work / f"opened_{task.kind}", device=verdict.device.type
-    )
-    with RunFolder(config.run_dir, task.kind, config) as folder:
-        yield task.open(config, World(0, 1, verdict.device), folder)
-
-
-def waits(verdict: Verdict, task: Task, config: Any) -> str:
-    with opened(verdict, task, config) as run:
+def waits(verdict: Verdict, loop: str) -> str:
+    with opened(loop, verdict.device) as run:
         return synchronisations(run.step, verdict.device)
 
 
@@ -285,17 +255,18 @@ def fill(verdict: Verdict) -> None:
             limit=limit,
         )
     check("tokens that the cache changes", lambda: cached(device), limit=0)
-    check("toy data", prepare)
+    check("small corpora", write_texts)
     for verb in VERBS:
         for precision in ("fp32", "bf16", "fp16") if verdict.on_cuda else ("fp16",):
             check(f"{verb} smoke, {precision}", lambda v=verb, p=precision: smoke(verdict, v, p))
-    if verdict.on_cuda:  # on a CPU it takes minutes
-        check("train smoke --compile, bf16", lambda: smoke(verdict, "train", "bf16", " --compile"))
-    check("weights of two runs with --deterministic", lambda: repeated(verdict), limit=0)
-    for name, (task, preset) in STEPS.items():
-        check(f"waits in a step, {name}", lambda t=task, p=preset: waits(verdict, t, p))
+    check("train smoke --compile", lambda: compiled(verdict))
+    for verb in VERBS if verdict.on_cuda else VERBS[:1]:
+        name = f"weights of two runs of {verb} with --deterministic"
+        check(name, lambda v=verb: repeated(verdict, v), limit=0)
+    for loop in LOOPS:
+        check(f"waits in a step, {loop}", lambda name=loop: waits(verdict, name))
     speed(verdict)
-    check("tests marked gpu", lambda: tests_for_devices(device))
+    check("recorded cases, and other tests marked gpu", lambda: tests_for_devices(device))
 
 
 if __name__ == "__main__":

@@ -151,9 +151,12 @@ def generate(
     return sentences
 
 
-def _begin(model: OptimusModel, latents: Tensor | None, count: int) -> tuple[DecoderState, Tensor]:
-    bos = torch.full((count,), model.config.bos_token_id, device=model.device)
-    return model.decoder.start(latents), bos
+def _begin(model: OptimusModel, count: int, limit: int) -> tuple[Tensor, Tensor]:
+    """First tokens (N,), all BOS, and N sentences (N, limit + 1) of them and EOS only."""
+    tokens = torch.full((count,), model.config.bos_token_id, device=model.device)
+    out = torch.full((count, limit + 1), model.config.eos_token_id, device=model.device)
+    out[:, 0] = tokens
+    return tokens, out
 
 
 def _next_logits(model: OptimusModel, state: DecoderState, tokens: Tensor) -> Tensor:
@@ -171,10 +174,8 @@ def _extend(
     generator: torch.Generator | None,
 ) -> list[list[int]]:
     """Greedy decoding or sampling; a sentence that has ended leaves the batch."""
-    eos = model.config.eos_token_id
-    state, tokens = _begin(model, latents, count)
-    out = torch.full((count, limit + 1), eos, device=tokens.device)
-    out[:, 0] = tokens
+    eos, state = model.config.eos_token_id, model.decoder.start(latents)
+    tokens, out = _begin(model, count, limit)
     rows = torch.arange(count, device=tokens.device)  # sentence of each row of the batch
     for position in range(1, limit + 1):
         tokens = _choose(_next_logits(model, state, tokens), sampling, generator)
@@ -197,11 +198,8 @@ def _extend_static(
     generator: torch.Generator | None,
 ) -> list[list[int]]:
     """``_extend`` in steps of one shape; a sentence that has ended stays, with EOS to follow."""
-    eos, device = model.config.eos_token_id, model.device
-    state = model.decoder.start_static(latents, limit)
-    tokens = torch.full((count,), model.config.bos_token_id, device=device)
-    out = torch.full((count, limit + 1), eos, device=device)
-    out[:, 0] = tokens
+    eos, state = model.config.eos_token_id, model.decoder.start_static(latents, limit)
+    tokens, out = _begin(model, count, limit)
     ended, column = torch.zeros_like(tokens, dtype=torch.bool), torch.ones_like(state.place)
 
     def step() -> None:
@@ -213,7 +211,7 @@ def _extend_static(
         column.add_(1)
 
     step()  # makes the memory, and the copies of weights that autocast keeps
-    if sampling.recorded and device.type == "cuda" and limit > 1:
+    if sampling.recorded and tokens.is_cuda and limit > 1:
         step = _recorded(step, generator)
     for position in range(2, limit + 1):
         step()
@@ -260,10 +258,10 @@ def _beam_search(
     ends when all ``num_beams`` of every sentence have ended.
     """
     beams, eos = sampling.num_beams, model.config.eos_token_id
-    state, tokens = _begin(model, latents, count)
+    state = model.decoder.start(latents)
+    tokens, out = _begin(model, count, 0)  # (rows, length), one column a token
     device = tokens.device
     ask_every = 1 if device.type == "cpu" else ASK_EVERY
-    out = tokens[:, None]  # (rows, length)
     score = torch.zeros(count, 1, device=device)  # (B, beams so far)
     ended = torch.zeros(count, 1, dtype=torch.bool, device=device)
     length = torch.zeros(count, 1, device=device)

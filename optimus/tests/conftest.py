@@ -2,11 +2,13 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+
+from optimus.runtime.precision import ieee_fp32
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -14,6 +16,15 @@ sys.path.insert(0, str(Path(__file__).parent))
 @pytest.fixture(autouse=True)
 def _seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Where recorded cases are computed, in IEEE fp32: by `pytest -m gpu` on a GPU."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    with ieee_fp32():
+        yield torch.device(request.param)
 
 
 @pytest.fixture

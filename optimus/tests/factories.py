@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pytest
 import torch
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
@@ -32,17 +31,6 @@ ABSOLUTE = RELATIVE = 1e-4
 """Tolerance of recorded arrays: |a - b| <= 1e-4 (1 + |b|)."""
 GRADIENT = 1e-3
 """Tolerance of recorded gradients and training runs."""
-
-
-DEVICES = ("cpu", pytest.param("cuda", marks=pytest.mark.gpu))
-"""Where recorded cases are computed: by `pytest -m gpu` on the device, if there is one."""
-
-
-def place(device: str) -> torch.device:
-    """The device of a test, which is skipped where there is none of its kind."""
-    if device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
-    return torch.device(device)
 
 
 def close(actual: Any, expected: Any, tolerance: float = ABSOLUTE) -> None:

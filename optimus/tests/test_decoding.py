@@ -1,11 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from factories import DEVICES, close, place, recorded_model, tiny_model
+from factories import close, recorded_model, tiny_model
 
 from optimus.decoding import Sampling, analogy, filter_logits, generate, interpolate, unique
 from optimus.runtime.counting import count
-from optimus.runtime.precision import ieee_fp32
 
 INJECTIONS = {"": None, "_mem": "memory", "_emb": "embedding"}
 
@@ -21,10 +20,8 @@ def plain_greedy(model, latent, limit):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("device", DEVICES)
-@ieee_fp32()
 def test_greedy_ids_are_the_authors_for_every_injection(golden_kind, device):
-    folder, device = golden_kind("vae_trained", "generation.npz"), place(device)
+    folder = golden_kind("vae_trained", "generation.npz")
     recorded = np.load(folder / "generation.npz")
     for suffix, inject in INJECTIONS.items():
         cases = [name for name in recorded if name.startswith(f"greedy_ids{suffix}/")]
@@ -99,6 +96,10 @@ def test_a_memory_of_fixed_size_gives_the_same_tokens(inject):
         assert found[0] == found[1]
     longest = Sampling(max_new_tokens=10**6)
     assert generate(model, latents, longest, static=True) == generate(model, latents, longest)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = [generate(model, latents, options, static=static) for static in (True, False)]
+    same = [one[1] == other[1] for one, other in zip(*found, strict=True)]
+    assert sum(same) > 5  # in bf16 the better of two near tokens may be another
 
 
 def test_a_memory_of_fixed_size_draws_the_same_tokens_until_a_sentence_has_ended():
@@ -121,6 +122,7 @@ def test_a_step_in_a_memory_of_fixed_size_asks_the_host_nothing(strategy):
     model.decoder.gpt2.transformer.wte.weight.data[model.config.eos_token_id] = 0
     found = count(lambda: generate(model, torch.ones(3, 6), options, static=True))
     assert found.waits == {"decoding.py:_extend_static": 1}  # the tokens themselves
+    assert "where" not in found.kernels  # a mask that each layer would make anew
     shapes = count(lambda: generate(model, torch.ones(3, 6), options, static=False))
     assert shapes.waits["decoding.py:_extend"] > 10
 

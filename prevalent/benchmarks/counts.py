@@ -3,8 +3,8 @@
     python benchmarks/counts.py [--precision bf16]
 
 Counted on a CPU at the size of the smoke presets (see `prevalent.runtime.counting`), so they are
-numbers of operations whatever their size. An LSTM counts step by step here; on a GPU it is
-a few kernels.
+numbers of operations whatever their size. Optimizers take all tensors at once, as on a GPU. An LSTM
+counts step by step here; on a GPU it is a few kernels.
 """
 
 from __future__ import annotations
@@ -15,12 +15,14 @@ import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from prevalent.loop import Task
+from prevalent.optimizer import OPTIMIZERS
 from prevalent.runtime.counting import Counts, count
 from prevalent.runtime.distributed import World
 from prevalent.runtime.run_folder import RunFolder
@@ -61,6 +63,9 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
     precision = parser.parse_args().precision
     torch.set_num_threads(1)
+    for name, kind in OPTIMIZERS.items():
+        way = {"fused": True} if name == "adam" else {"foreach": True}
+        OPTIMIZERS[name] = partial(kind, **way)  # type: ignore[assignment]
     print(f"{'loop':<16}{'kernels':>9}{'casts':>7}  waits of the host ({precision})")
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # presets write below the present folder

@@ -79,20 +79,23 @@ class PlainAdamW(torch.optim.Optimizer):
                 p.addcdiv_(state["m"], state["v"].sqrt().add_(1e-8), value=-rate)
 
 
-def make_batch(config: ModelConfig, batch: int, length: int, seed: int) -> dict[str, Tensor]:
+def make_batch(
+    config: ModelConfig, batch: int, length: int, seed: int, device: str = "cpu"
+) -> dict[str, Tensor]:
     """Texts of 20 to ``length`` words, 15 % of the words masked, one panorama each."""
     generator = torch.Generator().manual_seed(seed)
     lengths = torch.randint(20, length + 1, (batch,), generator=generator)
     mask = (torch.arange(length) < lengths[:, None]).long()
     ids = torch.randint(config.vocab_size, (batch, length), generator=generator) * mask
     chosen = (torch.rand(batch, length, generator=generator) < 0.15) & mask.bool()
-    return {
+    made = {
         "ids": ids.masked_fill(chosen, 103),
         "mask": mask,
         "labels": torch.where(chosen, ids, -1),
         "images": torch.randn(batch, 36, config.image_dim, generator=generator),
         "actions": torch.randint(14, (batch,), generator=generator),
     }
+    return {name: value.to(device) for name, value in made.items()}
 
 
 def our_loss(model: PrevalentForPretraining, batch: dict[str, Tensor]) -> Tensor:
@@ -104,9 +107,11 @@ def our_loss(model: PrevalentForPretraining, batch: dict[str, Tensor]) -> Tensor
     return model(ids, mask, images, labels, actions, word_positions=words).loss
 
 
-def build(config: ModelConfig, plain: bool) -> tuple[nn.Module, torch.optim.Optimizer]:
+def build(
+    config: ModelConfig, plain: bool, device: str = "cpu"
+) -> tuple[nn.Module, torch.optim.Optimizer]:
     torch.manual_seed(0)
-    model = PrevalentForPretraining(config).train()
+    model = PrevalentForPretraining(config).to(device).train()
     if plain:
         for part in model.modules():
             if isinstance(part, Attention):
@@ -116,20 +121,26 @@ def build(config: ModelConfig, plain: bool) -> tuple[nn.Module, torch.optim.Opti
 
 
 def step(model, optimizer, batch: dict[str, Tensor], plain: bool) -> tuple[float, float]:
-    """One step; returns (CPU seconds, loss)."""
-    begin = time.process_time()
+    """One step; returns (CPU seconds, or on a CUDA device those on the wall, and the loss)."""
+    on_cuda = batch["ids"].is_cuda
+    clock = time.perf_counter if on_cuda else time.process_time
+    if on_cuda:
+        torch.cuda.synchronize()
+    begin = clock()
     loss = (plain_loss if plain else our_loss)(model, batch)
     loss.backward()
     nn.utils.clip_grad_norm_(model.parameters(), 1.0)
     optimizer.step()
     optimizer.zero_grad()
-    return time.process_time() - begin, loss.item()
+    if on_cuda:
+        torch.cuda.synchronize()
+    return clock() - begin, loss.item()
 
 
-def check_equal_losses(config: ModelConfig, batch: dict[str, Tensor]) -> float:
+def check_equal_losses(config: ModelConfig, batch: dict[str, Tensor], device: str) -> float:
     """Largest difference of the two losses without dropout, before and after one step."""
     differences = []
-    pair = [build(config, plain) for plain in (True, False)]
+    pair = [build(config, plain, device) for plain in (True, False)]
     for model, _ in pair:
         model.eval()
     for _ in range(2):
@@ -149,12 +160,14 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--length", type=int, default=80)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--only", choices=["plain", "ours"], help="one step, for its memory")
     return parser.parse_args()
 
 
 def main() -> None:
     options = parse()
+    device = options.device
     torch.set_num_threads(1)
     config = ModelConfig(
         hidden_size=options.hidden,
@@ -163,14 +176,16 @@ def main() -> None:
     )
     if options.only:
         plain = options.only == "plain"
-        step(*build(config, plain), make_batch(config, options.batch, options.length, 0), plain)
-        print(own_peak())
+        batch = make_batch(config, options.batch, options.length, 0, device)
+        step(*build(config, plain, device), batch, plain)
+        print(torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else own_peak())
         return
-    difference = check_equal_losses(config, make_batch(config, 2, options.length, 99))
-    pair = {plain: build(config, plain) for plain in (True, False)}
+    batch = make_batch(config, 2, options.length, 99, device)
+    difference = check_equal_losses(config, batch, device)
+    pair = {plain: build(config, plain, device) for plain in (True, False)}
     times: dict[bool, list[float]] = {True: [], False: []}
     for round_ in range(options.rounds + 1):
-        batch = make_batch(config, options.batch, options.length, round_)
+        batch = make_batch(config, options.batch, options.length, round_, device)
         for plain, (model, optimizer) in pair.items():
             seconds, _ = step(model, optimizer, batch, plain)
             if round_:  # the first round warms up
@@ -189,7 +204,7 @@ def main() -> None:
         f"pre-training step, hidden {options.hidden}, batch {options.batch}",
         medians[True],
         medians[False],
-        "CPU s",
+        "CPU s" if device == "cpu" else "s",
         ratio,
         target=TARGET,
         floor=floor,

@@ -23,6 +23,7 @@ sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).
 from verdict import (
     Verdict,
     apart,
+    busy,
     command,
     main as judge,
     milliseconds,
@@ -38,6 +39,7 @@ from prevalent.models.decoders import Critic
 from prevalent.models.encoders import WordEncoder, Words, run_lstm
 from prevalent.models.kernels import full_lstm
 from prevalent.models.prevalent import PrevalentForPretraining
+from prevalent.runtime import compilation
 from prevalent.runtime.distributed import World
 from prevalent.runtime.precision import (
     MixedPrecision,
@@ -88,11 +90,17 @@ def smoke(verdict: Verdict, words: str, precision: str) -> str:
     return "runs, continues, is evaluated"
 
 
+def compiled(verdict: Verdict) -> str:
+    """`smoke` of pre-training with --compile; on a CPU without Inductor, which takes minutes."""
+    compilation.BACKEND = "inductor" if verdict.on_cuda else "eager"
+    return smoke(verdict, "pretrain smoke --compile", "bf16" if verdict.on_cuda else "fp32")
+
+
 def repeated(verdict: Verdict, words: str) -> float:
     """Largest difference of the weights of two runs with --deterministic."""
     ends = []
     for number in range(2):
-        folder = verdict.work / f"deterministic_{number}"
+        folder = verdict.work / f"deterministic_{words.replace(' ', '_')}_{number}"
         command(main, f"{words} --deterministic --device {verdict.device.type} --run-dir {folder}")
         ends.append(list(weights_of(folder)))
     torch.use_deterministic_algorithms(False)
@@ -102,8 +110,9 @@ def repeated(verdict: Verdict, words: str) -> float:
 
 def weights_of(folder: Path) -> Iterator[Tensor]:
     """All weights in the newest checkpoint of a run."""
-    for path in sorted(max((folder / "checkpoints").glob("[0-9]*")).glob("*coder.pt")):
-        yield from torch.load(path, weights_only=True, map_location="cpu").values()
+    for path in sorted(max((folder / "checkpoints").glob("[0-9]*")).glob("*.pt")):
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        yield from (value for value in state.values() if isinstance(value, Tensor))
 
 
 def lstm_types(device: torch.device) -> str:
@@ -209,21 +218,32 @@ def speed(verdict: Verdict) -> None:
     ready.clear()
     for agent, rows in (("envdrop", 64), ("prevalent-without-pretraining", 20)):
         preset = R2R_PRESETS[agent if cuda else "smoke"][1]
+        name = f"R2R {agent}, B = {rows if cuda else preset.batch_size}"
+
+        def rate(step: Callable[[], Any]) -> float:
+            return 1000 / milliseconds(step, device, **counts)
+
         verdict.check(
-            f"R2R {agent}, B = {rows if cuda else preset.batch_size}",
-            lambda p=preset, b=rows: iterations_a_second(verdict, p, b, counts),
+            name, lambda p=preset, b=rows, rate=rate: of_an_agent(verdict, p, b, rate),
             limit=10 if cuda else None, unit=" it/s", more=True,
+        )  # fmt: skip
+        verdict.check(
+            f"{name}, busy",
+            lambda p=preset, b=rows: of_an_agent(verdict, p, b, lambda step: busy(step, device)),
+            limit=80, unit=" %", more=True,
         )  # fmt: skip
 
 
-def iterations_a_second(verdict: Verdict, preset: Any, rows: int, counts: dict[str, int]) -> float:
-    """Of an agent of the preset's size in toy houses, with stand-in features."""
+def of_an_agent(
+    verdict: Verdict, preset: Any, rows: int, measure: Callable[[Callable[[], Any]], float]
+) -> float:
+    """``measure`` of iterations of an agent of the preset's size in toy houses."""
     changes: dict[str, Any] = {}
     if verdict.on_cuda:
         changes = {"world": "toy", "features": None, "standin_dim": 2048, "batch_size": rows}
         changes |= {"start_from": None, "toy_houses": 4, "train": ("train",)}
     with opened(verdict, R2R, replace(preset, **changes)) as run:
-        return 1000 / milliseconds(run.step, verdict.device, **counts)
+        return measure(run.step)
 
 
 def fill(verdict: Verdict) -> None:
@@ -244,15 +264,14 @@ def fill(verdict: Verdict) -> None:
             check(f"{words}, {precision}", lambda w=words, p=precision: smoke(verdict, w, p))
     for words in FEEDBACKS:
         check(f"{words}, fp16", lambda w=words: smoke(verdict, w, "fp16"))
-    check(
-        "weights of two runs with --deterministic",
-        lambda: repeated(verdict, "train-speaker smoke"),
-        limit=0,
-    )
+    check("pretrain smoke --compile", lambda: compiled(verdict))
+    for words in VERBS if verdict.on_cuda else ("train-speaker smoke",):
+        name = f"weights of two runs of {words} with --deterministic"
+        check(name, lambda w=words: repeated(verdict, w), limit=0)
     for name, (task, preset) in STEPS.items():
         check(f"waits in a step, {name}", lambda t=task, p=preset: waits(verdict, t, p))
     speed(verdict)
-    check("tests marked gpu", lambda: tests_for_devices(device))
+    check("recorded cases, and other tests marked gpu", lambda: tests_for_devices(device))
 
 
 if __name__ == "__main__":

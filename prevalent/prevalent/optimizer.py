@@ -129,9 +129,11 @@ class Updater:
     ) -> None:
         self.config, self.clipped = config, tuple(clipped)
         kind = OPTIMIZERS[config.kind]
+        options: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+        if config.kind == "adam" and torch.device(device).type == "cuda":
+            options["fused"] = True  # the others take all tensors at once there by themselves
         optimizers: list[torch.optim.Optimizer] = [
-            kind(module.parameters(), lr=config.lr, weight_decay=config.weight_decay)  # type: ignore[call-arg]
-            for module in modules.values()
+            kind(module.parameters(), **options) for module in modules.values()
         ]
         self.precision = MixedPrecision(precision, device)
         prepared, optimizers = self.precision.prepare(list(modules.values()), optimizers)

@@ -14,11 +14,13 @@ set -euo pipefail
 export SRUN_CPUS_PER_TASK=${SLURM_CPUS_PER_TASK:?run me with sbatch}  # srun does not take it over
 head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
 port=$((20000 + SLURM_JOB_ID % 20000))
+# Time to write a large checkpoint; where torchrun has no such option, it gives 30 s.
+patience=$(torchrun --help | grep -o -m 1 -e '--shutdown-timeout' || true)
 stopping=
 # torchrun hands the signal to its processes; they write a checkpoint and leave.
 srun --kill-on-bad-exit=0 torchrun --nnodes "$SLURM_NNODES" --nproc-per-node "${SLURM_GPUS_ON_NODE:-8}" \
   --rdzv-backend c10d --rdzv-endpoint "$head:$port" --rdzv-id "$SLURM_JOB_ID" \
-  --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 --shutdown-timeout 240 \
+  --signals-to-handle SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1 ${patience:+"$patience" 240} \
   -m prevalent "$@" &
 srun=$!
 trap 'stopping=yes; scancel --signal=USR1 "$SLURM_JOB_ID.0"' USR1 TERM

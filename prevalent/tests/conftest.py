@@ -2,13 +2,25 @@
 
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 
 from prevalent.demo import DemoConfig, make_world
+from prevalent.runtime.precision import ieee_fp32
 
 sys.path.insert(0, str(Path(__file__).parent))  # for `import documents`
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    """Where recorded cases are computed, in IEEE fp32: by `pytest -m gpu` on a GPU."""
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    with ieee_fp32():
+        yield torch.device(request.param)
 
 
 @pytest.fixture(scope="session")

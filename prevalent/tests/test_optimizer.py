@@ -198,3 +198,17 @@ def test_weight_decay_and_learning_rate_reach_the_optimizers():
         assert optimizer.param_groups[0]["weight_decay"] == 0.2
     parts = updater.parts()
     assert set(parts) == {"one", "two", "one_optimizer", "two_optimizer", "precision"}
+
+
+def test_adam_is_fused_on_a_gpu_and_takes_the_same_steps():
+    found = []
+    for device in ("cpu", "cuda"):  # weights of a CPU have the fused kernel too
+        torch.manual_seed(0)
+        module = torch.nn.Linear(4, 3)
+        updater = Updater({"one": module}, OptimizerConfig("adam", lr=0.1), ("one",), device=device)
+        assert bool(updater.optimizers["one"].defaults["fused"]) == (device == "cuda")
+        for _ in range(3):
+            updater.backward(module(torch.ones(2, 4)).square().sum())
+            updater.step()
+        found.append(list(module.parameters()))
+    torch.testing.assert_close(*found)

@@ -216,18 +216,25 @@ class RunFolder:
 
 
 def settle_precision(
-    config: Config, run_dir: str | Path, device: torch.device, upgrade: Upgrade | None = None
+    config: Config,
+    run_dir: str | Path,
+    device: torch.device,
+    upgrade: Upgrade | None = None,
+    *,
+    started: bool | None = None,
 ) -> Config:
     """``config`` with a ``precision`` that is not ``auto``.
 
     A run that has a checkpoint goes on in the precision that it has, on any device: what ``auto``
-    means is decided once, at its first start, and stands in its ``config.json``.
+    means is decided once, at its first start, and stands in its ``config.json``. ``started`` says
+    whether it has one where its checkpoints lie elsewhere.
     """
     if config.precision != "auto":  # type: ignore[attr-defined]
         return config
     precision = choose_precision("auto", device)
     path = Path(run_dir) / CONFIG
-    if finished_steps(run_dir) and path.exists():
+    started = bool(finished_steps(run_dir)) if started is None else started
+    if started and path.exists():
         precision = _upgraded(path, upgrade).get("precision", precision)
     return dataclasses.replace(config, precision=precision)  # type: ignore[type-var]
 

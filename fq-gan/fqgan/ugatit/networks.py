@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..spectral_norm import normalized_weights
 from .config import UgatitConfig
 from .layers import (
     LEAK,
@@ -236,6 +237,10 @@ class Discriminator(nn.Module):
             parts: equal parts of the batch that the quantizers see one after the other; 2 for real
                 and translated images in one pass, which the authors judge in two.
         """
+        with normalized_weights(self):
+            return self._judge(images, quantize, parts)
+
+    def _judge(self, images: Tensor, quantize: bool, parts: int) -> DiscriminatorOutput:
         local, local_cam, _, _ = self.local_branch(images, quantize=False, parts=1)
         patches, cam, losses, perplexity = self.global_branch(
             images, quantize=quantize, parts=parts

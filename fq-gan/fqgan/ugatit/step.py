@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
@@ -212,7 +213,9 @@ class UgatitStep:
             quantization = 2.0 * both.quantization_loss.mean()
             total = config.adversarial_weight * (loss + config.penalty_weight * penalty)
             total = total + quantization
-        direction.precision.backward(total, direction.optimizer)
+        # the penalty's second derivatives, which are IEEE as it is, belong to this backward pass
+        with ieee_fp32() if config.loss in PENALIZED else nullcontext():
+            direction.precision.backward(total, direction.optimizer)
         average_gradients(discriminator.parameters())
         direction.precision.step(direction.optimizer)
         require_grad(discriminator, False)

@@ -152,14 +152,14 @@ def networks(recorded):
     generator, discriminator = build_generator(config), build_discriminator(config)
     generator.load_state_dict(recorded.state("G"), strict=True)
     discriminator.load_state_dict(recorded.state("D"), strict=True)
-    return generator, discriminator
+    return generator.to(recorded.device), discriminator.to(recorded.device)
 
 
 @pytest.mark.golden
 @pytest.mark.cases("biggan/networks/*.npz")
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-def test_recorded_networks_give_the_same_images_and_scores(case, layout):
-    recorded = Recorded(case)
+def test_recorded_networks_give_the_same_images_and_scores(case, layout, device):
+    recorded = Recorded(case, device)
     if "eval/G_out" not in recorded.names:
         pytest.skip("eval mode only, see the next test")
     generator, discriminator = networks(recorded)
@@ -185,8 +185,8 @@ def test_recorded_networks_give_the_same_images_and_scores(case, layout):
 
 @pytest.mark.golden
 @pytest.mark.cases("biggan/networks/*.npz")
-def test_networks_recorded_in_eval_mode_only_give_the_same_images_and_scores(case):
-    recorded = Recorded(case)
+def test_networks_recorded_in_eval_mode_only_give_the_same_images_and_scores(case, device):
+    recorded = Recorded(case, device)
     if "G_out" not in recorded.names:
         pytest.skip("both modes, see the test before")
     generator, discriminator = networks(recorded)

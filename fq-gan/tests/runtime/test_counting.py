@@ -18,6 +18,26 @@ def test_views_are_no_kernels_and_casts_are_counted():
     assert found.casts == 3  # input, weight, bias
 
 
+def test_what_a_deterministic_run_would_end_at_is_counted():
+    images = torch.randn(1, 2, 4, 4, requires_grad=True)
+    logits, labels = torch.randn(2, 3, 4), torch.zeros(2, 4, dtype=torch.long)
+    padded = torch.nn.functional.pad
+    for refused in (
+        lambda: padded(images, (1, 1, 1, 1), "replicate").sum().backward(),
+        lambda: torch.nn.functional.cross_entropy(logits, labels),
+        lambda: logits.cumsum(dim=0),
+        lambda: torch.bincount(labels[0], torch.ones(4)),
+    ):
+        assert count(refused).unrepeatable
+    for fine in (
+        lambda: padded(images, (1, 1, 1, 1)).sum().backward(),
+        lambda: torch.nn.functional.cross_entropy(logits.mT.flatten(0, 1), labels.flatten()),
+        lambda: labels.cumsum(dim=0),
+        lambda: torch.bincount(labels[0]),
+    ):
+        assert not count(fine).unrepeatable
+
+
 def test_what_the_host_has_to_wait_for_is_counted():
     values = torch.arange(4.0)
     for waiting in (

@@ -30,8 +30,8 @@ CASES = "stylegan/networks_losses*.npz"
 
 @pytest.mark.golden
 @pytest.mark.cases(CASES)
-def test_images_and_truncation_agree_with_recorded_ones(case):
-    recorded = Recorded(case)
+def test_images_and_truncation_agree_with_recorded_ones(case, device):
+    recorded = Recorded(case, device)
     network = RecordedNetworks(recorded, "G/", "out/G_").generator()
     z = recorded["z"]
     names = [n for n in recorded.names if n.startswith("out/G_")]
@@ -177,8 +177,8 @@ GRADIENT_TOLERANCE = 2e-3
 
 @pytest.mark.golden
 @pytest.mark.cases(CASES)
-def test_scores_agree_with_recorded_ones(case):
-    recorded = Recorded(case)
+def test_scores_agree_with_recorded_ones(case, device):
+    recorded = Recorded(case, device)
     networks = RecordedNetworks(recorded, "images", "out/D")
     for name, quantized in (("out/Dplain", False), ("out/D_scores", True)):
         if name in recorded.names:

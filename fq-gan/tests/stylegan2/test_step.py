@@ -85,8 +85,8 @@ class RecordedStep(GanStep):
 
 @pytest.mark.golden
 @pytest.mark.cases(CASES)
-def test_losses_and_gradients_agree_with_recorded_ones(case):
-    recorded = Recorded(case)
+def test_losses_and_gradients_agree_with_recorded_ones(case, device):
+    recorded = Recorded(case, device)
     step = RecordedStep(
         RecordedNetworks(recorded, "Dplain/", "loss/D_r1", "grad/G/"), quantized=False
     )
@@ -120,8 +120,8 @@ def test_losses_and_gradients_agree_with_recorded_ones(case):
 
 @pytest.mark.golden
 @pytest.mark.cases(CASES)
-def test_losses_with_quantization_agree_with_recorded_ones(case):
-    recorded = Recorded(case)
+def test_losses_with_quantization_agree_with_recorded_ones(case, device):
+    recorded = Recorded(case, device)
     networks = RecordedNetworks(recorded, "D/", "loss/Gq", "grad/Gq")
     step = RecordedStep(networks, quantized=True)
     loss, _ = step._generator_loss(0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from ugatit_cases import (
 )
 
 from fqgan.quantizer import quantizer_statistics
+from fqgan.spectral_norm import normalized_weights
 from fqgan.ugatit.config import DiscriminatorConfig, GeneratorConfig, QuantizerConfig
 from fqgan.ugatit.networks import Discriminator, Generator, build_networks
 
@@ -26,8 +28,8 @@ RETURN_TOLERANCE = 2e-3  # there and back
 
 @pytest.mark.golden
 @pytest.mark.cases("ugatit/ugatit_small_*.npz")
-def test_translations_agree_with_the_recorded_ones(case):
-    recorded = Recorded(case)
+def test_translations_agree_with_the_recorded_ones(case, device):
+    recorded = Recorded(case, device)
     networks, (a, b) = recorded_networks(recorded), domains_of(recorded)
     to_b, to_a = networks.generators()
     with torch.no_grad():
@@ -107,11 +109,11 @@ def inputs(recorded):
 
 @pytest.mark.golden
 @SMALL
-def test_logits_losses_and_dictionaries_agree_with_the_recorded_ones(case):
-    recorded = Recorded(case)
+def test_logits_losses_and_dictionaries_agree_with_the_recorded_ones(case, device):
+    recorded = Recorded(case, device)
     networks = recorded_networks(recorded)
     for kind, batches in inputs(recorded).items():
-        loss, perplexities = torch.zeros(()), []
+        loss, perplexities = torch.zeros((), device=device), []
         for name, letter, images in batches:
             judged = getattr(networks, name)(images)
             start = f"disc/{kind}_{letter}"
@@ -140,6 +142,18 @@ def compare_dictionaries(networks, states):
                 assert relative_error(own[key], value) < DICTIONARY_TOLERANCE, key
                 compared += 1
     assert compared
+
+
+def test_spectral_norms_taken_together_change_a_judgement_by_rounding_alone(monkeypatch):
+    alone, images = Discriminator(tiny_networks()), image_pair(tiny_networks(), 2)[0]
+    together, found = copy.deepcopy(alone), [alone(images)]
+    way = partial(normalized_weights, together=True)
+    monkeypatch.setattr("fqgan.ugatit.networks.normalized_weights", way)
+    found.append(together(images))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
+    for name, value in alone.state_dict().items():
+        torch.testing.assert_close(together.state_dict()[name], value, atol=1e-5, rtol=1e-4)
 
 
 def test_real_and_translated_images_in_one_pass_move_the_dictionary_as_in_two():

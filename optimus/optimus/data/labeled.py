@@ -216,10 +216,7 @@ class ExampleBatch(NamedTuple):
     segments: Tensor  # (B, S) long
     labels: Tensor  # (B,) long, or float for regression
     index: Tensor  # type: ignore[assignment]  # (B,) number of the example
-
-    def to(self, device: torch.device | str) -> ExampleBatch:
-        """The same batch on ``device``."""
-        return ExampleBatch(*(tensor.to(device, non_blocking=True) for tensor in self))
+    padded: bool  # whether any is shorter than S
 
 
 def load_task(
@@ -381,7 +378,8 @@ def collate(examples: Examples, chosen: np.ndarray, pad_id: int) -> ExampleBatch
     ids, _ = pad_rows([examples.ids[i] for i in chosen], pad_id)
     segments, _ = pad_rows([examples.segments[i] for i in chosen], 0)
     labels = torch.from_numpy(np.ascontiguousarray(examples.labels[chosen]))
-    return ExampleBatch(ids, segments, labels, torch.from_numpy(np.asarray(chosen)))
+    padded = not bool((ids != pad_id).all())
+    return ExampleBatch(ids, segments, labels, torch.from_numpy(np.asarray(chosen)), padded)
 
 
 class ExampleBatches:

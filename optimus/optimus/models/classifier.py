@@ -7,9 +7,9 @@ from inspect import signature
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import PreTrainedModel
+from transformers import BertModel, PreTrainedModel
 
-from .encoder import Pooling, pool
+from .encoder import Pooling, full_mask, pool
 
 DROPOUT = 0.1
 
@@ -52,17 +52,29 @@ class SentenceClassifier(nn.Module):
         if frozen:
             bert.requires_grad_(False)
 
-    def features(self, ids: Tensor, segments: Tensor | None = None) -> Tensor:
-        """The pooled vectors (B, H) of ``ids`` (B, S); ``segments`` (B, S) are 0 and 1, or None."""
+    def features(
+        self, ids: Tensor, segments: Tensor | None = None, *, padded: bool | None = None
+    ) -> Tensor:
+        """The pooled vectors (B, H) of ``ids`` (B, S); ``segments`` (B, S) are 0 and 1, or None.
+
+        ``padded`` says whether ``ids`` have padding, where the host knows it; else the host waits
+        for the device to learn it.
+        """
         mask = (ids != self.pad_token_id).long()
+        seen: Tensor | None = mask
+        sdpa = self.bert.config._attn_implementation == "sdpa"
+        if padded is not None and sdpa and isinstance(self.bert, BertModel):
+            seen = full_mask(mask.bool(), padded)
         given = {"token_type_ids": segments} if self._takes_segments else {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen):
-            out = self.bert(input_ids=ids, attention_mask=mask, **given)
+            out = self.bert(input_ids=ids, attention_mask=seen, **given)
             return pool(out, mask, self.pooling)
 
-    def forward(self, ids: Tensor, segments: Tensor | None = None) -> Tensor:
-        """Logits (B, C), or predictions (B, 1), in fp32."""
-        return self.classify(self.features(ids, segments))
+    def forward(
+        self, ids: Tensor, segments: Tensor | None = None, *, padded: bool | None = None
+    ) -> Tensor:
+        """Logits (B, C), or predictions (B, 1), in fp32; arguments as of ``features``."""
+        return self.classify(self.features(ids, segments, padded=padded))
 
     def classify(self, features: Tensor) -> Tensor:
         """Logits (B, C) of pooled vectors (B, H)."""

@@ -54,14 +54,17 @@ class StaticState(DecoderState):
     """A memory for ``room`` tokens, the latent's slot counted, made once and written in place.
 
     Shapes and addresses never change and the position is a tensor, so that a step can be recorded
-    as a CUDA graph and replayed.
+    as a CUDA graph and replayed. The mask is what attention adds to its scores: a mask of truth
+    values would be made into that by every layer.
 
     Args:
         slots, shift: as of a `DecoderState`.
         layers: of the decoder.
         room: tokens.
-        device: where the decoder is.
+        like: a tensor on the decoder's device, of the type that attention computes in.
     """
+
+    mask: Tensor
 
     def __init__(
         self,
@@ -69,11 +72,13 @@ class StaticState(DecoderState):
         shift: Tensor | None,
         layers: int,
         room: int,
-        device: torch.device,
+        like: Tensor,
     ) -> None:
         super().__init__(slots, shift)
-        self.place = torch.full((1,), self.position, device=device)  # of the next token
-        self.numbers = torch.arange(room, device=device)
+        room += -room % 8  # attention on a GPU would pad other masks, layer by layer
+        self.place = torch.full((1,), self.position, device=like.device)  # of the next token
+        self.mask = like.new_full((1, 1, 1, room), -torch.inf)
+        self.mask[..., : self.position] = 0
         given: Sequence[Slot | None] = slots or [None] * layers
         self.cache.layers = [_StaticLayer(room, self.place, slot) for slot in given]
 
@@ -196,15 +201,17 @@ class LatentDecoder(nn.Module, ABC):
     def start_static(self, latent: Tensor | None, room: int) -> StaticState:
         """``start`` with a memory of fixed size, for at most ``room`` tokens and the latent."""
         slots, weight = self.slots(latent), self.head_weight
-        layers = self.network.config.num_hidden_layers
-        return StaticState(slots, self.shift(latent), layers, room + len(slots[:1]), weight.device)
+        layers, kind = self.network.config.num_hidden_layers, weight.device.type
+        cast = torch.is_autocast_enabled(kind)
+        like = weight.new_empty(0, dtype=torch.get_autocast_dtype(kind) if cast else weight.dtype)
+        return StaticState(slots, self.shift(latent), layers, room + len(slots[:1]), like)
 
     def advance_static(self, state: StaticState, ids: Tensor) -> Tensor:
         """``advance`` by one token, ``ids`` (B, 1), in the same memory as every other token."""
         embeds = self.embed(ids)
         if state.shift is not None:
             embeds = embeds + state.shift
-        state.mask = (state.numbers <= state.place)[None, None, None]  # (1, 1, 1, room)
+        state.mask.index_fill_(3, state.place, 0.0)
         states = self.read(embeds, state.place[None], state)
         state.place.add_(1)
         return states

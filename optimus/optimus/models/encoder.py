@@ -52,6 +52,14 @@ def pool(out: Any, mask: Tensor, pooling: Pooling) -> Tensor:
     return (states * share.to(states)).sum(dim=1)
 
 
+def full_mask(mask: Tensor | None, padded: bool) -> Tensor | None:
+    """``mask`` (B, S) as BERT's attention uses it, (B, 1, S, S); None where it hides nothing."""
+    if mask is None or not padded:
+        return None
+    batch, length = mask.shape
+    return mask[:, None, None, :].expand(batch, 1, length, length)
+
+
 class LatentEncoder(nn.Module, ABC):
     """Sentence -> q(z|x): what the two encoders share.
 
@@ -142,9 +150,7 @@ class BertEncoder(LatentEncoder):
         """tanh(W h_[CLS] + b), (B, H); arguments as in `LatentEncoder`."""
         self.check_length(ids)
         if padded is not None and self.bert.config._attn_implementation == "sdpa":
-            batch, length = ids.shape
-            hidden = padded and mask is not None
-            mask = mask[:, None, None, :].expand(batch, 1, length, length) if hidden else None  # type: ignore[index]
+            mask = full_mask(mask, padded)
         elif mask is None:
             mask = torch.ones_like(ids, dtype=torch.bool)
         return self.bert(

@@ -80,12 +80,12 @@ class LabelControl(ExtendedVae):
         self.convolution = nn.Conv1d(embedding, embedding, KERNEL)
         self.text_head = nn.Linear(embedding, logits)
 
-    def encode(self, encoder_ids: Tensor) -> Tensor:
-        """z (B, Z) of ``encoder_ids`` (B, S), right-padded."""
+    def encode(self, encoder_ids: Tensor, *, padded: bool | None = None) -> Tensor:
+        """z (B, Z) of ``encoder_ids`` (B, S), right-padded; ``padded`` as of the encoder."""
         encoder = self.vae.encoder
         assert encoder is not None
         mask = encoder_ids != self.vae.config.encoder_pad_token_id
-        return self.latent_head(encoder.pooled(encoder_ids, mask)).float()
+        return self.latent_head(encoder.pooled(encoder_ids, mask, padded=padded)).float()
 
     @torch.no_grad()
     def start_from_posterior(self) -> None:
@@ -141,6 +141,8 @@ class LabelControl(ExtendedVae):
         noise: Tensor | None = None,
         adversary: Adversary = "reverse",
         soft_temperature: float = 0.0,
+        targets: Tensor | None = None,
+        padded: bool | None = None,
     ) -> ControlLosses:
         """Losses of B sentences with ``labels`` (B,).
 
@@ -154,9 +156,11 @@ class LabelControl(ExtendedVae):
             adversary: ``reverse`` is 1 - cross-entropy (the authors'), ``confusion`` the
                 cross-entropy towards equal probabilities, which has a minimum.
             soft_temperature: of the sentences that the term ``soft`` draws; 0 leaves it out.
+            targets: (N,) places of the decoder's targets in B (T - 1), where the host knows them.
+            padded: whether ``encoder_ids`` have padding, where the host knows it.
         """
         with torch.set_grad_enabled(torch.is_grad_enabled() and phase != "critics"):
-            latent = self.encode(encoder_ids)
+            latent = self.encode(encoder_ids, padded=padded)
         noise = torch.randn_like(latent) if noise is None else noise.to(latent)
         made = self.make_latent(noise)
         zero = latent.new_zeros(())
@@ -166,7 +170,7 @@ class LabelControl(ExtendedVae):
         given = latent
         if self.noise and self.training:
             given = latent + self.noise * torch.randn_like(latent)
-        reconstruction = self.vae.decoder.nll(decoder_ids, self.condition(given, labels))
+        reconstruction = self.vae.decoder.nll(decoder_ids, self.condition(given, labels), targets)
         encoder = adversarial_loss(self.classifier(latent), labels, adversary)
         verdict = self.discriminator(made)
         generator = F.binary_cross_entropy_with_logits(verdict, torch.ones_like(verdict))

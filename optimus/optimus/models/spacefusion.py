@@ -32,6 +32,15 @@ class FusionNoise(NamedTuple):
     unit: Tensor  # (B, Z)
 
 
+class StyleSentences(NamedTuple):
+    """M sentences of a style."""
+
+    encoder_ids: Tensor  # (M, S')
+    decoder_ids: Tensor  # (M, T')
+    targets: Tensor | None = None  # as of `LatentDecoder.nll`
+    padded: bool | None = None  # as of `LatentEncoder.pooled`
+
+
 class FusionLosses(NamedTuple):
     """Losses of a batch; distances are Euclidean, in the latent space."""
 
@@ -169,8 +178,10 @@ class SpaceFusion(ExtendedVae):
         *,
         weight: float = 1.0,
         noise: FusionNoise | None = None,
-        style: tuple[Tensor, Tensor] | None = None,
+        style: StyleSentences | None = None,
         style_weight: float = 1.0,
+        targets: Tensor | None = None,
+        padded: bool | None = None,
     ) -> FusionLosses:
         """Losses of B turns.
 
@@ -180,10 +191,13 @@ class SpaceFusion(ExtendedVae):
             decoder_ids: (B, T) the response, BOS ... EOS.
             weight: of the regulariser (beta of the authors' script).
             noise: all random draws.
-            style: encoder and decoder ids of style sentences, (M, S') and (M, T').
+            style: sentences of a style.
             style_weight: of the style branch.
+            targets: (N,) places of the decoder's targets in B (T - 1), where the host knows them.
+            padded: whether ``response_ids`` have padding, where the host knows it.
         """
-        responses, contexts = self.vae.encode(response_ids), self.context_posterior(context_ids)
+        responses = self.vae.encode(response_ids, padded=padded)
+        contexts = self.context_posterior(context_ids)
         noise = noise or draw_noise(responses.mean)
         z_response = responses.sample(noise.eps_response)[:, 0]
         z_context = contexts.sample(noise.eps_context)[:, 0]
@@ -191,7 +205,10 @@ class SpaceFusion(ExtendedVae):
         between = share * z_response + (1 - share) * z_context
         between = between + INTERPOLATION_NOISE * noise.unit.to(z_response)
         latents = torch.cat([z_response, z_context, between])
-        nll = self.vae.decoder.nll(decoder_ids.repeat(3, 1), latents)
+        if targets is not None:
+            first = torch.arange(3, device=targets.device) * decoder_ids[:, 1:].numel()
+            targets = (first[:, None] + targets).flatten()
+        nll = self.vae.decoder.nll(decoder_ids.repeat(3, 1), latents, targets)
         reconstruction = nll.view(3, -1).mean(dim=0)
         # Distances are of the batch of all processes: two processes of 8 see what one of 16 sees.
         every_response, every_context = gather_rows(z_response), gather_rows(z_context)
@@ -208,17 +225,14 @@ class SpaceFusion(ExtendedVae):
             total = total + style_weight * styled
         return FusionLosses(total, reconstruction, regulariser, pull, push, styled)
 
-    def _style_loss(
-        self, style: tuple[Tensor, Tensor], every_context: Tensor, weight: float
-    ) -> Tensor:
+    def _style_loss(self, style: StyleSentences, every_context: Tensor, weight: float) -> Tensor:
         """Extension: reconstruct style sentences and lay them among the contexts.
 
         nll + weight (nearest-neighbour distance of the two sets - 2 push) / sqrt(Z), a scalar;
         style sentences have no context of their own, so neighbours replace pairs.
         """
-        encoder_ids, decoder_ids = style
-        latent = self.vae.encode(encoder_ids).sample()[:, 0]
-        nll = self.vae.decoder.nll(decoder_ids, latent).mean()
+        latent = self.vae.encode(style.encoder_ids, padded=style.padded).sample()[:, 0]
+        nll = self.vae.decoder.nll(style.decoder_ids, latent, style.targets).mean()
         every = gather_rows(latent)
         distance = nearest_distance(every, every_context) - 2 * push_distance(every)
         return nll + weight * distance / math.sqrt(latent.shape[1])

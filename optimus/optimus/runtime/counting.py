@@ -2,7 +2,8 @@
 
 A kernel is an operation that computes; views and empty memory are none. On a device the host waits
 where it needs a value or a size that the device has to find: `WAITING`, a mask as an index, and the
-methods that hand values to Python.
+methods that hand values to Python. Operations that add in any order on a GPU and have no other form
+there are counted too: `--deterministic` would end at them.
 """
 
 from __future__ import annotations
@@ -21,6 +22,18 @@ WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonze
 INDEXED = ("index", "index_put", "index_put_", "_index_put_impl_")
 CASTS = ("_to_copy", "to", "copy_")
 FREE = ("empty", "empty_like", "empty_strided", "new_empty", "detach", "alias", "lift_fresh")
+UNREPEATABLE = (
+    *("avg_pool3d_backward", "_adaptive_avg_pool2d_backward", "_adaptive_avg_pool3d_backward"),
+    *("adaptive_max_pool2d_backward", "fractional_max_pool2d_backward", "max_unpool2d"),
+    *("fractional_max_pool3d_backward", "max_unpool3d", "upsample_linear1d_backward"),
+    *("upsample_bilinear2d_backward", "upsample_bicubic2d_backward"),
+    *("upsample_trilinear3d_backward", "reflection_pad1d_backward", "reflection_pad2d_backward"),
+    *("reflection_pad3d_backward", "replication_pad1d_backward", "replication_pad2d_backward"),
+    *("replication_pad3d_backward", "nll_loss2d_forward", "nll_loss2d_backward"),
+    *("_ctc_loss_backward", "put", "put_", "histc", "median", "kthvalue"),
+    *("grid_sampler_2d_backward", "grid_sampler_3d_backward"),
+)
+"""What `torch.use_deterministic_algorithms` documents to raise on CUDA, whatever the types are."""
 PACKAGE = Path(__file__).resolve().parent.parent
 
 
@@ -30,6 +43,7 @@ class Counts(NamedTuple):
     kernels: Counter[str]
     casts: int  # kernels that do nothing but change the type
     waits: Counter[str]  # file:function of this package -> how often the host waits there
+    unrepeatable: Counter[str]  # operation -> how often, of those that --deterministic refuses
 
 
 def count(step: Callable[[], Any], *, on_the_host: tuple[str, ...] = ()) -> Counts:
@@ -49,7 +63,7 @@ def count(step: Callable[[], Any], *, on_the_host: tuple[str, ...] = ()) -> Coun
         for place, number in found.items()
         if place not in on_the_host and place.partition(":")[0] not in on_the_host
     }
-    return Counts(kernels.found, kernels.casts, Counter(waits))
+    return Counts(kernels.found, kernels.casts, Counter(waits), kernels.unrepeatable)
 
 
 class _Kernels(TorchDispatchMode):
@@ -60,6 +74,7 @@ class _Kernels(TorchDispatchMode):
         self.found: Counter[str] = Counter()
         self.casts = 0
         self.waits: Counter[str] = Counter()
+        self.unrepeatable: Counter[str] = Counter()
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -73,6 +88,8 @@ class _Kernels(TorchDispatchMode):
                 self.casts += out.dtype != tensors[-1].dtype
         if name in WAITING or (name in INDEXED and _has_mask(args)):
             self.waits[_caller()] += 1
+        if name in UNREPEATABLE or _adds_in_any_order(name, args):
+            self.unrepeatable[name] += 1
         return out
 
 
@@ -96,6 +113,13 @@ def _has_mask(args: tuple[Any, ...]) -> bool:
     indices = args[1] if len(args) > 1 and isinstance(args[1], (list, tuple)) else ()
     masks = (torch.bool, torch.uint8)
     return any(isinstance(one, torch.Tensor) and one.dtype in masks for one in indices)
+
+
+def _adds_in_any_order(name: str, args: tuple[Any, ...]) -> bool:
+    """Sums along a row, and weighted counts, of floating numbers."""
+    if name == "cumsum":
+        return bool(args[0].is_floating_point())
+    return name == "bincount" and len(args) > 1 and args[1] is not None
 
 
 def _caller() -> str:

@@ -59,8 +59,15 @@ from ..runtime.options import ADDED, at_least, require
 from ..runtime.precision import MixedPrecision, build_adamw
 from ..runtime.published import markdown_table
 from ..runtime.random_state import seed_all
-from ..runtime.run_folder import CONFIG, RunFolder, config_text, write_reached
+from ..runtime.run_folder import (
+    CONFIG,
+    RunFolder,
+    config_text,
+    settle_precision,
+    write_reached,
+)
 from ..runtime.signals import StopSignal
+from ..runtime.transfer import Prepared, ReadAhead, uploaded
 from ..runtime.weight_files import read_weight_file
 from .training import (
     FIXED,
@@ -337,47 +344,52 @@ def train_all(config: ClassifierConfig) -> dict[str, Any]:
     with (
         start(config.device, seed=config.seed, deterministic=config.deterministic) as world,
         StopSignal() as stop,
-        RunFolder(
-            config.run_dir,
-            KIND,
-            config,
-            fixed=FIXED_OPTIONS,
-            upgrade=upgrade,
-            steps=sorted(steps),
-        ) as folder,
     ):
-        shared = open_shared(config, world, folder)
-        run_dir, scores = folder.path, dict[str, dict[str, float]]()
-        trials = [Trial(amount, seed) for amount in config.amounts for seed in config.seeds]
-        draws = dict.fromkeys(trial.draw(config) for trial in trials)
-        drawn = {draw: sample_examples(shared.train_set, *draw) for draw in draws}
-        if not folder.started:  # the folder of weights is good, or nothing is written
-            build_classifier(config, shared.tokenizers, shared.train_set.outputs)
-        folder.commit()
-        for number, trial in enumerate(trials, start=1):
-            path = run_dir / trial.folder / "eval_results.json"
-            # on every rank alike, for rank 0 writes only after all have looked
-            done = path.is_file()
-            barrier()
-            if not done:
-                found = _run_trial(trial, config, shared, drawn[trial.draw(config)], world, stop)
-                if world.is_main:
-                    write_json(path, found)
-                    write_reached(run_dir, number, len(trials), "classifier")
-            barrier()
-            scores[trial.folder] = json.loads(path.read_text())
-        results = summarize(config, scores)
-        if world.is_main:
-            about = Provenance(
-                kind=KIND,
-                data=f"{config.data.task}, {config.data.test or 'dev'}",
-                items=len(shared.test_set),
-                precision=config.precision,
-                settings={"seeds": config.seeds, "sample_seed": config.sample_seed},
-            )
-            write_evaluation(run_dir / "eval_results.json", results, about)
-            write_atomically(run_dir / "results.md", table(results))
+        where, device = config.run_dir, world.device
+        config = settle_precision(config, where, device, upgrade, started=bool(steps))
+        opened = RunFolder(
+            where, KIND, config, fixed=FIXED_OPTIONS, upgrade=upgrade, steps=sorted(steps)
+        )
+        with opened as folder:
+            return _train_trials(config, world, stop, folder)
+
+
+def _train_trials(
+    config: ClassifierConfig, world: World, stop: StopSignal, folder: RunFolder
+) -> dict[str, Any]:
+    """`train_all` in a folder that is open; results on rank 0, nothing elsewhere."""
+    shared = open_shared(config, world, folder)
+    run_dir, scores = folder.path, dict[str, dict[str, float]]()
+    trials = [Trial(amount, seed) for amount in config.amounts for seed in config.seeds]
+    draws = dict.fromkeys(trial.draw(config) for trial in trials)
+    drawn = {draw: sample_examples(shared.train_set, *draw) for draw in draws}
+    if not folder.started:  # the folder of weights is good, or nothing is written
+        build_classifier(config, shared.tokenizers, shared.train_set.outputs)
+    folder.commit()
+    for number, trial in enumerate(trials, start=1):
+        path = run_dir / trial.folder / "eval_results.json"
+        # on every rank alike, for rank 0 writes only after all have looked
+        done = path.is_file()
         barrier()
+        if not done:
+            found = _run_trial(trial, config, shared, drawn[trial.draw(config)], world, stop)
+            if world.is_main:
+                write_json(path, found)
+                write_reached(run_dir, number, len(trials), "classifier")
+        barrier()
+        scores[trial.folder] = json.loads(path.read_text())
+    results = summarize(config, scores)
+    if world.is_main:
+        about = Provenance(
+            kind=KIND,
+            data=f"{config.data.task}, {config.data.test or 'dev'}",
+            items=len(shared.test_set),
+            precision=config.precision,
+            settings={"seeds": config.seeds, "sample_seed": config.sample_seed},
+        )
+        write_evaluation(run_dir / "eval_results.json", results, about)
+        write_atomically(run_dir / "results.md", table(results))
+    barrier()
     return results if world.is_main else {}
 
 
@@ -415,9 +427,7 @@ def _run_trial(
         write_atomically(path, config_text(TRIAL_KIND, options))  # version 0.1 wrote none here
     barrier()
     kept = config.run_dir if trial == Trial(max(config.amounts), config.seeds[0]) else None
-    opening = partial(ClassifierTraining, shared=shared, examples=examples, kept=kept)
-    task = loop.Task(TRIAL_KIND, ClassifierConfig, opening, FIXED_OPTIONS, upgrade)
-    run = loop.train_in(world, stop, task, options)
+    run = loop.train_in(world, stop, trial_task(shared, examples, kept), options)
     model: SentenceClassifier = run.model.eval()  # type: ignore[attr-defined]
     fixed = shared.test_vectors.of(model, shared.test_set) if model.frozen else None
     predictions, features = predict(config, model, shared.test_set, world, fixed)
@@ -426,6 +436,12 @@ def _run_trial(
         np.savez(kept / "features.npz", features=features, labels=labels, names=names)
         logger.info("the pooled vectors of the test examples are in %s", kept / "features.npz")
     return task_scores(shared.test_set.metric, predictions, shared.test_set.labels)
+
+
+def trial_task(shared: Shared, examples: Examples, kept: Path | None = None) -> loop.Task:
+    """The kind of run that trains one classifier; see `ClassifierTraining`."""
+    opening = partial(ClassifierTraining, shared=shared, examples=examples, kept=kept)
+    return loop.Task(TRIAL_KIND, ClassifierConfig, opening, FIXED_OPTIONS, upgrade)
 
 
 class ClassifierTraining(AdamWTraining):
@@ -460,6 +476,7 @@ class ClassifierTraining(AdamWTraining):
             rank=world.rank,
             world_size=world.size,
         )
+        self.ahead = ReadAhead(Prepared(self.batches, self._prepare), world.device)
         self.trained: nn.Module = model.classifier if model.frozen else model
         groups = parameter_groups(self.trained, config.optimizer.weight_decay)
         optimizer = build_adamw(groups, kind=config.optimizer.kind, lr=config.optimizer.lr)
@@ -477,13 +494,14 @@ class ClassifierTraining(AdamWTraining):
         self.shared, self.examples, self.kept = shared, examples, kept
         self.network = wrap(_Step(self.model), world)
         self.parts = {"model": self.trained, "optimizer": optimizer, "amp": amp}
-        self.parts |= {"data": self.batches, "means": self.means}
+        self.parts |= {"data": self.ahead, "means": self.means}
+
+    def _prepare(self, chosen: np.ndarray) -> ExampleBatch:
+        return collate(self.examples, chosen, self.shared.tokenizers.encoder_pad_id)
 
     def step(self) -> None:
         self.begin_step()
-        chosen = next(self.batches)
-        pad_id = self.shared.tokenizers.encoder_pad_id
-        batch = collate(self.examples, chosen, pad_id).to(self.world.device)
+        batch = next(self.ahead)
         with self.amp.autocast():
             logits = self.network(batch, None if self.fixed is None else self.fixed[batch.index])
             loss = classification_loss(logits, batch.labels)
@@ -515,6 +533,7 @@ class ClassifierTraining(AdamWTraining):
 
     def finish(self, run_dir: Path, logs: Logs) -> None:
         """Take the weights that were best on the validation text, for the scores that follow."""
+        self.ahead.close()
         if self.shared.valid_set is not None and (run_dir / BEST).is_file():
             self.trained.load_state_dict(read_weight_file(run_dir / BEST))
             if self.world.is_main:
@@ -531,7 +550,7 @@ class _Step(nn.Module):
     def forward(self, batch: ExampleBatch, features: Tensor | None) -> Tensor:
         if features is not None:
             return self.model.classify(features)
-        return self.model(batch.ids, batch.segments)
+        return self.model(batch.ids, batch.segments, padded=batch.padded)
 
 
 def build_classifier(
@@ -586,9 +605,10 @@ def pooled_vectors(
     rows = []
     for start_at in range(0, len(order), ENCODE_BATCH):
         chosen = order[start_at : start_at + ENCODE_BATCH]
-        batch = collate(examples, chosen, model.pad_token_id).to(world.device)
+        batch = uploaded(collate(examples, chosen, model.pad_token_id), world.device)
         with amp.autocast():
-            rows.append(model.features(batch.ids, batch.segments).float())
+            vectors = model.features(batch.ids, batch.segments, padded=batch.padded)
+            rows.append(vectors.float())
     model.train(training)
     return torch.cat(rows)[torch.from_numpy(np.argsort(order)).to(world.device)]
 

@@ -54,7 +54,7 @@ from ..metrics.dialog import (
     score_turns,
     with_references,
 )
-from ..models.spacefusion import SpaceFusion, towards_style
+from ..models.spacefusion import SpaceFusion, StyleSentences, towards_style
 from ..old_runs import upgrade
 from ..runs import find_weights, open_run, step_of
 from ..runtime.command import parse, parse_preset
@@ -70,6 +70,7 @@ from .classifier import Judge
 from .training import (
     FIXED,
     AdamWTraining,
+    Known,
     Results,
     build_model,
     build_optimizer,
@@ -313,6 +314,8 @@ class TurnBatch(NamedTuple):
     contexts: Tensor  # (B, C)
     encoder_ids: Tensor  # (B, S) of the responses
     decoder_ids: Tensor  # (B, T)
+    targets: Tensor  # see `Known`
+    padded: bool
 
 
 class DialogTraining(AdamWTraining):
@@ -339,7 +342,8 @@ class DialogTraining(AdamWTraining):
         self.ahead = ReadAhead(Prepared(self.batches, self._prepare), world.device)
         self.style_ahead: ReadAhead[Any] | None = None
         if self.style_batches is not None:
-            self.style_ahead = ReadAhead(self.style_batches, world.device)
+            prepared = Prepared(self.style_batches, self._prepare_style)
+            self.style_ahead = ReadAhead(prepared, world.device)
         self.held_out: Dialogs | None = None
         if config.eval_every:
             path = config.data.folder / "valid.txt"
@@ -364,18 +368,24 @@ class DialogTraining(AdamWTraining):
 
     def _prepare(self, turns: Batch) -> TurnBatch:
         contexts = self.dialogs.contexts_of(turns, self.padding.encoder)
-        return TurnBatch(contexts, turns.encoder_ids, turns.decoder_ids)
+        known = Known.of(turns, self.padding.decoder)
+        return TurnBatch(contexts, turns.encoder_ids, turns.decoder_ids, *known)
+
+    def _prepare_style(self, batch: Batch) -> StyleSentences:
+        known = Known.of(batch, self.padding.decoder)
+        return StyleSentences(batch.encoder_ids, batch.decoder_ids, *known)
 
     def step(self) -> None:
         self.begin_step()
-        fusion, style = self.config.fusion, None
-        turns = next(self.ahead)
-        if self.style_ahead is not None:
-            batch = next(self.style_ahead)
-            style = batch.encoder_ids, batch.decoder_ids
+        fusion, turns = self.config.fusion, next(self.ahead)
+        style = None if self.style_ahead is None else next(self.style_ahead)
         with self.amp.autocast():
             losses = self.network(
-                *turns,
+                turns.contexts,
+                turns.encoder_ids,
+                turns.decoder_ids,
+                targets=turns.targets,
+                padded=turns.padded,
                 weight=fusion.weight,
                 style=style,
                 style_weight=fusion.style_weight,

@@ -43,6 +43,7 @@ from .classifier import Judge
 from .training import (
     FIXED,
     AdamWTraining,
+    Known,
     Results,
     build_model,
     build_tokenizers,
@@ -249,6 +250,8 @@ class LabeledBatch(NamedTuple):
     encoder_ids: Tensor  # (B, S)
     decoder_ids: Tensor  # (B, T)
     labels: Tensor  # (B,)
+    targets: Tensor  # see `Known`
+    padded: bool
 
 
 class ControlTraining(AdamWTraining):
@@ -307,8 +310,8 @@ class ControlTraining(AdamWTraining):
         for _ in range(self.rounds):
             judged = self._update_critics()
         with self.amp.autocast():
-            losses = self.network(
-                *self._next_rows(),
+            losses = self._losses(
+                next(self.ahead),
                 phase="model",
                 adversary=control.adversary,
                 soft_temperature=self.soft_temperature,
@@ -333,10 +336,10 @@ class ControlTraining(AdamWTraining):
     def _update_critics(self) -> ControlLosses:
         """One update of discriminator, latent classifier and text classifier on fixed z."""
         control = self.config.control
-        rows = self._next_rows()
+        rows = next(self.ahead)
         clear_gradients(self.critics)
         with self.amp.autocast():
-            losses: ControlLosses = self.network(*rows, phase="critics")
+            losses = self._losses(rows, phase="critics")
             total = control.discriminator_weight * losses.discriminator
             total = total + control.classifier_weight * losses.classifier
             total = total + control.text_weight * losses.text
@@ -344,12 +347,14 @@ class ControlTraining(AdamWTraining):
         self.amp.step(self.critics)
         return losses
 
-    def _next_rows(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Encoder ids, decoder ids and labels of the next batch."""
-        return next(self.ahead)
+    def _losses(self, rows: LabeledBatch, **options: Any) -> ControlLosses:
+        """Those of `LabelControl.forward` on ``rows``."""
+        ids, known = rows[:3], {"targets": rows.targets, "padded": rows.padded}
+        return self.network(*ids, **known, **options)  # type: ignore[no-any-return]
 
     def _prepare(self, batch: Batch) -> LabeledBatch:
-        return LabeledBatch(batch.encoder_ids, batch.decoder_ids, self.data.labels_of(batch))
+        ids = batch.encoder_ids, batch.decoder_ids, self.data.labels_of(batch)
+        return LabeledBatch(*ids, *Known.of(batch, self.padding.decoder))
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:

@@ -57,6 +57,7 @@ from .pretrained import adapt, check_lengths, start_from_sentences
 from .training import (
     FIXED,
     AdamWTraining,
+    Known,
     build_model,
     build_optimizer,
     build_tokenizers,
@@ -621,11 +622,8 @@ class TrainingBatches:
 
     def __next__(self) -> TrainingBatch:
         batch = next(self.batches)
-        mask, targets = batch.encoder_mask, batch.decoder_ids[:, 1:].flatten() != self.pad_id
-        places = targets.nonzero().squeeze(1)
-        return TrainingBatch(
-            batch.encoder_ids, mask, batch.decoder_ids, places, not bool(mask.all())
-        )
+        ids = batch.encoder_ids, batch.encoder_mask, batch.decoder_ids
+        return TrainingBatch(*ids, *Known.of(batch, self.pad_id))
 
     def state_dict(self) -> dict[str, Any]:
         return self.batches.state_dict()

@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel
 
 from ..config import ModelOptions, OptimizerOptions
+from ..data.text import Batch
 from ..data.tokenizers import Tokenizers, load_tokenizers, train_tokenizers
 from ..loop import Intervals, RunProgress, Training
 from ..models.pretrained import set_dropout
@@ -134,6 +135,19 @@ class AdamWTraining(Training):
 
     def finish(self, run_dir: Path, logs: Logs) -> None:
         logs.text(f"the model of step {self.progress.step} is in {run_dir / 'model'}")
+
+
+class Known(NamedTuple):
+    """What the host knows of a batch, and need not wait for the device to learn."""
+
+    targets: Tensor  # (N,) places of the decoder's targets in B (T - 1)
+    padded: bool  # whether the encoder's side has padding
+
+    @classmethod
+    def of(cls, batch: Batch, pad_id: int) -> Known:
+        """Of ``batch``, on the CPU; ``pad_id`` is the decoder's."""
+        targets = (batch.decoder_ids[:, 1:].flatten() != pad_id).nonzero().squeeze(1)
+        return cls(targets, not bool(batch.encoder_mask.all()))
 
 
 @contextmanager

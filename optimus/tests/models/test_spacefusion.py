@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from optimus.models.spacefusion import (
     FusionNoise,
     SpaceFusion,
+    StyleSentences,
     nearest_distance,
     pull_distance,
     push_distance,
@@ -137,7 +138,7 @@ def test_style_sentences_add_a_third_branch():
     torch.manual_seed(1)
     plain = model(ids, ids, decoder_ids)
     torch.manual_seed(1)
-    styled = model(ids, ids, decoder_ids, style=(ids, decoder_ids), style_weight=0.5)
+    styled = model(ids, ids, decoder_ids, style=StyleSentences(ids, decoder_ids), style_weight=0.5)
     assert plain.style.item() == 0
     torch.testing.assert_close(styled.total, plain.total + 0.5 * styled.style)
 

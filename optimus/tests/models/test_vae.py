@@ -4,10 +4,8 @@ import numpy as np
 import pytest
 import torch
 from factories import (
-    DEVICES,
     GRADIENT,
     close,
-    place,
     recorded_model,
     tiny_batch,
     tiny_config,
@@ -23,7 +21,7 @@ from optimus.models.encoder import Posterior
 from optimus.models.vae import ExtendedVae, OptimusConfig, OptimusModel
 from optimus.objectives import Objective, sentence_lengths, total_loss
 from optimus.released.checkpoints import assemble, authors_name, import_checkpoint
-from optimus.runtime.precision import ieee_fp32
+from optimus.runtime.precision import arithmetic, set_numerics
 
 KINDS = {0: Objective(), 2: Objective(kind="deterministic-connect")}
 
@@ -48,10 +46,8 @@ def recorded_losses(model, inputs, case, eps, device="cpu"):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("device", DEVICES)
-@ieee_fp32()
 def test_losses_agree_with_the_authors_in_every_mode(golden_kind, device):
-    folder, device = golden_kind("vae_random", "loss_out.npz"), place(device)
+    folder = golden_kind("vae_random", "loss_out.npz")
     model, expected = recorded_model(folder).to(device), np.load(folder / "loss_out.npz")
     inputs = np.load(folder / "inputs.npz")
     cases = json.loads((folder / "loss_cases.json").read_text())
@@ -66,10 +62,8 @@ def test_losses_agree_with_the_authors_in_every_mode(golden_kind, device):
 
 
 @pytest.mark.golden
-@pytest.mark.parametrize("device", DEVICES)
-@ieee_fp32()
 def test_gradients_agree_with_the_authors(golden_kind, device):
-    folder, device = golden_kind("vae_random", "grads.npz"), place(device)
+    folder = golden_kind("vae_random", "grads.npz")
     expected, inputs = np.load(folder / "grads.npz"), np.load(folder / "inputs.npz")
     noise = np.load(folder / "loss_out.npz")
     modes = sorted({name.split("/")[0] for name in expected})
@@ -343,3 +337,24 @@ def test_saving_and_loading_draw_no_bars_and_leave_them_to_others(tmp_path, capf
     OptimusModel.from_pretrained(tmp_path)
     assert capfd.readouterr().err == ""
     assert logging.is_progress_bar_enabled()
+
+
+def test_the_posterior_is_ieee_where_products_may_be_tf32(monkeypatch):
+    before, benchmark = arithmetic(), torch.backends.cudnn.benchmark
+    linear, seen = torch.nn.functional.linear, []
+
+    def watched(*given):
+        seen.append(arithmetic())
+        return linear(*given)
+
+    encoder = tiny_model().encoder
+    monkeypatch.setattr(torch.nn.functional, "linear", watched)
+    set_numerics()
+    try:
+        encoder.posterior(torch.randn(2, 32))
+    finally:
+        torch.backends.cuda.matmul.fp32_precision = before[0]
+        torch.backends.cudnn.conv.fp32_precision = before[1]
+        torch.backends.cudnn.rnn.fp32_precision = before[2]
+        torch.backends.cudnn.benchmark = benchmark
+    assert seen == [("ieee", "ieee", "ieee")]

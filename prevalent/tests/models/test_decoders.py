@@ -28,30 +28,32 @@ from prevalent.models.decoders import (
     drop_images,
 )
 from prevalent.released.checkpoints import restore
-from tests.models.test_encoders import recorded_cases
-
-FORWARD = 1e-5  # absolute, float32
+from tests.models.test_encoders import near, recorded_cases
 
 
 def close(ours, theirs):
-    torch.testing.assert_close(ours.detach(), theirs, rtol=0, atol=FORWARD)
+    torch.testing.assert_close(ours.detach(), theirs, rtol=0, atol=near(ours.device))
 
 
 @pytest.mark.golden
-def test_recorded_decoder_steps_are_reproduced(golden):
-    for name, arrays, state in recorded_cases(golden, "r2r_*AttnDecoderLSTM.npz"):
+def test_recorded_decoder_steps_are_reproduced(golden, device):
+    for name, arrays, state in recorded_cases(golden, "r2r_*AttnDecoderLSTM.npz", device):
         angle_size = arrays["input_a_t"].shape[1]
         images, angles = arrays["f_t"].tensor_split([-angle_size], dim=-1)
-        decoder = AttentionDecoder(
-            arrays["c_0"].shape[1],
-            images.shape[-1],
-            angle_size,
-            arrays["ctx"].shape[-1],
-            action_size=len(state["embedding.0.bias"]),
-        ).eval()
+        decoder = (
+            AttentionDecoder(
+                arrays["c_0"].shape[1],
+                images.shape[-1],
+                angle_size,
+                arrays["ctx"].shape[-1],
+                action_size=len(state["embedding.0.bias"]),
+            )
+            .eval()
+            .to(device)
+        )
         restore(decoder, state, name)
         candidates = arrays["cand_feat"]
-        mask = torch.ones(candidates.shape[:2], dtype=torch.bool)
+        mask = torch.ones(candidates.shape[:2], dtype=torch.bool, device=device)
         sight = Sight(arrays["input_a_t"], images, angles, candidates, mask)
         before = DecoderState(arrays["prev_h1"], arrays["c_0"])
         step = decoder(sight, before, arrays["ctx"], arrays["ctx_mask"])
@@ -62,9 +64,9 @@ def test_recorded_decoder_steps_are_reproduced(golden):
 
 
 @pytest.mark.golden
-def test_the_recorded_critic_is_reproduced(golden):
-    for name, arrays, state in recorded_cases(golden, "r2r_Critic.npz"):
-        critic = Critic(arrays["x"].shape[1]).eval()
+def test_the_recorded_critic_is_reproduced(golden, device):
+    for name, arrays, state in recorded_cases(golden, "r2r_Critic.npz", device):
+        critic = Critic(arrays["x"].shape[1]).eval().to(device)
         restore(critic, state, name)
         close(critic(arrays["x"]), arrays["y"])
 
@@ -103,9 +105,9 @@ def test_features_with_noise_are_not_dropped_again():
 
 
 @pytest.mark.golden
-def test_recorded_attention_is_reproduced(golden):
-    for name, arrays, state in recorded_cases(golden, "r2r_SoftDotAttention.npz"):
-        attention = SoftDotAttention(arrays["h"].shape[-1], arrays["ctx"].shape[-1])
+def test_recorded_attention_is_reproduced(golden, device):
+    for name, arrays, state in recorded_cases(golden, "r2r_SoftDotAttention.npz", device):
+        attention = SoftDotAttention(arrays["h"].shape[-1], arrays["ctx"].shape[-1]).to(device)
         restore(attention, state, name)
         inputs = (arrays["h"], arrays["ctx"], arrays["mask"])
         tilde, weights = attention(*inputs)
@@ -116,7 +118,7 @@ def test_recorded_attention_is_reproduced(golden):
             "raw_logit": attention.scores(*inputs),
         }
         for key, value in ours.items():
-            torch.testing.assert_close(value.detach(), arrays[key], rtol=0, atol=FORWARD)
+            torch.testing.assert_close(value.detach(), arrays[key], rtol=0, atol=near(device))
 
 
 def test_many_queries_are_as_many_single_ones():
@@ -183,23 +185,27 @@ def make_case(seed=0):
 
 
 @pytest.mark.golden
-def test_recorded_steps_are_reproduced(golden):
+def test_recorded_steps_are_reproduced(golden, device):
     paths = sorted((golden / "ndh").glob("decoder_step_*.npz"))
     if not paths:
         pytest.skip("this golden folder has no ndh/decoder_step_*.npz")
     for path in paths:
         with np.load(path) as file:
-            case = {name: torch.as_tensor(file[name]) for name in file.files}
+            case = {name: torch.as_tensor(file[name]).to(device) for name in file.files}
         weights = {k.removeprefix("sd/"): v for k, v in case.items() if k.startswith("sd/")}
-        decoder = NDHDecoder(
-            case["h_0"].shape[1],
-            case["u_prev"].shape[1],
-            case["ctx"].shape[2],
-            attention_size=len(weights["decoder2action.linear_in_h.weight"]),
-            recur_on_text=path.stem.endswith("vc"),
-        ).eval()
+        decoder = (
+            NDHDecoder(
+                case["h_0"].shape[1],
+                case["u_prev"].shape[1],
+                case["ctx"].shape[2],
+                attention_size=len(weights["decoder2action.linear_in_h.weight"]),
+                recur_on_text=path.stem.endswith("vc"),
+            )
+            .eval()
+            .to(device)
+        )
         restore(decoder, weights, path)
-        everything = torch.ones(case["u_features"].shape[:2], dtype=torch.bool)
+        everything = torch.ones(case["u_features"].shape[:2], dtype=torch.bool, device=device)
         step = decoder(
             NDHSight(case["feature_all"], case["u_features"], everything),
             case["u_prev"],
@@ -209,7 +215,7 @@ def test_recorded_steps_are_reproduced(golden):
         )
         ours = {"h": step.state.hidden, "c": step.state.cell}
         for name, value in {**ours, "alpha": step.words, "logit": step.logits}.items():
-            torch.testing.assert_close(value, case[name], rtol=0, atol=FORWARD)
+            torch.testing.assert_close(value, case[name], rtol=0, atol=near(device))
 
 
 def test_scores_are_those_of_the_written_out_formula():
@@ -276,18 +282,18 @@ def weights_of(arrays, prefix):
 
 
 @pytest.mark.golden
-def test_the_recorded_speaker_is_reproduced(golden):
+def test_the_recorded_speaker_is_reproduced(golden, device):
     path = golden / "models/r2r_speaker.npz"
     if not path.exists():
         pytest.skip("no recorded speaker networks")
     with np.load(path) as file:
-        arrays = {name: torch.as_tensor(file[name]) for name in file.files}
+        arrays = {name: torch.as_tensor(file[name]).to(device) for name in file.files}
     seen = PathFeatures(arrays["can_feats"], arrays["img_feats"], arrays["lengths"])
     words, weights = arrays["words"], weights_of(arrays, "dec/")
     vocab, width = weights["embedding.weight"].shape
     hidden = weights["projection.weight"].shape[1]
-    encoder = SpeakerEncoder(seen.candidates.shape[-1], 4, hidden).eval()
-    decoder = SpeakerDecoder(vocab, width, hidden).eval()
+    encoder = SpeakerEncoder(seen.candidates.shape[-1], 4, hidden).eval().to(device)
+    decoder = SpeakerDecoder(vocab, width, hidden).eval().to(device)
     restore(encoder, weights_of(arrays, "enc/"), path)
     restore(decoder, weights, path)
     context, start = encoder(seen), decoder.start(len(words))

@@ -1,4 +1,7 @@
-"""The host waits for the device in a step only where this file names it."""
+"""The host waits for the device in a step only where this file names it.
+
+No operation is among those that `--deterministic` refuses on a GPU.
+"""
 
 from dataclasses import replace
 
@@ -55,4 +58,5 @@ def test_a_step_waits_where_it_is_named_and_nowhere_else(toy_world, tmp_path, ki
         run: Training = task.open(config, World(0, 1, torch.device("cpu")), folder)
         found = count(run.step, on_the_host=ON_THE_HOST)
     assert set(found.waits) <= ALLOWED[kind]
+    assert not found.unrepeatable
     assert found.waits["hanna.py:rollout"] <= 1
