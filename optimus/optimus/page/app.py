@@ -81,13 +81,16 @@ def _attributes_tab(gr: Any, explorer: Explorer) -> Any:
     def move(text: str, *amounts: float) -> str:
         return explorer.move(text, amounts)
 
+    def show(text: str, *amounts: float) -> tuple[str, list[list[str]]]:
+        return move(text, *amounts), [[*row] for row in explorer.variants(text)]
+
     def begin(text: str) -> tuple[Any, ...]:
         still = [0.0] * len(sliders)
-        variants = [[*row] for row in explorer.variants(text)]
-        return (explorer.move(text, still), variants, *still)
+        return (*show(text, *still), *still)
 
-    for event in (run.click, *(slider.release for slider in sliders)):
-        event(told(gr, move), [text, *sliders], moved)
+    run.click(told(gr, show), [text, *sliders], [moved, alone])
+    for slider in sliders:
+        slider.release(told(gr, move), [text, *sliders], moved)
     opening = (told(gr, begin), [text], [moved, alone, *sliders])
     for event in (text.submit, back.click, tried.load_input_event.success):
         event(*opening)

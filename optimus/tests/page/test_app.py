@@ -54,7 +54,7 @@ def page():
         browser = driver.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
         view = browser.new_page(viewport={"width": 1000, "height": 760})
         view.set_default_timeout(30 * SECONDS)
-        view.elsewhere = []
+        view.elsewhere, view.explorer = [], explorer
         view.on("request", lambda asked: view.elsewhere.append(asked.url))
         answer = view.goto(address)
         assert "default-src 'self'" in answer.headers["content-security-policy"]
@@ -73,6 +73,8 @@ def take_picture(page, tab):
     if place := os.environ.get("SCREENSHOT"):
         path = Path(place)
         path.parent.mkdir(parents=True, exist_ok=True)
+        for message in page.locator(".toast-close").all():  # of the tests before
+            message.click()
         page.wait_for_timeout(800)
         page.screenshot(path=path.with_stem(f"{path.stem}_{tab.lower()}"), full_page=True)
 
@@ -135,12 +137,15 @@ def test_an_analogy_is_completed(page):
     take_picture(page, "analogy")
 
 
-def test_sliders_move_a_sentence(page):
+def test_sliders_move_a_sentence_and_the_table_is_of_that_sentence(page):
     open_tab(page, "Attributes")
-    page.locator("#attributes-text textarea").fill("the dog chases a ball in the garden .")
+    sentence = "the dog chases a ball in the garden ."
+    page.locator("#attributes-text textarea").fill(sentence)
     page.locator("#attributes-0 input[type=number]").fill("2")
     page.locator("#attributes-run").click()
     assert wait_for_text(page, "attributes-moved")
+    for _, made in page.explorer.variants(sentence):
+        cell(page, "attributes-alone", made).wait_for()
     take_picture(page, "attributes")
 
 
