@@ -48,6 +48,22 @@ def say(words, capsys, status="2") -> str:
     return (printed.err if status == "2" else printed.out).strip().splitlines()[-1]
 
 
+@pytest.mark.parametrize("task", COMMANDS)
+def test_a_split_named_twice_would_count_twice(task, tmp_path, capsys):
+    split = "r2r:train" if task == "pretraining" else "train"
+    words = [*COMMANDS[task].split(), "--run-dir", tmp_path / "run", "--dry-run"]
+    said = say([*words, "--train", split, f"{split}@5"], capsys)
+    assert f"--train names {split} twice" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_lists_of_splits_have_each_once(tmp_path, capsys):
+    said = say(["train-r2r", "smoke", "--dry-run", "--aug", "./a.json", "./a.json"], capsys)
+    assert "--aug names ./a.json twice" in said
+    said = say(["prepare", "triplets", "--splits", "train", "train"], capsys)
+    assert "--splits names train twice" in said
+
+
 @pytest.fixture(scope="module")
 def started(toy_world, tmp_path_factory):
     """A follower's run of one step of two."""
