@@ -321,11 +321,16 @@ def small():
     return tiny_vae(["a dog is in the park .", "the cat sits ."] * 5)
 
 
-@pytest.mark.parametrize("texts", [5, None, b"abc", {"a": 1}, ["a", 5], ["a", None]])
+@pytest.mark.parametrize("texts", [5, None, b"abc", {"a": 1}, ["a", 5], ["a", None], np.array("a")])
 def test_what_is_no_text_is_named(small, texts):
     for call in (small.encode, small.score, small.reconstruct):
         with pytest.raises((TypeError, ValueError), match="texts must be"):
             call(texts)
+
+
+def test_half_a_character_is_named(small):
+    with pytest.raises(ValueError, match="number 1 holds half a character .*decode"):
+        small.encode(["a", "b\ud800"])
 
 
 @pytest.mark.parametrize("number", [2.5, "2", True])
