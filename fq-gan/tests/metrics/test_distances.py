@@ -404,7 +404,7 @@ def test_features_that_are_none_are_refused_by_every_score():
     for score in scores:
         with pytest.raises(ValueError, match="NaN or infinity"):
             score(good, damaged)
-        with pytest.raises(ValueError, match="of 4 and .* of 5 features cannot be compared"):
+        with pytest.raises(ValueError, match=r"of 4 and .* of 5 features cannot be compared"):
             score(good, torch.randn(30, 5))
         with pytest.raises(TypeError, match="must be a tensor, got ndarray"):
             score(good, good.numpy())

@@ -233,7 +233,7 @@ def test_a_folder_may_be_a_string_and_every_scan_is_there_once(tmp_path):
         with pytest.raises(ValueError, match="scans is empty"):
             load(tmp_path, [])
     (tmp_path / "scans.txt").write_text("two\none\ntwo\n")
-    with pytest.raises(SimulatorError, match="scans.txt' lists 'two' twice"):
+    with pytest.raises(SimulatorError, match=r"scans\.txt' lists 'two' twice"):
         load_graphs(tmp_path)
 
 
