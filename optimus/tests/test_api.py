@@ -14,7 +14,7 @@ from torch.distributions import Normal
 
 from optimus.api import SentenceVAE
 from optimus.data.tokenizers import load_tokenizers
-from optimus.decoding import Sampling
+from optimus.decoding import Sampling, generate
 from optimus.directions import Direction
 from optimus.metrics.latent import sentence_noise
 
@@ -329,8 +329,16 @@ def test_what_is_no_text_is_named(small, texts):
 
 
 def test_half_a_character_is_named(small):
-    with pytest.raises(ValueError, match="number 1 holds half a character .*decode"):
+    with pytest.raises(ValueError, match=r"number 1 holds half a character .*decode"):
         small.encode(["a", "b\ud800"])
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_latents_that_overflow_the_decoder_are_refused(small, strategy):
+    with pytest.raises(ValueError, match="too large for its arithmetic"):
+        small.decode(np.full(6, 1e30), Sampling(strategy))
+    with pytest.raises(ValueError, match="too large for its arithmetic"):
+        generate(small.model, torch.full((1, 6), 1e30), Sampling(strategy), static=True)
 
 
 @pytest.mark.parametrize("number", [2.5, "2", True])
