@@ -164,8 +164,8 @@ def find_runs(folder: Path) -> dict[str, Path]:
     runs = {path.name: path for path in [folder.resolve(), *inner] if _follows(path)}
     if not runs:
         raise FileNotFoundError(
-            f"{folder} has no agent that follows instructions; run `prevalent demo --run-dir "
-            f"{folder}` first, or give the --run-dir of a finished `prevalent train-r2r`"
+            f"{folder} has no agent that follows instructions; give the --run-dir of "
+            "`prevalent demo` or of a finished `prevalent train-r2r`"
         )
     return runs
 
