@@ -89,7 +89,9 @@ class SentenceVAE:
         """
         folder, state = find_weights(folder, *kinds, step=step)
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{folder} is no model folder: it has no config.json")
+            above = folder.parent
+            cure = f"; give {above}" if (above / "config.json").is_file() else ""
+            raise FileNotFoundError(f"{folder} is no model folder: it has no config.json{cure}")
         vocabularies = folder / "tokenizers"
         if not vocabularies.is_dir():
             raise FileNotFoundError(

@@ -225,10 +225,11 @@ def _extend_static(
         column.add_(1)
 
     step(first=True)  # makes the memory, and the copies of weights that autocast keeps
+    again: Callable[[], None] = step
     if sampling.recorded and tokens.is_cuda and limit > 1:
-        step = _recorded(step, generator)
+        again = _recorded(step, generator)
     for position in range(2, limit + 1):
-        step()
+        again()
         if position % ASK_EVERY == 0 and bool(ended.all()):
             break
     return [_cut(row, eos) for row in out.tolist()]

@@ -328,6 +328,12 @@ def test_what_is_no_text_is_named(small, texts):
             call(texts)
 
 
+def test_a_folder_inside_a_model_is_told_which_to_give(small, tmp_path):
+    small.save_pretrained(tmp_path / "model")
+    with pytest.raises(FileNotFoundError, match=r"no config\.json; give .*model$"):
+        SentenceVAE.from_pretrained(tmp_path / "model/tokenizers")
+
+
 def test_half_a_character_is_named(small):
     with pytest.raises(ValueError, match=r"number 1 holds half a character .*decode"):
         small.encode(["a", "b\ud800"])
