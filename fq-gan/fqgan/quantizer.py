@@ -163,8 +163,8 @@ class FeatureQuantizer(nn.Module):
         """
         shape = (self.codebook_size, self.channels)
         _require_numbers(codes, "codes")
-        good = codes.shape == shape and (codes.is_meta or bool(codes.isfinite().all()))
-        require(good, f"codes must be finite and {shape}, got {tuple(codes.shape)}")
+        require(codes.shape == shape, f"codes must be {shape}, got {tuple(codes.shape)}")
+        require(codes.is_meta or bool(codes.isfinite().all()), "codes hold NaN or infinity")
         self.codes.copy_(codes)
         if counts is None:
             if self.numerics == "biggan":

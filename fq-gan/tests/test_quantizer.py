@@ -447,7 +447,7 @@ def test_from_codes_with_counts_no_code_jumps(numerics):
 def test_codes_and_counts_of_another_kind_are_refused():
     layer = FeatureQuantizer(6, 11)
     for codes in (torch.zeros(11), torch.zeros(6, 11), torch.full((11, 6), float("nan"))):
-        with pytest.raises(ValueError, match="codes must be finite"):
+        with pytest.raises(ValueError, match=r"codes (must be \(11, 6\)|hold NaN)"):
             layer.set_codes(codes)
     for counts in (torch.zeros(11), torch.ones(6), torch.full((11,), float("nan"))):
         with pytest.raises(ValueError, match="counts must be 11 positive numbers"):

@@ -89,7 +89,9 @@ class SentenceVAE:
         """
         folder, state = find_weights(folder, *kinds, step=step)
         if not (folder / "config.json").is_file():
-            raise FileNotFoundError(f"{folder} is no model folder: it has no config.json")
+            above = folder.parent
+            cure = f"; give {above}" if (above / "config.json").is_file() else ""
+            raise FileNotFoundError(f"{folder} is no model folder: it has no config.json{cure}")
         vocabularies = folder / "tokenizers"
         if not vocabularies.is_dir():
             raise FileNotFoundError(
@@ -552,12 +554,18 @@ def _sentences(texts: str | Iterable[str]) -> list[str]:
     """A string is one sentence; other things are named."""
     if isinstance(texts, str):
         return [texts]
-    if isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable):
+    no_list = isinstance(texts, bytes | Mapping) or not isinstance(texts, Iterable)
+    if no_list or getattr(texts, "ndim", 1) == 0:
         raise TypeError(f"texts must be a string or a list of strings, got {texts!r:.80}")
     sentences = list(texts)
     for number, text in enumerate(sentences):
         if not isinstance(text, str):
             raise ValueError(f"texts must be strings, and number {number} is {text!r}")
+        if any("\ud800" <= letter <= "\udfff" for letter in text):
+            raise ValueError(
+                f"text number {number} holds half a character (a surrogate), {text!r:.60}; decode "
+                "the file that it is from as UTF-8"
+            )
     return sentences
 
 

@@ -165,6 +165,14 @@ def _next_logits(model: OptimusModel, state: DecoderState, tokens: Tensor) -> Te
     return model.decoder.head(states[:, -1]).float()
 
 
+def _mark_failed(out: Tensor, logits: Tensor) -> None:
+    """Begin those of ``out`` (N, L) with -1 whose first ``logits`` (N, V) are NaN or infinite.
+
+    Without asking the host; `_cut` raises where it finds them.
+    """
+    out[:, 0].masked_fill_(~logits.isfinite().all(dim=1), -1)
+
+
 def _extend(
     model: OptimusModel,
     latents: Tensor | None,
@@ -178,7 +186,10 @@ def _extend(
     tokens, out = _begin(model, count, limit)
     rows = torch.arange(count, device=tokens.device)  # sentence of each row of the batch
     for position in range(1, limit + 1):
-        tokens = _choose(_next_logits(model, state, tokens), sampling, generator)
+        logits = _next_logits(model, state, tokens)
+        if position == 1:
+            _mark_failed(out, logits)
+        tokens = _choose(logits, sampling, generator)
         out[rows, position] = tokens
         going = (tokens != eos).nonzero()[:, 0]
         if len(going) == 0:
@@ -202,19 +213,23 @@ def _extend_static(
     tokens, out = _begin(model, count, limit)
     ended, column = torch.zeros_like(tokens, dtype=torch.bool), torch.ones_like(state.place)
 
-    def step() -> None:
+    def step(first: bool = False) -> None:
         states = model.decoder.advance_static(state, tokens[:, None])
-        chosen = _choose(model.decoder.head(states[:, -1]).float(), sampling, generator)
+        logits = model.decoder.head(states[:, -1]).float()
+        if first:
+            _mark_failed(out, logits)
+        chosen = _choose(logits, sampling, generator)
         tokens.copy_(chosen.masked_fill(ended, eos))
         out.index_copy_(1, column, tokens[:, None])
         ended.logical_or_(tokens == eos)
         column.add_(1)
 
-    step()  # makes the memory, and the copies of weights that autocast keeps
+    step(first=True)  # makes the memory, and the copies of weights that autocast keeps
+    again: Callable[[], None] = step
     if sampling.recorded and tokens.is_cuda and limit > 1:
-        step = _recorded(step, generator)
+        again = _recorded(step, generator)
     for position in range(2, limit + 1):
-        step()
+        again()
         if position % ASK_EVERY == 0 and bool(ended.all()):
             break
     return [_cut(row, eos) for row in out.tolist()]
@@ -246,6 +261,11 @@ def _choose(logits: Tensor, sampling: Sampling, generator: torch.Generator | Non
 
 
 def _cut(ids: list[int], eos: int) -> list[int]:
+    if ids[0] < 0:
+        raise ValueError(
+            "the decoder's scores are NaN or infinite: a latent is too large for its arithmetic, "
+            "or its weights are damaged"
+        )
     return ids[: ids.index(eos, 1) + 1] if eos in ids[1:] else ids
 
 
@@ -266,7 +286,10 @@ def _beam_search(
     ended = torch.zeros(count, 1, dtype=torch.bool, device=device)
     length = torch.zeros(count, 1, device=device)
     for position in range(1, limit + 1):
-        logp = _next_logits(model, state, tokens).log_softmax(dim=-1)
+        logits = _next_logits(model, state, tokens)
+        if position == 1:
+            _mark_failed(out, logits)
+        logp = logits.log_softmax(dim=-1)
         vocabulary = logp.shape[-1]
         stay = torch.full_like(logp[:1], -torch.inf)
         stay[:, eos] = 0.0

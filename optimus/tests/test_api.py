@@ -14,7 +14,7 @@ from torch.distributions import Normal
 
 from optimus.api import SentenceVAE
 from optimus.data.tokenizers import load_tokenizers
-from optimus.decoding import Sampling
+from optimus.decoding import Sampling, generate
 from optimus.directions import Direction
 from optimus.metrics.latent import sentence_noise
 
@@ -321,11 +321,30 @@ def small():
     return tiny_vae(["a dog is in the park .", "the cat sits ."] * 5)
 
 
-@pytest.mark.parametrize("texts", [5, None, b"abc", {"a": 1}, ["a", 5], ["a", None]])
+@pytest.mark.parametrize("texts", [5, None, b"abc", {"a": 1}, ["a", 5], ["a", None], np.array("a")])
 def test_what_is_no_text_is_named(small, texts):
     for call in (small.encode, small.score, small.reconstruct):
         with pytest.raises((TypeError, ValueError), match="texts must be"):
             call(texts)
+
+
+def test_a_folder_inside_a_model_is_told_which_to_give(small, tmp_path):
+    small.save_pretrained(tmp_path / "model")
+    with pytest.raises(FileNotFoundError, match=r"no config\.json; give .*model$"):
+        SentenceVAE.from_pretrained(tmp_path / "model/tokenizers")
+
+
+def test_half_a_character_is_named(small):
+    with pytest.raises(ValueError, match=r"number 1 holds half a character .*decode"):
+        small.encode(["a", "b\ud800"])
+
+
+@pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
+def test_latents_that_overflow_the_decoder_are_refused(small, strategy):
+    with pytest.raises(ValueError, match="too large for its arithmetic"):
+        small.decode(np.full(6, 1e30), Sampling(strategy))
+    with pytest.raises(ValueError, match="too large for its arithmetic"):
+        generate(small.model, torch.full((1, 6), 1e30), Sampling(strategy), static=True)
 
 
 @pytest.mark.parametrize("number", [2.5, "2", True])

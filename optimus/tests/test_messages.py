@@ -140,3 +140,11 @@ def test_a_wrong_option_is_found(known):
     verb = LINES[0].split()[0]
     assert absent(f"as in `{PROG} {verb} --bogus 1`", known, known[""]) == ["--bogus"]
     assert absent("--{}", known, known[""]) == []
+
+
+def test_no_message_asks_to_delete_a_file():
+    """What cannot be read may be somebody's only copy: it is to be moved away, or another given."""
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                assert not re.search(r"\bdelete it\b", node.value), f"{path.name}: {node.value!r}"

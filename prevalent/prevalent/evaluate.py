@@ -106,6 +106,16 @@ class WalkConfig:
             raise ValueError(f"--alpha must be in [0, 1], got {self.alpha}")
 
 
+def _spare(option: str, output: Path | None, *read: Path | None) -> None:
+    """Refuse an ``output`` that is one of the files to ``read``, which would be lost."""
+    for source in read:
+        if output is not None and source is not None and output.resolve() == source.resolve():
+            raise ValueError(
+                f"{option} {output} is the file that is read, and would be written over; give "
+                "another name"
+            )
+
+
 @dataclass(frozen=True)
 class EvaluateConfig(WalkConfig):
     """Score a result file, or walk a split with the agent of a run and score that.
@@ -138,6 +148,8 @@ class EvaluateConfig(WalkConfig):
         path = self.per_instruction
         if path is not None and path.suffix not in (".csv", ".jsonl"):
             raise ValueError(f"--per-instruction {path} must end in .csv or .jsonl")
+        _spare("--per-instruction", path, self.results)
+        _spare("--output", self.output, self.results)
         for name in ("tune_alpha", "one_text"):
             if self.results is not None and getattr(self, name):
                 raise ValueError(
@@ -437,6 +449,7 @@ class CompareConfig:
 
     def __post_init__(self) -> None:
         at_least(self, samples=100)
+        _spare("--output", self.output, self.a, self.b)
 
 
 def main_compare(argv: Sequence[str]) -> None:
@@ -596,6 +609,7 @@ def submit(config: SubmitConfig) -> Path:
     check_results(results, references, graphs, origin=origin, split=config.split)
     end = "jsonl" if family(task) == "rxr" else "json"
     output = config.output or folder / f"submit_{Path(config.split).stem}.{end}"
+    _spare("--output", output, config.results)
     write_submission(output, results, task, form=config.form, references=references)
     check_results(open_results(output, references, task, strict=True), references, graphs)
     return output

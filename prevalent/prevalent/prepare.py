@@ -16,7 +16,7 @@ from typing import Literal
 from .config import default_data_dir
 from .data import r4r, reverie, rxr, soon
 from .data.hanna import HELPERS, read_routes, read_tasks
-from .data.instructions import AUGMENTED, expand, read_paths
+from .data.instructions import AUGMENTED, expand, read_paths, refuse_repeated
 from .data.records import read_json_lines, read_json_list
 from .data.tokenizers import build_vocabulary, write_vocabulary
 from .runtime.command import choose, parse
@@ -111,6 +111,7 @@ class PrepareConfig:
             raise ValueError(f"--features must be one of {sorted(FEATURE_ZIPS)}")
         if (self.skyboxes is None) != (self.network is None):
             raise ValueError("--skyboxes and --network go together: images and the network")
+        refuse_repeated(splits=self.splits)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -170,7 +171,7 @@ def prepare_hanna(config: PrepareConfig) -> Path:
         unpacked = extract(archive, config.data_dir / "archives" / "hanna_data")
         found = next(unpacked.rglob("hanna_train.json"), None)
         if found is None:
-            raise ValueError(f"{archive} holds no hanna_train.json; delete it and try again")
+            raise ValueError(f"{archive} holds no hanna_train.json; move it away and try again")
         found.parent.rename(folder)
     for split in HELPERS:
         read_tasks(config.data_dir, split)

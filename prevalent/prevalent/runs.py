@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from .loop import Task
 from .old_runs import upgrade
-from .runtime.run_folder import Run, describe_unfinished, read_header, read_run
+from .runtime.run_folder import CONFIG, Run, describe_unfinished, read_header, read_run
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +45,11 @@ def open_run(run_dir: str | Path, *wanted: str) -> Run:
         FileNotFoundError: there is no run.
         ValueError: it is of none of the kinds ``wanted``, or an option is unknown or missing.
     """
+    place = Path(run_dir).absolute()
+    if place.parent.name == "snapshots" and (place.parents[1] / CONFIG).is_file():
+        raise ValueError(
+            f"{run_dir} is the snapshot {place.name} of a run and no run; give {place.parents[1]}"
+        )
     kind = read_header(run_dir, upgrade)["kind"]
     if wanted and kind not in wanted:
         used = f", which is for {KINDS[kind].commands}" if kind in KINDS else ""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -81,6 +82,14 @@ def test_a_good_file_is_written_without_extra_fields(tmp_path):
     path = submit(prepare(tmp_path, "abc"))
     assert path == tmp_path / "submit_test.json"
     assert set(json.loads(path.read_text())[0]) == {"instr_id", "trajectory"}
+
+
+def test_a_file_for_the_leaderboard_is_not_written_over_the_walks(tmp_path):
+    config = prepare(tmp_path, "abc")
+    before = config.results.read_text()
+    with pytest.raises(ValueError, match=r"results\.json is the file that is read"):
+        submit(replace(config, output=tmp_path / "results.json"))
+    assert config.results.read_text() == before
 
 
 def test_a_teleport_is_refused_and_nothing_written(tmp_path):

@@ -161,7 +161,7 @@ def _labels_beside(path: Path, count: int) -> tuple[Tensor, str]:
             vectors = torch.from_numpy(np.load(file, allow_pickle=False).astype(np.float32))
         except (ValueError, TypeError, EOFError, AttributeError) as error:
             raise ValueError(
-                f"{file} is no whole array of labels ({why(error)}); delete it to train without "
+                f"{file} is no whole array of labels ({why(error)}); move it away to train without "
                 "classes, or write the data set again"
             ) from error
     labels, names = classes_of(vectors, count)
@@ -192,6 +192,6 @@ def _class_names(path: str | Path, names: object, labels: Tensor) -> list[str]:
 
 def _damaged(path: str | Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{path} is not a whole HDF5 file ({why(error)}); delete it and write it again with "
-        "fqgan prepare hdf5"
+        f"{path} is not a whole HDF5 file ({why(error)}); give another, or move it away "
+        "and write it again with fqgan prepare hdf5"
     )

@@ -497,7 +497,9 @@ def _made_before(out: str, source: dict[str, Any]) -> bool:
         return False
     same = note.is_file() and note.read_text() == json_text(source, indent=2)
     if not same:
-        raise ValueError(f"--out {out} exists and was made otherwise; delete it or choose a name")
+        raise ValueError(
+            f"--out {out} exists and was made otherwise; move it away or choose a name"
+        )
     _describe(read_hdf5(out))
     return True
 

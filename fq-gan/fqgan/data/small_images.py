@@ -135,7 +135,7 @@ def _load(path: Path) -> dict[str, Any]:
             return _read_pickle(file)
     except (pickle.UnpicklingError, EOFError, ValueError, IndexError, KeyError) as error:
         raise ValueError(
-            f"{path} is not a CIFAR file ({why(error)}); delete it and run fqgan prepare again"
+            f"{path} is not a CIFAR file ({why(error)}); move it away and run fqgan prepare again"
         ) from error
 
 
@@ -276,6 +276,6 @@ def _missing(path: Path, name: str) -> FileNotFoundError:
 
 def _damaged(path: Path, name: str, error: Exception) -> ValueError:
     return ValueError(
-        f"{path} is damaged ({why(error)}); delete it and run: fqgan prepare {name} --data-dir "
-        f"{path.parent}"
+        f"{path} is damaged ({why(error)}); move it away and run: fqgan prepare {name} "
+        f"--data-dir {path.parent}"
     )

@@ -169,7 +169,9 @@ class TfrecordWriter:
                 f"{folder}: TFRecords hold images of 4, 8, 16, ... pixels, not {resolution}"
             )
         if self.folder.exists() and any(self.folder.iterdir()):
-            raise ValueError(f"--out {folder} exists and is not empty; delete it or choose a name")
+            raise ValueError(
+                f"--out {folder} exists and is not empty; move it away or choose a name"
+            )
         self.resolution, self.channels, self.count = resolution, channels, 0
         self._partial = self.folder.with_name(f".{self.folder.name}.{os.getpid()}.tmp")
         self._stack = ExitStack()

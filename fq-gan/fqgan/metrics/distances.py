@@ -69,6 +69,9 @@ class RunningMoments:
 
 def moments(features: Tensor) -> Moments:
     """Moments of ``features`` (N, D) of this process alone."""
+    _check_features(features=features)
+    if len(features) < 2:
+        raise ValueError(f"a covariance needs at least 2 images, got {len(features)}")
     double = features.double()
     mean = double.mean(0)
     centred = double - mean
@@ -199,6 +202,7 @@ def extrapolated_distance(
     Raises:
         ValueError: there are fewer than 20 images or than 3 points.
     """
+    _check_features(features=features)
     total, dim = features.shape
     if total < 20 or points < 3:
         raise ValueError(
@@ -289,6 +293,23 @@ def _check(a: Moments, b: Moments) -> None:
             raise ValueError("the moments hold NaN or infinity; the images they are of do too")
 
 
+def _check_features(**sets: Tensor) -> None:
+    """Refuse what is no features (N, D), finite and of one width; the names are for errors."""
+    for name, one in sets.items():
+        if not isinstance(one, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(one).__name__}")
+        if one.ndim != 2 or not one.is_floating_point():
+            raise ValueError(
+                f"{name} must be floating-point numbers (N, D), got {one.dtype} {tuple(one.shape)}"
+            )
+        if not one.isfinite().all():
+            raise ValueError(f"{name} hold NaN or infinity; the images they are of do too")
+    widths = {name: one.shape[1] for name, one in sets.items()}
+    if len(set(widths.values())) > 1:
+        said = " and ".join(f"{name} of {width}" for name, width in widths.items())
+        raise ValueError(f"{said} features cannot be compared; take both with the same features")
+
+
 class KernelDistance(NamedTuple):
     """KID over subsets; papers print it times 100 (U-GAT-IT) or 1000."""
 
@@ -307,6 +328,7 @@ def polynomial_mmd(x: Tensor, y: Tensor) -> Tensor:
 
     It can be negative.
     """
+    _check_features(x=x, y=y)
     every_x = torch.ones(1, len(x), dtype=torch.float64)
     every_y = torch.ones(1, len(y), dtype=torch.float64)
     return _estimates(x.double(), y.double(), every_x, every_y)[0]
@@ -329,6 +351,7 @@ def kernel_distance(
         subsets: number of subsets.
         seed: of the draws.
     """
+    _check_features(x=x, y=y)
     size = min(subset_size, len(x), len(y))
     if size < 2 or subsets < 1:
         raise ValueError(
@@ -402,6 +425,9 @@ def inception_score(probabilities: Tensor, splits: int = 10) -> InceptionScore:
 
     The N mod ``splits`` last images are dropped, as in every published implementation.
     """
+    _check_features(probabilities=probabilities)
+    if (probabilities < 0).any():
+        raise ValueError("probabilities must not be negative; logits need a softmax first")
     size = len(probabilities) // splits
     if size < 1:
         raise ValueError(f"{len(probabilities)} images cannot be cut into {splits} splits")
@@ -490,6 +516,7 @@ def manifold_scores(
         density_k: the same for density and coverage, which only real images have radii for.
         chunk: rows of the matrix of distances at a time.
     """
+    _check_features(real=real, fake=fake)
     real, fake = real.float(), fake.float()
     radii, wide = _radii(real, (k, density_k), chunk)
     fake_radii = neighbour_radii(fake, k, chunk=chunk)

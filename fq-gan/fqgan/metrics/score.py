@@ -96,6 +96,10 @@ class ScoreConfig:
             raise ValueError("A, the reference, is empty: give a set of images")
         if self.out and Path(self.out).is_dir():
             raise ValueError(f"--out {self.out} is a folder; name a file")
+        written = (("--out", self.out, self.a), ("--out", self.out, self.b))
+        for name, path, read in (*written, ("--save", self.save, self.b)):
+            if path and read and Path(path).resolve() == Path(read).resolve():
+                raise ValueError(f"{name} {path} is a set that is read; give another name")
         if not (self.b or self.save):
             raise ValueError("there is nothing to compare with: give two sets, or one and --save")
         if self.save and not self.save.endswith(".npz"):

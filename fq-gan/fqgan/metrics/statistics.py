@@ -226,7 +226,9 @@ def read_statistics(path: str | Path) -> Statistics:
     except FileNotFoundError:
         raise
     except (ValueError, KeyError, TypeError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} holds no whole statistics ({why(error)}); delete it") from error
+        raise ValueError(
+            f"{path} holds no whole statistics ({why(error)}); move it away to have it made again"
+        ) from error
     found = sound_moments(path, mean, covariance, count)
     logits = _rows(path, arrays["logits"], "logits") if "logits" in arrays else None
     return Statistics(found, _rows(path, features, "features", len(found.mean)), logits, key)

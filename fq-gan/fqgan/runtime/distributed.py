@@ -38,6 +38,7 @@ class World:
 
 def choose_device(device: str) -> torch.device:
     """``auto`` takes CUDA where there is one; raises ``ValueError`` where the choice is missing."""
+    device = str(device)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     known = re.fullmatch(r"cpu|cuda(?::(\d{1,3}))?", device)

@@ -203,6 +203,19 @@ class TranslationScoring(FeatureOptions):
             raise ValueError(f"--scoring.subset-size must be 0 or 2 up, got {self.subset_size}")
 
 
+def _check_names(first: str, second: str) -> None:
+    """Both directions are called after the domains, in tables and as folders of pictures."""
+    for name in (first, second):
+        if not name.strip() or name.startswith(".") or "/" in name or "\\" in name:
+            raise ValueError(
+                f"--domain-names has {name!r}, which cannot name folders of pictures; give a word"
+            )
+    if first.casefold() == second.casefold():
+        raise ValueError(
+            f"--domain-names {first} {second}: both directions would have one name; give two"
+        )
+
+
 @dataclass(frozen=True)
 class UgatitTrain(TrainOptions):
     """Train U-GAT-IT or FQ-U-GAT-IT. Run the same command again to continue a run."""
@@ -237,6 +250,7 @@ class UgatitTrain(TrainOptions):
         super().__post_init__()
         at_least(self, log_every=1, save_every=1, sample_images=1)
         at_least(self, max_steps=0, evaluate_every=0, sample_every=0)
+        _check_names(*self.domain_names)
         self.networks()  # raises where the parts do not fit each other
 
     def networks(self, num_classes: int = 0) -> UgatitConfig:

@@ -13,9 +13,11 @@ from fqgan.metrics.distances import (
     RunningMoments,
     author_moments_name,
     cover,
+    extrapolated_distance,
     frechet_distance,
     inception_score,
     kernel_distance,
+    manifold_scores,
     moments,
     neighbour_radii,
     newton_schulz_distance,
@@ -393,3 +395,25 @@ def test_recorded_manifolds_agree(golden):
     assert (theirs <= squared.amin(dim=1) * (1 + HALF_TOLERANCE)).all()  # the nearest or as near
     # A quotient of two rounded numbers, one of them close to 0.
     np.testing.assert_allclose(covered.realism, case["pr/realism"], rtol=0.1)
+
+
+def test_features_that_are_none_are_refused_by_every_score():
+    good, damaged = torch.randn(30, 4), torch.randn(30, 4)
+    damaged[3, 1] = torch.nan
+    scores = (kernel_distance, polynomial_mmd, precision_recall, manifold_scores)
+    for score in scores:
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            score(good, damaged)
+        with pytest.raises(ValueError, match=r"of 4 and .* of 5 features cannot be compared"):
+            score(good, torch.randn(30, 5))
+        with pytest.raises(TypeError, match="must be a tensor, got ndarray"):
+            score(good, good.numpy())
+    for score in (moments, inception_score, lambda one: extrapolated_distance(moments(good), one)):
+        with pytest.raises(ValueError, match="NaN or infinity"):
+            score(damaged)
+        with pytest.raises(ValueError, match=r"\(N, D\)"):
+            score(good[0])
+    with pytest.raises(ValueError, match="at least 2 images, got 1"):
+        moments(good[:1])
+    with pytest.raises(ValueError, match="softmax"):
+        inception_score(good)

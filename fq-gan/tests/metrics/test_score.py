@@ -432,3 +432,10 @@ def test_a_damaged_archive_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"tar archive|cut off"):
         open_set(str(tmp_path / "cut.tar"))
     assert open_set(str(tmp_path / "a.tar")).number == 1
+
+
+def test_a_set_that_is_read_is_not_written_over():
+    for options in ({"out": "a.npz"}, {"out": "./b.npz"}, {"save": "b.npz"}):
+        with pytest.raises(ValueError, match="is a set that is read; give another name"):
+            ScoreConfig("a.npz", "b.npz", **options)
+    ScoreConfig("a.npz", "b.npz", save="a.npz")  # the statistics of A again

@@ -104,6 +104,20 @@ def test_a_bad_option_is_named(options, said):
         UgatitTrain(**options)
 
 
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (("cat", "cat"), "both directions would have one name"),
+        (("cat", "Cat"), "both directions would have one name"),
+        (("", "dog"), "cannot name folders"),
+        (("../cat", "dog"), "cannot name folders"),
+    ],
+)
+def test_names_of_domains_tell_the_directions_apart(names, said):
+    with pytest.raises(ValueError, match=f"--domain-names .*{said}"):
+        UgatitTrain(domain_names=names)
+
+
 def test_subsets_of_one_image_are_refused():
     for options, said in (({"subset_size": 1}, "subset-size"), ({"subsets": 0}, "subsets")):
         with pytest.raises(ValueError, match=said):

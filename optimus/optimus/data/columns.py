@@ -86,8 +86,10 @@ def _cells(
             if not numbered:
                 continue
         if len(row) <= max(places) or min(places) < 0:
-            wrong = max(places) + 1
-            raise line.complaint(f"there is no column {wrong}: the row has {len(row)}")
+            wrong = (max(places) if min(places) >= 0 else min(places)) + 1
+            raise line.complaint(
+                f"there is no column {wrong}: the row has {len(row)}, numbered from 1"
+            )
         yield line, [row[place] for place in places]
 
 
@@ -103,6 +105,8 @@ def _find(line: Line, header: Sequence[str], wanted: Sequence[str]) -> list[int]
                 if name
                 else f"name one of the columns {columns} with --column"
             )
+        if header.count(name) > 1:
+            raise line.complaint(f"two columns are called {name!r}; rename one of them")
     return [header.index(name) for name in wanted]
 
 

@@ -167,9 +167,8 @@ def prepare_snli(config: SplitConfig) -> None:
             with opened.open(member) as stream:
                 _split(config, _snli_sentences(decode_lines(stream, archive / member)))
     except zipfile.BadZipFile as error:
-        raise ValueError(
-            f"{archive} is no zip file ({why(error)}); delete it and try again"
-        ) from error
+        cure = "move it away and try again" if config.source is None else "give snli_1.0.zip"
+        raise ValueError(f"{archive} is no zip file ({why(error)}); {cure}") from error
 
 
 def _snli_sentences(lines: Iterable[Line]) -> Iterator[str]:
@@ -351,7 +350,7 @@ def _spare_others(folder: Path, names: Iterable[str]) -> None:
         if path.exists() and not _is_ours(folder, name, content):
             raise FileExistsError(
                 f"{path} is not as `optimus prepare` wrote it and would be written over; move it "
-                "away, delete it, or give another --folder"
+                "away or give another --folder"
             )
 
 

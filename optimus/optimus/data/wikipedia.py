@@ -128,7 +128,7 @@ def _check_plan(config: WikipediaConfig, source: Path, fingerprint: str) -> None
     if plan.is_file() and json.loads(plan.read_text()) != settings:
         raise ValueError(
             f"{config.folder} was begun with another source, vocabulary or filter (see plan.json); "
-            f"choose another --folder or delete it"
+            f"choose another --folder or move it away"
         )
     write_json(plan, settings)
 

@@ -86,7 +86,7 @@ def verify(path: str | Path, *, sha256: str | None = None, md5: str | None = Non
         if not found.startswith(wanted):
             raise ValueError(
                 f"{path} has {kind} {found[:16]}..., expected {wanted[:16]}...: "
-                "it is damaged or another version; delete it and run the same command again"
+                "it is damaged or another version; move it away and run the same command again"
             )
 
 

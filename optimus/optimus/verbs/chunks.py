@@ -37,7 +37,7 @@ class Chunks:
 
     def __init__(self, output: Path, plan: Mapping[str, Any]) -> None:
         if output.exists():
-            raise FileExistsError(f"--output {output} exists; delete it or give another name")
+            raise FileExistsError(f"--output {output} exists; move it away or give another name")
         self.output, self.folder = output, output.with_name(f"{output.name}.partial")
         self._file = plan.get("file", "the file")
         self._plan = json_text(plan, indent=2, default=str) + "\n"

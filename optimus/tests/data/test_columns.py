@@ -66,6 +66,8 @@ def test_standard_input_is_read(monkeypatch):
         ("a.tsv", "x\ty\n1\t2\n", ("",), "line 1: name one of the columns x, y with --column"),
         ("a.tsv", "x\ty\n1\n", ("y",), "line 2: there is no column 2: the row has 1"),
         ("a.tsv", "x\ty\n1\tb\n", ("3",), "line 1: there is no column 3"),
+        ("a.tsv", "x\ty\n1\tb\n", ("0", "2"), "no column 0: the row has 2, numbered from 1"),
+        ("a.csv", "x,x\n1,2\n", ("x",), "line 1: two columns are called 'x'; rename one"),
         ("a.tsv", "x\ty\nq\tb\n", ("y", "x"), "line 2: 'x' must be a whole number of .*, got 'q'"),
         ("a.csv", 'x,y\n1,"b"c\n', ("y",), "line 2: it is no CSV"),
         ("a.jsonl", "{}\n{", ("y",), "line 1: there is no 'y'"),

@@ -64,7 +64,9 @@ def test_a_missing_device_is_named():
         distributed.choose_device("cuda")
 
 
-@pytest.mark.parametrize("device", ["tpu", "gpu", "mps", "meta", "cuda:x", "cuda:-1", "CPU", ""])
+@pytest.mark.parametrize(
+    "device", [3, None, "tpu", "gpu", "mps", "meta", "cuda:x", "cuda:-1", "CPU", ""]
+)
 def test_an_unknown_device_is_named(device):
     with pytest.raises(ValueError, match=f"--device {device}: choose one of auto, cpu, cuda"):
         distributed.choose_device(device)

@@ -114,7 +114,7 @@ def test_a_model_without_latents_and_other_outputs_are_refused(text, tmp_path, m
     there.write_text("mine")
     for words, message in (
         ((text, "--output", tmp_path / "a.txt"), "must end in one of .npz, .safetensors, .parquet"),
-        ((text, "--output", there), "exists; delete it or give another name"),
+        ((text, "--output", there), "exists; move it away or give another name"),
         ((tmp_path / "no.txt", "--output", tmp_path / "a.npz"), "no.txt does not exist"),
         ((text, "--output", tmp_path / "a.npz", "--run-dir", tmp_path / "no"), "no does not exist"),
     ):

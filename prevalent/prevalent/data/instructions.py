@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..runtime.options import option, shown
 from .records import NAME, NUMBER, check_record, place_of, read_json_list
 
 logger = logging.getLogger(__name__)
@@ -100,6 +102,21 @@ def pick(items: list[Item], number: int | None) -> list[Item]:
         return items
     random.Random(SAMPLE_SEED).shuffle(items)
     return items[:number]
+
+
+def refuse_repeated(**options: Sequence[str]) -> None:
+    """Raise ``ValueError`` where a list of splits has one twice: its items would count twice.
+
+    ``train`` and ``train@100`` are one split.
+    """
+    for name, splits in options.items():
+        plain = [re.sub(r"@\d+$", "", split) for split in splits]
+        twice = [one for number, one in enumerate(plain) if one in plain[:number]]
+        if twice:
+            raise ValueError(
+                f"{option(name)} names {shown(twice[0])} twice, and its items would count twice; "
+                "name every split once"
+            )
 
 
 def _find_split(data_dir: Path, name: str) -> Path:

@@ -198,7 +198,7 @@ def read_navigable_locs(path: Path, graphs: Graphs) -> Candidates:
             if set(ahead) != set(graphs.neighbors[node][: graphs.degree[node]].tolist()):
                 raise SimulatorError(
                     f"{str(path)!r} lists other neighbors of {graphs.long_id(node)!r} than the "
-                    "connectivity files; delete it to have it made again"
+                    "connectivity files; move it away to have it made again"
                 )
             count[node] = len(ahead)
             target[node, : len(ahead)] = ahead

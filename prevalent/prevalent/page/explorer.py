@@ -23,6 +23,7 @@ from ..metrics.navigation import PathScores, score_path
 from ..models.encoders import Words
 from ..released.snapshots import kind_of_agent
 from ..runs import open_run
+from ..runtime.run_folder import CONFIG
 from ..simulator.geometry import VIEW_HEADINGS, nearest_view
 from ..simulator.graph import Candidates, Graphs, candidates_of, load_graphs
 from ..tasks.navigation import in_toy_world
@@ -163,9 +164,11 @@ def find_runs(folder: Path) -> dict[str, Path]:
     inner = sorted(path for path in folder.iterdir() if path.is_dir())
     runs = {path.name: path for path in [folder.resolve(), *inner] if _follows(path)}
     if not runs:
+        first = f"run `prevalent demo --run-dir {folder}` first, or "
+        first = "" if (folder / CONFIG).exists() else first  # a run of another kind stays as it is
         raise FileNotFoundError(
-            f"{folder} has no agent that follows instructions; run `prevalent demo --run-dir "
-            f"{folder}` first, or give the --run-dir of a finished `prevalent train-r2r`"
+            f"{folder} has no agent that follows instructions; {first}give the --run-dir of a "
+            "finished `prevalent train-r2r`"
         )
     return runs
 

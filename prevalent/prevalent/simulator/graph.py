@@ -373,7 +373,7 @@ def parse_connectivity(text: bytes, path: Path) -> ScanData:
 
 
 def load_graphs(
-    folder: Path, scans: Iterable[str] | None = None, cache_dir: Path | None = None
+    folder: str | Path, scans: Iterable[str] | None = None, cache_dir: Path | None = None
 ) -> Graphs:
     """Load scans with all shortest paths.
 
@@ -382,9 +382,8 @@ def load_graphs(
         scans: names to load; all when None.
         cache_dir: where parsed scans are kept, ``default_cache_dir()`` when None.
     """
-    wanted = read_scans(folder) if scans is None else list(scans)
-    if not wanted:
-        raise FileNotFoundError(f"folder {str(folder)!r} holds no {SUFFIX} file")
+    folder = Path(folder)
+    wanted = _wanted(folder, scans)
     texts = []
     for scan in wanted:
         path = folder / f"{scan}{SUFFIX}"
@@ -401,16 +400,33 @@ def load_graphs(
     return graphs
 
 
+def _wanted(folder: Path, scans: Iterable[str] | None) -> list[str]:
+    """The names of ``scans``, all in ``folder`` when None; each must be there once."""
+    if isinstance(scans, str):
+        raise TypeError(f"scans must be a list of names, got {scans!r}; give [{scans!r}]")
+    wanted = read_scans(folder) if scans is None else list(scans)
+    if not wanted and scans is not None:
+        raise ValueError("scans is empty; give names, or None for all")
+    if not wanted:
+        raise FileNotFoundError(f"folder {str(folder)!r} holds no {SUFFIX} file")
+    twice = [scan for number, scan in enumerate(wanted) if scan in wanted[:number]]
+    if twice:
+        place = f"{str(folder / 'scans.txt')!r} lists" if scans is None else "scans names"
+        raise SimulatorError(f"{place} {twice[0]!r} twice; every scan must be there once")
+    return wanted
+
+
 _shared: WeakValueDictionary[tuple, Graphs] = WeakValueDictionary()
 
 
-def shared_graphs(folder: Path, scans: Iterable[str] | None = None) -> Graphs:
+def shared_graphs(folder: str | Path, scans: Iterable[str] | None = None) -> Graphs:
     """The graphs of ``load_graphs``, one object for all that use the same unchanged files.
 
     They are for reading only. The object goes with its last user; files whose size or time has
     changed are read anew.
     """
-    wanted = read_scans(folder) if scans is None else list(scans)
+    folder = Path(folder)
+    wanted = _wanted(folder, scans)
     used = {f"{scan}{SUFFIX}" for scan in wanted}
     with os.scandir(folder) as entries:
         stamps = sorted(

@@ -8,6 +8,7 @@ from typing import ClassVar, Literal
 
 from ..config import ModelConfig, default_data_dir
 from ..data.datasets import WalkData
+from ..data.instructions import refuse_repeated
 from ..optimizer import OptimizerConfig
 from ..runtime.logs import ReportTo
 from ..runtime.options import ADDED, at_least
@@ -72,6 +73,7 @@ class TrainingRun:
     def __post_init__(self) -> None:
         at_least(self, batch_size=1, log_every=1, eval_every=1, save_every=1)
         at_least(self, keep=1, patience=0, toy_houses=1, standin_dim=1)
+        refuse_repeated(train=self.train)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from ..agents.search import Mixture, choose_walks, search_split, tune_mixture
 from ..agents.speaker import describe_again
 from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL
 from ..data.datasets import WalkData
-from ..data.instructions import Instruction
+from ..data.instructions import Instruction, refuse_repeated
 from ..data.tokenizers import WordPieceTokenizer, open_words
 from ..models.prevalent import PrevalentModel
 from ..objectives import WalkReward
@@ -94,6 +94,7 @@ class R2RRun(WalkRun):
     def __post_init__(self) -> None:
         super().__post_init__()
         at_least(self, imitation_weight=0, aug_weight=0)
+        refuse_repeated(aug=self.aug)
         if self.schedule_ratio > 1:
             raise ValueError(f"--schedule-ratio must be at most 1, got {self.schedule_ratio}")
         if self.schedule_ratio >= 0 and self.feedback != "sample":

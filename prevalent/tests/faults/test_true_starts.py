@@ -48,6 +48,22 @@ def say(words, capsys, status="2") -> str:
     return (printed.err if status == "2" else printed.out).strip().splitlines()[-1]
 
 
+@pytest.mark.parametrize("task", COMMANDS)
+def test_a_split_named_twice_would_count_twice(task, tmp_path, capsys):
+    split = "r2r:train" if task == "pretraining" else "train"
+    words = [*COMMANDS[task].split(), "--run-dir", tmp_path / "run", "--dry-run"]
+    said = say([*words, "--train", split, f"{split}@5"], capsys)
+    assert f"--train names {split} twice" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_lists_of_splits_have_each_once(tmp_path, capsys):
+    said = say(["train-r2r", "smoke", "--dry-run", "--aug", "./a.json", "./a.json"], capsys)
+    assert "--aug names ./a.json twice" in said
+    said = say(["prepare", "triplets", "--splits", "train", "train"], capsys)
+    assert "--splits names train twice" in said
+
+
 @pytest.fixture(scope="module")
 def started(toy_world, tmp_path_factory):
     """A follower's run of one step of two."""
@@ -266,3 +282,23 @@ def test_a_file_that_is_no_json_is_described_in_words(answered, content, said, c
     file.write_bytes(content)
     words = ["evaluate", "--results", file, "--split", "val", "--data-dir", answered]
     assert re.search(rf"{re.escape(str(file))} is not valid JSON \(({said})", say(words, capsys))
+
+
+def test_a_file_that_is_read_is_not_written_over(tmp_path, capsys):
+    walks, other = tmp_path / "walks.jsonl", tmp_path / "other.json"
+    for path in (walks, other):
+        path.write_text("[]")
+    for words in (
+        ["evaluate", "--results", walks, "--output", walks],
+        ["evaluate", "--results", walks, "--per-instruction", walks],
+        ["compare", walks, other, "--output", other],
+    ):
+        assert "is the file that is read, and would be written over" in say(words, capsys)
+    assert walks.read_text() == other.read_text() == "[]"
+
+
+def test_a_snapshot_is_no_run(started, capsys):
+    said = say(["evaluate", "--run-dir", started / "snapshots/last"], capsys)
+    assert "is the snapshot last of a run and no run; give " + str(started) in said
+    said = say(["evaluate", "--run-dir", started / "snapshots"], capsys)
+    assert said.endswith(f"it has no config.json; give {started}")

@@ -237,6 +237,10 @@ def test_a_demo_that_has_not_run_is_named(tmp_path, capsys, made):
         main(["demo", "--serve", "--run-dir", str(folder), "--port", "0"])
     assert stopped.value.code == 2
     assert f"run `prevalent demo --run-dir {folder}` first" in capsys.readouterr().err
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text("{}")  # a run of another kind, which a demo must not fill
+    with pytest.raises(FileNotFoundError, match="follows instructions; give the --run-dir"):
+        find_runs(folder)
 
 
 @pytest.mark.parametrize("encoder", ["lstm", "dic"])

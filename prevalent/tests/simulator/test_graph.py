@@ -14,10 +14,12 @@ from prevalent.simulator.geometry import VIEW_ELEVATIONS, VIEW_HEADINGS, VIEW_ST
 from prevalent.simulator.graph import (
     UPRIGHT,
     candidates_of,
+    load_graphs,
     look,
     offsets_to_neighbors,
     parse_connectivity,
     read_scans,
+    shared_graphs,
     view_tables,
     visible,
 )
@@ -217,6 +219,22 @@ def test_scans_txt_gives_the_order(tmp_path):
     assert read_scans(tmp_path) == ["one", "two"]
     (tmp_path / "scans.txt").write_text("two\none\n")
     assert read_scans(tmp_path) == ["two", "one"]
+
+
+def test_a_folder_may_be_a_string_and_every_scan_is_there_once(tmp_path):
+    for name in ("one", "two"):
+        write_connectivity(tmp_path, name, make_scan())
+    for load in (load_graphs, shared_graphs):
+        assert load(str(tmp_path)).scans == ("one", "two")
+        with pytest.raises(SimulatorError, match="scans names 'one' twice"):
+            load(tmp_path, ["one", "two", "one"])
+        with pytest.raises(TypeError, match=r"give \['one'\]"):
+            load(tmp_path, "one")
+        with pytest.raises(ValueError, match="scans is empty"):
+            load(tmp_path, [])
+    (tmp_path / "scans.txt").write_text("two\none\ntwo\n")
+    with pytest.raises(SimulatorError, match=r"scans\.txt' lists 'two' twice"):
+        load_graphs(tmp_path)
 
 
 def test_directions_agree_with_plain_trigonometry():
