@@ -289,8 +289,9 @@ def read_header(run_dir: str | Path, upgrade: Upgrade | None = None) -> dict[str
     if not path.exists():
         problem = f"it has no {CONFIG}" if path.parent.is_dir() else "it does not exist"
         problem = "it is a file" if path.parent.is_file() else problem
-        if (path.parents[1] / CONFIG).is_file():
-            problem += f"; give {path.parents[1]}"
+        above = Path(run_dir).parent
+        if above != Path(run_dir) and (above / CONFIG).is_file():
+            problem += f"; give {above}"
         raise FileNotFoundError(f"{shown(run_dir)} is not the folder of a run: {problem}")
     plain = _upgraded(path, upgrade)
     if not isinstance(plain.get("kind"), str):
