@@ -401,8 +401,12 @@ class NavigationEnv(gymnasium.Env):
         super().reset(seed=seed)
         self._agents = world.draw(self.np_random, 1) if number is None else world.begin(number)
         self._over = False
+        self._begin(self._agents)
         self._walk = [(int(self._agents.node[0]), int(self._agents.view[0]))]
         return self._observed(self._agents)
+
+    def _begin(self, agents: Agents) -> None:
+        """Set up what an environment has beside ``agents``, who stand at their start."""
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Stop (0) or go to a candidate.

@@ -107,20 +107,9 @@ class HannaEnv(NavigationEnv):
             known["goal_panorama"] = known["panorama"]
         return spaces.Dict(known)
 
-    def reset(
-        self, *, seed: int | None = None, options: dict[str, Any] | None = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Start a random search, or the one whose number is ``options["episode"]``."""
-        number = self._world.chosen(options, 1)
-        gymnasium.Env.reset(self, seed=seed)
-        agents = (
-            self._world.draw(self.np_random, 1) if number is None else self._world.begin(number)
-        )
+    def _begin(self, agents: Agents) -> None:
         self._seen = self._search.search([self._data.tasks[agents.episode[0]]], self._data.helper)
-        self._agents, self._over = agents, False
         self._follow(agents)
-        self._walk = [(int(agents.node[0]), int(agents.view[0]))]
-        return self._observed(agents)
 
     def step(self, action: Any) -> tuple[dict[str, Any], float, bool, bool, dict[str, Any]]:
         """Stop or leave the route (0), go to a candidate, or ask (the last action).
