@@ -285,19 +285,17 @@ def read_header(run_dir: str | Path, upgrade: Upgrade | None = None) -> dict[str
         FileNotFoundError: there is none.
         ValueError: it says nothing of its kind, or was written by a later version.
     """
-    path = Path(run_dir) / CONFIG
+    path, above = Path(run_dir) / CONFIG, Path(run_dir).parent
+    inner = above != Path(run_dir) and (above / CONFIG).is_file()  # ``above`` is what was meant
     if not path.exists():
         problem = f"it has no {CONFIG}" if path.parent.is_dir() else "it does not exist"
         problem = "it is a file" if path.parent.is_file() else problem
-        above = Path(run_dir).parent
-        if above != Path(run_dir) and (above / CONFIG).is_file():
+        if inner:
             problem += f"; give {above}"
         raise FileNotFoundError(f"{shown(run_dir)} is not the folder of a run: {problem}")
     plain = _upgraded(path, upgrade)
     if not isinstance(plain.get("kind"), str):
-        above = Path(run_dir).parent
-        where = "the folder that a training command had as --run-dir"
-        where = str(above) if (above / CONFIG).exists() else where
+        where = str(above) if inner else "the folder that a training command had as --run-dir"
         raise ValueError(
             f"{path} does not say what kind of run it belongs to: it is no run of ours; give "
             f"{where}"
