@@ -155,7 +155,7 @@ def _open(config: DataConfig, seed: int) -> Images:
         case "svhn":
             return read_svhn(path, config.split)
         case "celeba":
-            return read_celeba(path, workers=config.workers)
+            return read_celeba(path, **files)
         case "lsun" | "lsun-wide":
             wide = config.source == "lsun-wide"
             return read_lsun(

@@ -393,7 +393,7 @@ def read_photographs(
     """
     root = Path(root)
     if not root.is_dir():
-        raise FileNotFoundError(f"--data.path {root} is not a folder; it must hold image files")
+        raise FileNotFoundError(f"{root} is not a folder; it must hold image files")
     entries = []
     for parent, folders, files in os.walk(root):
         folders[:] = filter(visible, folders)
@@ -406,7 +406,7 @@ def read_photographs(
                     "--data.skip-other-files"
                 )
     if not entries:
-        raise ValueError(f"--data.path {root} holds no image")
+        raise ValueError(f"{root} holds no image")
     return _one_class(
         sorted(entries),
         str(root),
@@ -417,14 +417,19 @@ def read_photographs(
     )
 
 
-def read_celeba(root: str | Path, *, workers: int = 4) -> EncodedImages:
+def read_celeba(
+    root: str | Path, *, workers: int = 4, skip_other_files: bool = False
+) -> EncodedImages:
     """CelebA's aligned images, cut to the 128 x 128 pixels around the face as ProGAN does.
 
     Args:
         root: ``img_align_celeba`` or ``img_align_celeba_png``.
         workers: threads that decode.
+        skip_other_files: pass over files that are no images.
     """
-    return read_photographs(root, resolution=CELEBA_CROP, workers=workers, fit=_face)
+    return read_photographs(
+        root, resolution=CELEBA_CROP, workers=workers, skip_other_files=skip_other_files, fit=_face
+    )
 
 
 def _face(image: Image.Image, resolution: int, offset: float) -> np.ndarray:
@@ -455,13 +460,12 @@ def read_lsun(
         import lmdb
     except ImportError:
         raise ImportError(
-            "--data.source lsun reads LMDB files, which needs the package lmdb: "
-            "pip install 'fq-gan[lsun]', or unpack the images and use --data.source images"
+            "the source lsun reads LMDB files, which needs the package lmdb: "
+            "pip install 'fq-gan[lsun]', or unpack the images and use the source images"
         ) from None
     if not (Path(path) / "data.mdb").is_file():
         raise FileNotFoundError(
-            f"--data.path {path} has no data.mdb; fetch a category from "
-            "https://www.yf.io/p/lsun and unpack it"
+            f"{path} has no data.mdb; fetch a category from https://www.yf.io/p/lsun and unpack it"
         )
     database = lmdb.open(str(path), readonly=True, lock=False, readahead=False)
 

@@ -97,7 +97,7 @@ class HDF5Images:
         self.name = str(path)
         if not Path(path).is_file():
             raise FileNotFoundError(
-                f"--data.path {path} does not exist; make it with: fqgan prepare hdf5 --out {path}"
+                f"{path} does not exist; make it with: fqgan prepare hdf5 --out {path}"
             )
         names: object = None
         try:

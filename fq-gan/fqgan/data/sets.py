@@ -33,7 +33,7 @@ from .images import (
     square,
 )
 from .shards import ARCHIVES, Files, archived_files
-from .tfrecords import level_files, read_tfrecords
+from .tfrecords import read_tfrecords
 
 
 class ImageSet(NamedTuple):
@@ -53,7 +53,7 @@ def open_set(
 
     Args:
         path: of the file or folder; or SOURCE:PATH with a source of `DataConfig`, such as
-            cifar10:data/cifar.
+            cifar10:data/cifar. Folders and archives are read alike with and without their source.
         resolution: cut images square and resize them to so many pixels, or choose a level of
             TFRecords; 0 leaves image files as they are and takes the largest level.
         limit: take a fixed random choice of so many; 0 takes all.
@@ -64,61 +64,56 @@ def open_set(
         FileNotFoundError: there is nothing at ``path``.
         ValueError: it is none of these, or damaged.
     """
-    try:
-        return _open_set(path, resolution, limit, workers, device)
-    except (ValueError, FileNotFoundError) as error:
-        if "--data." not in str(error):
-            raise
-        told = str(error).replace("--data.path ", "").replace("--data.resolution", "--resolution")
-        raise ValueError(told) from error
-
-
-def _open_set(
-    path: str, resolution: int, limit: int, workers: int, device: torch.device | str
-) -> ImageSet:
     source, colon, rest = path.partition(":")
     if colon and source in get_args(Source):
         if bool(rest) == (source == "toy"):
             wanted = "no path" if source == "toy" else "the path of its folder or file"
             raise ValueError(f"{path}: behind the colon of {source}: stands {wanted}")
-        if source == "hdf5":  # of any size
-            return _of_images(read_hdf5(rest), path, source, limit, device)
-        size = SIZES.get(source, resolution or 32)
-        images = build_images(DataConfig(source, rest, resolution=size))  # type: ignore[arg-type]
-        return _of_images(images, path, source, limit, device)
+        form: str = source
+    else:
+        form, rest = _form_of(path), path
+    match form:
+        case "folder" | "images":
+            files = folder_files(Path(rest))
+            return _of_files(files, form, resolution, limit, workers, device)
+        case "zip" | "tar" | "txt" | "shards":
+            return _of_files(archived_files(rest), form, resolution, limit, workers, device)
+        case "hdf5":
+            return _of_images(read_hdf5(rest), path, form, limit, device)
+        case "tfrecords":
+            return _of_images(read_tfrecords(rest, resolution), path, form, limit, device)
+        case "npz":
+            return _of_images(read_samples(rest), path, form, limit, device)
+    size = SIZES.get(source, resolution or 32)
+    config = DataConfig(source, rest, resolution=size, skip_other_files=True)  # type: ignore[arg-type]
+    return _of_images(build_images(config), path, source, limit, device)
+
+
+def _form_of(path: str) -> str:
+    """What a file or folder is, by its name and by what lies in it."""
     place = Path(path)
     if place.is_dir():
         if any(place.glob("*.tfrecords")):
-            level = resolution or max(level_files(place))
-            return _of_images(read_tfrecords(place, level), path, "tfrecords", limit, device)
-        shards = [one for one in place.iterdir() if one.suffix in ARCHIVES]
-        files = archived_files(place) if shards else folder_files(place)
-        return _of_files(
-            files, "shards" if shards else "folder", resolution, limit, workers, device
-        )
+            return "tfrecords"
+        return "shards" if any(one.suffix in ARCHIVES for one in place.iterdir()) else "folder"
     if not place.is_file():
         raise FileNotFoundError(
             f"{shown(path)} does not exist; give a folder, a zip or tar archive, an HDF5 file, an "
             ".npz, TFRecords, a run, or SOURCE:PATH such as cifar10:data/cifar"
         )
-    match place.suffix.lower():
-        case ".zip" | ".tar" | ".txt":
-            files, kind = archived_files(place), place.suffix[1:]
-            return _of_files(files, kind, resolution, limit, workers, device)
-        case ".h5" | ".hdf5":
-            return _of_images(read_hdf5(place), path, "hdf5", limit, device)
-        case ".tfrecords":
-            images = read_tfrecords(place, resolution)
-            return _of_images(images, path, "tfrecords", limit, device)
-        case ".npz":
-            return _of_images(read_samples(place), path, "npz", limit, device)
-    raise ValueError(
-        f"{path} is no set of images that is known: .zip, .tar, .hdf5, .npz, .tfrecords or a folder"
-    )
+    form = {".h5": "hdf5"}.get(place.suffix.lower(), place.suffix.lower()[1:])
+    if form not in ("zip", "tar", "txt", "hdf5", "tfrecords", "npz"):
+        raise ValueError(
+            f"{path} is no set of images that is known: .zip, .tar, .hdf5, .npz, .tfrecords or a "
+            "folder"
+        )
+    return form
 
 
 def folder_files(root: Path) -> Files:
     """All images below ``root``, in alphabetical order; other files are passed over."""
+    if not root.is_dir():
+        raise FileNotFoundError(f"{root} is not a folder; it must hold image files")
     entries = []
     for parent, folders, names in os.walk(root):
         folders[:] = filter(visible, folders)

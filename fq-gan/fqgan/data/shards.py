@@ -72,8 +72,8 @@ def find_shards(path: str | Path) -> list[Path]:
     missing = [file for file in found if not file.is_file()]
     if missing or not found:
         raise FileNotFoundError(
-            f"--data.path {missing[0] if missing else path}: there is no archive; give a folder of "
-            ".tar or .zip files, one of them, or a .txt file that names one a line"
+            f"{missing[0] if missing else path}: there is no archive; give a folder of .tar or "
+            ".zip files, one of them, or a .txt file that names one a line"
         )
     return found
 
@@ -100,8 +100,8 @@ def read_shards(
     for shard in shards:
         if any(name.split("/")[-1] == DESCRIPTION for name in shard.files):
             raise ValueError(
-                f"{shard.path} has its classes in {DESCRIPTION}, which is read with --data.source "
-                "zip only; or write a member NAME.cls beside every image"
+                f"{shard.path} has its classes in {DESCRIPTION}, which only the source zip reads; "
+                "or write a member NAME.cls beside every image"
             )
     places = _images(shards, str(path))
     found = _classes(shards, places, str(path))

@@ -38,14 +38,13 @@ def level_files(path: str | Path) -> dict[int, Path]:
         found = [(match, file) for match, file in found if match["name"] == own["name"]]
     if not found:
         raise FileNotFoundError(
-            f"--data.path {path} has no files NAME-rNN.tfrecords; make them with: "
-            f"fqgan prepare tfrecords --out {path}"
+            f"{path} has no files NAME-rNN.tfrecords; make them with: fqgan prepare tfrecords "
+            f"--out {path}"
         )
     names = sorted({match["name"] for match, _ in found})
     if len(names) > 1:
         raise ValueError(
-            f"--data.path {path} holds several data sets ({', '.join(names[:4])}); name one of "
-            "their files"
+            f"{path} holds several data sets ({', '.join(names[:4])}); name one of their files"
         )
     return {1 << int(match["level"]): file for match, file in found}
 

@@ -79,8 +79,8 @@ def toy_images(
     """
     if count < len(SHAPES) or resolution < 8:
         raise ValueError(
-            f"--data.toy-images {count} at {resolution} pixels: "
-            f"at least {len(SHAPES)} images (one for each shape) of 8 pixels are needed"
+            f"toy images: {count} of {resolution} pixels are asked for, at least {len(SHAPES)} "
+            "(one for each shape) of 8 pixels are needed"
         )
     random = np.random.Generator(np.random.PCG64(seed))
     labels = np.arange(count) % len(SHAPES)

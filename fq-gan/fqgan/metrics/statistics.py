@@ -236,11 +236,14 @@ def read_statistics(path: str | Path) -> Statistics:
 
 def _rows(path: str | Path, array: np.ndarray, name: str, width: int = 0) -> Tensor:
     """The ``array`` of a file as (N, ``width``) finite numbers, of any width where it is 0."""
-    problem = "holds NaN or infinity"
-    if array.dtype.kind != "f" or array.ndim != 2 or (width and array.shape[1] != width):
+    problem = "holds NaN, infinity or what float32 cannot hold"
+    if array.dtype.kind not in "fiu" or array.ndim != 2 or (width and array.shape[1] != width):
         problem = f"is {array.dtype} {array.shape}, (N, {width or 'D'}) numbers are needed"
-    elif np.isfinite(array).all():
-        return torch.from_numpy(array.astype(np.float32))
+    else:
+        with np.errstate(over="ignore"):
+            rows = torch.from_numpy(array.astype(np.float32))
+        if rows.isfinite().all():
+            return rows
     raise ValueError(f"{path} holds no statistics of images: {name} {problem}; make it again")
 
 

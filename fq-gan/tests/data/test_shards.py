@@ -106,7 +106,7 @@ def test_bad_archives_are_named(tmp_path, monkeypatch):
         "no_label": ({"1.png": png(1), "1.cls": b"0", "2.png": png(2)}, "2.png has no class"),
         "word": ({"1.png": png(1), "1.cls": b"cat"}, "got 'cat'"),
         "empty": ({"1.txt": b""}, "holds no image"),
-        "nvlabs": ({"dataset.json": b"{}", "a.png": png(1)}, "--data.source zip only"),
+        "nvlabs": ({"dataset.json": b"{}", "a.png": png(1)}, "which only the source zip reads"),
     }
     for name, (members, said) in cases.items():
         write_tar(tmp_path / name / "a.tar", members)

@@ -41,7 +41,7 @@ def test_shapes_can_be_told_apart():
 
 
 def test_too_few_or_too_small_images_are_refused():
-    with pytest.raises(ValueError, match="toy-images 9"):
+    with pytest.raises(ValueError, match="toy images: 9 of 32 pixels"):
         toy_images(9)
 
 

@@ -113,12 +113,25 @@ def test_what_rounding_leaves_in_moments_is_no_mistake(tmp_path):
 def test_features_that_are_no_numbers_are_refused(tmp_path):
     for array, problem in (
         (np.full((9, 4), np.nan, "f4"), "feats holds NaN"),
-        (np.zeros((9, 4), int), "feats is int64"),
+        (np.full((9, 4), 1e300), "feats holds NaN, infinity or what float32 cannot hold"),
+        (np.zeros((9, 4), bool), "feats is bool"),
+        (np.zeros((9, 4), complex), "feats is complex128"),
+        (np.zeros(9), r"feats is float64 \(9,\), \(N, D\) numbers are needed"),
         (np.zeros((1, 4), "f4"), "two rows or more"),
     ):
         np.savez(tmp_path / "feats.npz", feats=array)
         with pytest.raises(ValueError, match=rf"feats\.npz.*{problem}"):
             read_any_statistics(tmp_path / "feats.npz")
+
+
+@pytest.mark.parametrize("kind", ["i8", "u1"])
+def test_whole_numbers_are_features_too(tmp_path, kind):
+    array = np.random.default_rng(0).integers(0, 9, (12, 4)).astype(kind)
+    np.savez(tmp_path / "feats.npz", feats=array)
+    read = read_any_statistics(tmp_path / "feats.npz")
+    torch.testing.assert_close(read.features, torch.from_numpy(array.astype("f4")))
+    expected = np.cov(array.astype("f8"), rowvar=False)
+    torch.testing.assert_close(read.moments.covariance, torch.from_numpy(expected))
 
 
 def test_one_image_has_no_covariance():

@@ -271,11 +271,46 @@ def test_a_source_before_a_colon_is_read_and_named_as_here(tmp_path):
     (tmp_path / "flat").mkdir()
     for path, said in (
         (f"shards:{tmp_path}/flat", "there is no archive"),
-        ("zip:no.zip", "no.zip"),
+        ("zip:no.zip", r"no\.zip: there is no archive"),
+        ("folder:none", "none is not a folder"),
+        (f"images:{tmp_path}/flat", "holds no image"),
+        ("hdf5:none.hdf5", r"none\.hdf5 does not exist"),
+        (f"tfrecords:{tmp_path}/flat", "has no files NAME-rNN"),
+        ("celeba:none", "none is not a folder"),
+        ("toy:photos", "behind the colon of toy: stands no path"),
+        ("cifar10:", "behind the colon of cifar10: stands the path"),
     ):
-        with pytest.raises(ValueError, match=said) as raised:
+        with pytest.raises((ValueError, FileNotFoundError), match=said) as raised:
             open_set(path)
         assert "--data." not in str(raised.value)
+    with pytest.raises(ValueError, match="toy images: 10000 of 4 pixels") as raised:
+        open_set("toy:", resolution=4)
+    assert "--data." not in str(raised.value)
+
+
+def test_folders_and_archives_are_read_alike_with_and_without_their_source(tmp_path):
+    pixels = toy_images(12, resolution=40).pixels.permute(0, 2, 3, 1).numpy()
+    for part, place in enumerate(("train", "test")):
+        (tmp_path / "photos" / place / "cat").mkdir(parents=True)
+        for number in range(6):
+            file = tmp_path / "photos" / place / "cat" / f"{number}.png"
+            Image.fromarray(pixels[6 * part + number]).save(file)
+    (tmp_path / "photos" / "notes.txt").write_text("no image")
+    with zipfile.ZipFile(tmp_path / "photos.zip", "w") as archive:
+        for file in (tmp_path / "photos").rglob("*.*"):
+            archive.write(file, file.relative_to(tmp_path))
+    folder, packed = str(tmp_path / "photos"), str(tmp_path / "photos.zip")
+    wanted = next(open_set(folder).batches(12))
+    assert wanted.shape == (12, 3, 40, 40)
+    for path in (
+        f"folder:{folder}",
+        f"images:{folder}",
+        packed,
+        f"zip:{packed}",
+        f"shards:{packed}",
+    ):
+        same = torch.cat(list(open_set(path).batches(12)))
+        assert torch.equal(same.sum(dim=(1, 2, 3)).sort()[0], wanted.sum(dim=(1, 2, 3)).sort()[0])
 
 
 def test_other_files_are_no_sets(tmp_path):
