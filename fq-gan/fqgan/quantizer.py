@@ -449,18 +449,19 @@ def quantizer_statistics(module: nn.Module) -> dict[str, Tensor]:
     (vectors of this process with NaN or Inf). As moving averages over calls:
     ``NAME/average_perplexity``, ``NAME/dead`` (codes used less than `DEAD` times as often as the
     mean, whether they were replaced or not) and ``NAME/average_usage`` (the share of the others).
+    Where ``module`` is itself a quantizer the names have no ``NAME/``.
     """
     values: dict[str, Tensor] = {}
     for name, part in module.named_modules():
         if isinstance(part, FeatureQuantizer):
-            dead = part.dead_codes()
-            values[f"{name}/codebook_perplexity"] = part.last_perplexity
-            values[f"{name}/usage"] = part.last_usage
-            values[f"{name}/average_perplexity"] = part.average_perplexity()
-            values[f"{name}/average_usage"] = 1.0 - dead / part.codebook_size
-            values[f"{name}/dead"] = dead
-            values[f"{name}/replaced"] = part.last_replaced
-            values[f"{name}/left_out"] = part.last_left_out
+            dead, start = part.dead_codes(), f"{name}/" if name else ""
+            values[f"{start}codebook_perplexity"] = part.last_perplexity
+            values[f"{start}usage"] = part.last_usage
+            values[f"{start}average_perplexity"] = part.average_perplexity()
+            values[f"{start}average_usage"] = 1.0 - dead / part.codebook_size
+            values[f"{start}dead"] = dead
+            values[f"{start}replaced"] = part.last_replaced
+            values[f"{start}left_out"] = part.last_left_out
     return values
 
 

@@ -278,6 +278,7 @@ def test_statistics_name_every_quantizer_of_a_network():
         )
     }
     assert 1 <= float(values["1/codebook_perplexity"]) <= 11
+    assert quantizer_statistics(network[1]).keys() == {name.removeprefix("1/") for name in values}
 
 
 def test_features_of_another_width_are_refused_in_words():
