@@ -553,20 +553,20 @@ SMALL = BigganTrain(
     ),
     scoring=ScoringOptions(features="random", num_images=5000),
 )
-# Found by trials of one to two CPU minutes: a generator without spectral norm and with momentum,
-# the logistic loss (with the hinge loss the scores of all images swing together), two steps of D,
-# smaller ones than G's, and a low weight of the commitment loss.
+# Found by trials (docs/experiments.md, Demo). Many small iterations help most: D learns which shape
+# belongs to which class only where images are good already. Without momentum its scores of all
+# images swing from one step to the next. Single weights forget a shape and find it again until the
+# end; a long average does not.
 DEMO = replace(
     SMALL,
-    max_steps=1700,
+    max_steps=4000,
     init="ortho",
-    standing_batches=8,
-    log_every=20,
-    save_every=850,
-    evaluate_every=425,
-    sample_every=425,
+    log_every=50,
+    save_every=1000,
+    evaluate_every=1000,
+    sample_every=1000,
     data=DataConfig(
-        "toy", "", resolution=16, toy_images=4000, toy_variation=0.3, in_memory=True
+        "toy", "", resolution=16, toy_images=20_000, toy_variation=0.2, in_memory=True
     ),
     generator=GeneratorConfig(channels=8, latent_dim=64, shared_dim=32, spectral_norm=False),
     discriminator=DiscriminatorConfig(channels=8),
@@ -575,19 +575,19 @@ DEMO = replace(
         revive_below=0.1,
     ),
     step=StepConfig(
-        batch_size=32,
-        num_d_steps=2,
+        batch_size=16,
+        num_d_steps=1,
         loss="dcgan",
-        generator_lr=1e-3,
-        discriminator_lr=6e-4,
+        generator_lr=2e-3,
+        discriminator_lr=1e-3,
         generator_betas=(0.5, 0.99),
-        discriminator_betas=(0.0, 0.99),
+        discriminator_betas=(0.5, 0.99),
         schedule="linear",
         decay_start=0.5,
-        ema_decay=0.97,
+        ema_decay=0.998,
         ema_start=100,
     ),
-    scoring=ScoringOptions(features="random", num_images=500),
+    scoring=ScoringOptions(features="random", num_images=500, real_images=2000),
 )  # fmt: skip
 # The reduced width, and DiffAugment as its authors use it where data are few.
 ALL_POLICIES: tuple[Policy, ...] = ("color", "translation", "cutout")
