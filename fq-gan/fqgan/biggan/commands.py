@@ -54,7 +54,7 @@ class DrawOptions(WeightOptions):
     standing_batches: int = 16
     """Batches behind "standing" statistics."""
     z_std: float = 1.0
-    """Standard deviation of the noise (the authors' z_var); smaller is truer and duller."""
+    """Truncation: deviation of the noise (the authors' z_var); smaller is truer and duller."""
     seed: int = 0
     """Of noise and labels."""
     device: str = "auto"

@@ -10,9 +10,17 @@ import torch
 
 from ..runtime.options import ADDED, at_least, shown
 from .batches import Batches, fixed_choice
-from .folders import read_celeba, read_folder, read_lsun, read_photographs, read_zip
+from .folders import (
+    DESCRIPTION,
+    read_celeba,
+    read_folder,
+    read_lsun,
+    read_photographs,
+    read_zip,
+    visible,
+)
 from .hdf5 import read_hdf5
-from .images import ArrayImages, Images, Subset, in_memory
+from .images import ArrayImages, Images, Subset, in_memory, is_image_name
 from .shards import read_shards
 from .small_images import ARCHIVES, StackedDigits, read_cifar, read_mnist, read_svhn
 from .tfrecords import read_tfrecords
@@ -114,6 +122,11 @@ def build_images(config: DataConfig, *, seed: int = 0) -> Images:
     Raises:
         FileNotFoundError, ValueError: see the readers; also for images of another size.
     """
+    if fitting := better_source(config.source, config.path):
+        raise ValueError(
+            f"--data.path {config.path} is not what --data.source {config.source} reads; "
+            f"give --data.source {fitting}"
+        )
     images = _open(config, seed)
     if images.resolution != config.resolution:
         raise ValueError(
@@ -123,6 +136,34 @@ def build_images(config: DataConfig, *, seed: int = 0) -> Images:
     if 0 < config.limit < len(images):
         images = Subset(images, fixed_choice(len(images), config.limit))
     return in_memory(images) if config.in_memory else images
+
+
+FILE_SOURCES: dict[str, Source] = {
+    ".zip": "zip", ".tar": "shards", ".h5": "hdf5", ".hdf5": "hdf5", ".tfrecords": "tfrecords",
+}  # fmt: skip
+"""Which source reads a file of this ending."""
+
+
+def better_source(source: str, path: str) -> Source | None:
+    """The source that reads ``path`` where ``source`` cannot; None where nothing says so."""
+    place = Path(path)
+    if source not in {"folder", "images", *FILE_SOURCES.values()}:
+        return None
+    if place.is_file():
+        fitting = FILE_SOURCES.get(place.suffix.lower())
+        return None if (source, fitting) in {(fitting, fitting), ("shards", "zip")} else fitting
+    if not place.is_dir() or source in ("shards", "tfrecords"):
+        return None
+    inside = [one for one in place.iterdir() if visible(one.name)]
+    if any(one.is_dir() for one in inside):
+        return None if source in ("folder", "images") else "folder"
+    if any(is_image_name(one.name) for one in inside):
+        described = any(one.name == DESCRIPTION for one in inside)  # an NVlabs set has classes
+        return None if source == "images" or described else "images"
+    endings = {one.suffix.lower() for one in inside}
+    if ".tfrecords" in endings:
+        return "tfrecords"
+    return "shards" if endings & {".tar", ".zip"} else None
 
 
 def _open(config: DataConfig, seed: int) -> Images:

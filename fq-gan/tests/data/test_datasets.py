@@ -1,5 +1,6 @@
 """The options of a run open the right images, or say what is wrong."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -36,6 +37,38 @@ def test_images_of_another_size_are_refused(tmp_path):
     file = write_hdf5(toy_images(20, resolution=16), tmp_path / "toy.hdf5")
     with pytest.raises(ValueError, match=r"images of 16 pixels, --data\.resolution asks for 32"):
         build_images(DataConfig("hdf5", str(file), resolution=32))
+
+
+def test_the_source_that_reads_a_path_is_named_where_another_was_asked_for(
+    image_folder, image_zip, tmp_path
+):
+    flat, packed = tmp_path / "flat", tmp_path / "packed"
+    flat.mkdir()
+    packed.mkdir()
+    first = next(image_folder.rglob("*.png"))
+    (flat / "a.png").write_bytes(first.read_bytes())
+    shutil.make_archive(str(packed / "0"), "zip", image_folder)
+    file = write_hdf5(toy_images(10, resolution=8), tmp_path / "toy.hdf5")
+    records = write_tfrecords(toy_images(10, resolution=8), tmp_path / "records")
+    for source, path, fitting in (
+        ("folder", image_zip, "zip"),
+        ("images", image_zip, "zip"),
+        ("folder", flat, "images"),
+        ("folder", packed, "shards"),
+        ("images", packed, "shards"),
+        ("folder", records, "tfrecords"),
+        ("folder", file, "hdf5"),
+        ("hdf5", image_zip, "zip"),
+        ("zip", image_folder, "folder"),
+    ):
+        wanted = rf"--data\.source {source} reads; give --data\.source {fitting}$"
+        with pytest.raises(ValueError, match=wanted):
+            build_images(DataConfig(source, str(path), resolution=8))
+        assert len(build_images(DataConfig(fitting, str(path), resolution=8))) > 0
+    assert len(build_images(DataConfig("shards", str(packed / "0.zip"), resolution=8))) > 0
+    (flat / "dataset.json").write_text("{}")
+    with pytest.raises(ValueError, match="has no sub-folders"):  # not told to drop the labels
+        build_images(DataConfig("folder", str(flat), resolution=8))
 
 
 def test_a_limit_takes_a_fixed_choice():
