@@ -120,7 +120,7 @@ class Side(NamedTuple):
     """One of the two sets, opened: what it is, and how its statistics are made."""
 
     about: dict[str, Any]
-    statistics: Callable[[], Statistics]
+    statistics: Statistics | Callable[[FeatureExtractor], Statistics]
 
 
 def score(config: ScoreConfig) -> dict[str, Any]:
@@ -136,17 +136,20 @@ def score(config: ScoreConfig) -> dict[str, Any]:
     with distributed.start(config.device, seed=config.seed) as world:
         device = world.device
         paths = [path for path in (config.a, config.b) if path]
-        extractor = None
-        if not all(map(is_statistics, paths)):
-            extractor = build_extractor(
+        # What is missing or wrong is said before anything is computed, and of the sets first.
+        sides = [open_side(path, config, device) for path in paths]
+        for side in sides if config.b else ():
+            require_enough(side)
+        extractor, found = None, []
+        for side in sides:
+            if isinstance(side.statistics, Statistics):
+                found.append(side.statistics)
+                continue
+            extractor = extractor or build_extractor(
                 config.features, weights=config.weights, fetch=config.download,
                 cache_dir=config.cache_dir or None, device=device,
             )  # fmt: skip
-        # What is missing or wrong is said before anything is computed.
-        sides = [open_side(path, config, extractor, device) for path in paths]
-        for side in sides if config.b else ():
-            require_enough(side)
-        found = [side.statistics() for side in sides]
+            found.append(side.statistics(extractor))
         settings: dict[str, Any] = {
             name: side.about for name, side in zip("ab", sides, strict=False)
         }
@@ -207,18 +210,15 @@ def is_statistics(path: str) -> bool:
     return any(layout <= names for layout in LAYOUTS)
 
 
-def open_side(
-    path: str, config: ScoreConfig, extractor: FeatureExtractor | None, device: torch.device
-) -> Side:
+def open_side(path: str, config: ScoreConfig, device: torch.device) -> Side:
     """Open one set, whatever it is."""
     if is_statistics(path):
         found = read_any_statistics(path)
         known = found.moments.num_images
         about = {"path": path, "kind": "statistics", "images": known or None}
-        return Side(about, lambda: found)
-    assert extractor is not None
+        return Side(about, found)
     if (Path(path) / CONFIG).is_file():
-        return _of_run(path, config, extractor, device)
+        return _of_run(path, config, device)
     images = open_set(
         path, resolution=config.resolution, limit=config.num_images, workers=config.workers,
         device=device,
@@ -226,13 +226,13 @@ def open_side(
     size, most = config.batch_size, config.max_features
     return Side(
         {"path": path, "kind": images.kind, "images": images.number},
-        lambda: collect(extractor, images.batches(size), images.number, max_features=most),
+        lambda extractor: collect(
+            extractor, images.batches(size), images.number, max_features=most
+        ),
     )
 
 
-def _of_run(
-    path: str, config: ScoreConfig, extractor: FeatureExtractor, device: torch.device
-) -> Side:
+def _of_run(path: str, config: ScoreConfig, device: torch.device) -> Side:
     kind = kind_of(path)
     opening = VERBS[kind].open_samples if kind in VERBS else ""
     if not opening:
@@ -252,5 +252,5 @@ def _of_run(
 
     return Side(
         {"path": path, "kind": kind, "images": number, "seed": config.seed, **samples.settings},
-        lambda: collect(extractor, batches(), number, max_features=config.max_features),
+        lambda extractor: collect(extractor, batches(), number, max_features=config.max_features),
     )

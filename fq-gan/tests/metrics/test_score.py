@@ -265,6 +265,15 @@ def test_a_set_of_few_images_is_named_and_no_set_is_written_over(two_classes, tm
     assert (tmp_path / "few.npz").read_bytes() == before
 
 
+def test_a_set_that_is_not_there_is_named_before_weights_that_are_not(two_classes, tmp_path):
+    for sets in (("nowhere", two_classes[0]), (two_classes[0], "nowhere")):
+        config = ScoreConfig(*sets, features="inception", weights=str(tmp_path / "none.pth"))
+        with pytest.raises(FileNotFoundError, match="nowhere does not exist"):
+            score(config)
+    with pytest.raises(FileNotFoundError, match=r"none\.pth is missing"):
+        score(replace(config, b=two_classes[1]))
+
+
 def test_a_source_before_a_colon_is_read_and_named_as_here(tmp_path):
     write_hdf5(toy_images(12, resolution=8), tmp_path / "toy.hdf5")
     assert open_set(f"hdf5:{tmp_path}/toy.hdf5").number == 12
