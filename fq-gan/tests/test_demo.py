@@ -8,7 +8,7 @@ from fqgan.biggan.config import SMOKE
 from fqgan.config import presets_of
 from fqgan.data.images import normalize
 from fqgan.data.toy import SHAPES, toy_images
-from fqgan.page.demo import DemoConfig, main as demo_main
+from fqgan.page.demo import DemoConfig, demo, main as demo_main
 from fqgan.page.shapes import recognised, train_judge
 from fqgan.runtime.logs import read_metrics
 from fqgan.stylegan2.config import SMOKE as STYLEGAN2_SMOKE
@@ -29,10 +29,21 @@ def test_the_demo_ends_with_a_sheet_a_score_and_curves(tmp_path, capsys, monkeyp
         r"shapes that a classifier .* of 50 images .*: \d+ of 10; shares: circle \d", shapes
     )
     assert all(f"{name} " in shapes for name in SHAPES)
+    assert re.search(r"within a class: \d\.\d\d, of the data's 0\.\d\d; sheet", shapes)
     with Image.open(tmp_path / "samples" / "shapes.png") as drawn:
         assert drawn.height == 10 * 34 + 2, "a row a shape"
         assert drawn.width > 10 * 34 + 2, "and a title"
     assert "fid" in read_metrics(tmp_path)[-1]
+
+
+@pytest.mark.slow
+def test_a_classifier_recognises_all_ten_shapes_of_the_demo(tmp_path):
+    shapes = demo(DemoConfig(run_dir=str(tmp_path)))[-1]
+    shares = re.findall(r"(\w+) (\d\.\d\d)", shapes.split("shares: ")[1].split(";")[0])
+    assert [name for name, _ in shares] == list(SHAPES)
+    assert min(float(share) for _, share in shares) > 0.7
+    spread, real = map(float, re.findall(r"(?:class:|data's) (\d\.\d\d)", shapes))
+    assert spread > real / 3, "one picture a class would be recognised too"
 
 
 def test_the_demo_of_ugatit_ends_with_two_sheets_and_two_scores(tmp_path, capsys, monkeypatch):

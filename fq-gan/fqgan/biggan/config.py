@@ -553,10 +553,11 @@ SMALL = BigganTrain(
     ),
     scoring=ScoringOptions(features="random", num_images=5000),
 )
-# Found by trials (docs/experiments.md, Demo). Many small iterations help most: D learns which shape
-# belongs to which class only where images are good already. Without momentum its scores of all
-# images swing from one step to the next. Single weights forget a shape and find it again until the
-# end; a long average does not.
+# Found by trials (docs/experiments.md, Demo). Many small iterations help most, as D learns which
+# shape belongs to which class only where images are good already. Noise in every block of G keeps
+# its colours apart: with noise in the first layer alone a seed ended with one picture a class.
+# Momentum keeps D's scores of all images from swinging from step to step. Single weights forget a
+# shape and find it again; a long average does not.
 DEMO = replace(
     SMALL,
     max_steps=4000,
@@ -568,7 +569,9 @@ DEMO = replace(
     data=DataConfig(
         "toy", "", resolution=16, toy_images=20_000, toy_variation=0.2, in_memory=True
     ),
-    generator=GeneratorConfig(channels=8, latent_dim=64, shared_dim=32, spectral_norm=False),
+    generator=GeneratorConfig(
+        channels=8, latent_dim=48, hierarchical=True, shared_dim=32, spectral_norm=False
+    ),
     discriminator=DiscriminatorConfig(channels=8),
     quantizer=QuantizerConfig(
         layers=(0, 1, 2), codebook_size=64, commitment_weight=0.05, codebook_start="features",
@@ -578,8 +581,8 @@ DEMO = replace(
         batch_size=16,
         num_d_steps=1,
         loss="dcgan",
-        generator_lr=2e-3,
-        discriminator_lr=1e-3,
+        generator_lr=1e-3,
+        discriminator_lr=5e-4,
         generator_betas=(0.5, 0.99),
         discriminator_betas=(0.5, 0.99),
         schedule="linear",

@@ -12,6 +12,8 @@ import torch
 from .. import plots
 from ..biggan.sampling import build_sampler, load_weights
 from ..config import presets_of
+from ..data.images import normalize
+from ..data.toy import toy_images
 from ..pictures import save_sheet
 from ..runs import train
 from ..runtime.command import parse
@@ -165,7 +167,8 @@ def shapes_recognised(run: Any, each: int = 50) -> str:
     """The share of images of every class that a classifier of the shapes takes for their class.
 
     Their noise is truncated as BigGAN's is for pictures to look at. Writes a sheet with the first
-    ten images of every class and its share.
+    ten images of every class and its share. Says also how much pixels vary within a class, in the
+    data and here: a generator with one picture a class would be recognised as well.
     """
     generator = load_weights(run.folder / "model").generator
     sampler = build_sampler(
@@ -179,11 +182,19 @@ def shapes_recognised(run: Any, each: int = 50) -> str:
     shares = recognised(judge, images, torch.tensor(classes).repeat_interleave(each))
     most = sum(share > 0.5 for share in shares.values())
     words = [f"{name} {share:.2f}" for name, share in shares.items()]
-    first = images.unflatten(0, (len(classes), each))[:, :10].flatten(0, 1)
+    by_class = images.unflatten(0, (len(classes), each))
+    spread = float(by_class.std(dim=1).mean())
+    real = toy_images(
+        len(images), seed=run.seed, resolution=generator.resolution,
+        variation=run.data.toy_variation,
+    )  # fmt: skip
+    real_spread = float(normalize(real.pixels).unflatten(0, (each, -1)).std(dim=0).mean())
+    first = by_class[:, :10].flatten(0, 1)
     factor = max(1, 48 // images.shape[-1])  # 16 pixels are hard to see
     first = first.repeat_interleave(factor, dim=2).repeat_interleave(factor, dim=3)
     sheet = save_sheet(first, run.folder / "samples" / "shapes.png", 10, row_titles=words)
     return (
         f"shapes that a classifier recognises in most of {each} images of noise of deviation "
-        f"{SHEET_NOISE}: {most} of {len(shares)}; shares: {', '.join(words)}; sheet: {sheet}"
+        f"{SHEET_NOISE}: {most} of {len(shares)}; shares: {', '.join(words)}; deviation of their "
+        f"pixels within a class: {spread:.2f}, of the data's {real_spread:.2f}; sheet: {sheet}"
     )
