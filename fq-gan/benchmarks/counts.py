@@ -1,10 +1,10 @@
-"""What a step of every loop asks of a device: kernels, casts, and where the host would wait.
+"""What a step of every loop asks of a device: kernels, casts, memory, and waits of the host.
 
     python benchmarks/counts.py [--precision bf16]
 
-Counted on a CPU at the size of the smoke presets (see `fqgan.runtime.counting`), so they are
-numbers of operations whatever their size. Spectral norms of one shape are taken together, as on a
-GPU.
+Counted on a CPU at the size of the smoke presets (see `fqgan.runtime.counting`): the numbers of
+operations and allocations are the same at any size, the MB are not. Spectral norms of one shape
+are taken together, as on a GPU.
 """
 
 from __future__ import annotations
@@ -69,6 +69,13 @@ def counts(task: Task, config: Any) -> Counts:
         return count(run.step, on_the_host=ON_THE_HOST)
 
 
+def shown(found: Counts) -> str:
+    """Kernels, casts, allocations, and MB allocated and held at most, in columns."""
+    memory, kernels = found.memory, sum(found.kernels.values())
+    numbers = f"{kernels:>9}{found.casts:>7}{sum(memory.allocations.values()):>13}"
+    return f"{numbers}{memory.allocated / 1e6:>8.2f}{memory.peak / 1e6:>9.2f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
@@ -76,15 +83,15 @@ def main() -> None:
     torch.set_num_threads(1)
     for module in (biggan_networks, ugatit_networks):
         module.normalized_weights = partial(normalized_weights, together=True)  # type: ignore[assignment]
-    print(f"{'loop':<16}{'kernels':>9}{'casts':>7}  waits of the host ({precision})")
+    columns = f"{'kernels':>9}{'casts':>7}{'allocations':>13}{'MB':>8}{'peak MB':>9}"
+    print(f"{'loop':<16}{columns}  waits of the host ({precision})")
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # presets write below the present folder
         for name, task, preset in loops():
             with contextlib.redirect_stderr(None):
                 found = counts(task, replace(preset, precision=precision))
             waits = ", ".join(f"{where} {number}" for where, number in found.waits.items())
-            kernels = sum(found.kernels.values())
-            print(f"{name:<16}{kernels:>9}{found.casts:>7}  {waits or 'none'}", flush=True)
+            print(f"{name:<16}{shown(found)}  {waits or 'none'}", flush=True)
 
 
 if __name__ == "__main__":
