@@ -71,8 +71,8 @@ def test_an_encoder_of_words_alone_has_no_row_about_views(run, tmp_path):
 
 
 def test_a_run_in_half_precision_is_asked_in_fp32(tmp_path):
-    pretrain(replace(SMOKE, run_dir=tmp_path, precision="bf16", max_steps=1, held_out=()))
-    found = probe(ProbeConfig(tmp_path, held_out=("val_seen",), batches=1))
+    pretrain(replace(SMOKE, run_dir=tmp_path, precision="bf16", max_steps=1))
+    found = probe(ProbeConfig(tmp_path, batches=1))
     assert 0 <= found["tasks val_seen"]["as pre-trained"]["action"] <= 1
 
 
