@@ -26,6 +26,7 @@ from prevalent.optimizer import OPTIMIZERS
 from prevalent.runtime.counting import Counts, count
 from prevalent.runtime.distributed import World
 from prevalent.runtime.run_folder import RunFolder
+from prevalent.tasks.graph import PRESETS as GRAPH_PRESETS, TASK as GRAPH
 from prevalent.tasks.hanna import HANNA_PRESETS, TASK as HANNA
 from prevalent.tasks.ndh import NDH_PRESETS, TASK as NDH
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, TASK as PRETRAINING
@@ -44,6 +45,7 @@ def loops() -> Iterator[tuple[str, Task, Any]]:
     yield "speaker", SPEAKER, SPEAKER_PRESETS["smoke"][1]
     yield "NDH", NDH, NDH_PRESETS["ndh-smoke"][1]
     yield "HANNA", HANNA, HANNA_PRESETS["hanna-smoke"][1]
+    yield "map", GRAPH, GRAPH_PRESETS["smoke"][1]
 
 
 def counts(task: Task, config: Any) -> Counts:

@@ -50,6 +50,7 @@ from prevalent.runtime.precision import (
     set_numerics,
 )
 from prevalent.runtime.run_folder import RunFolder
+from prevalent.tasks.graph import PRESETS as GRAPH_PRESETS, TASK as GRAPH
 from prevalent.tasks.hanna import HANNA_PRESETS, TASK as HANNA
 from prevalent.tasks.ndh import NDH_PRESETS, TASK as NDH
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, TASK as PRETRAINING, TINY_MODEL
@@ -62,6 +63,7 @@ VERBS = (
     "train-speaker smoke",
     "train-ndh ndh-smoke",
     "train-hanna hanna-smoke",
+    "train-graph smoke",
 )
 FEEDBACKS = (
     "train-r2r smoke --feedback teacher",
@@ -75,6 +77,7 @@ STEPS = {
     "speaker": (SPEAKER, SPEAKER_PRESETS["smoke"][1]),
     "NDH": (NDH, NDH_PRESETS["ndh-smoke"][1]),
     "HANNA": (HANNA, HANNA_PRESETS["hanna-smoke"][1]),
+    "map": (GRAPH, GRAPH_PRESETS["smoke"][1]),
 }
 
 
