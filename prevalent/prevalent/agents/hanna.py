@@ -31,7 +31,7 @@ from ..models.hanna import (
     goal_likeness,
     scatter_chances,
 )
-from ..models.prevalent import PrevalentModel
+from ..models.prevalent import PrevalentModel, cast_once
 from ..optimizer import Agent, OptimizerConfig
 from ..runtime.distributed import reduce_mean
 from ..runtime.options import at_least
@@ -440,6 +440,8 @@ class _Walker:
             self.last_decision = torch.full((batch,), START_DECISION, device=sight.views.device)
         self._read(seen)
         likeness = goal_likeness(sight.views, sight.goal)
+        views, goal, actions = map(cast_once, (sight.views, sight.goal, sight.actions))
+        sight = sight._replace(views=views, goal=goal, actions=actions)  # both networks see them
         logits = self.policy.navigation(self.navigating, sight, self.last_action, likeness)
         chances = scatter_chances(logits.detach(), sight.slot)
         choice = self._choose(logits, feedback)
