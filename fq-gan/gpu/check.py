@@ -84,10 +84,10 @@ def smoke(verdict: Verdict, preset: str, precision: str, added: str = "") -> str
     return "runs, continues, is evaluated"
 
 
-def compiled(verdict: Verdict) -> str:
-    """`smoke` of BigGAN with --compile; on a CPU without Inductor, which would take minutes."""
+def compiled(verdict: Verdict, preset: str) -> str:
+    """`smoke` with --compile; on a CPU without Inductor, which would take minutes."""
     compilation.BACKEND = "inductor" if verdict.on_cuda else "eager"
-    return smoke(verdict, "smoke", "bf16" if verdict.on_cuda else "fp32", " --compile")
+    return smoke(verdict, preset, "bf16" if verdict.on_cuda else "fp32", " --compile")
 
 
 def repeated(verdict: Verdict, preset: str) -> float:
@@ -359,7 +359,8 @@ def fill(verdict: Verdict) -> None:
             f"weights of two runs of {preset} with --deterministic",
             lambda n=preset: repeated(verdict, n), limit=0,
         )  # fmt: skip
-    check("smoke, --compile", lambda: compiled(verdict))
+    for preset in ("smoke", "ugatit-smoke"):
+        check(f"{preset}, --compile", lambda n=preset: compiled(verdict, n))
     for name, (task, preset) in FAMILIES.items():
         check(f"waits in a step, {name}", lambda t=task, p=preset: waits(verdict, t, p))
     speed(verdict)
