@@ -50,5 +50,9 @@ def test_a_step_waits_for_nothing(tmp_path, family):
 def test_a_step_on_a_device_takes_nothing_from_the_host(tmp_path, family, precision):
     task, config = RUNS[family]
     config = replace(config, run_dir=str(tmp_path / "run"), device="cuda", precision=precision)
-    with stand_in(), RunFolder(tmp_path / "run", task.kind, config) as folder:
-        task.open(config, World(0, 1, CUDA), folder).step()
+    with stand_in() as device, RunFolder(tmp_path / "run", task.kind, config) as folder:
+        run = task.open(config, World(0, 1, CUDA), folder)
+        run.step()
+        device.waits.clear()
+        run.step()
+        assert set(device.waits) <= {"precision.py:step"}  # loss scaling, clipping

@@ -3,16 +3,20 @@
 Inside `stand_in` PyTorch seems to have a CUDA device. Tensors that are made without a device are
 the host's; ``device=``, `to` and `cuda` put them on the stand-in. A call that mixes the two, reads
 one of the device as an array or draws with a generator of the other place raises `WrongDevice`.
-What PyTorch makes by itself, such as gradients, counts as the device's. Nothing is said about
-kernels, speed or memory, and there are no CUDA graphs.
+What PyTorch makes by itself, such as gradients, counts as the device's. Copies between the two for
+which the host would wait are noted. Nothing is said about kernels, speed or memory, and there are
+no CUDA graphs.
 """
 
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -24,6 +28,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 CUDA = torch.device("cuda", 0)
 MOVING = ("copy_", "set_", "is_pinned", "_has_compatible_shallow_copy_type")
 READING = ("item", "tolist", "__bool__", "__float__", "__int__", "__index__", "__repr__")
+MAKING = ("tensor", "as_tensor", "asarray")  # of numbers that the host has
 INDEXING = ("__getitem__", "__setitem__", "index_put", "index_put_")
 PACKING = ("_pack_padded_sequence", "_pad_packed_sequence")  # sizes stay on the host
 RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu")  # are given those sizes
@@ -40,6 +45,7 @@ class StandIn(TorchFunctionMode):
         super().__init__()
         self.host: dict[int, Any] = {}  # storage -> what forgets it
         self.generators: weakref.WeakSet[torch.Generator] = weakref.WeakSet()  # of the device
+        self.waits: Counter[str] = Counter()  # file:function -> copies that the host waits for
 
     def give_to_host(self, value: Any) -> None:
         for tensor in tensors(value):
@@ -64,8 +70,10 @@ class StandIn(TorchFunctionMode):
                 raise WrongDevice("only tensors of the host can be pinned")
             return self._copy(args[0], host=True)
         if name in ("cpu", "cuda"):
-            same = self.of_host(args[0]) == (name == "cpu")
-            return args[0] if same else self._copy(args[0], host=name == "cpu")
+            if self.of_host(args[0]) == (name == "cpu"):
+                return args[0]
+            self._wait()
+            return self._copy(args[0], host=name == "cpu")
         if name == "to":
             return self._to(func, *args, **kwargs)
         device = kwargs.get("device")
@@ -73,6 +81,8 @@ class StandIn(TorchFunctionMode):
             device = CUDA if isinstance(device, int) else torch.device(device)
             kwargs["device"] = "cpu" if device.type == "cuda" else device
         given = tensors((args, kwargs))
+        if name in READING and not self.of_host(args[0]):
+            self._wait()
         self._check(name, given, args)
         wanted = self.of_host(given[0]) if given else True
         on_host = device.type == "cpu" if device is not None else wanted
@@ -80,6 +90,9 @@ class StandIn(TorchFunctionMode):
         if noise is not None and on_host == (noise in self.generators):
             raise WrongDevice(f"{name}: the generator is of the other place")
         out = func(*args, **kwargs)
+        there = bool(given) and not self.of_host(given[0])
+        if name in MAKING and not on_host and not there and out.numel():
+            self._wait()
         if name in PACKING:
             self.give_to_host(out[1])
         elif name not in READING:
@@ -115,18 +128,29 @@ class StandIn(TorchFunctionMode):
             names.insert(0, "device")
         kwargs |= dict(zip(names, rest, strict=False))
         device = kwargs.pop("device", None)
-        kwargs.pop("non_blocking", None)
+        waits = not kwargs.pop("non_blocking", None)
         kwargs = {name: value for name, value in kwargs.items() if value is not None}
         if device is not None and torch.device(device).type == "meta":
             return func(tensor, "meta")
         host = self.of_host(tensor)
         wanted = host if device is None else torch.device(device).type == "cpu"
+        if wanted != host and (waits or wanted):
+            self._wait()
         out = func(tensor, **kwargs) if kwargs else tensor
         if out.untyped_storage()._cdata == tensor.untyped_storage()._cdata:
             return out if wanted == host else self._copy(out, host=wanted)
         if wanted:
             self.give_to_host(out)
         return out
+
+    def _wait(self) -> None:
+        """Note who copies: the innermost function that is neither PyTorch's nor of this file."""
+        frame = sys._getframe(2)
+        while (
+            "torch" in Path(frame.f_code.co_filename).parts or frame.f_code.co_filename == __file__
+        ):
+            frame = frame.f_back  # type: ignore[assignment]
+        self.waits[f"{Path(frame.f_code.co_filename).name}:{frame.f_code.co_name}"] += 1
 
     def _check(self, name: str, given: list[torch.Tensor], args: Any) -> None:
         """Raise where tensors of both places meet; single numbers of the host may go anywhere."""

@@ -71,3 +71,18 @@ def test_what_cuda_refuses_is_refused(refused):
 )
 def test_what_cuda_does_is_done(allowed):
     allowed(torch.zeros(3), torch.zeros(3, device="cuda"))
+
+
+def test_copies_that_the_host_waits_for_are_noted():
+    with stand_in() as mode:
+        there = torch.zeros(3, device="cuda")
+        torch.zeros(3).to("cuda", non_blocking=True)
+        assert not mode.waits
+        for waiting in (
+            lambda: torch.zeros(3).to("cuda"),
+            lambda: torch.tensor([1.0], device="cuda"),
+            lambda: there.cpu(),
+            lambda: there.sum().item(),
+        ):
+            waiting()
+        assert sum(mode.waits.values()) == 4

@@ -78,8 +78,11 @@ def test_a_step_waits_for_nothing(texts, verb, precision):
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 @pytest.mark.parametrize("verb", [*TASKS, "train-classifier"])
 def test_a_step_on_a_device_takes_nothing_from_the_host(texts, verb, precision):
-    with stand_in(), opened(verb, ON_A_DEVICE, precision=precision) as run:
+    with stand_in() as device, opened(verb, ON_A_DEVICE, precision=precision) as run:
         run.step()
+        device.waits.clear()
+        run.step()
+        assert set(device.waits) <= set(ON_THE_HOST)
 
 
 def test_a_fixed_encoder_waits_for_nothing_either(texts):

@@ -174,7 +174,7 @@ class HannaAgent(Agent):
             "loss": loss.detach(),
             "navigation": losses.navigation.detach(),
             "asking": losses.asking.detach(),
-            "requests": torch.tensor(float(asked), device=loss.device),
+            "requests": torch.full((), float(asked), device=loss.device),
         }
 
     @torch.inference_mode()
@@ -233,7 +233,7 @@ def hanna_losses(
             )
             total = total + (each.mean(dim=1) * (target != IGNORE)).sum()
         sums[1].append(total)
-    counts = reduce_mean(counts.to(device)).clamp(min=1e-8)
+    counts = reduce_mean(upload(counts, device)).clamp(min=1e-8)
     zero = torch.zeros((), device=device)
     totals = [
         (torch.stack(part) / counts[i, : len(part)]).sum() if part else zero

@@ -73,5 +73,9 @@ def test_a_step_on_a_device_takes_nothing_from_the_host(toy_world, tmp_path, kin
     task, make = RUNS[kind]
     changes = {"held_out": (), "precision": precision, "device": "cuda"}
     config = replace(make(toy_world, tmp_path / "run"), **changes)
-    with stand_in(), RunFolder(config.run_dir, task.kind, config) as folder:
-        task.open(config, World(0, 1, CUDA), folder).step()
+    with stand_in() as device, RunFolder(config.run_dir, task.kind, config) as folder:
+        run = task.open(config, World(0, 1, CUDA), folder)
+        run.step()
+        device.waits.clear()
+        run.step()
+        assert set(device.waits) <= ALLOWED[kind] | set(ON_THE_HOST)
