@@ -39,6 +39,7 @@ from fqgan.biggan.config import (
 from fqgan.biggan.networks import build_discriminator, build_generator
 from fqgan.biggan.step import GanStep
 from fqgan.runtime.files import json_text
+from fqgan.runtime.precision import MixedPrecision
 
 CODES = (0, 64, 1024)  # 0: no quantization
 WAYS = ("plain", "ours", "ours contiguous")
@@ -66,7 +67,7 @@ def worker(
         if way == "ours":  # the default layout of the presets
             networks = [network.to(memory_format=torch.channels_last) for network in networks]
             images = images.contiguous(memory_format=torch.channels_last)
-        step = GanStep(*networks, options)
+        step = GanStep(*networks, options, precision=MixedPrecision("fp32", device))
     step(images, labels, 1)
     times, memory = timed(lambda: step(images, labels, 2), repeats), peak_mb()
     flops = flops_of(lambda: step(images, labels, 3)) if way == "ours" else 0
