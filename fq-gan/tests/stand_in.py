@@ -269,5 +269,6 @@ def _replacements(mode: StandIn) -> dict[Any, dict[str, Any]]:
         torch: own,
         torch.cuda: cuda,
         torch.amp: {"autocast": Autocast, "GradScaler": GradScaler},
+        torch.backends.cudnn: {"is_acceptable": lambda _: False},
         threading.Thread: {"run": run_inside},
     }
