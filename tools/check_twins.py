@@ -1,9 +1,9 @@
 """Compare the files that must be the same in the three projects.
 
-`PACKAGE/loop.py`, `PACKAGE/runtime/*.py`, `gpu/verdict.py`, `tests/documents.py`, the tests of help
-pages and messages, `ruff.toml` and `LICENSE` are byte-identical; the tests of the runtime and those
-of the faults that every project has may differ in the package's name
-alone. `--write` copies the files of the first project over the others.
+`PACKAGE/loop.py`, `PACKAGE/runtime/*.py`, `gpu/verdict.py`, `tests/documents.py`,
+`tests/stand_in.py`, the tests of help pages and messages, `ruff.toml` and `LICENSE` are
+byte-identical; the tests of the runtime and those of the faults that every project has may differ
+in the package's name alone. `--write` copies the files of the first project over the others.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ WHOLE = (
     "ruff.toml",
     "LICENSE",
     "tests/documents.py",
+    "tests/stand_in.py",
     "gpu/verdict.py",
     "tests/test_faults.py",
     "tests/test_help.py",

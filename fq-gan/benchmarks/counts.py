@@ -1,10 +1,13 @@
-"""What a step of every loop asks of a device: kernels, casts, and where the host would wait.
+"""What a step of every loop asks of a device: kernels, casts, memory, and waits of the host.
 
-    python benchmarks/counts.py [--precision bf16]
+    python benchmarks/counts.py [--precision bf16] [--compiled]
 
-Counted on a CPU at the size of the smoke presets (see `fqgan.runtime.counting`), so they are
-numbers of operations whatever their size. Spectral norms of one shape are taken together, as on a
-GPU.
+``--compiled`` counts the blocks of U-GAT-IT's generators alone, forward and backward, as they are
+and as Inductor compiles them (a minute, and a C++ compiler); convolutions count with both.
+
+Counted on a CPU at the size of the smoke presets (see `fqgan.runtime.counting`): the numbers of
+operations and allocations are the same at any size, the MB are not. Spectral norms of one shape
+are taken together, as on a GPU.
 """
 
 from __future__ import annotations
@@ -20,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
+from torch._inductor import metrics
 
 from fqgan.biggan import networks as biggan_networks
 from fqgan.biggan.config import PRESETS as BIGGAN
@@ -27,12 +32,14 @@ from fqgan.biggan.train import TASK as BIGGAN_TASK
 from fqgan.loop import Task
 from fqgan.runtime.counting import Counts, count
 from fqgan.runtime.distributed import World
+from fqgan.runtime.precision import MixedPrecision
 from fqgan.runtime.run_folder import RunFolder
 from fqgan.spectral_norm import normalized_weights
 from fqgan.stylegan2.config import PRESETS as STYLEGAN2
 from fqgan.stylegan2.train import TASK as STYLEGAN2_TASK
 from fqgan.ugatit import networks as ugatit_networks
 from fqgan.ugatit.config import PRESETS as UGATIT
+from fqgan.ugatit.networks import AdaptiveBlock, ResidualBlock
 from fqgan.ugatit.train import TASK as UGATIT_TASK
 
 ON_THE_HOST = ("batches.py", "images.py", "unpaired.py", "networks.py:training_styles")
@@ -69,22 +76,59 @@ def counts(task: Task, config: Any) -> Counts:
         return count(run.step, on_the_host=ON_THE_HOST)
 
 
+def of_a_block(block: nn.Module, precision: Any, *styles: torch.Tensor) -> tuple[int, int]:
+    """Kernels of a block of 16 channels at 32 pixels, forward and backward, plain and compiled."""
+    features = torch.randn(1, 16, 32, 32, requires_grad=True)
+
+    def both() -> None:
+        with MixedPrecision(precision, "cpu").autocast():
+            out = block(features, *styles)
+        out.float().square().sum().backward()
+
+    both()
+    plain = count(both).kernels
+    convolutions = plain["convolution"] + plain["convolution_backward"]
+    block.compile(backend="inductor", fullgraph=True)
+    metrics.reset()
+    both()
+    return sum(plain.values()), convolutions + metrics.generated_kernel_count
+
+
+def shown(found: Counts) -> str:
+    """Kernels, casts, allocations, and MB allocated and held at most, in columns."""
+    memory, kernels = found.memory, sum(found.kernels.values())
+    numbers = f"{kernels:>9}{found.casts:>7}{sum(memory.allocations.values()):>13}"
+    return f"{numbers}{memory.allocated / 1e6:>8.2f}{memory.peak / 1e6:>9.2f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
-    precision = parser.parse_args().precision
+    parser.add_argument("--compiled", action="store_true", help="blocks of U-GAT-IT's generators")
+    options = parser.parse_args()
+    precision = options.precision
     torch.set_num_threads(1)
+    if options.compiled:
+        style = torch.randn(2, 1, 16)
+        blocks = {
+            "residual": (ResidualBlock(16),),
+            "AdaLIN": (AdaptiveBlock(16, smoothing=True), *style),
+        }
+        for name, (block, *styles) in blocks.items():
+            plain, compiled = of_a_block(block, precision, *styles)
+            print(f"{name} block: {plain} kernels, compiled {compiled} ({precision})", flush=True)
+        return
     for module in (biggan_networks, ugatit_networks):
         module.normalized_weights = partial(normalized_weights, together=True)  # type: ignore[assignment]
-    print(f"{'loop':<16}{'kernels':>9}{'casts':>7}  waits of the host ({precision})")
+    columns = f"{'kernels':>9}{'casts':>7}{'allocations':>13}{'MB':>8}{'peak MB':>9}"
+    print(f"{'loop':<16}{columns}  waits of the host ({precision})")
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # presets write below the present folder
         for name, task, preset in loops():
             with contextlib.redirect_stderr(None):
                 found = counts(task, replace(preset, precision=precision))
             waits = ", ".join(f"{where} {number}" for where, number in found.waits.items())
-            kernels = sum(found.kernels.values())
-            print(f"{name:<16}{kernels:>9}{found.casts:>7}  {waits or 'none'}", flush=True)
+            print(f"{name:<16}{shown(found)}  {waits or 'none'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -106,6 +106,17 @@ def best_speed() -> float:
     return max(speeds)
 
 
+def speed_of(device: str, precision: str = "fp32") -> float:
+    """Operations per second of large products on ``device``: what the floor is reckoned with."""
+    if device == "cpu":
+        return best_speed()
+    size = 8192
+    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
+    a = torch.randn(size, size, device=device, dtype=dtype)
+    a @ a
+    return 2 * size**3 / min(timed(lambda: a @ a, 5)["wall"])
+
+
 def headline(
     what: str,
     plain: float | None,
@@ -115,6 +126,7 @@ def headline(
     flops: int = 0,
     memory: tuple[float, float] | None = None,
     unit: str = "CPU s",
+    device: str = "cpu",
 ) -> dict[str, Any]:
     """A row of the table of all benchmarks.
 
@@ -126,6 +138,7 @@ def headline(
         flops: operations that ours cannot do without; the floor is their time at the best speed.
         memory: peak of the plain way and of ours.
         unit: of ``plain`` and ``ours``.
+        device: whose best speed the floor is reckoned with.
     """
     return {
         "what": what,
@@ -134,6 +147,6 @@ def headline(
         "unit": unit,
         "ratio": None if plain is None or ours <= 0 else plain / ours,
         "target": target,
-        "floor": flops / best_speed() if flops else None,
+        "floor": flops / speed_of(device) if flops else None,
         "memory_ratio": memory[1] / memory[0] if memory else None,
     }

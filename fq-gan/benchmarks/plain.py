@@ -128,8 +128,9 @@ class PlainStep:
         return [v.item() for v in (loss, real, fake, diff.mean(), perplexity)]
 
     def _draw(self, number: int) -> tuple[Tensor, Tensor]:
-        labels = torch.randint(self.generator.num_classes, (number,))
-        return torch.randn(number, self.generator.latent_dim), labels
+        device = next(self.generator.parameters()).device
+        labels = torch.randint(self.generator.num_classes, (number,), device=device)
+        return torch.randn(number, self.generator.latent_dim, device=device), labels
 
 
 def _toggle(network: nn.Module, on: bool) -> None:
@@ -185,7 +186,7 @@ def _plain_discriminator_block(self: Any, features: Tensor) -> Tensor:
 
 
 def _plain_judge(self: Any, hidden: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    losses, perplexity = torch.zeros(len(hidden)), torch.ones(())
+    losses, perplexity = hidden.new_zeros(len(hidden)), hidden.new_ones(())
     for stage in self.blocks:
         for part in stage:
             if isinstance(part, PlainQuantizer):

@@ -3,6 +3,7 @@
 ``python benchmarks/quantizer.py`` writes benchmarks/results/quantizer.json; about three minutes.
 Forward with the update of the dictionary, and the same with backward; every variant in a fresh
 process, plain and ours in turn. Memory is what a process needs above its state with the input.
+With ``--device cuda`` the device is waited for, and wall time and its memory count.
 """
 
 from __future__ import annotations
@@ -34,9 +35,9 @@ SHAPE = (64, 256, 16, 16)
 SIZES = (256, 1024, 4096)
 
 
-def worker(way: str, codes: int, layout: str, repeats: int) -> dict[str, Any]:
+def worker(way: str, device: str, codes: int, layout: str, repeats: int) -> dict[str, Any]:
     torch.manual_seed(0)
-    features = torch.randn(SHAPE)
+    features = torch.randn(SHAPE).to(device)
     if layout == "channels_last":
         features = features.contiguous(memory_format=torch.channels_last)
     features.requires_grad_()
@@ -46,7 +47,8 @@ def worker(way: str, codes: int, layout: str, repeats: int) -> dict[str, Any]:
     else:
         mode = "straight_through" if way == "ours straight_through" else "commit_only"
         layer = FeatureQuantizer(channels, codes, forward_mode=mode)
-    torch.mm(torch.randn(64, 64), torch.randn(64, 64))  # the library's own buffers
+    layer.to(device)
+    torch.mm(*torch.randn(2, 64, 64, device=device))  # the library's own buffers
     before = peak_mb()
 
     def both() -> None:
@@ -71,24 +73,27 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--layout", default="contiguous", choices=["contiguous", "channels_last"])
-    parser.add_argument("--worker", nargs=4)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--worker", nargs=5)
     args = parser.parse_args()
     torch.set_num_threads(1)
     if args.worker:
-        way, codes, layout, repeats = args.worker
-        print(json_text(worker(way, int(codes), layout, int(repeats))))
+        way, device, codes, layout, repeats = args.worker
+        print(json_text(worker(way, device, int(codes), layout, int(repeats))))
         return
     headlines: list[dict[str, Any]] = []
-    report: dict[str, Any] = {"shape": SHAPE, "layout": args.layout, "threads": 1, "rows": []}
+    settings = {"shape": SHAPE, "layout": args.layout, "device": args.device, "threads": 1}
+    report: dict[str, Any] = {**settings, "rows": []}
+    clock = "CPU" if args.device == "cpu" else "wall"
     report["headline"] = headlines
-    print(f"{SHAPE}, {args.layout}, one thread, fp32; CPU ms, median (min)")
+    print(f"{SHAPE}, {args.layout}, {args.device}, one thread, fp32; {clock} ms, median (min)")
     print(f"{'K':>5} {'way':<22} {'forward':>14} {'with backward':>16} {'ratio':>6} {'MB':>6}")
     ways = ("plain", "ours", "ours straight_through")
     for codes in args.sizes:
         runs: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
         for _ in range(args.rounds):
             for way in ways:
-                words = (way, str(codes), args.layout, str(args.repeats))
+                words = (way, args.device, str(codes), args.layout, str(args.repeats))
                 runs[way].append(in_fresh_process(__file__, *words))
         base = None
         for way in ways:
@@ -106,6 +111,8 @@ def main() -> None:
                         target=3.0,
                         flops=runs[way][0]["flops"],
                         memory=(base["memory_mb"], row["memory_mb"]),
+                        unit=f"{clock} s",
+                        device=args.device,
                     )
                 )
             report["rows"].append(row)

@@ -20,11 +20,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from measure import (
     RESULTS,
-    best_speed,
     flops_of,
     headline,
     in_fresh_process,
     peak_mb,
+    speed_of,
     summarize,
     timed,
     write_report,
@@ -94,22 +94,6 @@ def worker(args: argparse.Namespace) -> dict[str, Any]:
             result[name]["flops"] = 0 if plain else flops_of(function)
     memory = torch.cuda.max_memory_allocated() / 2**20 if args.device == "cuda" else peak_mb()
     return {**result, "memory": memory}
-
-
-def speed_of(device: str, precision: str) -> float:
-    """Operations per second of large products: what the floor is reckoned with."""
-    if device == "cpu":
-        return best_speed()
-    size = 8192
-    dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    a = torch.randn(size, size, device=device, dtype=dtype)
-
-    def product() -> None:
-        a @ a
-        torch.cuda.synchronize()
-
-    product()
-    return 2 * size**3 / min(timed(product, 5)["wall"])
 
 
 def main() -> None:

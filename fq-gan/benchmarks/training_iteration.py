@@ -39,6 +39,7 @@ from fqgan.biggan.config import (
 from fqgan.biggan.networks import build_discriminator, build_generator
 from fqgan.biggan.step import GanStep
 from fqgan.runtime.files import json_text
+from fqgan.runtime.precision import MixedPrecision
 
 CODES = (0, 64, 1024)  # 0: no quantization
 WAYS = ("plain", "ours", "ours contiguous")
@@ -66,7 +67,7 @@ def worker(
         if way == "ours":  # the default layout of the presets
             networks = [network.to(memory_format=torch.channels_last) for network in networks]
             images = images.contiguous(memory_format=torch.channels_last)
-        step = GanStep(*networks, options)
+        step = GanStep(*networks, options, precision=MixedPrecision("fp32", device))
     step(images, labels, 1)
     times, memory = timed(lambda: step(images, labels, 2), repeats), peak_mb()
     flops = flops_of(lambda: step(images, labels, 3)) if way == "ours" else 0
@@ -98,7 +99,7 @@ def main() -> None:
             words = (way, args.device, str(codes), *sizes)
             runs[way, codes].append(in_fresh_process(__file__, *words))
             seconds = min(runs[way, codes][-1]["cpu"])
-            print(f"{way}, {codes} codes: {seconds:.2f} CPU seconds", flush=True)
+            print(f"{way}, {codes} codes: {seconds:.2f} seconds", flush=True)
     lines = [
         f"width {args.width}, batch {args.batch}, {args.device}; seconds per iteration",
         f"{'way':<20} {'K':>5} {'CPU median':>11} {'CPU min':>8} {'wall min':>9} "
@@ -123,15 +124,20 @@ def main() -> None:
             f"{row['overhead_min']:>+11.1%} {row['memory_mb']:>8.0f}"
         )
     print("\n".join(lines))
-    sizes_and_rows = {"width": args.width, "batch": args.batch, "rows": rows}
-    write_report(args.out, {**sizes_and_rows, "headline": headlines(rows, runs, args.batch)})
+    settings = {"width": args.width, "batch": args.batch, "device": args.device}
+    lines_of_all = headlines(rows, runs, args.batch, args.device)
+    write_report(args.out, {**settings, "rows": rows, "headline": lines_of_all})
 
 
 def headlines(
-    rows: list[dict[str, Any]], runs: dict[tuple[str, int], list[dict[str, Any]]], batch: int
+    rows: list[dict[str, Any]],
+    runs: dict[tuple[str, int], list[dict[str, Any]]],
+    batch: int,
+    device: str,
 ) -> list[dict[str, Any]]:
     """Ours beside the plain way at every size of the dictionary, and what quantization adds."""
     found = {(row["way"], row["codes"]): row for row in rows}
+    clock: dict[str, Any] = {"unit": "CPU s" if device == "cpu" else "s", "device": device}
     lines = []
     for codes in CODES:
         plain, ours = found.get(("plain", codes)), found.get(("ours", codes))
@@ -143,6 +149,7 @@ def headlines(
                     ours["cpu"]["median"],
                     flops=runs["ours", codes][0]["flops"],
                     memory=(plain["memory_mb"], ours["memory_mb"]),
+                    **clock,
                 )
             )
             if codes:
@@ -150,7 +157,7 @@ def headlines(
                          for row in (plain, ours)]  # fmt: skip
                 what = f"what {codes} codes add to a BigGAN iteration, batch {batch}"
                 target = 4.0 if codes == max(CODES) else None
-                lines.append(headline(what, *added, target=target))
+                lines.append(headline(what, *added, target=target, **clock))
     return lines
 
 

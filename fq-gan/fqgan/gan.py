@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from .runtime import distributed
 from .runtime.distributed import reduce_mean, world_size
 from .runtime.precision import check_finite
+from .runtime.transfer import upload
 
 
 class ModelAverage:
@@ -117,7 +118,7 @@ class Latents:
             if number == self._rank:
                 mine = Latent(z, labels)
         assert mine is not None
-        return Latent((mine.z * self.std).to(self.device), mine.labels.to(self.device))
+        return Latent(upload(mine.z * self.std, self.device), upload(mine.labels, self.device))
 
     def state_dict(self) -> dict[str, Any]:
         return {"generator": self._generator.get_state()}

@@ -143,7 +143,7 @@ class TrainOptions:
     deterministic: bool = False
     """Only kernels that give the same bits every time (CUDA); slower."""
     compile: bool = dataclasses.field(default=False, metadata=ADDED)
-    """BigGAN alone: compile the blocks of G and D in the first iterations, which takes minutes:
+    """Compile the blocks of BigGAN and of U-GAT-IT's generators at first use, which takes minutes:
     faster on a GPU, with other last bits."""
     initial_weights: str = ""
     """Folder of weights to fine-tune; of a run or of `fqgan convert`."""

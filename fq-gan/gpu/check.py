@@ -84,10 +84,10 @@ def smoke(verdict: Verdict, preset: str, precision: str, added: str = "") -> str
     return "runs, continues, is evaluated"
 
 
-def compiled(verdict: Verdict) -> str:
-    """`smoke` of BigGAN with --compile; on a CPU without Inductor, which would take minutes."""
+def compiled(verdict: Verdict, preset: str) -> str:
+    """`smoke` with --compile; on a CPU without Inductor, which would take minutes."""
     compilation.BACKEND = "inductor" if verdict.on_cuda else "eager"
-    return smoke(verdict, "smoke", "bf16" if verdict.on_cuda else "fp32", " --compile")
+    return smoke(verdict, preset, "bf16" if verdict.on_cuda else "fp32", " --compile")
 
 
 def repeated(verdict: Verdict, preset: str) -> float:
@@ -352,18 +352,20 @@ def fill(verdict: Verdict) -> None:
         lambda: both.extend(as_on_the_cpu(device)) or apart(both[1][0], both[0][0]), limit=1e-4,
     )  # fmt: skip
     check("its gradients, likewise", lambda: apart(both[1][1:], both[0][1:]), limit=1e-3)
+    check("recorded cases, and other tests marked gpu", lambda: tests_for_devices(device))
     for preset in FAMILIES:
         for precision in ("fp32", "bf16", "fp16") if verdict.on_cuda else ("fp16",):
             check(f"{preset}, {precision}", lambda n=preset, p=precision: smoke(verdict, n, p))
+    for name, (task, preset) in FAMILIES.items():
+        check(f"waits in a step, {name}", lambda t=task, p=preset: waits(verdict, t, p))
+    speed(verdict)
+    for preset in ("smoke", "ugatit-smoke"):
+        check(f"{preset}, --compile", lambda n=preset: compiled(verdict, n))
+    for preset in FAMILIES:
         check(
             f"weights of two runs of {preset} with --deterministic",
             lambda n=preset: repeated(verdict, n), limit=0,
         )  # fmt: skip
-    check("smoke, --compile", lambda: compiled(verdict))
-    for name, (task, preset) in FAMILIES.items():
-        check(f"waits in a step, {name}", lambda t=task, p=preset: waits(verdict, t, p))
-    speed(verdict)
-    check("recorded cases, and other tests marked gpu", lambda: tests_for_devices(device))
 
 
 if __name__ == "__main__":

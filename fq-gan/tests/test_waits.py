@@ -1,10 +1,14 @@
 """The host waits for the device nowhere in a step, but where this file names it.
 
-No operation of a run with `--deterministic` is among those that it refuses on a GPU.
+No operation of a run with `--deterministic` is among those that it refuses on a GPU. On a stand-in
+of a device a step mixes nothing of the host with what is the device's.
 """
+
+from dataclasses import replace
 
 import pytest
 import torch
+from stand_in import CUDA, stand_in
 
 from fqgan.biggan.config import PRESETS as BIGGAN
 from fqgan.biggan.train import TASK as BIGGAN_TASK
@@ -39,3 +43,16 @@ def test_a_step_waits_for_nothing(tmp_path, family):
             torch.use_deterministic_algorithms(False)
     assert not found.waits
     assert not found.unrepeatable
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("family", RUNS)
+def test_a_step_on_a_device_takes_nothing_from_the_host(tmp_path, family, precision):
+    task, config = RUNS[family]
+    config = replace(config, run_dir=str(tmp_path / "run"), device="cuda", precision=precision)
+    with stand_in() as device, RunFolder(tmp_path / "run", task.kind, config) as folder:
+        run = task.open(config, World(0, 1, CUDA), folder)
+        run.step()
+        device.waits.clear()
+        run.step()
+        assert set(device.waits) <= {"precision.py:step"}  # loss scaling, clipping

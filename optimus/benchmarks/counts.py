@@ -1,10 +1,10 @@
-"""What a step of every loop, and a token, ask of a device: kernels, casts, waits of the host.
+"""What a step of every loop, and a token, ask of a device: kernels, casts, memory, waits.
 
     python benchmarks/counts.py [--precision bf16]
 
-Counted on a CPU at the size of the smoke presets (see `optimus.runtime.counting`), so they are
-numbers of operations whatever their size. The optimizer is the fused one, as on a GPU. Tokens are
-decoded by 12 layers, as GPT-2 small has them.
+Counted on a CPU at the size of the smoke presets (see `optimus.runtime.counting`): the numbers of
+operations and allocations are the same at any size, the MB are not. The optimizer is the fused
+one, as on a GPU. Tokens are decoded by 12 layers, as GPT-2 small has them.
 """
 
 from __future__ import annotations
@@ -87,8 +87,8 @@ def of_a_step(name: str, precision: str) -> Counts:
         return count(run.step, on_the_host=ON_THE_HOST)
 
 
-def of_a_token(strategy: Any, precision: Any, *, static: bool) -> tuple[float, float, float]:
-    """Kernels, casts and waits a token of four sentences that do not end."""
+def of_a_token(strategy: Any, precision: Any, *, static: bool) -> tuple[float, ...]:
+    """Kernels, casts, allocations and waits a token of four sentences that do not end."""
     torch.manual_seed(0)
     sizes = {"num_attention_heads": 1, "intermediate_size": 64, "num_hidden_layers": 1}
     bert = BertConfig(vocab_size=90, hidden_size=64, **sizes)
@@ -96,7 +96,7 @@ def of_a_token(strategy: Any, precision: Any, *, static: bool) -> tuple[float, f
     tokens = {"bos_token_id": 88, "eos_token_id": 89, "pad_token_id": 87}
     model = OptimusModel(OptimusConfig(bert=bert, gpt2=gpt2, latent_dim=32, **tokens)).eval()
     ends = torch.zeros(90)
-    ends[89] = -torch.inf
+    ends[89] = -1e4
     head = model.decoder.head
     model.decoder.head = lambda hidden: head(hidden) + ends  # type: ignore[method-assign]
     latents, found = torch.randn(4, 32), []
@@ -108,10 +108,17 @@ def of_a_token(strategy: Any, precision: Any, *, static: bool) -> tuple[float, f
                 generate(model, latents, sampling, static=static)
 
         one = count(decode)
-        found.append((sum(one.kernels.values()), one.casts, sum(one.waits.values())))
+        allocations = sum(one.memory.allocations.values())
+        found.append((sum(one.kernels.values()), one.casts, allocations, sum(one.waits.values())))
     short, long = found
-    kernels, casts, waits = ((b - a) / (2 * ASK_EVERY) for a, b in zip(short, long, strict=True))
-    return kernels, casts, waits
+    return tuple((b - a) / (2 * ASK_EVERY) for a, b in zip(short, long, strict=True))
+
+
+def shown(found: Counts) -> str:
+    """Kernels, casts, allocations, and MB allocated and held at most, in columns."""
+    memory, kernels = found.memory, sum(found.kernels.values())
+    numbers = f"{kernels:>9}{found.casts:>7}{sum(memory.allocations.values()):>13}"
+    return f"{numbers}{memory.allocated / 1e6:>8.2f}{memory.peak / 1e6:>9.2f}"
 
 
 def main() -> None:
@@ -119,7 +126,8 @@ def main() -> None:
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
     precision = parser.parse_args().precision
     torch.set_num_threads(1)
-    print(f"{'loop':<16}{'kernels':>9}{'casts':>7}  waits of the host ({precision})")
+    columns = f"{'kernels':>9}{'casts':>7}{'allocations':>13}{'MB':>8}{'peak MB':>9}"
+    print(f"{'loop':<16}{columns}  waits of the host ({precision})")
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         write_texts()
@@ -127,15 +135,17 @@ def main() -> None:
             with contextlib.redirect_stderr(None):
                 found = of_a_step(name, precision)
             waits = ", ".join(f"{where} {number}" for where, number in found.waits.items())
-            kernels = sum(found.kernels.values())
-            print(f"{name:<16}{kernels:>9}{found.casts:>7}  {waits or 'none'}", flush=True)
-    print(f"\n{'a token':<24}{'kernels':>9}{'casts':>7}  waits of the host ({precision})")
+            print(f"{name:<16}{shown(found)}  {waits or 'none'}", flush=True)
+    columns = f"{'kernels':>9}{'casts':>7}{'allocations':>13}"
+    print(f"\n{'a token':<24}{columns}  waits of the host ({precision})")
     for strategy in ("greedy", "sample"):
         for static in (False, True):
-            kernels, casts, asked = of_a_token(strategy, precision, static=static)
+            *asked, waited = of_a_token(strategy, precision, static=static)
+            kernels, casts, allocations = asked
             memory = "fixed" if static else "growing"
             name = f"{strategy}, {memory} memory"
-            print(f"{name:<24}{kernels:>9.2f}{casts:>7.2f}  {asked:.3g}", flush=True)
+            numbers = f"{kernels:>9.2f}{casts:>7.2f}{allocations:>13.2f}"
+            print(f"{name:<24}{numbers}  {waited:.3g}", flush=True)
 
 
 if __name__ == "__main__":

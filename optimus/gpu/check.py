@@ -255,18 +255,18 @@ def fill(verdict: Verdict) -> None:
             limit=limit,
         )
     check("tokens that the cache changes", lambda: cached(device), limit=0)
+    check("recorded cases, and other tests marked gpu", lambda: tests_for_devices(device))
     check("small corpora", write_texts)
     for verb in VERBS:
         for precision in ("fp32", "bf16", "fp16") if verdict.on_cuda else ("fp16",):
             check(f"{verb} smoke, {precision}", lambda v=verb, p=precision: smoke(verdict, v, p))
+    for loop in LOOPS:
+        check(f"waits in a step, {loop}", lambda name=loop: waits(verdict, name))
+    speed(verdict)
     check("train smoke --compile", lambda: compiled(verdict))
     for verb in VERBS if verdict.on_cuda else VERBS[:1]:
         name = f"weights of two runs of {verb} with --deterministic"
         check(name, lambda v=verb: repeated(verdict, v), limit=0)
-    for loop in LOOPS:
-        check(f"waits in a step, {loop}", lambda name=loop: waits(verdict, name))
-    speed(verdict)
-    check("recorded cases, and other tests marked gpu", lambda: tests_for_devices(device))
 
 
 if __name__ == "__main__":

@@ -240,7 +240,8 @@ def _recorded(step: Callable[[], None], generator: torch.Generator | None) -> Ca
     graph = torch.cuda.CUDAGraph()
     if generator is not None:
         graph.register_generator_state(generator)
-    with torch.cuda.graph(graph):  # records, and computes nothing
+    # Records, and computes nothing; another thread may pin the memory of a batch meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode="thread_local"):
         step()
     return graph.replay
 

@@ -37,7 +37,7 @@ def close(actual: Any, expected: Any, tolerance: float = ABSOLUTE) -> None:
     """Assert agreement with a recorded array."""
     torch.testing.assert_close(
         torch.as_tensor(actual, dtype=torch.float64).cpu(),
-        torch.as_tensor(expected, dtype=torch.float64),
+        torch.as_tensor(expected, dtype=torch.float64).cpu(),
         rtol=tolerance,
         atol=tolerance,
     )

@@ -63,10 +63,10 @@ def test_learning_rates_are_the_authors(golden_kind):
 
 @pytest.mark.golden
 @pytest.mark.parametrize("kind", ["train_traj", "train_traj_lw"])
-def test_training_follows_the_authors_trajectory(kind, golden_kind):
+def test_training_follows_the_authors_trajectory(kind, golden_kind, device):
     folder, start = golden_kind(kind, "trajectory.json"), golden_kind("train_traj")
     saved = saved_states(start.parent / "checkpoints") if folder == start else {}
-    model = recorded_model(start, "init").train()
+    model = recorded_model(start, "init").to(device).train()
     batches = np.load(folder / "batches.npz")
     groups = parameter_groups(model, weight_decay=0.01, compat=True)
     check_groups(model, groups, json.loads((folder / "param_groups.json").read_text()))
@@ -92,13 +92,14 @@ def saved_states(folder):
 def follow(model, optimizer, batches, record, weighted):
     """One optimizer step, held against its record."""
     step = record["step"]
-    ids = [torch.from_numpy(batches[f"{step}/{key}"]) for key in ("x0", "x1")]
-    objective = Objective(free_bits=0.5 if record["fb_mode"] == 1 else 0.0)
-    losses = model(
-        *ids, objective=objective, beta=record["beta"], eps=torch.from_numpy(batches[f"{step}/eps"])
+    device = model.device
+    *ids, eps = (
+        torch.from_numpy(batches[f"{step}/{key}"]).to(device) for key in ("x0", "x1", "eps")
     )
+    objective = Objective(free_bits=0.5 if record["fb_mode"] == 1 else 0.0)
+    losses = model(*ids, objective=objective, beta=record["beta"], eps=eps)
     # The toy vocabulary lacks the id their count leaves out: they divide by the padded length.
-    lengths = torch.full((len(ids[1]),), ids[1].shape[1]) if weighted else None
+    lengths = torch.full((len(ids[1]),), ids[1].shape[1], device=device) if weighted else None
     loss = total_loss(losses.reconstruction, losses.kl, record["beta"], lengths).mean()
     loss.backward()
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

@@ -9,6 +9,8 @@ use the same weights, and their greedy walks are compared.
     python benchmarks/agent_iteration.py [--agents lstm dic --json out.json]
 
 ``--what evaluation`` or ``iteration`` measures one of the two and keeps what is known of the other.
+With ``--device cuda`` both ways compute there, with the features in its memory; seconds are those
+between two events of its stream, memory is the most that was allocated.
 The defaults are the published size and take about five minutes of one quiet core; a quick look is
 ``--dic-batch 8 --lstm-actions 10 --dic-actions 2``.
 """
@@ -21,7 +23,6 @@ import os
 import re
 import statistics
 import sys
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -34,7 +35,9 @@ import torch
 from observations import PlainEnvironment, default_connectivity, tasks_of
 from plain_agent import ANGLES, plain_iteration, plain_walk
 from pretraining_step import PlainAttention
+from records import product_speed, seconds_of, unit_of
 from torch import nn
+from torch.autograd import DeviceType
 
 from prevalent.agents.follower import Follower, FollowerConfig
 from prevalent.agents.rollout import Batch, RolloutConfig
@@ -57,12 +60,14 @@ PLAIN = {
 # Operations of the forward passes, with all that they call.
 PARTS = {
     "matrix products": ("mkldnn::_linear_pointwise", "aten::mm", "aten::bmm", "aten::addmm"),
-    "LSTM over the words": ("_Direction",),
+    "LSTM over the words": ("_Direction", "aten::_cudnn_rnn"),
     "attention of the transformer": ("aten::scaled_dot_product_attention",),
 }
 
 
-def build(kind: str, graphs: Graphs, store: FeatureStore, max_actions: int, plain: bool):
+def build(
+    kind: str, graphs: Graphs, store: FeatureStore, max_actions: int, plain: bool, device: str
+):
     torch.manual_seed(0)
     config, bert = FollowerConfig(feature_dropout=0.4), None
     if kind == "dic":
@@ -79,7 +84,7 @@ def build(kind: str, graphs: Graphs, store: FeatureStore, max_actions: int, plai
     follower = Follower(
         config,
         NavigationEnvironment(graphs, store.rows),
-        DeviceFeatures(store, angle_size=ANGLES, resident=True),
+        DeviceFeatures(store, device, angle_size=ANGLES, resident=True),
         vocab_size=WORDS,
         bert=bert,
         walk=RolloutConfig(max_actions=max_actions),
@@ -102,14 +107,18 @@ def make_batch(graphs: Graphs, size: int, seed: int) -> Batch:
     return Batch(tasks_of(graphs, size, rng), tokens)
 
 
-def time_cpu(work: Callable[[], Any]) -> tuple[float, float]:
-    """CPU seconds of ``work`` and the peak resident memory meanwhile in MB (Linux; else 0)."""
+def measured(work: Callable[[], Any], device: str) -> tuple[float, float]:
+    """Seconds of ``work`` and the peak memory meanwhile in MB.
+
+    It is what is allocated on a CUDA device, or else resident (Linux; elsewhere 0).
+    """
     gc.collect()
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        return seconds_of(work, device), torch.cuda.max_memory_allocated() / 2**20
     with suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")  # forgets the last peak
-    began = time.process_time()
-    work()
-    seconds, peak = time.process_time() - began, 0.0
+    seconds, peak = seconds_of(work), 0.0
     with suppress(OSError):
         status = Path("/proc/self/status").read_text()
         peak = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
@@ -132,7 +141,7 @@ class Contest:
         self.size = args.batch if kind == "lstm" else args.dic_batch
         self.plain = PlainEnvironment(graphs, store, ANGLES)
         self.ours, self.theirs = (
-            build(kind, graphs, store, self.steps, way) for way in (False, True)
+            build(kind, graphs, store, self.steps, way, args.device) for way in (False, True)
         )
         self.batches = [make_batch(graphs, self.size, seed) for seed in (1, 2)]
         first = self.batches[0]
@@ -176,10 +185,11 @@ class Contest:
         self.ours.walk = walk
 
     def measure(self) -> dict[str, Any]:
-        """CPU seconds and memory of both ways, and the profile of ours."""
+        """Seconds and memory of both ways, and the profile of ours."""
         seconds: dict[str, list[float]] = {}
         memory: dict[str, float] = {}
         rounds = self.args.rounds if self.kind == "lstm" else self.args.dic_rounds
+        unit = unit_of(self.args.device)
         warm, ways = int(self.args.warm_up and rounds > 1), self.ways()
         evaluations = [name for name in ways if name.startswith("evaluation")]
         iterations = [name for name in ways if name not in evaluations]
@@ -189,32 +199,43 @@ class Contest:
             for name in names:
                 work, batches = ways[name]
                 torch.manual_seed(round_)
-                spent, peak = time_cpu(work)
-                told = f"{self.kind}, {name}: {spent / batches:.3f} CPU s, round {round_}"
+                spent, peak = measured(work, self.args.device)
+                told = f"{self.kind}, {name}: {spent / batches:.3f} {unit}, round {round_}"
                 print(told, file=sys.stderr, flush=True)
                 memory[name] = max(memory.get(name, 0.0), peak)
                 if round_ >= warm:
                     seconds.setdefault(name, []).append(spent / batches)
             if self.ends.get("plain") != self.ends.get("ours"):
                 raise RuntimeError("the greedy walks of the two ways differ")
-        profiles = {f"{name}, ours": profile(ways[f"{name}, ours"][0]) for name in self.args.what}
-        sizes = {"agent": self.kind, "batch": self.size, "max_actions": self.steps}
+        profiles = {
+            f"{name}, ours": profile(ways[f"{name}, ours"][0], self.args.device)
+            for name in self.args.what
+        }
+        sizes = {"agent": self.kind, "batch": self.size, "max_actions": self.steps, "unit": unit}
         return {**sizes, "seconds": seconds, "memory_mb": memory, "profile": profiles}
 
 
-def profile(work: Callable[[], Any], rows: int = 8) -> dict[str, Any]:
-    """The largest shares of the CPU time of ``work``, Python left out, and its floor in seconds."""
-    activities = [torch.profiler.ProfilerActivity.CPU]
+def profile(work: Callable[[], Any], device: str, rows: int = 8) -> dict[str, Any]:
+    """The largest shares of the time of ``work``, Python left out, and its floor in seconds.
+
+    On a CUDA device it is the time of the kernels that an operation has started.
+    """
+    kinds = torch.profiler.ProfilerActivity
+    activities, clock = [kinds.CPU], "cpu"
+    if device == "cuda":
+        activities, clock = [kinds.CPU, kinds.CUDA], "device"
     with torch.profiler.profile(activities=activities, record_shapes=True) as recorded:
         work()
-    found = sorted(recorded.key_averages(), key=lambda one: -one.self_cpu_time_total)
-    total = sum(one.self_cpu_time_total for one in found)
-    shares = [(one.key, one.self_cpu_time_total / total) for one in found[:rows]]
-    whole = {one.key: one.cpu_time_total / total for one in found}
+    found = [one for one in recorded.key_averages() if one.device_type == DeviceType.CPU]
+    spent = {one.key: getattr(one, f"self_{clock}_time_total") for one in found}
+    total = sum(spent.values())
+    largest = sorted(spent, key=lambda key: -spent[key])[:rows]
+    whole = {one.key: getattr(one, f"{clock}_time_total") / total for one in found}
     parts = {name: sum(whole.get(key, 0.0) for key in keys) for name, keys in PARTS.items()}
     by_shape = recorded.key_averages(group_by_input_shape=True)
     operations = sum(one.count * product_size(one.key, one.input_shapes) for one in by_shape)
-    return {"shares": shares, "parts": parts, "floor_s": operations / product_speed()}
+    shares = [(key, spent[key] / total) for key in largest]
+    return {"shares": shares, "parts": parts, "floor_s": operations / product_speed(device)}
 
 
 def product_size(name: str, shapes: list[list[int]]) -> int:
@@ -228,21 +249,11 @@ def product_size(name: str, shapes: list[list[int]]) -> int:
     return 0
 
 
-def product_speed() -> float:
-    """Floating-point operations a second of a large fp32 matrix product, the best of ten."""
-    a, best = torch.randn(1024, 1024), math.inf
-    for _ in range(10):
-        began = time.process_time()
-        torch.mm(a, a)
-        best = min(best, time.process_time() - began)
-    return 2 * 1024**3 / best
-
-
 def show(row: dict[str, Any]) -> list[dict[str, Any]]:
     """Print the table of one agent; returns the lines of the collected benchmarks."""
     agent = f"{row['agent']} agent, B = {row['batch']}, {row['max_actions']} moves"
     print(f"{agent} at most")
-    print("| what | median CPU s | min | max | ratio | floor | peak MB |")
+    print(f"| what | median {row['unit']} | min | max | ratio | floor | peak MB |")
     print("|---|---|---|---|---|---|---|")
     lines = []
     for name, own in row["seconds"].items():
@@ -258,7 +269,7 @@ def show(row: dict[str, Any]) -> list[dict[str, Any]]:
         if name != against:
             known = memory[against] > 0 and "B =" not in name
             line = {"what": f"{agent}: {name.replace(', ours', '')}", "plain": plain}
-            line |= {"ours": middle, "unit": "CPU s", "ratio": plain / middle, "target": TARGET}
+            line |= {"ours": middle, "unit": row["unit"], "ratio": plain / middle, "target": TARGET}
             line |= {
                 "floor": floor,
                 "memory_ratio": memory[name] / memory[against] if known else None,
@@ -295,8 +306,13 @@ def parse() -> argparse.Namespace:
     add("--large-agents", nargs="*", choices=["lstm", "dic"], default=["lstm"])
     add("--text-once", action="store_true", help="the text layers once an episode in training too")
     add("--warm-up", action=argparse.BooleanOptionalAction, default=True)
-    add("--json", type=Path, default=Path(__file__).parent / "results/agent_iteration.json")
-    return parser.parse_args()
+    add("--device", default="cpu", choices=["cpu", "cuda"])
+    add("--json", type=Path, help="the record; by default results/agent_iteration.json, of a CUDA "
+        "device results/agent_iteration_cuda.json")  # fmt: skip
+    args = parser.parse_args()
+    name = "agent_iteration" if args.device == "cpu" else "agent_iteration_cuda"
+    args.json = args.json or Path(__file__).parent / f"results/{name}.json"
+    return args
 
 
 def main() -> None:
@@ -307,8 +323,8 @@ def main() -> None:
     shared = np.random.default_rng(0).standard_normal((64, 36, args.width), dtype=np.float32)
     store = FeatureStore([str(i) for i in range(64)], shared)
     store.rows = {graphs.long_id(n): n % 64 for n in range(len(graphs.viewpoints))}
-    record: dict[str, Any] = {"what": "R2R agents, CPU seconds of one batch, one thread"}
-    record |= {"target": TARGET, "torch": torch.__version__}
+    record: dict[str, Any] = {"what": f"R2R agents, {unit_of(args.device)} of one batch"}
+    record |= {"device": args.device, "target": TARGET, "torch": torch.__version__}
     before = json.loads(args.json.read_text()) if args.json.is_file() else {}
     record |= {name: before.get(name, []) for name in ("rows", "headline")}
     args.json.parent.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,10 @@
-"""What a step of every loop asks of a device: kernels, casts, and where the host would wait.
+"""What a step of every loop asks of a device: kernels, casts, memory, and waits of the host.
 
     python benchmarks/counts.py [--precision bf16]
 
-Counted on a CPU at the size of the smoke presets (see `prevalent.runtime.counting`), so they are
-numbers of operations whatever their size. Optimizers take all tensors at once, as on a GPU. An LSTM
-counts step by step here; on a GPU it is a few kernels.
+Counted on a CPU at the size of the smoke presets (see `prevalent.runtime.counting`): the numbers of
+operations and allocations are the same at any size, the MB are not. Optimizers take all tensors at
+once, as on a GPU. An LSTM counts step by step here; on a GPU it is a few kernels.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from prevalent.optimizer import OPTIMIZERS
 from prevalent.runtime.counting import Counts, count
 from prevalent.runtime.distributed import World
 from prevalent.runtime.run_folder import RunFolder
+from prevalent.tasks.graph import PRESETS as GRAPH_PRESETS, TASK as GRAPH
 from prevalent.tasks.hanna import HANNA_PRESETS, TASK as HANNA
 from prevalent.tasks.ndh import NDH_PRESETS, TASK as NDH
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, TASK as PRETRAINING
@@ -44,6 +45,7 @@ def loops() -> Iterator[tuple[str, Task, Any]]:
     yield "speaker", SPEAKER, SPEAKER_PRESETS["smoke"][1]
     yield "NDH", NDH, NDH_PRESETS["ndh-smoke"][1]
     yield "HANNA", HANNA, HANNA_PRESETS["hanna-smoke"][1]
+    yield "map", GRAPH, GRAPH_PRESETS["smoke"][1]
 
 
 def counts(task: Task, config: Any) -> Counts:
@@ -58,6 +60,13 @@ def counts(task: Task, config: Any) -> Counts:
         return count(run.step, on_the_host=ON_THE_HOST)
 
 
+def shown(found: Counts) -> str:
+    """Kernels, casts, allocations, and MB allocated and held at most, in columns."""
+    memory, kernels = found.memory, sum(found.kernels.values())
+    numbers = f"{kernels:>9}{found.casts:>7}{sum(memory.allocations.values()):>13}"
+    return f"{numbers}{memory.allocated / 1e6:>8.2f}{memory.peak / 1e6:>9.2f}"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
@@ -66,15 +75,15 @@ def main() -> None:
     for name, kind in OPTIMIZERS.items():
         way = {"fused": True} if name == "adam" else {"foreach": True}
         OPTIMIZERS[name] = partial(kind, **way)  # type: ignore[assignment]
-    print(f"{'loop':<16}{'kernels':>9}{'casts':>7}  waits of the host ({precision})")
+    columns = f"{'kernels':>9}{'casts':>7}{'allocations':>13}{'MB':>8}{'peak MB':>9}"
+    print(f"{'loop':<16}{columns}  waits of the host ({precision})")
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # presets write below the present folder
         for name, task, preset in loops():
             with contextlib.redirect_stderr(None):
                 found = counts(task, replace(preset, precision=precision))
             waits = ", ".join(f"{where} {number}" for where, number in found.waits.items())
-            kernels = sum(found.kernels.values())
-            print(f"{name:<16}{kernels:>9}{found.casts:>7}  {waits or 'none'}", flush=True)
+            print(f"{name:<16}{shown(found)}  {waits or 'none'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -82,15 +82,26 @@ def plain_walk(
     """Walk ``batch`` one agent after the other."""
     graphs, tasks, size = plain.graphs, batch.tasks, len(batch.tasks)
     encoder, decoder = follower.policy
-    words = Words.of(batch.tokens)
+    device = follower.features.device
+    words = Words.of(batch.tokens, device)
     nodes = [graphs.node(task.scan, task.path[0]) for task in tasks]
     goals = [graphs.node(task.scan, task.path[-1]) for task in tasks]
     views = [int(nearest_view(task.heading, 0.0)) for task in tasks]
-    out = Walked(torch.zeros(()), [], [], [], [], [], np.zeros(size, dtype=bool), [nodes.copy()])
+    out = Walked(
+        torch.zeros((), device=device),
+        [],
+        [],
+        [],
+        [],
+        [],
+        np.zeros(size, dtype=bool),
+        [nodes.copy()],
+    )
     imitation, state, encoding = out.imitation, None, None
     seen = [plain.observe(*one) for one in zip(nodes, views, goals, strict=True)]
     for _ in range(max_actions):
         panorama, candidates, teacher = plain.collate(seen)
+        panorama, candidates = panorama.to(device), candidates.to(device)
         counts = [len(one["candidate"]) for one in seen]
         poses = [
             angle_features((v % 12) * np.pi / 6, (v // 12 - 1) * np.pi / 6, ANGLES) for v in views
@@ -102,16 +113,16 @@ def plain_walk(
             encoding = plain_words(encoder, words)
         if state is None:
             state = (encoding.hidden, encoding.cell)
-        pose = torch.from_numpy(np.stack(poses)).float()
+        pose = torch.from_numpy(np.stack(poses)).float().to(device)
         hidden, cell, logits, recalled = plain_decode(
-            decoder, pose, panorama, candidates, mask, state, encoding, words.padding
+            decoder, pose, panorama, candidates, mask.to(device), state, encoding, words.padding
         )
         state = (recalled, cell)
         for i in range(size):
             if out.ended[i]:
                 teacher[i] = IGNORE
         imitation = imitation + F.cross_entropy(
-            logits, teacher, ignore_index=IGNORE, reduction="sum"
+            logits, teacher.to(device), ignore_index=IGNORE, reduction="sum"
         )
         out.hidden.append(hidden)
         chosen = plain_choice(out, logits, teacher, feedback)
@@ -171,7 +182,8 @@ def plain_iteration(
     returns = np.zeros(size, dtype=np.float32)
     for t in reversed(range(len(walked.rewards))):
         returns = 0.9 * returns + walked.rewards[t]
-        mask, goal = torch.from_numpy(walked.masks[t]), torch.from_numpy(returns.copy())
+        parts = (walked.masks[t], returns.copy())
+        mask, goal = (torch.from_numpy(part).to(walked.imitation.device) for part in parts)
         value = follower.critic(walked.hidden[t])
         advantage = (goal - value).detach()
         loss = loss + (-walked.log_probs[t] * advantage * mask).sum() / size

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from records import floor_seconds, headline, own_peak, peak_memory, write_record
+from records import floor_seconds, headline, own_peak, peak_memory, unit_of, write_record
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -198,13 +198,13 @@ def main() -> None:
         rate = options.batch / medians[plain]
         print(f"| {name} | {medians[plain]:.3f} | {low:.3f} | {high:.3f} | {rate:.1f} |")
     print(f"ratio {ratio:.2f} (target {TARGET}); largest difference of the losses {difference:.1e}")
-    floor = floor_seconds(lambda: step(*pair[False], batch, False))
+    floor = floor_seconds(lambda: step(*pair[False], batch, False), device)
     memory = {way: peak_memory(way) for way in ("plain", "ours")}
     row = headline(
         f"pre-training step, hidden {options.hidden}, batch {options.batch}",
         medians[True],
         medians[False],
-        "CPU s" if device == "cpu" else "s",
+        unit_of(device),
         ratio,
         target=TARGET,
         floor=floor,

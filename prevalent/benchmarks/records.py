@@ -55,16 +55,38 @@ def write_record(path: Path | None, title: str, rows: list[dict[str, Any]], **co
     path.write_text(json_text(record, indent=2) + "\n")
 
 
-def floor_seconds(run: Callable[[], Any]) -> float:
+def seconds_of(work: Callable[[], Any], device: str = "cpu") -> float:
+    """CPU seconds of ``work``; on a CUDA device those between two events of its stream."""
+    if device == "cpu":
+        began = time.process_time()
+        work()
+        return time.process_time() - began
+    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    torch.cuda.synchronize()
+    first.record()
+    work()
+    last.record()
+    torch.cuda.synchronize()
+    return first.elapsed_time(last) / 1000
+
+
+def unit_of(device: str) -> str:
+    """What `seconds_of` counts."""
+    return "CPU s" if device == "cpu" else "s"
+
+
+def product_speed(device: str = "cpu") -> float:
+    """Floating-point operations a second of a large fp32 matrix product, the best of ten."""
+    size = 1024 if device == "cpu" else 8192
+    a = torch.randn(size, size, device=device)
+    return 2 * size**3 / min(seconds_of(lambda: torch.mm(a, a), device) for _ in range(10))
+
+
+def floor_seconds(run: Callable[[], Any], device: str = "cpu") -> float:
     """Seconds of ``run`` if it did nothing but its matrix products, at the best speed of one."""
     with FlopCounterMode(display=False) as counter:
         run()
-    a, best = torch.randn(1024, 1024), math.inf
-    for _ in range(10):
-        began = time.process_time()
-        torch.mm(a, a)
-        best = min(best, time.process_time() - began)
-    return counter.get_total_flops() / (2 * 1024**3 / best)
+    return counter.get_total_flops() / product_speed(device)
 
 
 def own_peak() -> float:

@@ -50,6 +50,7 @@ from prevalent.runtime.precision import (
     set_numerics,
 )
 from prevalent.runtime.run_folder import RunFolder
+from prevalent.tasks.graph import PRESETS as GRAPH_PRESETS, TASK as GRAPH
 from prevalent.tasks.hanna import HANNA_PRESETS, TASK as HANNA
 from prevalent.tasks.ndh import NDH_PRESETS, TASK as NDH
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS, TASK as PRETRAINING, TINY_MODEL
@@ -62,6 +63,7 @@ VERBS = (
     "train-speaker smoke",
     "train-ndh ndh-smoke",
     "train-hanna hanna-smoke",
+    "train-graph smoke",
 )
 FEEDBACKS = (
     "train-r2r smoke --feedback teacher",
@@ -75,6 +77,7 @@ STEPS = {
     "speaker": (SPEAKER, SPEAKER_PRESETS["smoke"][1]),
     "NDH": (NDH, NDH_PRESETS["ndh-smoke"][1]),
     "HANNA": (HANNA, HANNA_PRESETS["hanna-smoke"][1]),
+    "map": (GRAPH, GRAPH_PRESETS["smoke"][1]),
 }
 
 
@@ -259,19 +262,19 @@ def fill(verdict: Verdict) -> None:
         lambda: both.extend(as_on_the_cpu(device)) or apart(both[1][0], both[0][0]), limit=1e-4,
     )  # fmt: skip
     check("its gradients, likewise", lambda: apart(both[1][1:], both[0][1:]), limit=1e-3)
+    check("recorded cases, and other tests marked gpu", lambda: tests_for_devices(device))
     for words in VERBS:
         for precision in ("fp32", "bf16", "fp16") if verdict.on_cuda else ("fp16",):
             check(f"{words}, {precision}", lambda w=words, p=precision: smoke(verdict, w, p))
     for words in FEEDBACKS:
         check(f"{words}, fp16", lambda w=words: smoke(verdict, w, "fp16"))
+    for name, (task, preset) in STEPS.items():
+        check(f"waits in a step, {name}", lambda t=task, p=preset: waits(verdict, t, p))
+    speed(verdict)
     check("pretrain smoke --compile", lambda: compiled(verdict))
     for words in VERBS if verdict.on_cuda else ("train-speaker smoke",):
         name = f"weights of two runs of {words} with --deterministic"
         check(name, lambda w=words: repeated(verdict, w), limit=0)
-    for name, (task, preset) in STEPS.items():
-        check(f"waits in a step, {name}", lambda t=task, p=preset: waits(verdict, t, p))
-    speed(verdict)
-    check("recorded cases, and other tests marked gpu", lambda: tests_for_devices(device))
 
 
 if __name__ == "__main__":

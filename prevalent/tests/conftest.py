@@ -14,7 +14,7 @@ from prevalent.runtime.precision import ieee_fp32
 sys.path.insert(0, str(Path(__file__).parent))  # for `import documents`
 
 
-@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(scope="module", params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def device(request: pytest.FixtureRequest) -> Iterator[torch.device]:
     """Where recorded cases are computed, in IEEE fp32: by `pytest -m gpu` on a GPU."""
     if request.param == "cuda" and not torch.cuda.is_available():

@@ -23,7 +23,7 @@ from prevalent.models.hanna import HannaConfig
 from prevalent.models.prevalent import PrevalentModel
 from prevalent.optimizer import OptimizerConfig
 from prevalent.released.checkpoints import restore
-from tests.recorded_agents import as_tensors, find_heads, largest_gap, number_of_heads
+from tests.recorded_agents import CPU, as_tensors, find_heads, largest_gap, number_of_heads
 
 MODULES = ("nav_module", "ask_module")
 BERT = "nav_module.encoder.bert."
@@ -47,15 +47,16 @@ class RecordedSearches:
     graphs: Any
     data_dir: Path
     num_heads: int
+    device: torch.device = CPU
 
     @classmethod
-    def load(cls, path: Path, graphs, data_dir: Path) -> RecordedSearches:
+    def load(cls, path: Path, graphs, data_dir: Path, device=CPU) -> RecordedSearches:
         case = json.loads(gzip.decompress(path.read_bytes()))
         with np.load(str(path).replace(".json.gz", ".npz")) as file:
             arrays = dict(file)
         name = path.name.removesuffix(".json.gz")
         heads = number_of_heads(path.parents[1])
-        recorded = cls(name, case, arrays, graphs, data_dir, heads)
+        recorded = cls(name, case, arrays, graphs, data_dir, heads, device)
         width = len(arrays.get(f"sd/{BERT}pooler.dense.bias", ()))
         if width:
             recorded.num_heads = find_heads(heads, width, recorded.gap)
@@ -166,7 +167,7 @@ class RecordedSearches:
         agent = HannaAgent(
             config,
             HannaEnvironment(self.graphs, anna, store.rows),
-            DeviceFeatures(store, angle_size=config.angle_size, layout="block"),
+            DeviceFeatures(store, self.device, angle_size=config.angle_size, layout="block"),
             tokenizer.encode,
             vocab_size=vocab_size,
             max_length=length,

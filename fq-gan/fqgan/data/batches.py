@@ -172,7 +172,7 @@ class Batches:
         pixels = torch.where(chosen, pixels.flip(3), pixels)
         if draws.shift is None:
             return pixels
-        shift, size = draws.shift.to(self.device), pixels.shape[-1]
+        shift, size = draws.shift.to(self.device, non_blocking=True), pixels.shape[-1]
         if draws.enlarged is None:
             return windows(F.pad(pixels, [self.pad] * 4), shift, size)
         larger = resize_like_tf1(pixels.float(), size + self.enlarge, size + self.enlarge)

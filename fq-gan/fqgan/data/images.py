@@ -102,7 +102,7 @@ class ArrayImages:
 
     def read(self, index: Tensor, crop: Tensor | None = None) -> Tensor:
         """See `Images.read`; the result is on the device of the pixels."""
-        return self.pixels[index.to(self.pixels.device)]
+        return self.pixels[index.to(self.pixels.device, non_blocking=True)]
 
     def to(self, device: torch.device | str) -> ArrayImages:
         """Move the pixels to ``device``, so that a batch costs one gather there."""

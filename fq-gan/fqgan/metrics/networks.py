@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..runtime.transfer import upload
 from ..runtime.weight_files import read_weight_file
 
 Variant = Literal["fid", "torchvision"]
@@ -239,9 +240,9 @@ def _along(images: Tensor, dim: int, size: int) -> Tensor:
     high = (low + 1).clamp(max=length - 1)
     shape = [1] * images.dim()
     shape[dim] = size
-    weight = (place - low).view(shape).to(images)
-    near = images.index_select(dim, low.to(images.device))
-    far = images.index_select(dim, high.to(images.device))
+    weight = upload((place - low).view(shape), images.device, images.dtype)
+    near = images.index_select(dim, upload(low, images.device))
+    far = images.index_select(dim, upload(high, images.device))
     return near + (far - near) * weight
 
 

@@ -72,6 +72,12 @@ class UgatitTraining(Training):
         self.progress: GanProgress = GanProgress()
         self.total_steps = config.last_step
         self.parts = {"networks": self.networks, "step": self.gan_step, "data": self.batches}
+        # Not the discriminators: a gradient penalty needs gradients of their gradients.
+        self.regions = [
+            block
+            for generator in self.networks.generators()
+            for block in (*generator.blocks, *generator.adaptive_blocks)
+        ]
         self.intervals = Intervals(
             config.log_every, config.save_every, config.evaluate_every, config.evaluate_every > 0
         )

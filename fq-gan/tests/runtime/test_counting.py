@@ -1,4 +1,4 @@
-"""What is counted: kernels without views, casts, and where the host would wait."""
+"""What is counted: kernels without views, casts, memory, and where the host would wait."""
 
 import torch
 
@@ -51,3 +51,32 @@ def test_what_the_host_has_to_wait_for_is_counted():
     for free in (lambda: values + 1, lambda: values.index_select(0, torch.tensor([1]))):
         assert not count(free).waits
     assert not count(lambda: values.sum().item(), on_the_host=("elsewhere",)).waits
+
+
+def test_new_memory_is_counted_until_it_is_freed():
+    given = torch.zeros(1000)  # 4,000 bytes, as every tensor below
+
+    def step():
+        doubled = given * 2
+        shown = (doubled + 1).view(10, 100)
+        del doubled
+        given.add_(1)
+        return shown.t() + 1
+
+    memory = count(step).memory
+    assert memory.allocations == {"mul": 1, "add": 2}
+    assert memory.allocated == 12_000
+    assert memory.peak == 8000
+
+
+def test_what_a_graph_holds_counts_until_the_backward_pass():
+    weight = torch.zeros(1000, requires_grad=True)
+
+    def step():
+        weight.grad = None
+        weight.exp().sigmoid().sum().backward()
+
+    memory = count(step).memory
+    assert memory.allocations["exp"] == memory.allocations["sigmoid_backward"] == 1
+    assert 12_000 <= memory.peak < memory.allocated
+    assert count(lambda: weight.exp().sigmoid()).memory.peak == 8000

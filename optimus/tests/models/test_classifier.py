@@ -24,7 +24,7 @@ def recorded_bert(folder):
 
 
 @pytest.mark.golden
-def test_heads_agree_with_the_authors(golden_kind):
+def test_heads_agree_with_the_authors(golden_kind, device):
     folder = golden_kind("glue_head")
     cases = sorted(folder.glob("out_*.npz"))
     if not cases:
@@ -36,7 +36,8 @@ def test_heads_agree_with_the_authors(golden_kind):
         num_labels = int(re.search(r"\d+", path.stem)[0])
         model = SentenceClassifier(bert, num_labels).eval()
         model.classifier.load_state_dict(load_file(folder / f"classifier_{num_labels}.safetensors"))
-        io = {name: torch.from_numpy(value) for name, value in np.load(path).items()}
+        model.to(device)
+        io = {name: torch.from_numpy(value).to(device) for name, value in np.load(path).items()}
         logits = model(io["x0"])
         close(model.features(io["x0"]).detach(), io["pooled"])
         close(logits.detach(), io["logits"])

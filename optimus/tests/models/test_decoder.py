@@ -9,22 +9,23 @@ INJECTIONS = {"mem": "memory", "emb": "embedding", "both": "both"}
 
 @pytest.mark.golden
 @pytest.mark.parametrize("key", [*INJECTIONS, "lm_no_latent"])
-def test_logits_and_losses_agree_with_the_authors(key, golden_kind):
+def test_logits_and_losses_agree_with_the_authors(key, golden_kind, device):
     folder = golden_kind("vae_random", "decoder_out.npz")
     expected = np.load(folder / "decoder_out.npz")
-    model = recorded_model(folder, inject=INJECTIONS.get(key))
-    ids = torch.from_numpy(np.load(folder / "inputs.npz")["x1"])
-    latent = None if key == "lm_no_latent" else torch.from_numpy(expected["z"])
+    model = recorded_model(folder, inject=INJECTIONS.get(key)).to(device)
+    ids = torch.from_numpy(np.load(folder / "inputs.npz")["x1"]).to(device)
+    latent = None if key == "lm_no_latent" else torch.from_numpy(expected["z"]).to(device)
     with torch.no_grad():
         close(model.decoder.logits(ids, latent), expected[f"logits_{key}"])
         close(model.decoder.nll(ids, latent), expected[f"loss_{key}"])
 
 
 @pytest.mark.golden
-def test_the_memory_slot_is_the_authors(golden_kind):
+def test_the_memory_slot_is_the_authors(golden_kind, device):
     folder = golden_kind("vae_random", "decoder_out.npz")
     expected = np.load(folder / "decoder_out.npz")
-    state = recorded_model(folder).decoder.start(torch.from_numpy(expected["z"]))
+    decoder = recorded_model(folder).to(device).decoder
+    state = decoder.start(torch.from_numpy(expected["z"]).to(device))
     key, value = expected["present_l0_first_key_value_both"]
     close(state.cache.layers[0].keys[:, :, 0].detach(), key)
     close(state.cache.layers[0].values[:, :, 0].detach(), value)

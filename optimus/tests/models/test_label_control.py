@@ -28,7 +28,7 @@ NAMES = {  # the authors' names of the networks on z
 
 
 @pytest.fixture
-def case(golden_kind):
+def case(golden_kind, device):
     folder = golden_kind("cara", "io.npz")
     settings = json.loads((folder / "args.json").read_text())
     configs = [
@@ -51,7 +51,8 @@ def case(golden_kind):
     assert not left.unexpected_keys
     assert all(name.startswith("vae.") for name in left.missing_keys)
     arrays = np.load(folder / "io.npz")
-    return model, settings, {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    io = {name: torch.from_numpy(arrays[name]).to(device) for name in arrays.files}
+    return model.to(device), settings, io
 
 
 @pytest.mark.golden

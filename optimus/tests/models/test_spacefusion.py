@@ -22,7 +22,7 @@ from optimus.released.checkpoints import assemble, import_checkpoint
 SEP = 102
 
 
-def recorded(folder):
+def recorded(folder, device):
     """The recorded module with the authors' switches, its settings and its arrays."""
     settings = json.loads((folder / "args.json").read_text())
     configs = [
@@ -48,12 +48,13 @@ def recorded(folder):
     copied = {k.removeprefix("S2S_layers."): v for k, v in tensors.items() if "S2S_layers." in k}
     model.context_layers.load_state_dict(copied)
     arrays = np.load(folder / "io.npz")
-    return model, settings, {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+    io = {name: torch.from_numpy(arrays[name]).to(device) for name in arrays.files}
+    return model.to(device), settings, io
 
 
 @pytest.fixture
-def case(golden_kind):
-    return recorded(golden_kind("spacefusion", "io.npz"))
+def case(golden_kind, device):
+    return recorded(golden_kind("spacefusion", "io.npz"), device)
 
 
 @pytest.mark.golden

@@ -252,14 +252,14 @@ def test_configurations_given_as_objects_keep_their_attention_and_are_not_change
 
 
 @pytest.mark.golden
-def test_the_posterior_agrees_with_the_authors_with_and_without_mask(golden_kind):
+def test_the_posterior_agrees_with_the_authors_with_and_without_mask(golden_kind, device):
     folder = golden_kind("vae_random", "encoder_out.npz")
-    model = recorded_model(folder)
+    model = recorded_model(folder).to(device)
     expected = np.load(folder / "encoder_out.npz")
-    ids = torch.from_numpy(np.load(folder / "inputs.npz")["x0"])
+    ids = torch.from_numpy(np.load(folder / "inputs.npz")["x0"]).to(device)
     with torch.no_grad():
         masked, bare = model.encode(ids), model.encode(ids, mask_padding=False)
-        kinds = torch.from_numpy(expected["token_type_ids"])
+        kinds = torch.from_numpy(expected["token_type_ids"]).to(device)
         segments = model.encoder.pooled(ids, ids > 0, kinds)
         pooled = model.encoder.pooled(ids, ids > 0)
     close(masked.mean, expected["mu"])

@@ -325,20 +325,22 @@ def test_an_empty_split_is_one_sentence(run, tmp_path):
         scores(run, data=Path(tmp_path))
 
 
-def recorded_sentences(folder):
+def recorded_sentences(folder, device):
     batches = np.load(folder / "eval_batches.npz")
     for number in sorted({int(name.split("/")[0]) for name in batches}):
-        yield number, *(torch.from_numpy(batches[f"{number}/{key}"]) for key in ("bert", "gpt2"))
+        ids = (torch.from_numpy(batches[f"{number}/{key}"]) for key in ("bert", "gpt2"))
+        yield number, *(one.to(device) for one in ids)
 
 
 @pytest.mark.golden
-def test_importance_weighted_perplexity_is_the_authors(golden_kind):
+def test_importance_weighted_perplexity_is_the_authors(golden_kind, device):
     folder = golden_kind("vae_trained", "metrics.npz", "metrics.json")
-    model, recorded = recorded_model(folder), json.loads((folder / "metrics.json").read_text())
+    model = recorded_model(folder).to(device)
+    recorded = json.loads((folder / "metrics.json").read_text())
     noise = np.load(folder / "metrics.npz")["iwnll_eps"]
     marginal, kl, nll, tokens = [], [], [], 0
-    for number, encoder_ids, decoder_ids in recorded_sentences(folder):
-        eps = torch.from_numpy(noise[number]).reshape(1, -1, noise.shape[-1])
+    for number, encoder_ids, decoder_ids in recorded_sentences(folder, device):
+        eps = torch.from_numpy(noise[number]).reshape(1, -1, noise.shape[-1]).to(device)
         scores = importance_scores(model, encoder_ids, decoder_ids, eps=eps, mask_padding=False)
         marginal.append(scores.log_marginal().item())
         kl.append(scores.kl.item())
@@ -351,9 +353,9 @@ def test_importance_weighted_perplexity_is_the_authors(golden_kind):
 
 
 @pytest.mark.golden
-def test_a_padded_batch_is_scored_as_the_authors_do(golden_kind):
+def test_a_padded_batch_is_scored_as_the_authors_do(golden_kind, device):
     folder = golden_kind("vae_trained", "metrics.npz")
-    model, recorded = recorded_model(folder), np.load(folder / "metrics.npz")
+    model, recorded = recorded_model(folder).to(device), np.load(folder / "metrics.npz")
     chunks, batch, samples, latent_dim = recorded["loss_iw_b4/eps"].shape
     eps = torch.from_numpy(recorded["loss_iw_b4/eps"]).transpose(0, 1)
     lines = json.loads(next(folder.glob("cached_*.json")).read_text())[:batch]
@@ -364,7 +366,8 @@ def test_a_padded_batch_is_scored_as_the_authors_do(golden_kind):
             ("gpt2_token", model.config.pad_token_id),
         )
     ]
-    noise = eps.reshape(batch, chunks * samples, latent_dim)
+    noise = eps.reshape(batch, chunks * samples, latent_dim).to(device)
+    ids = [one.to(device) for one in ids]
     scores = importance_scores(model, *ids, eps=noise, mask_padding=False)
     close(scores.kl, recorded["loss_iw_b4/kl"])
     close(scores.log_marginal(), recorded["loss_iw_b4/log_prob_iw"])
@@ -372,25 +375,27 @@ def test_a_padded_batch_is_scored_as_the_authors_do(golden_kind):
 
 
 @pytest.mark.golden
-def test_reconstruction_is_the_authors(golden_kind):
+def test_reconstruction_is_the_authors(golden_kind, device):
     folder = golden_kind("vae_trained", "metrics.npz", "metrics.json")
-    model, recorded = recorded_model(folder), json.loads((folder / "metrics.json").read_text())
+    model = recorded_model(folder).to(device)
+    recorded = json.loads((folder / "metrics.json").read_text())
     noise = np.load(folder / "metrics.npz")["rec_eps"]
     losses, tokens = [], 0
-    for number, *ids in recorded_sentences(folder):
+    for number, *ids in recorded_sentences(folder, device):
+        eps = torch.from_numpy(noise[number])[None].to(device)
         with torch.no_grad():
-            losses.append(model(*ids, eps=torch.from_numpy(noise[number])[None]).reconstruction)
+            losses.append(model(*ids, eps=eps).reconstruction)
         tokens += ids[1].numel()
     close(torch.cat(losses).mean(), recorded["rec_s"])
     close(torch.cat(losses).sum() / tokens, recorded["rec_w"])
 
 
 @pytest.mark.golden
-def test_the_language_model_baseline_is_the_authors(golden_kind):
+def test_the_language_model_baseline_is_the_authors(golden_kind, device):
     folder = golden_kind("vae_trained", "gpt2_baseline.json")
     recorded = json.loads((folder / "gpt2_baseline.json").read_text())
-    model = recorded_model(folder)
-    found = [model.decoder.nll(ids, None).item() for _, _, ids in recorded_sentences(folder)]
+    model, sentences = recorded_model(folder).to(device), recorded_sentences(folder, device)
+    found = [model.decoder.nll(ids, None).item() for _, _, ids in sentences]
     close(found, recorded["loss_per_sentence"])
 
 

@@ -1,6 +1,7 @@
 """The host waits for the device nowhere in a step, but where this file names it.
 
-No operation is among those that `--deterministic` refuses on a GPU.
+No operation is among those that `--deterministic` refuses on a GPU. On a stand-in of a device a
+step mixes nothing of the host with what is the device's.
 """
 
 from contextlib import contextmanager
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from stand_in import CUDA, stand_in
 
 from optimus.data.toy import labeled_sentences, write_toy
 from optimus.runtime.counting import count
@@ -20,7 +22,7 @@ ON_THE_HOST = (
     *("training.py:of", "text.py", "labeled.py", "dialog.py:contexts_of"),  # batches of the CPU
     "precision.py:step",  # AdamW counts its steps there
 )
-CPU = World(0, 1, torch.device("cpu"))
+CPU, ON_A_DEVICE = World(0, 1, torch.device("cpu")), World(0, 1, CUDA)
 TASKS = {"train": language_model, "train-dialog": dialog, "train-label-control": label_control}
 
 
@@ -38,22 +40,23 @@ def texts(tmp_path, monkeypatch):
 
 
 @contextmanager
-def opened(verb, **changes):
+def opened(verb, world=CPU, **changes):
     """A run of a smoke preset that is ready for its first step."""
     run_dir = Path("run")
     if verb in TASKS:
         task, presets = TASKS[verb].TASK, TASKS[verb].PRESETS
-        config = replace(presets["smoke"][1], run_dir=run_dir, device="cpu", **changes)
+        place = world.device.type
+        config = replace(presets["smoke"][1], run_dir=run_dir, device=place, **changes)
         with RunFolder(run_dir, task.kind, config) as folder:
-            yield task.open(config, CPU, folder)
+            yield task.open(config, world, folder)
         return
     data = classifier.TaskOptions(
         "labeled", Path("data/toy-labels/train.txt"), Path("data/toy-labels/test.txt")
     )
     config = replace(classifier.PRESETS["smoke"][1], run_dir=run_dir, data=data, **changes)
     with RunFolder(run_dir, classifier.KIND, config) as folder:
-        shared = classifier.open_shared(config, CPU, folder)
-        yield classifier.trial_task(shared, shared.train_set).open(config, CPU, folder)
+        shared = classifier.open_shared(config, world, folder)
+        yield classifier.trial_task(shared, shared.train_set).open(config, world, folder)
 
 
 def counted(verb, **changes):
@@ -70,6 +73,16 @@ def test_a_step_waits_for_nothing(texts, verb, precision):
     assert not found.waits
     assert not found.unrepeatable
     assert verb != "train" or sum(found.kernels.values()) < 800
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+@pytest.mark.parametrize("verb", [*TASKS, "train-classifier"])
+def test_a_step_on_a_device_takes_nothing_from_the_host(texts, verb, precision):
+    with stand_in() as device, opened(verb, ON_A_DEVICE, precision=precision) as run:
+        run.step()
+        device.waits.clear()
+        run.step()
+        assert set(device.waits) <= set(ON_THE_HOST)
 
 
 def test_a_fixed_encoder_waits_for_nothing_either(texts):

@@ -348,7 +348,7 @@ class _Walk:
         slot = self.map.find(rows, here.target) + 1
         slot = np.where(np.arange(candidates) == here.count[:, None], 0, np.where(slot, slot, -1))
         self._embed(rows, slot, tokens, bias, candidates)
-        index = self._tensor(rows)
+        self.rows, index = rows, self._tensor(rows)
         visited = self._tensor(self.map.visited[rows])
         glimpses = self.seen_sum.index_select(0, index)
         glimpses = glimpses / self.seen_count.index_select(0, index).clamp(min=1)
@@ -459,16 +459,17 @@ class _Walk:
         assert self.masked is not None
         if self.masked_text is None:
             # As long as without masks: a random word may be that of the padding.
-            tokens = self.masked.tokens[:, : self.words.ids.shape[1]].to(self.device)
+            tokens = self._tensor(self.masked.tokens.numpy()[:, : self.words.ids.shape[1]])
             self.masked_text = encode_words(self.model.bert, self.words._replace(ids=tokens))
         states = self._score(self.masked_text, part).text
-        labels = self.masked.labels.to(self.device)[:, : states.shape[1]]
-        labels = labels.index_select(0, self.index.index_select(0, self._tensor(part)))
-        flat = labels.flatten()
-        places = (flat != NO_WORD).nonzero().squeeze(1)
-        logits = self.model.guess_words(states.flatten(0, 1).index_select(0, places))
+        labels = self.masked.labels.numpy()[self.rows[part], : states.shape[1]].ravel()
+        places = np.flatnonzero(labels != NO_WORD)  # the host knows them: nobody waits
+        picked = states.flatten(0, 1).index_select(0, self._tensor(places))
+        logits = self.model.guess_words(picked)
         share = len(part) / len(self.batch.tasks)
-        self.guessed = self.guessed + share * mean_cross_entropy(logits, flat[places])
+        self.guessed = self.guessed + share * mean_cross_entropy(
+            logits, self._tensor(labels[places])
+        )
 
     def _ground(self, rows: Integers, here: Observation, scores: Scores, label: Integers) -> None:
         """Choose an object where one stands, or add the loss of those who stand at their goal."""

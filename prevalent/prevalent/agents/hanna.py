@@ -31,7 +31,7 @@ from ..models.hanna import (
     goal_likeness,
     scatter_chances,
 )
-from ..models.prevalent import PrevalentModel
+from ..models.prevalent import PrevalentModel, cast_once
 from ..optimizer import Agent, OptimizerConfig
 from ..runtime.distributed import reduce_mean
 from ..runtime.options import at_least
@@ -174,7 +174,7 @@ class HannaAgent(Agent):
             "loss": loss.detach(),
             "navigation": losses.navigation.detach(),
             "asking": losses.asking.detach(),
-            "requests": torch.tensor(float(asked), device=loss.device),
+            "requests": torch.full((), float(asked), device=loss.device),
         }
 
     @torch.inference_mode()
@@ -233,7 +233,7 @@ def hanna_losses(
             )
             total = total + (each.mean(dim=1) * (target != IGNORE)).sum()
         sums[1].append(total)
-    counts = reduce_mean(counts.to(device)).clamp(min=1e-8)
+    counts = reduce_mean(upload(counts, device)).clamp(min=1e-8)
     zero = torch.zeros((), device=device)
     totals = [
         (torch.stack(part) / counts[i, : len(part)]).sum() if part else zero
@@ -440,6 +440,8 @@ class _Walker:
             self.last_decision = torch.full((batch,), START_DECISION, device=sight.views.device)
         self._read(seen)
         likeness = goal_likeness(sight.views, sight.goal)
+        views, goal, actions = map(cast_once, (sight.views, sight.goal, sight.actions))
+        sight = sight._replace(views=views, goal=goal, actions=actions)  # both networks see them
         logits = self.policy.navigation(self.navigating, sight, self.last_action, likeness)
         chances = scatter_chances(logits.detach(), sight.slot)
         choice = self._choose(logits, feedback)

@@ -309,7 +309,7 @@ class NDHAgent(Agent):
         recorded = self.rollout(batch, feedback, draws=draws)
         loss = self.loss(recorded)
         self.updater.backward(loss)
-        actions = torch.tensor(float(recorded.taught.sum()), device=loss.device)
+        actions = torch.full((), float(recorded.taught.sum()), device=loss.device)
         return {
             "loss": loss.detach(),
             "action_loss": recorded.losses.detach().sum() / actions,
@@ -325,7 +325,7 @@ class NDHAgent(Agent):
         steps = len(recorded.taught)
         taught = torch.zeros(self.max_actions)
         taught[:steps] = torch.from_numpy(recorded.taught)
-        mean_taught = reduce_mean(taught.to(recorded.losses.device))[:steps]
+        mean_taught = reduce_mean(upload(taught, recorded.losses.device))[:steps]
         return (recorded.losses / mean_taught.clamp(min=1e-8)).sum()
 
     @torch.inference_mode()

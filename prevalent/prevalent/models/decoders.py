@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .kernels import DeferredLinear, DeferredLSTMCell, full_lstm
+from .prevalent import cast_once
 
 
 class Attended(NamedTuple):
@@ -59,6 +60,7 @@ class SoftDotAttention(nn.Module):
 
     def attend(self, query: Tensor, memory: Tensor, padding: Tensor | None = None) -> Attended:
         """The weighted memory alone; arguments as in `scores`."""
+        memory = cast_once(memory)
         weights = self.scores(query, memory, padding).softmax(dim=-1).to(memory.dtype)
         single = weights.dim() == 2
         context = (weights.unsqueeze(1) if single else weights) @ memory
@@ -266,6 +268,7 @@ class AttentionDecoder(nn.Module):
         on_images, on_angles = self.feat_att_layer.linear_in(query).split(
             [images.shape[-1], angles.shape[-1]], dim=-1
         )
+        images, angles = cast_once(images), cast_once(angles)
         scores = dot_products(on_images.unsqueeze(1), images)
         scores = scores + dot_products(on_angles.unsqueeze(1), angles)
         weights = scores.softmax(dim=-1).to(images.dtype)  # (B, 1, 36)
@@ -427,6 +430,7 @@ class VisualAttention(nn.Module):
 
     def forward(self, hidden: Tensor, views: Tensor) -> Tensor:
         """The attended view (B, F)."""
+        views = cast_once(views)
         scores = product_scores(self.linear_in_h(hidden), self.linear_in_v, views)
         weights = scores.softmax(dim=1).to(views.dtype)
         return (weights.unsqueeze(1) @ views).squeeze(1)

@@ -114,10 +114,14 @@ def run_lstm(lstm: nn.LSTM, inputs: Tensor, words: Words) -> tuple[Tensor, Tenso
 
 def packed_lstm(lstm: nn.LSTM, inputs: Tensor, words: Words) -> tuple[Tensor, Tensor, Tensor]:
     """`run_lstm` by PyTorch's own packed sequences."""
-    packed = pack_padded_sequence(inputs, words.lengths, batch_first=True, enforce_sorted=False)
+    # Sorted here: PyTorch asks the device for the order that it has given to it.
+    lengths, order = words.lengths.sort(descending=True)
+    there, back = upload(order, inputs.device), upload(order.argsort(), inputs.device)
+    packed = pack_padded_sequence(inputs.index_select(0, there), lengths, batch_first=True)
     packed_outputs, (hidden, cell) = lstm(packed)
     outputs, _ = pad_packed_sequence(packed_outputs, batch_first=True, total_length=inputs.shape[1])
-    return outputs, _backward_first(hidden), _backward_first(cell)
+    hidden, cell = (_backward_first(states.index_select(1, back)) for states in (hidden, cell))
+    return outputs.index_select(0, back), hidden, cell
 
 
 def _backward_first(states: Tensor) -> Tensor:

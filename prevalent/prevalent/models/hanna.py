@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from ..config import check_angle_size, check_dropouts
 from ..runtime.options import at_least
-from .prevalent import PrevalentModel
+from .prevalent import PrevalentModel, cast_once
 
 Reset = Literal["batch", "own", "never"]
 
@@ -201,6 +201,7 @@ class SearchNetwork(nn.Module):
             new: (M,) agents whose instruction is another one than before.
         """
         text = self.encoder(ids)
+        text.words = cast_once(text.words)  # every step attends to them
         recall.text = text if recall.text is None else _replace_rows(recall.text, text, rows)
         if self.reset == "never":
             return
@@ -228,7 +229,7 @@ class SearchNetwork(nn.Module):
         """
         assert recall.text is not None
         scene = self.curr_visual_attention(recall.output, sight.views)
-        inputs = self.text_decoder.embedding(torch.cat([action, scene, extra[0]], dim=1))
+        inputs = self.text_decoder.embedding(_joined(action, scene, extra[0]))
         state = self.drop(inputs + recall.local_time)
         forgotten = torch.stack(recall.forgotten, dim=1)
         for layer, memory in zip(self.text_decoder.layers, recall.subtask, strict=True):
@@ -238,7 +239,7 @@ class SearchNetwork(nn.Module):
 
         ahead = self.next_visual_attention(state, sight.views)
         goal = self.goal_visual_attention(state, sight.goal)
-        inputs = torch.cat([state, ahead, goal, extra[1]], dim=1)
+        inputs = _joined(state, ahead, goal, extra[1])
         state = self.drop(self.state_decoder.embedding(inputs) + recall.global_time)
         unlike = torch.stack(recall.unlike, dim=1)
         for layer, memory in zip(self.state_decoder.layers, recall.episode, strict=True):
@@ -346,6 +347,11 @@ def scatter_chances(logits: Tensor, slot: Tensor) -> Tensor:
     return blank.scatter_add(1, slot.clamp(min=0), chances)
 
 
+def _joined(*parts: Tensor) -> Tensor:
+    """(B, sum of the widths), what a linear map reads next."""
+    return torch.cat([cast_once(part) for part in parts], dim=1)
+
+
 def _replace_rows(old: Text, new: Text, rows: Tensor) -> Text:
     """``old`` with the texts of ``rows`` exchanged; both are padded to the longer."""
     length = max(old.words.shape[1], new.words.shape[1])
@@ -385,8 +391,10 @@ class MultiHeadAttention(nn.Module):
 
         ``hidden`` is (B, N), True where a key may not be seen.
         """
-        q = self._split(self.linear_query(query))
-        k, v = self._split(self.linear_key(key)), self._split(self.linear_value(value))
+        shared = cast_once(key)
+        q = self._split(self.linear_query(shared if query is key else query))
+        k = self._split(self.linear_key(shared))
+        v = self._split(self.linear_value(shared if value is key else value))
         scores = (q @ k.transpose(2, 3)).float() / math.sqrt(q.shape[-1])  # fp16 has no -1e18
         if hidden is not None:
             scores = scores.masked_fill(hidden[:, None, None], HIDDEN)
@@ -418,7 +426,10 @@ class Residual(nn.Module):
         self.shortcut_layer = nn.Linear(input_size or width, width) if maps else None
 
     def forward(self, inputs: Tensor, *more: Any) -> Tensor:
-        shortcut = inputs if self.shortcut_layer is None else self.shortcut_layer(inputs)
+        shortcut = inputs
+        if self.shortcut_layer is not None:
+            inputs = cast_once(inputs)
+            shortcut = self.shortcut_layer(inputs)
         return self.layer_norm(shortcut + self.drop(self.module(inputs, *more)))
 
 

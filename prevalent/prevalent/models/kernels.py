@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any, NamedTuple
 
 import torch
@@ -269,11 +268,8 @@ class _Direction(torch.autograd.Function):
 
 def _shifted(sizes: list[int]) -> Tensor:
     """Places (N - B,) of the word before, for every word that is not the first of its text."""
-    places, start = [], 0
-    for size, after in pairwise(sizes):
-        places.append(torch.arange(start, start + after))
-        start += size
-    return torch.cat(places) if places else torch.zeros(0, dtype=torch.long)
+    before, after = torch.tensor([0, *sizes]).unfold(0, 2, 1)[1:].unbind(1)
+    return torch.arange(sizes[0], sum(sizes)) - before.repeat_interleave(after)
 
 
 def ragged_lstm(lstm: nn.LSTM, inputs: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor, Tensor]:

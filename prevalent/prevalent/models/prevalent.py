@@ -294,6 +294,15 @@ class TextEmbeddings(nn.Module):
         )
 
 
+def cast_once(states: Tensor) -> Tensor:
+    """``states`` in the type in which autocast computes products; without autocast as they are.
+
+    Autocast keeps what it made of a weight, but casts other tensors again for every product.
+    """
+    kind = states.device.type
+    return states.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else states
+
+
 class Attention(nn.Module):
     """Multi-head attention of queries over a memory."""
 
@@ -321,12 +330,13 @@ class Attention(nn.Module):
 
         Either may be packed, (N, d); the result has the shape of ``states``.
         """
+        shared = cast_once(memory)
         query, key, value = (
             self._split(projection(source), packing)
             for projection, source in (
-                (self.query, states),
-                (self.key, memory),
-                (self.value, memory),
+                (self.query, shared if states is memory else states),
+                (self.key, shared),
+                (self.value, shared),
             )
         )
         if bias is not None:

@@ -1,14 +1,16 @@
-"""What a step asks of a device, counted on a CPU: kernels, casts, and where the host would wait.
+"""What a step asks of a device, counted on a CPU: kernels, casts, memory, and waits of the host.
 
-A kernel is an operation that computes; views and empty memory are none. On a device the host waits
-where it needs a value or a size that the device has to find: `WAITING`, a mask as an index, and the
-methods that hand values to Python. Operations that add in any order on a GPU and have no other form
-there are counted too: `--deterministic` would end at them.
+A kernel is an operation that computes; views and empty memory are none. An allocation is a storage
+that an operation gives back and was not given; what it needs for itself while it runs is not seen.
+On a device the host waits where it needs a value or a size that the device has to find: `WAITING`,
+a mask as an index, and the methods that hand values to Python. Operations that add in any order on
+a GPU and have no other form there are counted too: `--deterministic` would end at them.
 """
 
 from __future__ import annotations
 
 import sys
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any, NamedTuple
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 WAITING = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "is_nonzero", "unique")
 INDEXED = ("index", "index_put", "index_put_", "_index_put_impl_")
@@ -44,6 +47,15 @@ class Counts(NamedTuple):
     casts: int  # kernels that do nothing but change the type
     waits: Counter[str]  # file:function of this package -> how often the host waits there
     unrepeatable: Counter[str]  # operation -> how often, of those that --deterministic refuses
+    memory: Memory
+
+
+class Memory(NamedTuple):
+    """What a step allocates, above what it finds."""
+
+    allocations: Counter[str]  # operation -> how often it gave new memory
+    allocated: int  # bytes, all together
+    peak: int  # bytes that were held at one time, at most
 
 
 def count(step: Callable[[], Any], *, on_the_host: tuple[str, ...] = ()) -> Counts:
@@ -63,7 +75,9 @@ def count(step: Callable[[], Any], *, on_the_host: tuple[str, ...] = ()) -> Coun
         for place, number in found.items()
         if place not in on_the_host and place.partition(":")[0] not in on_the_host
     }
-    return Counts(kernels.found, kernels.casts, Counter(waits), kernels.unrepeatable)
+    return Counts(
+        kernels.found, kernels.casts, Counter(waits), kernels.unrepeatable, kernels.memory()
+    )
 
 
 class _Kernels(TorchDispatchMode):
@@ -75,6 +89,11 @@ class _Kernels(TorchDispatchMode):
         self.casts = 0
         self.waits: Counter[str] = Counter()
         self.unrepeatable: Counter[str] = Counter()
+        self.allocations: Counter[str] = Counter()
+        self._allocated = self._held = self._peak = 0
+
+    def memory(self) -> Memory:
+        return Memory(self.allocations, self._allocated, self._peak)
 
     def __torch_dispatch__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -90,7 +109,24 @@ class _Kernels(TorchDispatchMode):
             self.waits[_caller()] += 1
         if name in UNREPEATABLE or _adds_in_any_order(name, args):
             self.unrepeatable[name] += 1
+        self._see_new_memory(name, (args, kwargs), out)
         return out
+
+    def _see_new_memory(self, name: str, given: Any, out: Any) -> None:
+        """Count the storages of ``out`` that are none of those ``given``, until they are freed."""
+        known = {one.data_ptr() for one in _storages(given)}
+        for storage in _storages(out):
+            size, place = storage.nbytes(), storage.data_ptr()
+            if size and place not in known:
+                known.add(place)
+                self.allocations[name] += 1
+                self._allocated += size
+                self._held += size
+                self._peak = max(self._peak, self._held)
+                weakref.finalize(storage, self._free, size)
+
+    def _free(self, size: int) -> None:
+        self._held -= size
 
 
 class _Waits(TorchFunctionMode):
@@ -107,6 +143,12 @@ class _Waits(TorchFunctionMode):
         if getattr(func, "__name__", "") in ("cpu", "tolist"):
             self.found[_caller()] += 1
         return func(*args, **(kwargs or {}))
+
+
+def _storages(values: Any) -> Iterator[torch.UntypedStorage]:
+    for one in tree_leaves(values):
+        if isinstance(one, torch.Tensor) and one.layout is torch.strided:
+            yield one.untyped_storage()
 
 
 def _has_mask(args: tuple[Any, ...]) -> bool:

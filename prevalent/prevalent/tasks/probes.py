@@ -100,6 +100,7 @@ def probe(config: ProbeConfig) -> dict[str, dict[str, dict[str, float]]]:
             batch_size=config.batch_size,
             held_out=config.held_out or run.held_out,
             device="cpu",
+            precision="fp32",  # of the features: nothing is cast here
         )
         corpus = build_corpus(run, world)
         model = load_model(config.run_dir / "model").to(world.device).eval()

@@ -28,8 +28,11 @@ def recordings(golden, real_graphs, data_dir):
 
 
 @pytest.mark.golden
-def test_agents_that_leave_the_batch_at_their_stop_have_the_recorded_losses(recordings):
-    for recorded in recordings:
+def test_agents_that_leave_the_batch_at_their_stop_have_the_recorded_losses(
+    golden, real_graphs, data_dir, device
+):
+    for path in rollout_cases(golden):
+        recorded = Recorded.load(path, real_graphs, data_dir, device)
         # The second iteration starts from weights in which the optimizer magnified the rounding.
         train_twice(recorded, tolerance=1e-3, move_after_stop=False)
 

@@ -23,18 +23,21 @@ from prevalent.agents.hanna import (
 )
 from prevalent.data.hanna import expand_tasks, references, resolve_split
 from prevalent.data.results import score_results, to_results
+from tests.recorded_agents import near
 from tests.recorded_hanna import RecordedSearches, search_cases
 from tests.small_agents import make_bert
 from tests.small_hanna import make_agent, make_tasks, make_world
 
 LOGITS, LOSS, ANGLE = 1e-5, 1e-5, 1e-6
+AFTER_A_STEP = 1e-3  # absolute, on a GPU: Adam magnifies the rounding of gradients near 0
 ACTIONS = ("agent_nav", "agent_ask")
 SUMS = 1e-5  # of the absolute sum of a tensor
 
 
 @pytest.fixture(scope="module")
-def cases(golden, real_graphs, data_dir):
-    return [RecordedSearches.load(path, real_graphs, data_dir) for path in search_cases(golden)]
+def cases(golden, real_graphs, data_dir, device):
+    paths = search_cases(golden)
+    return [RecordedSearches.load(path, real_graphs, data_dir, device) for path in paths]
 
 
 def same_walk(ours, recorded):
@@ -59,17 +62,23 @@ def test_recorded_roll_outs_of_every_option_are_repeated(cases):
 
 def check_roll_out(case, agent, variant, part, recorded):
     walked = case.walk(agent, recorded)
+    allowed = near(case.device, LOGITS)
+
+    def same(ours, wanted):
+        np.testing.assert_allclose(ours.detach().cpu(), wanted, rtol=0, atol=allowed)
+
     for step, wanted in zip(walked.steps, case.logits(variant, part, "nav_logit"), strict=True):
-        np.testing.assert_allclose(step.logits.detach(), wanted, rtol=0, atol=LOGITS)
+        same(step.logits, wanted)
     asked = [step for step in walked.steps if step.ask_logits is not None]
     for step, wanted in zip(asked, case.logits(variant, part, "ask_logit"), strict=True):
-        np.testing.assert_allclose(step.ask_logits.detach(), wanted, rtol=0, atol=LOGITS)
+        same(step.ask_logits, wanted)
     for step, wanted in zip(asked, case.logits(variant, part, "reason_logit"), strict=True):
-        np.testing.assert_allclose(step.reasons.detach(), wanted, rtol=0, atol=LOGITS)
+        same(step.reasons, wanted)
     check_lessons(walked, recorded)
     losses = hanna_losses(walked, agent.search, reasons=agent.config.reasons)
-    assert losses.navigation.item() == pytest.approx(recorded["nav_loss"], abs=LOSS)
-    assert losses.asking.item() == pytest.approx(recorded["ask_loss"], abs=LOSS)
+    allowed = near(case.device, LOSS)
+    assert losses.navigation.item() == pytest.approx(recorded["nav_loss"], abs=allowed)
+    assert losses.asking.item() == pytest.approx(recorded["ask_loss"], abs=allowed)
     tasks = case.tasks("train", recorded["instr_ids"])
     for ours, wanted in zip(
         records(walked, agent.environment, tasks), recorded["traj"], strict=True
@@ -100,13 +109,16 @@ def test_recorded_updates_are_repeated(cases):
                 walked = case.walk(agent, recorded[part])
                 losses = hanna_losses(walked, agent.search, reasons=agent.config.reasons)
                 loss = losses.navigation + losses.asking
-                assert loss.item() == pytest.approx(recorded[part]["loss"], abs=LOSS)
+                on_cpu = case.device.type == "cpu"
+                allowed = LOSS if on_cpu else AFTER_A_STEP
+                assert loss.item() == pytest.approx(recorded[part]["loss"], abs=allowed)
                 agent.updater.backward(loss)
                 if part == "train_1":
                     frozen = recorded["params_without_grad"]
                     assert sorted(without_gradient(agent)) == sorted(frozen)
                 agent.update()
-            check_sums(agent, sums)
+            if on_cpu:
+                check_sums(agent, sums)
             checked += 1
     if not checked:
         pytest.skip("no updates were recorded")

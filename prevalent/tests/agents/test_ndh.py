@@ -9,7 +9,7 @@ import torch
 from prevalent.agents.ndh import NDHRolloutConfig
 from prevalent.agents.rollout import Batch
 from prevalent.data.results import score_results, to_results
-from tests.recorded_agents import check_sums
+from tests.recorded_agents import check_sums, near
 from tests.recorded_ndh import (
     FORWARD,
     RecordedDialogs,
@@ -21,11 +21,12 @@ from tests.recorded_ndh import (
 from tests.small_ndh import make_agent, make_dialog_batch
 
 SCORE = 1e-6
+AFTER_A_STEP = 1e-3  # absolute, on a GPU: optimizers magnify the rounding of gradients near 0
 
 
 @pytest.fixture(scope="module")
-def recorded(golden, real_graphs, data_dir):
-    return RecordedDialogs.load(golden, real_graphs, data_dir)
+def recorded(golden, real_graphs, data_dir, device):
+    return RecordedDialogs.load(golden, real_graphs, data_dir, device)
 
 
 @pytest.mark.golden
@@ -38,7 +39,8 @@ def test_roll_outs_equal_the_recorded_ones(recorded):
             part = recorded.case[section][feedback]
             rolled = agent.rollout(batch, feedback, draws=draws_of(part), keep_steps=True)
             assert len(rolled.steps) == part["n_steps"]
-            assert agent.loss(rolled).item() == pytest.approx(part["loss"], abs=FORWARD)
+            allowed = near(recorded.device, FORWARD)
+            assert agent.loss(rolled).item() == pytest.approx(part["loss"], abs=allowed)
             assert rolled.ended[part["perm_idx"]].tolist() == part["ended"]
             assert list(batch.tokens.shape) == part["seq_shape"]
             check_steps(rolled.steps, part, recorded.arrays, f"{section}/{feedback}")
@@ -71,14 +73,18 @@ def test_training_steps_equal_the_recorded_ones(recorded):
     for section in sections:
         case = recorded.case[section]["train2_teacher"]
         agent = recorded.agent(section, lr=5e-4, weight_decay=5e-4, max_norm=np.inf)
-        for loss, batch in zip(case["loss"], recorded.batches(section), strict=False):
-            losses = agent.imitate(batch, "teacher")
-            assert losses["loss"].item() == pytest.approx(loss, abs=FORWARD)
+        steps = zip(case["loss"], recorded.batches(section), strict=False)
+        for number, (loss, batch) in enumerate(steps):
+            losses, allowed = agent.imitate(batch, "teacher"), near(recorded.device, FORWARD)
+            if number and recorded.device.type != "cpu":
+                allowed = AFTER_A_STEP
+            assert losses["loss"].item() == pytest.approx(loss, abs=allowed)
             without = {k for k, p in agent.modules["encoder"].named_parameters() if p.grad is None}
             assert without == set(case["encoder_params_without_grad"])
             agent.update()
         sums = case["param_[sum,abssum]"]
-        check_sums(agent.modules, {"encoder": sums["enc"], "decoder": sums["dec"]})
+        if recorded.device.type == "cpu":
+            check_sums(agent.modules, {"encoder": sums["enc"], "decoder": sums["dec"]})
 
 
 @pytest.mark.parametrize("encoder", ["dic", "lstm"])

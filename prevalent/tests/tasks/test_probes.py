@@ -70,6 +70,12 @@ def test_an_encoder_of_words_alone_has_no_row_about_views(run, tmp_path):
     assert list(found["states"]) == ["before pre-training", "after pre-training"]
 
 
+def test_a_run_in_half_precision_is_asked_in_fp32(tmp_path):
+    pretrain(replace(SMOKE, run_dir=tmp_path, precision="bf16", max_steps=1))
+    found = probe(ProbeConfig(tmp_path, batches=1))
+    assert 0 <= found["tasks val_seen"]["as pre-trained"]["action"] <= 1
+
+
 def test_texts_lose_the_separators_that_agents_do_not_write(run):
     tokenizer = WordPieceTokenizer(run / "model" / "vocab.txt", 24)
     texts = ["Turn left. Go past the lamp.", "Turn around and walk to the desk."]
