@@ -294,16 +294,13 @@ def distances(real: Tensor, fake: Tensor, halves: int = 10) -> dict[str, float]:
 def show(rows: list[dict[str, Any]], scores: list[dict[str, Any]]) -> None:
     """A table for every setting: means and spreads over seeds, differences from the baseline."""
     scored = {row["run"]: row for row in scores}
-    rows = [
-        {**row, "random fid": list(row["curve"].values())[-1], **scored.get(row["run"], {})}
-        for row in rows
-    ]
+    rows = [{**row, **curve_scores(row["curve"]), **scored.get(row["run"], {})} for row in rows]
     for settings in unique(row["settings"] for row in rows):
         own = [row for row in rows if row["settings"] == settings]
         print(json_text(settings))
         for cell in unique(row["cell"] for row in own):
             print(f"  {cell}")
-            for name in ("random fid", "fid", "kid_x100"):
+            for name in ("random fid", "random fid, mean of the curve", "fid", "kid_x100"):
                 its = [row for row in own if row["cell"] == cell and name in row]
                 others = [row for row in own if row["cell"] == "baseline" and name in row]
                 base = {row["seed"]: row[name] for row in others}
@@ -322,6 +319,12 @@ def show(rows: list[dict[str, Any]], scores: list[dict[str, Any]]) -> None:
             used = [name for name in its[0] if name.endswith(("average_perplexity", "/dead"))]
             codes = (f"{name} {fmean(row[name] for row in its):.1f}" for name in used)
             print(f"    seeds {[row['seed'] for row in its]}, " + ", ".join(codes))
+
+
+def curve_scores(curve: dict[str, float]) -> dict[str, float]:
+    """FID on random features at the end, and its mean over the curve: how fast it fell."""
+    values = list(curve.values())
+    return {"random fid": values[-1], "random fid, mean of the curve": fmean(values)}
 
 
 def unique(values: Iterator[Any]) -> list[Any]:

@@ -1,7 +1,7 @@
-"""Small data with and without augmentation: 500 CIFAR-10 images of one class, 100 selfies.
+"""Small data with and without augmentation: 500 CIFAR-10 images of one class.
 
 python evidence/small_data.py --images cifar10_jpeg.zip --weights weights/squeezenet
-python evidence/small_data.py --host ugatit --images data/selfie2anime --weights weights/squeezenet
+python evidence/small_data.py --host stylegan2 --images cifar10_jpeg.zip
 
 Runs that were finished are not trained again, one that was cut short is continued. A table of what
 is there is printed at the end, also with --table alone.
@@ -30,10 +30,8 @@ from fqgan.runtime.files import json_text
 from fqgan.scoring import ScoringOptions
 from fqgan.stylegan2 import commands as stylegan2
 from fqgan.stylegan2.config import PRESETS as STYLEGAN2
-from fqgan.ugatit import commands as ugatit
-from fqgan.ugatit.config import PRESETS as UGATIT, TranslationScoring
 
-HOSTS = {"biggan": 600, "stylegan2": 2000, "ugatit": 4000}  # and their iterations
+HOSTS = {"biggan": 600, "stylegan2": 2000}  # and their iterations
 CONDITIONS = ("plain", "augmented")
 SEEDS = (0, 1, 2)
 TRAINED = 500
@@ -47,7 +45,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--host", choices=HOSTS, default="biggan")
     parser.add_argument("--preset", default="small-cifar10-fq-commit", help="of BigGAN")
-    parser.add_argument("--images", default="", help="zip of CIFAR-10, or folder of selfie2anime")
+    parser.add_argument("--images", default="", help="zip of CIFAR-10")
     parser.add_argument("--class", dest="label", type=int, default=7, help="of CIFAR: 7 is horse")
     parser.add_argument("--features", choices=("squeezenet", "random"), default="squeezenet")
     parser.add_argument("--weights", default="weights/squeezenet", help="folder of SqueezeNet's")
@@ -75,23 +73,6 @@ def scores_of(
     steps = options.steps or HOSTS[options.host]
     augmented = condition == "augmented"
     common: dict[str, Any] = {"run_dir": str(run), "seed": seed, "device": "cpu"}
-    if options.host == "ugatit":
-        preset = UGATIT["ugatit-selfie2anime-small"][1]
-        train(
-            replace(
-                preset, **common, max_steps=steps, evaluate_every=0,
-                data=replace(preset.data, path=options.images),
-                step=replace(preset.step, augment=ALL_POLICIES if augmented else ()),
-            )
-        )  # fmt: skip
-        scoring = TranslationScoring(options.features, weights=options.weights)
-        rows = ugatit.evaluate(
-            ugatit.EvaluateConfig(
-                run_dir=str(run), device="cpu", scoring=scoring,
-                data=replace(preset.data, path=options.images),
-            )
-        )  # fmt: skip
-        return {f"{name} {row['data']}": row[name] for row in rows for name in ("kid_x100",)}
     learned, judged = class_files(options, run.parents[1])
     data = DataConfig("hdf5", learned, resolution=32, augment=True, in_memory=True)
     reference = DataConfig("hdf5", judged, resolution=32, in_memory=True)
