@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -142,6 +143,7 @@ FILE_SOURCES: dict[str, Source] = {
     ".zip": "zip", ".tar": "shards", ".h5": "hdf5", ".hdf5": "hdf5", ".tfrecords": "tfrecords",
 }  # fmt: skip
 """Which source reads a file of this ending."""
+ARCHIVED = {".tar", ".zip"}
 
 
 def better_source(source: str, path: str) -> Source | None:
@@ -152,18 +154,26 @@ def better_source(source: str, path: str) -> Source | None:
     if place.is_file():
         fitting = FILE_SOURCES.get(place.suffix.lower())
         return None if (source, fitting) in {(fitting, fitting), ("shards", "zip")} else fitting
-    if not place.is_dir() or source in ("shards", "tfrecords"):
+    if not place.is_dir():
         return None
     inside = [one for one in place.iterdir() if visible(one.name)]
+    endings = {one.suffix.lower() for one in inside}
+    if ".tfrecords" in endings and source == "tfrecords":
+        return None
+    if endings & ARCHIVED and source == "shards":
+        return None
     if any(one.is_dir() for one in inside):
-        return None if source in ("folder", "images") else "folder"
+        return None if source in ("folder", "images") or not _holds_images(place) else "folder"
     if any(is_image_name(one.name) for one in inside):
         described = any(one.name == DESCRIPTION for one in inside)  # an NVlabs set has classes
         return None if source == "images" or described else "images"
-    endings = {one.suffix.lower() for one in inside}
     if ".tfrecords" in endings:
         return "tfrecords"
-    return "shards" if endings & {".tar", ".zip"} else None
+    return "shards" if endings & ARCHIVED else None
+
+
+def _holds_images(root: Path) -> bool:
+    return any(is_image_name(name) for _, _, names in os.walk(root) for name in names)
 
 
 def _open(config: DataConfig, seed: int) -> Images:

@@ -96,6 +96,8 @@ class HDF5Images:
     def __init__(self, path: str | Path) -> None:
         self.name = str(path)
         if not Path(path).is_file():
+            if Path(path).is_dir():
+                raise FileNotFoundError(f"{path} is a folder; give an HDF5 file")
             raise FileNotFoundError(
                 f"{path} does not exist; make it with: fqgan prepare hdf5 --out {path}"
             )

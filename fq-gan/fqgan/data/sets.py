@@ -95,7 +95,9 @@ def _form_of(path: str) -> str:
     if place.is_dir():
         if any(place.glob("*.tfrecords")):
             return "tfrecords"
-        return "shards" if any(one.suffix in ARCHIVES for one in place.iterdir()) else "folder"
+        return (
+            "shards" if any(one.suffix.lower() in ARCHIVES for one in place.iterdir()) else "folder"
+        )
     if not place.is_file():
         raise FileNotFoundError(
             f"{shown(path)} does not exist; give a folder, a zip or tar archive, an HDF5 file, an "

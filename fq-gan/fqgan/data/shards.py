@@ -60,8 +60,8 @@ def find_shards(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix in ARCHIVES)
-    elif path.suffix == ".txt" and path.is_file():
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in ARCHIVES)
+    elif path.suffix.lower() == ".txt" and path.is_file():
         lines = [line for line in read_lines(path) if line.text.strip()]
         found = [path.parent / line.text.strip() for line in lines]
         for line, file in zip(lines, found, strict=True):
@@ -189,12 +189,18 @@ def _shard(path: Path, cache_dir: Path) -> Shard:
         files = {name: (int(start), int(size)) for name, (start, size) in content["files"].items()}
         return Shard(path, files, {str(k): str(v) for k, v in content["labels"].items()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        found = _list_zip(path) if path.suffix == ".zip" else _list_tar(path)
+        found = _list_zip(path) if _is_zip(path) else _list_tar(path)
     # A home that cannot be written costs a listing each time, nothing else.
     with contextlib.suppress(OSError):
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json_text({"files": found.files, "labels": found.labels}))
     return found
+
+
+def _is_zip(path: Path) -> bool:
+    """By the ending; a file of another ending is looked into."""
+    ending = path.suffix.lower()
+    return ending == ".zip" or (ending != ".tar" and zipfile.is_zipfile(path))
 
 
 def _list_tar(path: Path) -> Shard:
@@ -203,18 +209,21 @@ def _list_tar(path: Path) -> Shard:
     try:
         with tarfile.open(path, "r:") as archive:
             for member in archive:
-                if not member.isfile() or not visible(member.name):
+                name = member.name.removeprefix("./")  # as `tar -c .` writes them
+                if not member.isfile() or not visible(name):
                     continue
-                _require_size(path, member.name, member.size)
-                if member.name.endswith(LABEL) and (inner := archive.extractfile(member)):
+                _require_size(path, name, member.size)
+                if name.endswith(LABEL) and (inner := archive.extractfile(member)):
                     label = inner.read(20).decode(errors="replace").strip()
-                    labels[member.name.removesuffix(LABEL)] = label
+                    labels[name.removesuffix(LABEL)] = label
                 else:
-                    files[member.name] = (member.offset_data, member.size)
+                    files[name] = (member.offset_data, member.size)
     except (tarfile.TarError, EOFError) as error:
+        kinds = "uncompressed tar archive"
+        if path.suffix.lower() != ".tar":
+            kinds += " or zip archive"
         raise ValueError(
-            f"{path} is not a whole, uncompressed tar archive ({why(error)}); fetch or write it "
-            "again"
+            f"{path} is not a whole, {kinds} ({why(error)}); fetch or write it again"
         ) from None
     if any(start + size > path.stat().st_size for start, size in files.values()):
         raise ValueError(f"{path} has been cut off; fetch or write it again")

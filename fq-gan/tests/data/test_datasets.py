@@ -60,6 +60,10 @@ def test_the_source_that_reads_a_path_is_named_where_another_was_asked_for(
         ("folder", file, "hdf5"),
         ("hdf5", image_zip, "zip"),
         ("zip", image_folder, "folder"),
+        ("shards", image_folder, "folder"),
+        ("shards", records, "tfrecords"),
+        ("tfrecords", flat, "images"),
+        ("tfrecords", packed, "shards"),
     ):
         wanted = rf"--data\.source {source} reads; give --data\.source {fitting}$"
         with pytest.raises(ValueError, match=wanted):

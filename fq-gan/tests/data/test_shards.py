@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from fqgan.data.datasets import DataConfig, build_batches, build_images
-from fqgan.data.shards import read_shards
+from fqgan.data.shards import archived_files, read_shards
 
 
 def png(level: int) -> bytes:
@@ -123,3 +123,22 @@ def test_bad_archives_are_named(tmp_path, monkeypatch):
     write_tar(tmp_path / "broken" / "a.tar", broken)
     with pytest.raises(ValueError, match=r"a\.tar/1\.png cannot be read"):
         read_shards(tmp_path / "broken", resolution=8).read(torch.tensor([0]))
+
+
+def test_archives_are_known_by_more_than_the_ending_zip(shards, tmp_path):
+    for name in ("photos.dat", "photos", "PHOTOS.ZIP"):
+        (tmp_path / name).write_bytes((shards / "2.zip").read_bytes())
+        assert len(read_shards(tmp_path / name, resolution=8)) == 4
+        assert len(archived_files(tmp_path / name).entries) == 4
+    (tmp_path / "photos.dat").write_bytes(b"neither")
+    with pytest.raises(ValueError, match="uncompressed tar archive or zip archive"):
+        archived_files(tmp_path / "photos.dat")
+
+
+def test_a_tar_of_the_folder_dot_is_read(shards, tmp_path):
+    members = {"./cat/0.png": png(0), "./dog/1.png": png(1), "./dog/._1.png": b"no image"}
+    images = read_shards(write_tar(tmp_path / "dot.tar", members), resolution=8)
+    assert (len(images), images.class_names) == (2, ["cat", "dog"])
+    labelled = {"./0.png": png(0), "./0.cls": b"1", "./1.png": png(1), "./1.cls": b"0"}
+    images = read_shards(write_tar(tmp_path / "labelled.tar", labelled), resolution=8)
+    assert images.labels.tolist() == [1, 0]
