@@ -103,11 +103,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     vae = SentenceVAE.from_pretrained(options.run_dir)
     texts = sentences(options.text)
     train = sentences(options.train) if options.train else []
-    found = {"paths": paths(vae, texts[: 2 * options.paths], options.judge), "relations": {}}
+    scores = {"paths": paths(vae, texts[: 2 * options.paths], options.judge)}
     for name, relation in RELATIONS.items():
         queries = [text for text in texts if relation.lacks(text)][: options.queries]
-        found["relations"][name] = relate(vae, name, relation, queries, train)
-    print(json_text(found, indent=2))
+        scores[name] = relate(vae, name, relation, queries, train)
+    print(json_text(scores, indent=2))
 
 
 def sentences(path: Path) -> list[str]:

@@ -1,10 +1,9 @@
-"""Ask a trained run what its decoder does with the latent, and print what the latent space gives.
+"""Ask a trained run what its decoder does with the latent.
 
     python evidence/latent_use.py --run-dir runs/tatoeba_0.50 --text data/tatoeba/test.txt
 
 Nats of the first test sentences, read with the mean of their own posterior, with that of another
-sentence, and with the mean of the prior; if all are alike, the decoder ignores z. Interpolations
-are between the first sentences of the file and the analogies are fixed here: none is chosen.
+sentence, and with the mean of the prior; if all are alike, the decoder ignores z.
 """
 
 from __future__ import annotations
@@ -20,17 +19,11 @@ from optimus import SentenceVAE
 from optimus.runtime.files import json_text
 from optimus.runtime.text_files import read_texts
 
-BATCH, PAIRS, STEPS = 16, 3, 4
-ANALOGIES = (
-    ("He is a doctor.", "She is a doctor.", "He likes dogs."),
-    ("I like music.", "I don't like music.", "I know him."),
-    ("Tom is here.", "Tom was here.", "She is happy."),
-    ("You are late.", "Are you late?", "You are tired."),
-)
+BATCH = 16
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Print the nats as JSON, then interpolations and analogies."""
+    """Print the nats as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True, help="sentences, one a line")
@@ -42,12 +35,6 @@ def main(argv: Sequence[str] | None = None) -> None:
     given = {"own": means, "another's": means.roll(1, dims=0), "prior": torch.zeros_like(means)}
     nats = {name: float(nll(vae, texts, latents).mean()) for name, latents in given.items()}
     print(json_text({"sentences": len(texts), **nats}, indent=2))
-    for first, last in zip(texts[0 : 2 * PAIRS : 2], texts[1 : 2 * PAIRS : 2], strict=True):
-        print(f"\n{first}  ->  {last}", *vae.interpolate(first, last, STEPS), sep="\n  ")
-    print()
-    for source, target, query in ANALOGIES:
-        (made,) = vae.analogy(source, target, query)
-        print(f"{source} : {target} = {query} : {made}")
 
 
 @torch.no_grad()

@@ -25,7 +25,7 @@ from .images import ArrayImages, Images, Subset, in_memory, is_image_name
 from .shards import read_shards
 from .small_images import ARCHIVES, StackedDigits, read_cifar, read_mnist, read_svhn
 from .tfrecords import read_tfrecords
-from .toy import toy_images
+from .toy import SHAPES, toy_images
 
 Source = Literal[
     "cifar10", "cifar100", "folder", "zip", "hdf5", "toy", "tfrecords", "images", "mnist",
@@ -72,7 +72,7 @@ class DataConfig:
     """Pass over files that are no images instead of stopping."""
 
     def __post_init__(self) -> None:
-        at_least(self, "data", resolution=1, workers=1, toy_images=1, limit=0)
+        at_least(self, "data", resolution=1, workers=1, toy_images=len(SHAPES), limit=0)
         check_path(self.source, self.path, DataConfig.path)
         if not 0 <= self.toy_variation <= 1:
             raise ValueError(f"--data.toy-variation must be in [0, 1], got {self.toy_variation}")

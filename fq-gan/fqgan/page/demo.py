@@ -74,6 +74,8 @@ def main(argv: Sequence[str]) -> None:
     if config.serve:
         show(config)
         return
+    # The order of sums, and with it the shapes, would depend on the number of cores.
+    torch.set_num_threads(1)
     for line in demo(config):
         print(line)
 
