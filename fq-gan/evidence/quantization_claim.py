@@ -33,6 +33,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
+from fqgan.data.batches import fixed_choice
 from fqgan.data.datasets import DataConfig, build_images
 from fqgan.data.images import normalize
 from fqgan.gan import ModelAverage
@@ -53,7 +54,8 @@ CELLS: dict[str, dict[str, Any] | None] = {
     },
 }  # fmt: skip
 T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}
-"""Student's t of a two-sided 95 % interval by the number of seeds."""
+MORE_SEEDS = 2.31
+"""Student's t of a two-sided 95 % interval by the number of seeds, and for 9 or more at most."""
 
 
 class Generator(nn.Module):
@@ -109,7 +111,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("verb", choices=("train", "score", "show"))
     parser.add_argument("--data", default="toy", help="toy, or a zip of CIFAR-10 as images")
-    parser.add_argument("--resolution", type=int, default=16)
+    parser.add_argument("--resolution", type=int, choices=(16, 32, 64), default=16)
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--width", type=int, default=32)
     parser.add_argument("--batch", type=int, default=8)
@@ -118,7 +120,8 @@ def main() -> None:
     parser.add_argument("--weight", type=float, default=1.0, help="of the commitment loss")
     parser.add_argument("--decay", type=float, default=0.9, help="of the dictionary")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
-    parser.add_argument("--cells", type=int, nargs="+", default=range(len(CELLS)))
+    numbers = range(len(CELLS))
+    parser.add_argument("--cells", type=int, nargs="+", choices=numbers, default=numbers)
     parser.add_argument("--samples", type=int, default=1000, help="images that are scored")
     parser.add_argument("--weights", default="", help="folder of SqueezeNet's weights")
     parser.add_argument("--device", default="cpu")
@@ -126,11 +129,13 @@ def main() -> None:
     parser.add_argument("--curves", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    args.out.mkdir(parents=True, exist_ok=True)
     if args.verb == "train":
+        args.out.mkdir(parents=True, exist_ok=True)
         train(args)
     elif args.verb == "score":
         score(args)
+    elif not read_rows(args.out, "runs"):
+        parser.error(f"--out {args.out} holds no run; the verb train makes them")
     else:
         show(read_rows(args.out, "runs"), read_rows(args.out, "scores"))
         if args.curves:
@@ -170,7 +175,8 @@ def score(args: argparse.Namespace) -> None:
         key = json_text([settings["resolution"], settings["images"]])
         if key not in real:
             pixels, _ = read_images(args.data, settings)
-            real[key] = score_features(extractor, pixels[: args.samples].to(args.device).split(50))
+            chosen = reference(pixels, args.samples)
+            real[key] = score_features(extractor, chosen.to(args.device).split(50))
         images = torch.from_numpy(np.load(args.out / f"{row['run']}.npy")[: args.samples])
         fake = score_features(extractor, normalize(images).to(args.device).split(50))
         write_row(
@@ -199,13 +205,18 @@ def read_images(data: str, settings: dict[str, Any]) -> tuple[Tensor, Tensor]:
     return normalize(images.read(torch.arange(len(images)))), images.labels
 
 
+def reference(pixels: Tensor, number: int) -> Tensor:
+    """A fixed random choice (``number``, 3, R, R): a zip has its images class after class."""
+    return pixels[fixed_choice(len(pixels), number)]
+
+
 def run(
     cell: str, seed: int, settings: dict[str, Any], pixels: Tensor, labels: Tensor, device: str
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Train one cell: a curve and the use of the codes, and samples (1000, 3, R, R) as uint8."""
     resolution, batch, steps = settings["resolution"], settings["batch"], settings["steps"]
     num_classes, extractor = int(labels.max()) + 1, build_extractor("random", device=device)
-    real = score_features(extractor, pixels[:500].to(device).split(50))
+    real = score_features(extractor, reference(pixels, 500).to(device).split(50))
     pixels, labels = pixels.to(device), labels.to(device)
     torch.manual_seed(seed)
     generator = Generator(settings["width"], resolution, num_classes).to(device)
@@ -312,7 +323,7 @@ def show(rows: list[dict[str, Any]], scores: list[dict[str, Any]]) -> None:
                     line += f", by sampling +- {sampling:.2g}"
                 pairs = [row[name] - base[row["seed"]] for row in its if row["seed"] in base]
                 if cell != "baseline" and len(pairs) > 1:
-                    half = T95.get(len(pairs), 2.2) * stdev(pairs) / math.sqrt(len(pairs))
+                    half = T95.get(len(pairs), MORE_SEEDS) * stdev(pairs) / math.sqrt(len(pairs))
                     line += f"; minus baseline {fmean(pairs):+.3g} +- {half:.2g} (95 %)"
                 print(line)
             its = [row for row in own if row["cell"] == cell]
