@@ -100,13 +100,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--paths", type=int, default=50)
     parser.add_argument("--queries", type=int, default=50, help="of each relation")
     options = parser.parse_args(argv)
-    vae = SentenceVAE.from_pretrained(options.run_dir)
+    if min(options.paths, options.queries) < 1:
+        parser.error("--paths and --queries must be at least 1")
     texts = sentences(options.text)
+    if len(texts) < 2:
+        parser.error(f"--text {options.text} needs two sentences at least")
     train = sentences(options.train) if options.train else []
-    scores = {"paths": paths(vae, texts[: 2 * options.paths], options.judge)}
+    vae = SentenceVAE.from_pretrained(options.run_dir)
+    number = 2 * min(options.paths, len(texts) // 2)
+    scores = {"paths": paths(vae, texts[:number], options.judge)}
     for name, relation in RELATIONS.items():
         queries = [text for text in texts if relation.lacks(text)][: options.queries]
-        scores[name] = relate(vae, name, relation, queries, train)
+        scores[name] = relate(vae, name, relation, queries, train) if queries else {"queries": 0}
     print(json_text(scores, indent=2))
 
 
@@ -145,7 +150,7 @@ def paths(vae: SentenceVAE, texts: Sequence[str], judge: Path | None) -> dict[st
         "alike, another order": fmean(mixed),
         "alike, the two ends": fmean(alike(row[0], row[-1]) for row in rows),
         "largest jump": fmean(jumps),
-        "order": fmean(orders),
+        "order": fmean(orders or [0.0]),  # of paths whose ends differ
     }
     if judge:
         between = [text for row in rows for text in row[1:-1]]
@@ -199,7 +204,8 @@ def judged(
 def alike(first: str, second: str) -> float:
     """F1 of the words of two sentences, in [0, 1]; the order of the words does not count."""
     one, other = (Counter(words_of(text.lower())) for text in (first, second))
-    return 2 * (one & other).total() / max((one + other).total(), 1)
+    both = (one + other).total()
+    return 2 * (one & other).total() / both if both else 1.0
 
 
 def mix(texts: Sequence[str], draws: torch.Generator) -> list[str]:
@@ -221,11 +227,13 @@ class LanguageModel:
 
     @torch.inference_mode()
     def __call__(self, texts: Sequence[str]) -> float:
+        texts = [text for text in texts if text.strip()]
         nats = sum(float(self._nats(text)) for text in texts)
-        return nats / sum(len(text.split()) for text in texts)
+        return nats / max(sum(len(text.split()) for text in texts), 1)
 
     def _nats(self, text: str) -> Tensor:
-        start = self.tokenizer.bos_token_id or self.tokenizer.eos_token_id
+        start = self.tokenizer.bos_token_id  # may be 0
+        start = self.tokenizer.eos_token_id if start is None else start
         ids = torch.tensor([[start, *self.tokenizer(text)["input_ids"]]])
         logits = self.model(ids[:, :-1]).logits
         return torch.nn.functional.cross_entropy(logits[0].float(), ids[0, 1:], reduction="sum")
