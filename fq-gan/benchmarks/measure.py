@@ -48,9 +48,9 @@ def peak_mb() -> float:
 
 
 def in_fresh_process(script: str, *words: str) -> dict[str, Any]:
-    """Run ``script`` with ``--worker words`` and read the JSON it prints."""
+    """Run ``script`` with ``--worker words`` and read the JSON it prints; its errors are shown."""
     command = [sys.executable, script, "--worker", *words]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
