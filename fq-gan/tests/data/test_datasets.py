@@ -85,7 +85,12 @@ def test_a_limit_takes_a_fixed_choice():
 
 
 def test_options_out_of_range_are_refused():
-    for wrong in ({"resolution": 0}, {"validation_fraction": 1.0}, {"limit": -1}, {"toy_images": 9}):
+    for wrong in (
+        {"resolution": 0},
+        {"validation_fraction": 1.0},
+        {"limit": -1},
+        {"toy_images": 9},
+    ):
         with pytest.raises(ValueError, match="--data"):
             replace(TOY, **wrong)
     for source, size in (("cifar10", 32), ("mnist", 32), ("celeba", 128)):
