@@ -85,7 +85,7 @@ def test_a_dry_run_prints_the_checked_options(capsys):
         (["score", "", "photos"], "the reference, is empty"),
         (
             ["score", "cifar10:", "a", "--features", "random"],
-            "behind the colon of cifar10: stands the path",
+            "cifar10: names no path",
         ),
         (["evaluate", "--run-dir", ""], "'' is not the folder of a run"),
         (["evaluate", "--samples", "no.npz", "--scoring.features", "inception"], "no.npz does not"),

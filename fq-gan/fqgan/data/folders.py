@@ -90,9 +90,13 @@ def find_classes(
             "lies outside of the class folders" if is_image_name(first) else "is not an image file"
         )
         more = f" (nor are {len(others) - 1} others in place)" if len(others) > 1 else ""
-        raise ValueError(
-            f"{name}/{first} {wrong}{more}; move it away or give {prefix}skip-other-files"
+        flat = archive and not images and any(map(is_image_name, others))
+        cure = (
+            f"if all are of one class, give {prefix}source shards"
+            if flat
+            else f"move it away or give {prefix}skip-other-files"
         )
+        raise ValueError(f"{name}/{first} {wrong}{more}; {cure}")
     if description is not None:
         return _described(sorted(images), description, f"{name}/{DESCRIPTION}")
     top = {file.split("/")[0] for file in images}

@@ -67,8 +67,11 @@ def open_set(
     source, colon, rest = path.partition(":")
     if colon and source in get_args(Source):
         if bool(rest) == (source == "toy"):
-            wanted = "no path" if source == "toy" else "the path of its folder or file"
-            raise ValueError(f"{path}: behind the colon of {source}: stands {wanted}")
+            raise ValueError(
+                f"{path}: toy takes no path; give toy: alone"
+                if rest
+                else f"{path} names no path; give that of its folder or file behind the colon"
+            )
         form: str = source
     else:
         form, rest = _form_of(path), path

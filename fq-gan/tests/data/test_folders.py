@@ -50,6 +50,13 @@ def test_a_zip_gives_the_same_images(image_folder, image_zip):
     assert read_zip(image_zip, resolution=8, split="test").class_names == ["dog"]
 
 
+def test_a_zip_without_folders_is_told_what_reads_it(tmp_path):
+    with zipfile.ZipFile(tmp_path / "flat.zip", "w") as archive:
+        archive.writestr("a.png", b"")
+    with pytest.raises(ValueError, match=r"give --data\.source shards"):
+        read_zip(tmp_path / "flat.zip", resolution=8)
+
+
 def test_a_missing_split_lists_those_there_are(image_zip):
     with pytest.raises(ValueError, match=r"no validation/ folder, it has test, train"):
         read_zip(image_zip, resolution=8, split="validation")

@@ -286,8 +286,8 @@ def test_a_source_before_a_colon_is_read_and_named_as_here(tmp_path):
         ("hdf5:none.hdf5", r"none\.hdf5 does not exist"),
         (f"tfrecords:{tmp_path}/flat", "has no files NAME-rNN"),
         ("celeba:none", "none is not a folder"),
-        ("toy:photos", "behind the colon of toy: stands no path"),
-        ("cifar10:", "behind the colon of cifar10: stands the path"),
+        ("toy:photos", "toy takes no path"),
+        ("cifar10:", "cifar10: names no path"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=said) as raised:
             open_set(path)
