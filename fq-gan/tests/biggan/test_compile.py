@@ -39,6 +39,8 @@ def test_translators_are_compiled_block_by_block(tmp_path, monkeypatch):
     for compiled in (False, True):
         run_dir = str(tmp_path / str(compiled))
         config = replace(UGATIT["ugatit-smoke"][1], run_dir=run_dir, compile=compiled, device="cpu")
+        # Without FQ: where two codes are equally near, rounding decides which one is counted.
+        config = replace(config, quantizer=replace(config.quantizer, layers=()))
         config = replace(config, max_steps=2, evaluate_every=0, sample_every=0, precision="fp32")
         training = runs.train(config)
         assert {one._compiled_call_impl is not None for one in training.regions} == {compiled}
