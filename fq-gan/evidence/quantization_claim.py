@@ -323,8 +323,9 @@ def show(rows: list[dict[str, Any]], scores: list[dict[str, Any]]) -> None:
                     line += f", by sampling +- {sampling:.2g}"
                 pairs = [row[name] - base[row["seed"]] for row in its if row["seed"] in base]
                 if cell != "baseline" and len(pairs) > 1:
-                    half = T95.get(len(pairs), MORE_SEEDS) * stdev(pairs) / math.sqrt(len(pairs))
-                    line += f"; minus baseline {fmean(pairs):+.3g} +- {half:.2g} (95 %)"
+                    line += (
+                        f"; minus baseline {fmean(pairs):+.3g} +- {half_width(pairs):.2g} (95 %)"
+                    )
                 print(line)
             its = [row for row in own if row["cell"] == cell]
             used = [name for name in its[0] if name.endswith(("average_perplexity", "/dead"))]
@@ -346,11 +347,17 @@ def unique(values: Iterator[Any]) -> list[Any]:
     return found
 
 
-def spread(values: list[float]) -> str:
-    """Mean, deviation, and each."""
-    each = ", ".join(f"{value:.3g}" for value in values)
-    deviation = f" +- {stdev(values):.2g}" if len(values) > 1 else ""
-    return f"{fmean(values):.3g}{deviation} ({each})"
+def half_width(differences: list[float]) -> float:
+    """Half of the 95 % interval of their mean, of differences from the baseline seed by seed."""
+    number = len(differences)
+    return T95.get(number, MORE_SEEDS) * stdev(differences) / math.sqrt(number)
+
+
+def spread(values: list[float], digits: int = 3) -> str:
+    """Mean, deviation with a digit less, and each."""
+    each = ", ".join(f"{value:.{digits}g}" for value in values)
+    deviation = f" +- {stdev(values):.{digits - 1}g}" if len(values) > 1 else ""
+    return f"{fmean(values):.{digits}g}{deviation} ({each})"
 
 
 def draw_curves(rows: list[dict[str, Any]], path: Path) -> None:

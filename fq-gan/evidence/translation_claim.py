@@ -15,23 +15,19 @@ from __future__ import annotations
 
 import argparse
 import json
-import math
 import time
 from dataclasses import replace
 from pathlib import Path
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
+
+from quantization_claim import USED, half_width, spread
 
 from fqgan.biggan.config import ALL_POLICIES
 from fqgan.runs import train
 from fqgan.runtime.files import json_text
 from fqgan.ugatit import commands
 from fqgan.ugatit.config import PRESETS, TranslationScoring, UgatitTrain
-
-USED = {"codebook_start": "features", "revive_below": 0.1}
-T95 = {2: 12.71, 3: 4.30, 4: 3.18, 5: 2.78, 6: 2.57, 7: 2.45, 8: 2.36}
-MORE_SEEDS = 2.31
-"""Student's t of a two-sided 95 % interval by the number of seeds, and for 9 or more at most."""
 
 
 def _cells() -> dict[str, UgatitTrain]:
@@ -102,7 +98,7 @@ def print_table(rows: list[dict[str, Any]]) -> None:
         print(f"{cell}: seeds {[row['seed'] for row in own] or 'not run'}")
         for direction in own[0]["kid"] if own else ():
             kids = [row["kid"][direction] for row in own]
-            line = f"  {direction}: {spread([kid['kid_x100'] for kid in kids])}"
+            line = f"  {direction}: {spread([kid['kid_x100'] for kid in kids], digits=4)}"
             width = fmean((kid["kid_x100_high"] - kid["kid_x100_low"]) / 2 for kid in kids)
             line += f", 95 % over test images +- {width:.3g}"
             line += f", untranslated {kids[0]['kid_x100_untranslated']:.4g}"
@@ -112,16 +108,9 @@ def print_table(rows: list[dict[str, Any]]) -> None:
                 if row["seed"] in base
             ]
             if cell != "baseline" and len(pairs) > 1:
-                half = T95.get(len(pairs), MORE_SEEDS) * stdev(pairs) / math.sqrt(len(pairs))
+                half = half_width(pairs)
                 line += f"; minus baseline {fmean(pairs):+.3g} +- {half:.3g} (95 % over seeds)"
             print(line)
-
-
-def spread(values: list[float]) -> str:
-    """Mean, deviation, and each."""
-    deviation = f" +- {stdev(values):.3g}" if len(values) > 1 else ""
-    each = ", ".join(f"{value:.4g}" for value in values)
-    return f"{fmean(values):.4g}{deviation} ({each})"
 
 
 if __name__ == "__main__":

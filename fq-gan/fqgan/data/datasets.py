@@ -22,7 +22,7 @@ from .folders import (
 )
 from .hdf5 import read_hdf5
 from .images import ArrayImages, Images, Subset, in_memory, is_image_name
-from .shards import read_shards
+from .shards import SHARD_ENDINGS, read_shards
 from .small_images import ARCHIVES, StackedDigits, read_cifar, read_mnist, read_svhn
 from .tfrecords import read_tfrecords
 from .toy import SHAPES, toy_images
@@ -143,7 +143,6 @@ FILE_SOURCES: dict[str, Source] = {
     ".zip": "zip", ".tar": "shards", ".h5": "hdf5", ".hdf5": "hdf5", ".tfrecords": "tfrecords",
 }  # fmt: skip
 """Which source reads a file of this ending."""
-ARCHIVED = {".tar", ".zip"}
 
 
 def better_source(source: str, path: str) -> Source | None:
@@ -160,7 +159,7 @@ def better_source(source: str, path: str) -> Source | None:
     endings = {one.suffix.lower() for one in inside}
     if ".tfrecords" in endings and source == "tfrecords":
         return None
-    if endings & ARCHIVED and source == "shards":
+    if endings.intersection(SHARD_ENDINGS) and source == "shards":
         return None
     if any(one.is_dir() for one in inside):
         return None if source in ("folder", "images") or not _holds_images(place) else "folder"
@@ -169,7 +168,7 @@ def better_source(source: str, path: str) -> Source | None:
         return None if source == "images" or described else "images"
     if ".tfrecords" in endings:
         return "tfrecords"
-    return "shards" if endings & ARCHIVED else None
+    return "shards" if endings.intersection(SHARD_ENDINGS) else None
 
 
 def _holds_images(root: Path) -> bool:

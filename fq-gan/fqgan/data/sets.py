@@ -32,7 +32,7 @@ from .images import (
     open_image,
     square,
 )
-from .shards import ARCHIVES, Files, archived_files
+from .shards import SHARD_ENDINGS, Files, archived_files
 from .tfrecords import read_tfrecords
 
 
@@ -98,9 +98,8 @@ def _form_of(path: str) -> str:
     if place.is_dir():
         if any(place.glob("*.tfrecords")):
             return "tfrecords"
-        return (
-            "shards" if any(one.suffix.lower() in ARCHIVES for one in place.iterdir()) else "folder"
-        )
+        shards = any(one.suffix.lower() in SHARD_ENDINGS for one in place.iterdir())
+        return "shards" if shards else "folder"
     if not place.is_file():
         raise FileNotFoundError(
             f"{shown(path)} does not exist; give a folder, a zip or tar archive, an HDF5 file, an "

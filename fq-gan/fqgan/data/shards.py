@@ -27,7 +27,7 @@ from .images import EncodedImages, is_image_name
 
 logger = logging.getLogger(__name__)
 
-ARCHIVES = (".tar", ".zip")
+SHARD_ENDINGS = (".tar", ".zip")
 LABEL = ".cls"
 """The member beside an image that holds the number of its class, as webdataset names it."""
 
@@ -60,7 +60,7 @@ def find_shards(path: str | Path) -> list[Path]:
     """
     path = Path(path)
     if path.is_dir():
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in ARCHIVES)
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in SHARD_ENDINGS)
     elif path.suffix.lower() == ".txt" and path.is_file():
         lines = [line for line in read_lines(path) if line.text.strip()]
         found = [path.parent / line.text.strip() for line in lines]
