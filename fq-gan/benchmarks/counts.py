@@ -30,7 +30,7 @@ from fqgan.biggan import networks as biggan_networks
 from fqgan.biggan.config import PRESETS as BIGGAN
 from fqgan.biggan.train import TASK as BIGGAN_TASK
 from fqgan.loop import Task
-from fqgan.runtime.counting import Counts, count
+from fqgan.runtime.counting import COLUMNS, Counts, count
 from fqgan.runtime.distributed import World
 from fqgan.runtime.precision import MixedPrecision
 from fqgan.runtime.run_folder import RunFolder
@@ -94,13 +94,6 @@ def of_a_block(block: nn.Module, precision: Any, *styles: torch.Tensor) -> tuple
     return sum(plain.values()), convolutions + metrics.generated_kernel_count
 
 
-def shown(found: Counts) -> str:
-    """Kernels, casts, allocations, and MB allocated and held at most, in columns."""
-    memory, kernels = found.memory, sum(found.kernels.values())
-    numbers = f"{kernels:>9}{found.casts:>7}{sum(memory.allocations.values()):>13}"
-    return f"{numbers}{memory.allocated / 1e6:>8.2f}{memory.peak / 1e6:>9.2f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
@@ -120,15 +113,14 @@ def main() -> None:
         return
     for module in (biggan_networks, ugatit_networks):
         module.normalized_weights = partial(normalized_weights, together=True)  # type: ignore[assignment]
-    columns = f"{'kernels':>9}{'casts':>7}{'allocations':>13}{'MB':>8}{'peak MB':>9}"
-    print(f"{'loop':<16}{columns}  waits of the host ({precision})")
+    print(f"{'loop':<16}{COLUMNS}  waits of the host ({precision})")
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # presets write below the present folder
         for name, task, preset in loops():
             with contextlib.redirect_stderr(None):
                 found = counts(task, replace(preset, precision=precision))
             waits = ", ".join(f"{where} {number}" for where, number in found.waits.items())
-            print(f"{name:<16}{shown(found)}  {waits or 'none'}", flush=True)
+            print(f"{name:<16}{found.columns()}  {waits or 'none'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from transformers import BertConfig, GPT2Config
 from optimus.data.toy import labeled_sentences, write_toy
 from optimus.decoding import ASK_EVERY, Sampling, generate
 from optimus.models.vae import OptimusConfig, OptimusModel
-from optimus.runtime.counting import Counts, count
+from optimus.runtime.counting import COLUMNS, Counts, count
 from optimus.runtime.distributed import World
 from optimus.runtime.precision import MixedPrecision
 from optimus.runtime.run_folder import RunFolder
@@ -114,20 +114,12 @@ def of_a_token(strategy: Any, precision: Any, *, static: bool) -> tuple[float, .
     return tuple((b - a) / (2 * ASK_EVERY) for a, b in zip(short, long, strict=True))
 
 
-def shown(found: Counts) -> str:
-    """Kernels, casts, allocations, and MB allocated and held at most, in columns."""
-    memory, kernels = found.memory, sum(found.kernels.values())
-    numbers = f"{kernels:>9}{found.casts:>7}{sum(memory.allocations.values()):>13}"
-    return f"{numbers}{memory.allocated / 1e6:>8.2f}{memory.peak / 1e6:>9.2f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
     precision = parser.parse_args().precision
     torch.set_num_threads(1)
-    columns = f"{'kernels':>9}{'casts':>7}{'allocations':>13}{'MB':>8}{'peak MB':>9}"
-    print(f"{'loop':<16}{columns}  waits of the host ({precision})")
+    print(f"{'loop':<16}{COLUMNS}  waits of the host ({precision})")
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)
         write_texts()
@@ -135,7 +127,7 @@ def main() -> None:
             with contextlib.redirect_stderr(None):
                 found = of_a_step(name, precision)
             waits = ", ".join(f"{where} {number}" for where, number in found.waits.items())
-            print(f"{name:<16}{shown(found)}  {waits or 'none'}", flush=True)
+            print(f"{name:<16}{found.columns()}  {waits or 'none'}", flush=True)
     columns = f"{'kernels':>9}{'casts':>7}{'allocations':>13}"
     print(f"\n{'a token':<24}{columns}  waits of the host ({precision})")
     for strategy in ("greedy", "sample"):

@@ -23,7 +23,7 @@ import torch
 
 from prevalent.loop import Task
 from prevalent.optimizer import OPTIMIZERS
-from prevalent.runtime.counting import Counts, count
+from prevalent.runtime.counting import COLUMNS, Counts, count
 from prevalent.runtime.distributed import World
 from prevalent.runtime.run_folder import RunFolder
 from prevalent.tasks.graph import PRESETS as GRAPH_PRESETS, TASK as GRAPH
@@ -60,13 +60,6 @@ def counts(task: Task, config: Any) -> Counts:
         return count(run.step, on_the_host=ON_THE_HOST)
 
 
-def shown(found: Counts) -> str:
-    """Kernels, casts, allocations, and MB allocated and held at most, in columns."""
-    memory, kernels = found.memory, sum(found.kernels.values())
-    numbers = f"{kernels:>9}{found.casts:>7}{sum(memory.allocations.values()):>13}"
-    return f"{numbers}{memory.allocated / 1e6:>8.2f}{memory.peak / 1e6:>9.2f}"
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--precision", default="bf16", choices=("fp32", "bf16", "fp16"))
@@ -75,15 +68,14 @@ def main() -> None:
     for name, kind in OPTIMIZERS.items():
         way = {"fused": True} if name == "adam" else {"foreach": True}
         OPTIMIZERS[name] = partial(kind, **way)  # type: ignore[assignment]
-    columns = f"{'kernels':>9}{'casts':>7}{'allocations':>13}{'MB':>8}{'peak MB':>9}"
-    print(f"{'loop':<16}{columns}  waits of the host ({precision})")
+    print(f"{'loop':<16}{COLUMNS}  waits of the host ({precision})")
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)  # presets write below the present folder
         for name, task, preset in loops():
             with contextlib.redirect_stderr(None):
                 found = counts(task, replace(preset, precision=precision))
             waits = ", ".join(f"{where} {number}" for where, number in found.waits.items())
-            print(f"{name:<16}{shown(found)}  {waits or 'none'}", flush=True)
+            print(f"{name:<16}{found.columns()}  {waits or 'none'}", flush=True)
 
 
 if __name__ == "__main__":

@@ -39,6 +39,9 @@ UNREPEATABLE = (
 """What `torch.use_deterministic_algorithms` documents to raise on CUDA, whatever the types are."""
 PACKAGE = Path(__file__).resolve().parent.parent
 
+COLUMNS = f"{'kernels':>9}{'casts':>7}{'allocations':>13}{'MB':>8}{'peak MB':>9}"
+"""Heads of `Counts.columns`."""
+
 
 class Counts(NamedTuple):
     """Of a step."""
@@ -48,6 +51,12 @@ class Counts(NamedTuple):
     waits: Counter[str]  # file:function of this package -> how often the host waits there
     unrepeatable: Counter[str]  # operation -> how often, of those that --deterministic refuses
     memory: Memory
+
+    def columns(self) -> str:
+        """Kernels, casts, allocations, and MB allocated and held at most, below `COLUMNS`."""
+        memory, kernels = self.memory, sum(self.kernels.values())
+        numbers = f"{kernels:>9}{self.casts:>7}{sum(memory.allocations.values()):>13}"
+        return f"{numbers}{memory.allocated / 1e6:>8.2f}{memory.peak / 1e6:>9.2f}"
 
 
 class Memory(NamedTuple):
