@@ -340,7 +340,7 @@ def _real_weights() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
         ),
         objective=ObjectiveOptions(ratio_zero=0.1, ratio_increase=0.4),
         data=DataOptions(Path("data/tatoeba"), block_size=40, batch_size=16),
-        optimizer=OptimizerOptions(lr=1e-4, new_lr=1e-3, warmup_steps=20),
+        optimizer=OptimizerOptions("fused", lr=1e-4, new_lr=1e-3, warmup_steps=20),
         max_steps=300,
         log_every=10,
         save_every=300,
@@ -383,7 +383,11 @@ def _real_weights() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
     one_rate = replace(real, optimizer=replace(real.optimizer, new_lr=0.0))
     yield row("tatoeba-0.50-one-lr", "Tatoeba, lambda 0.50, one learning rate", one_rate)
     pretraining = replace(
-        real, data=replace(real.data, folder=Path("data/unlabelled")), max_steps=900, save_every=100
+        real,
+        data=replace(real.data, folder=Path("data/unlabelled")),
+        max_steps=900,
+        save_every=100,
+        precision="bf16",
     )
     yield row("pretrain", "latent pre-training on unlabelled text", pretraining)
     tuned = ModelOptions(init=(Path("runs/real_weights/pretrain/model"),), dropout=0.0)
