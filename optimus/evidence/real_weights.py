@@ -83,6 +83,7 @@ ROWS = (
     Row("penn-0.05", "PTB", 55),
     Row("yelp-lm", "Yelp", 20),
     Row("yelp-0.05", "Yelp", 30),
+    Row("yelp-0.50", "Yelp", 30),
     Row("pretrain", "", 60),
     Row("tatoeba-0.50-pretrained", "Tatoeba", 20),
 )

@@ -69,8 +69,9 @@ class LabelControl(ExtendedVae):
         self.train_zero_label, self.mask_padding = train_zero_label, mask_padding
         self.noise = noise
         latent, logits = vae.config.latent_dim, 1 if num_labels == 2 else num_labels
-        width, embedding = vae.config.bert.hidden_size, vae.config.gpt2.n_embd
-        self.latent_head = nn.Linear(width, latent, bias=False)
+        posterior = vae.encoder.head
+        self.latent_head = nn.Linear(posterior.in_features, latent, bias=posterior.bias is not None)
+        embedding = vae.decoder.network.get_input_embeddings().embedding_dim
         self.generator = nn.Linear(latent, latent)
         self.discriminator = _head(latent, 1, hidden)
         self.classifier = _head(latent, logits, hidden)
@@ -91,8 +92,10 @@ class LabelControl(ExtendedVae):
     def start_from_posterior(self) -> None:
         """Take the VAE's map to the posterior mean as the map to z."""
         assert self.vae.encoder is not None
-        mean, _ = self.vae.encoder.head.weight.chunk(2)
-        self.latent_head.weight.copy_(mean)
+        head = self.vae.encoder.head
+        self.latent_head.weight.copy_(head.weight.chunk(2)[0])
+        if head.bias is not None:
+            self.latent_head.bias.copy_(head.bias.chunk(2)[0])
 
     def condition(self, latent: Tensor, labels: Tensor) -> Tensor:
         """What the decoder is given, (B, Z), for ``latent`` (B, Z) and ``labels`` (B,)."""
@@ -114,7 +117,7 @@ class LabelControl(ExtendedVae):
             ids = F.pad(ids, (0, KERNEL - ids.shape[1]), value=pad)
         # Deviation: the embeddings are the decoder's, not a second parameter that shares its
         # storage; this classifier reads them and does not train them.
-        embedded = self.vae.decoder.network.transformer.wte(ids).detach()
+        embedded = self.vae.decoder.embed(ids).detach()
         return self._classify_embedded(embedded, (ids != pad).sum(dim=1))
 
     def _classify_embedded(self, embedded: Tensor, lengths: Tensor) -> Tensor:
@@ -272,7 +275,8 @@ def draw_softly(
     if decoder.checkpointing and decoder.training:
         raise ValueError("soft sampling needs a decoder without gradient checkpointing")
     bos, eos = ends
-    table = decoder.network.transformer.wte.weight.detach()  # (V, H)
+    every = torch.arange(len(decoder.head_weight), device=latent.device)
+    table = decoder.embed(every).detach()  # (V, H)
     state = decoder.start(latent)
     rows = [table[bos].expand(len(latent), 1, -1)]
     lengths = torch.ones(len(latent), dtype=torch.long, device=latent.device)

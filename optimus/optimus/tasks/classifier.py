@@ -56,7 +56,7 @@ from ..runtime.evaluation import Provenance, write_evaluation
 from ..runtime.files import write_atomically, write_json
 from ..runtime.logs import Logs
 from ..runtime.options import ADDED, at_least, require
-from ..runtime.precision import MixedPrecision, build_adamw
+from ..runtime.precision import MixedPrecision
 from ..runtime.published import markdown_table
 from ..runtime.random_state import seed_all
 from ..runtime.run_folder import (
@@ -73,9 +73,9 @@ from .training import (
     FIXED,
     AdamWTraining,
     build_model,
+    build_optimizer,
     build_tokenizers,
     exporting,
-    parameter_groups,
     require_whole,
 )
 
@@ -478,8 +478,7 @@ class ClassifierTraining(AdamWTraining):
         )
         self.ahead = ReadAhead(Prepared(self.batches, self._prepare), world.device)
         self.trained: nn.Module = model.classifier if model.frozen else model
-        groups = parameter_groups(self.trained, config.optimizer.weight_decay)
-        optimizer = build_adamw(groups, kind=config.optimizer.kind, lr=config.optimizer.lr)
+        optimizer = build_optimizer(config.optimizer, self.trained)
         amp = MixedPrecision(config.precision, world.device)
         self.model, optimizer = amp.prepare(model, optimizer)
         self.fixed = shared.vectors.of(self.model, examples) if model.frozen else None

@@ -46,10 +46,11 @@ from .training import (
     Known,
     Results,
     build_model,
+    build_optimizer,
     build_tokenizers,
     exporting,
-    parameter_groups,
     print_results,
+    require_whole,
     write_results,
 )
 
@@ -179,6 +180,17 @@ _SMALL = ControlConfig(
     save_every=500,
     seed=1,
 )
+_REAL = replace(
+    _SMALL,
+    run_dir=Path("runs/label_control/real_yelp"),
+    model=ModelOptions(init=(Path("runs/real_weights/yelp_0.50/model"),), dropout=0.0),
+    data=replace(_SMALL.data, batch_size=16),
+    optimizer=OptimizerOptions("fused", lr=1e-4, new_lr=1e-3, warmup_steps=20),
+    max_steps=400,
+    log_every=10,
+    save_every=200,
+    seed=42,
+)
 _TOY = replace(
     _SMALL,
     run_dir=Path("runs/label_control/toy"),
@@ -214,6 +226,7 @@ PRESETS: dict[str, tuple[str, ControlConfig]] = {
         ),
     ),
     "small-yelp": ("Yelp sentiment from scratch, CPU", _SMALL),
+    "real-yelp": ("Yelp sentiment, MiniLM and SmolLM2, CPU", _REAL),
     "small-rt-polarity": (
         "film reviews from scratch, CPU",
         replace(
@@ -405,8 +418,9 @@ def build_control(
 ) -> LabelControl:
     """The module with its initial weights, in training mode; see ``build_model`` for ``folder``."""
     options, released = config.control, config.control.updates == "released"
+    require_whole(config.model)
     model = LabelControl(
-        build_model(config.model, tokenizers, folder),
+        build_model(config.model, tokenizers, folder, any_networks=True),
         num_labels,
         hidden=options.hidden,
         train_zero_label=not released,
@@ -422,11 +436,9 @@ def build_optimizers(
     config: ControlConfig, model: LabelControl
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Of encoder, decoder, labels and generator; and of the critics."""
-    groups = parameter_groups(_Others(model), config.optimizer.weight_decay)
+    trained = build_optimizer(config.optimizer, _Others(model))
     options: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "kind": config.optimizer.kind}
-    trained = build_adamw(groups, lr=config.optimizer.lr, **options)
-    critics = build_adamw(model.critics(), lr=config.control.critic_lr, **options)
-    return trained, critics
+    return trained, build_adamw(model.critics(), lr=config.control.critic_lr, **options)
 
 
 class _Others(nn.Module):

@@ -229,7 +229,7 @@ REAL_CORPORA = {
     "tatoeba": ("0.05", "0.50"),
     "snli-sentences": ("0.05", "0.50"),
     "penn": ("0.05",),
-    "yelp": ("0.05",),
+    "yelp": ("0.05", "0.50"),
 }
 """Of the presets with real weights: lambdas by corpus."""
 

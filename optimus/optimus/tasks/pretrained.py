@@ -297,7 +297,7 @@ def _add_lora(network: nn.Module, rank: int, option: str) -> None:
 
 def is_new(name: str) -> bool:
     """Whether a parameter is none of the pre-trained networks': a connector, or of LoRA."""
-    pretrained = any(f".{part}." in name for part in ("network", "bert", "gpt2"))
+    pretrained = any(f".{part}." in f".{name}" for part in ("network", "bert", "gpt2"))
     return not pretrained or "lora_" in name
 
 

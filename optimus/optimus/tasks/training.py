@@ -249,8 +249,9 @@ def _require_paper(model: OptimusModel) -> None:
 
 
 def require_whole(options: ModelOptions) -> None:
-    """Refuse options of what is trained in a task that trains the model whole."""
-    defaults = {"train_encoder": "full", "train_decoder": "full", "checkpointing": False}
+    """Refuse options of start and training in a task that trains the whole model as it is."""
+    defaults: dict[str, object] = {"start": "fresh", "checkpointing": False}
+    defaults |= {"train_encoder": "full", "train_decoder": "full"}
     for name, default in defaults.items():
         value = getattr(options, name)
         require(

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from optimus.decoding import Sampling, generate
 from optimus.models.decoder import Gpt2Decoder
+from optimus.models.label_control import LabelControl
 from optimus.models.pretrained import PretrainedDecoder, find_misfit
 from optimus.models.vae import OptimusModel, importance_scores
 
@@ -248,3 +249,24 @@ def test_an_overlong_sentence_is_named():
         model.decoder.hidden(torch.zeros(1, 40, dtype=torch.long), torch.zeros(1, 6))
     with pytest.raises(ValueError, match="the encoder's 38 positions"):
         model.encode(torch.full((1, 39), 7))
+
+
+def test_labels_are_controlled_on_any_decoder(decoding, tmp_path):
+    torch.manual_seed(0)
+    model, (ids, words) = LabelControl(decoding, 3, hidden=4).eval(), batch(decoding)
+    labels = torch.tensor([0, 1, 2])
+    model.start_from_posterior()
+    torch.testing.assert_close(model.encode(ids), decoding.encode(ids).mean)
+    losses = model(ids, words, labels, soft_temperature=0.5)
+    given = model.condition(model.encode(ids), labels)
+    torch.testing.assert_close(losses.reconstruction, decoding.decoder.nll(words, given))
+    sum(one.mean() for one in losses).backward()
+    still = {name for name, one in model.named_parameters() if one.grad is None}
+    assert {name.removeprefix("vae.") for name in still} <= {
+        "encoder.head.weight",
+        "encoder.head.bias",
+    }
+    model.save_pretrained(tmp_path)
+    again = LabelControl.from_pretrained(tmp_path)
+    torch.testing.assert_close(again.encode(ids), model.encode(ids))
+    torch.testing.assert_close(again.classify_text(words), model.classify_text(words))

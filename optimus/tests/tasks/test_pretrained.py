@@ -17,16 +17,22 @@ from optimus.api import SentenceVAE
 from optimus.config import ModelOptions, OptimizerOptions
 from optimus.data.pretrained_tokenizers import read_pretrained_tokenizers
 from optimus.data.tokenizers import load_tokenizers
-from optimus.data.toy import toy_sentences, write_toy
+from optimus.data.toy import labeled_sentences, toy_sentences, write_toy
 from optimus.models.pretrained import without_lora
 from optimus.models.vae import OptimusModel
 from optimus.released.checkpoints import export_authors_checkpoint
 from optimus.runtime.logs import read_metrics
 from optimus.tasks import pretrained
 from optimus.tasks.classifier import PRESETS as CLASSIFIERS, Judge, build_classifier
+from optimus.tasks.label_control import (
+    PRESETS as CONTROL,
+    EvaluateControlConfig,
+    evaluate as evaluate_control,
+    train as train_control,
+)
 from optimus.tasks.language_model import PRESETS, train
 from optimus.tasks.language_scores import EvaluateConfig, evaluate
-from optimus.tasks.training import build_model, parameter_groups
+from optimus.tasks.training import build_model, build_optimizer, parameter_groups
 
 LINES = toy_sentences(60)
 
@@ -262,11 +268,57 @@ def test_a_name_that_no_hub_gives_is_one_sentence(smoke, networks, monkeypatch):
         train(replace(smoke, model=replace(smoke.model, init=init)))
 
 
-def test_other_tasks_say_that_they_need_the_papers_networks(networks):
+def test_dialog_says_that_it_needs_the_papers_networks(networks):
     options = ModelOptions(init=networks, pooling="mean")
     tokenizers = pretrained.read_tokenizers(options, networks)
     with pytest.raises(ValueError, match="this task is built on BERT"):
         build_model(options, tokenizers)
+
+
+def test_labels_are_controlled_from_a_run_on_other_networks(smoke, tmp_path):
+    train(replace(smoke, max_steps=1))
+    rows = [f"{label}\t{text}" for label, text in labeled_sentences(24, 0, "number")]
+    (tmp_path / "labels.tsv").write_text("\n".join(rows) + "\n")
+    config = CONTROL["smoke"][1]
+    config = replace(
+        config,
+        run_dir=tmp_path / "control",
+        model=ModelOptions(latent_dim=6, init=(smoke.run_dir,), dropout=0.0),
+        data=replace(config.data, train=tmp_path / "labels.tsv", test=tmp_path / "labels.tsv"),
+        optimizer=OptimizerOptions(lr=1e-12, new_lr=0.1),
+        device="cpu",
+    )
+    before = OptimusModel.from_pretrained(smoke.run_dir / "model").state_dict()
+    model = train_control(config)
+    after = model.vae.state_dict()
+    assert not torch.equal(after["decoder.memory.weight"], before["decoder.memory.weight"])
+    network = "decoder.network.model.embed_tokens.weight"
+    torch.testing.assert_close(after[network], before[network])
+    scores = evaluate_control(EvaluateControlConfig(run_dir=config.run_dir, device="cpu"))
+    assert 0 <= scores["transfer_accuracy"] <= 1
+    fixed = replace(
+        config, run_dir=tmp_path / "no", model=replace(config.model, checkpointing=True)
+    )
+    with pytest.raises(ValueError, match=r"--model\.checkpointing True counts in `optimus train`"):
+        train_control(fixed)
+    started = replace(smoke.model, start="data")
+    with pytest.raises(ValueError, match=r"--model\.start data counts in `optimus train` only"):
+        train_control(replace(fixed, model=started))
+    assert not fixed.run_dir.exists()
+
+
+@pytest.mark.parametrize("mode", ["feature", "finetune"])
+def test_the_head_of_a_classifier_has_a_learning_rate_of_its_own(mode, networks, tmp_path):
+    config = CLASSIFIERS["smoke"][1]
+    config = replace(
+        config, mode=mode, model=ModelOptions(latent_dim=6, init=networks, pooling="mean")
+    )
+    tokenizers = pretrained.read_tokenizers(config.model, networks)
+    model = build_classifier(config, tokenizers, 2)
+    trained = model.classifier if mode == "feature" else model
+    optimizer = build_optimizer(OptimizerOptions(lr=1e-3, new_lr=0.1), trained)
+    new = {id(one) for group in optimizer.param_groups if group["new"] for one in group["params"]}
+    assert new == {id(one) for one in model.classifier.parameters()}
 
 
 def test_a_classifier_takes_another_encoder_and_its_pooling(networks, tmp_path):
