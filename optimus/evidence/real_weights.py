@@ -6,7 +6,7 @@
 A row is a preset ``real-*``. What is finished is not done again and an unfinished run goes on, so
 the same command continues after any stop. A row that is to take as long as another one does as
 many steps as fit into the CPU time of the other one. The record goes to ``--record`` after each
-row.
+row; ``--curves FILE`` draws what the runs of Tatoeba logged (needs the extra `plots`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from nltk.translate.bleu_score import SmoothingFunction, corpus_bleu
 
 from optimus import SentenceVAE
 from optimus.runtime.files import json_text
+from optimus.runtime.logs import read_metrics
 from optimus.runtime.text_files import read_texts
 
 TEXTS = ("train.txt", "test.txt")
@@ -103,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--sentences", type=int, default=200, help="test sentences to score")
     parser.add_argument("--samples", type=int, default=50, help="K of the importance weighting")
+    parser.add_argument("--curves", type=Path, help="picture of the training")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done")
     options = parser.parse_args(argv)
     rows = [row for row in ROWS if any(fnmatch.fnmatch(row.name, one) for one in options.only)]
@@ -121,6 +123,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 sys.exit(f"{row.name}, seed {seed}: a command ended with {error.returncode}")
             print(row.name, seed, json_text(scores), flush=True)
         write_record(options)
+    if options.curves:
+        draw_curves(options)
 
 
 def run_row(row: Row, seed: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -319,7 +323,7 @@ def cells(data: str, found: Sequence[Mapping[str, Any]]) -> str:
     """``DATA = { METRIC = CELL, ... }`` of one row, over its seeds."""
     minutes = statistics.mean(one["train_cpu_seconds"] for one in found) / 60
     steps = statistics.mean(one["provenance"]["step"] for one in found)
-    parts = [f'steps = {steps:.0f}, "CPU minutes" = {minutes:.1f}']
+    parts = [f'seeds = {len(found)}, steps = {steps:.0f}, "CPU minutes" = {minutes:.1f}']
     for key, name in METRICS.items():
         values = [float(one[key]) for one in found if key in one]
         if len(values) == 1:
@@ -329,6 +333,52 @@ def cells(data: str, found: Sequence[Mapping[str, Any]]) -> str:
             mean = statistics.mean(values)
             parts.append(f'"{name}" = {{ value = {mean:.2f}, spread = {spread:.2f} }}')
     return f"{data} = {{ {', '.join(parts)} }}"
+
+
+def draw_curves(options: argparse.Namespace) -> None:
+    """Two panels: nats of a sentence by CPU minute at lambda 0.05, and KL by step at 0.5.
+
+    A line is the running mean of a row over its seeds; the scoring of the validation text and the
+    start, which take time and no step, are spread over the steps.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    for row in ROWS:
+        if row.data != "Tatoeba" or not (found := finished(row, options)):
+            continue
+        runs = [
+            read_metrics(options.runs / row.name / str(seed))
+            for seed in options.seeds
+            if (options.runs / row.name / str(seed) / "row.json").is_file()
+        ]
+        label = row.name.replace("tatoeba-", "").replace("0.", "lambda 0.").replace("-", ", ")
+        if "0.50" not in row.name and row.name != "tatoeba-lm":
+            minutes = statistics.mean(one["train_cpu_seconds"] for one in found) / 60
+            steps, rec = mean_curve(runs, "rec")
+            last = max(one["provenance"]["step"] for one in found)
+            left.plot([step * minutes / last for step in steps], rec, label=label)
+        elif "0.50" in row.name:
+            right.plot(*mean_curve(runs, "full_kl"), label=label)
+    left.set(xlabel="CPU minutes", ylabel="-log p(x|z), nats a sentence", ylim=(15, 75))
+    right.set(xlabel="steps of 16 sentences", ylabel="KL, nats a sentence", ylim=(0, 50))
+    for axes in (left, right):
+        axes.legend(fontsize=8)
+        axes.grid(alpha=0.3)
+    figure.savefig(options.curves, dpi=110)
+
+
+def mean_curve(
+    runs: Sequence[Sequence[Mapping[str, float]]], name: str
+) -> tuple[list[float], list[float]]:
+    """Steps that all runs logged, and the means over five logged values and the runs."""
+    logged = [{row["step"]: row[name] for row in run if name in row} for run in runs]
+    steps = sorted(set.intersection(*map(set, logged)))
+    means = [statistics.mean(run[step] for run in logged) for step in steps]
+    return steps, [
+        statistics.mean(means[max(0, place - 2) : place + 3]) for place in range(len(means))
+    ]
 
 
 def commit() -> str:

@@ -188,6 +188,7 @@ _REAL = replace(
     optimizer=OptimizerOptions("fused", lr=1e-4, new_lr=1e-3, warmup_steps=20),
     max_steps=400,
     log_every=10,
+    precision="bf16",
     save_every=200,
     seed=42,
 )
