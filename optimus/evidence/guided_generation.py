@@ -39,6 +39,7 @@ SHOWN = 3  # paths and analogies of each relation that are printed
 LEARNED = 300  # training sentences on each side of a learned direction
 NOT = re.compile(r"\b(not|never|no|nothing|nobody|cannot)\b|n't\b", re.IGNORECASE)
 NOW = re.compile(r"\b(is|are|am|i'm|(you|we|they)'re|(he|she|it|that)'s)\b", re.IGNORECASE)
+OUTSIDE = re.compile(r"\b(outside|outdoors)\b")
 PAST = re.compile(r"\b(was|were|did|didn't|had)\b", re.IGNORECASE)
 
 
@@ -50,7 +51,7 @@ class Relation(NamedTuple):
     lacks: Callable[[str], bool]  # what A and the queries have
 
 
-RELATIONS = {
+TATOEBA = {
     "he to she": Relation(
         (
             ("He is a doctor.", "She is a doctor."),
@@ -88,6 +89,46 @@ RELATIONS = {
         lambda text: bool(NOW.search(text)) and not PAST.search(text),
     ),
 }
+SNLI = {
+    "man to woman": Relation(
+        (
+            ("a man is cooking.", "a woman is cooking."),
+            ("a man is outside.", "a woman is outside."),
+            ("the man plays guitar.", "the woman plays guitar."),
+        ),
+        lambda text: bool(re.match(r"(a|the) (\w+ )?woman\b", text)),
+        lambda text: bool(re.match(r"(a|the) (\w+ )?man\b", text)),
+    ),
+    "one to two": Relation(
+        (
+            ("a man is sitting.", "two men are sitting."),
+            ("a dog is running.", "two dogs are running."),
+            ("a girl is playing.", "two girls are playing."),
+        ),
+        lambda text: text.startswith("two "),
+        lambda text: text.startswith("a ") and not text.startswith("a group"),
+    ),
+    "sitting to running": Relation(
+        (
+            ("a man is sitting.", "a man is running."),
+            ("the girl sits outside.", "the girl runs outside."),
+            ("two people are sitting.", "two people are running."),
+        ),
+        lambda text: bool(re.search(r"\brun(s|ning)?\b", text)),
+        lambda text: bool(re.search(r"\b(sit|stand)(s|ting|ing)?\b", text)),
+    ),
+    "outside": Relation(
+        (
+            ("a man is sleeping.", "a man is sleeping outside."),
+            ("a woman is reading.", "a woman is reading outside."),
+            ("the children are playing.", "the children are playing outside."),
+        ),
+        lambda text: bool(OUTSIDE.search(text)),
+        lambda text: not OUTSIDE.search(text),
+    ),
+}
+RELATIONS = {"tatoeba": TATOEBA, "snli": SNLI}
+"""By the style of the sentences."""
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -96,6 +137,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--run-dir", type=Path, required=True)
     parser.add_argument("--text", type=Path, required=True, help="test sentences, one a line")
     parser.add_argument("--train", type=Path, help="for learned directions")
+    parser.add_argument("--relations", choices=RELATIONS, default="tatoeba")
     parser.add_argument("--judge", type=Path, help="folder of a plain language model")
     parser.add_argument("--paths", type=int, default=50)
     parser.add_argument("--queries", type=int, default=50, help="of each relation")
@@ -109,7 +151,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     vae = SentenceVAE.from_pretrained(options.run_dir)
     number = 2 * min(options.paths, len(texts) // 2)
     scores = {"paths": paths(vae, texts[:number], options.judge)}
-    for name, relation in RELATIONS.items():
+    for name, relation in RELATIONS[options.relations].items():
         queries = [text for text in texts if relation.lacks(text)][: options.queries]
         scores[name] = relate(vae, name, relation, queries, train) if queries else {"queries": 0}
     print(json_text(scores, indent=2))
