@@ -1,12 +1,15 @@
-"""Few labels: h_[CLS] of a plain encoder against that of the same encoder in a sentence VAE.
+"""Few labels: h_[CLS] of a plain encoder against that of the same encoder in sentence VAEs.
 
-    python evidence/low_resource.py --weights weights --optimus runs/real_weights/tatoeba-0.50/42 \\
-        --glue data/glue --yelp data/yelp_sentiment --runs runs/real_low_resource
+    python evidence/low_resource.py --weights weights --glue data/glue \\
+        --optimus runs/real_weights/tatoeba-0.50/42 runs/real_weights/pretrain/42 \\
+        --yelp data/yelp_sentiment --runs runs/real_low_resource
 
-Every row is a command `optimus train-classifier`, whose ten trials draw labels of their own. On the
-fixed encoder a linear map is trained for 100 epochs, at each of two learning rates; fine-tuning is
-of three trials. Both encoders have the same tokenizer, pooling and labels. What is finished is
-read, an unfinished row goes on. Prints a table in per cent; --table prints what is there.
+Every row is a command `optimus train-classifier`, whose trials draw labels of their own. On the
+fixed encoder a linear map is trained for 100 epochs, in ten trials; fine-tuning is 60 steps, in
+three. All encoders have the same tokenizer, pooling and labels. What is finished is read, an
+unfinished row goes on. Prints tables in per cent: means and sample standard deviations, then the
+VAEs' gains over the plain encoder, trial by trial, with 95 % intervals; --table prints what is
+there.
 """
 
 from __future__ import annotations
@@ -18,14 +21,17 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from statistics import fmean, stdev
 from typing import NamedTuple
+
+from scipy.stats import t
 
 from optimus.runtime.published import markdown_table
 from optimus.runtime.text_files import read_texts
 
 TESTED = 1000  # sentences of each class of Yelp
-RATES = {"feature": ("1e-2", "1e-3"), "finetune": ("1e-4",)}
-COUNTS = {"feature": (1, 10, 100, 1000), "finetune": (10, 100)}
+RATES = {"feature": "1e-2", "finetune": "1e-4"}
+COUNTS = (1, 10, 100, 1000)
 TRIALS = {"feature": 10, "finetune": 3}
 LENGTH = {"feature": ("--max-steps", "0", "--epochs", "100"), "finetune": ("--max-steps", "60")}
 
@@ -34,7 +40,7 @@ class Row(NamedTuple):
     """One command."""
 
     task: str  # sst2 or yelp
-    encoder: str  # plain or optimus
+    encoder: str  # plain, or the name of a VAE
     mode: str  # feature or finetune
     rate: str
 
@@ -49,7 +55,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--weights", type=Path, default=Path("weights"))
     parser.add_argument("--encoder", default="minilm-l6", help="folder below --weights")
     parser.add_argument("--decoder", default="smollm2-135m", help="folder below --weights")
-    parser.add_argument("--optimus", type=Path, required=True, help="run with the same networks")
+    parser.add_argument(
+        "--optimus", type=Path, nargs="+", required=True, help="runs with the same networks"
+    )
     parser.add_argument("--glue", type=Path, default=Path("data/glue"))
     parser.add_argument("--yelp", type=Path, default=Path("data/yelp_sentiment"))
     parser.add_argument("--runs", type=Path, default=Path("runs/real_low_resource"))
@@ -67,21 +75,26 @@ def main(argv: Sequence[str] | None = None) -> None:
 def choose(options: argparse.Namespace) -> Iterator[Row]:
     for mode in options.modes:
         for task in options.tasks:
-            for rate in RATES[mode]:
-                for encoder in ("plain", "optimus"):
-                    yield Row(task, encoder, mode, rate)
+            for encoder in ("plain", *vaes(options)):
+                yield Row(task, encoder, mode, RATES[mode])
+
+
+def vaes(options: argparse.Namespace) -> dict[str, Path]:
+    """The runs by the names of their rows: ``runs/real_weights/pretrain/42`` is pretrain."""
+    return {run_dir.parent.name: run_dir for run_dir in options.optimus}
 
 
 def train(row: Row, options: argparse.Namespace) -> None:
     """Train and score all trials of a row."""
-    weights = [options.weights / options.encoder, options.weights / options.decoder]
-    init = [options.optimus / "model"] if row.encoder == "optimus" else weights
+    init = [options.weights / options.encoder, options.weights / options.decoder]
+    if row.encoder != "plain":
+        init = [vaes(options)[row.encoder] / "model"]
     preset = "sst2-bert-finetune" if row.task == "sst2" else "smoke"
     words = ["train-classifier", preset, "--mode", row.mode, "--run-dir", options.runs / row.name]
     words += ["--model.init", *init, "--optimizer.lr", row.rate, *LENGTH[row.mode]]
     if row.encoder == "plain":
         words += ["--model.pooling", "mean"]
-    words += ["--counts", *COUNTS[row.mode], "--sample-seed", "None"]
+    words += ["--counts", *COUNTS, "--sample-seed", "None"]
     words += ["--seeds", *range(1, TRIALS[row.mode] + 1), "--save-every", "100000"]
     words += ["--data.batch-size", "32", "--data.max-tokens", "64", *texts(row.task, options)]
     environment = {"OMP_NUM_THREADS": "1"} | os.environ
@@ -102,23 +115,46 @@ def texts(task: str, options: argparse.Namespace) -> list[str]:
 
 
 def table(rows: Sequence[Row], options: argparse.Namespace) -> str:
-    """Mean accuracy of the trials and its sample standard deviation, in per cent."""
-    cells = []
-    for row in rows:
-        file = options.runs / row.name / "eval_results.json"
-        if not file.is_file():
+    """The accuracies, and their differences from the plain encoder's, in per cent."""
+    found = {row: accuracies(row, options) for row in rows}
+    cells, gains = [], []
+    for row, trials in found.items():
+        if not trials:
             continue
-        found = {one["amount"]: one for one in json.loads(file.read_text())["rows"]}
-        cells.append([*row])
-        for count in sorted({*COUNTS["feature"], *COUNTS["finetune"]}):
-            one = found.get(count)
-            cells[-1].append(shown(one["accuracy"], one["accuracy_deviation"]) if one else "")
-    counts = sorted({*COUNTS["feature"], *COUNTS["finetune"]})
-    return markdown_table(["task", "encoder", "mode", "rate", *map(str, counts)], cells)
+        cells.append([*row, *(shown(values, stdev(values)) for values in trials.values())])
+        plain = found[row._replace(encoder="plain")]
+        if row.encoder != "plain" and plain:
+            gains.append([*row, *(gain(plain[count], trials[count]) for count in COUNTS)])
+    header = ["task", "encoder", "mode", "rate", *map(str, COUNTS)]
+    return f"{markdown_table(header, cells)}\n\n{markdown_table(header, gains)}"
 
 
-def shown(mean: float, deviation: float) -> str:
-    return f"{100 * mean:.1f} ± {100 * deviation:.1f}"
+def accuracies(row: Row, options: argparse.Namespace) -> dict[int, list[float]]:
+    """Of every trial by number of labels; empty where the row is not finished."""
+    folder = options.runs / row.name
+    if not (folder / "eval_results.json").is_file():
+        return {}
+    return {
+        count: [
+            json.loads((folder / f"count_{count}_seed_{seed}" / "eval_results.json").read_text())[
+                "accuracy"
+            ]
+            for seed in range(1, TRIALS[row.mode] + 1)
+        ]
+        for count in COUNTS
+    }
+
+
+def gain(plain: Sequence[float], other: Sequence[float]) -> str:
+    """Mean difference of the trials with the half width of Student's 95 % interval."""
+    differences = [after - before for before, after in zip(plain, other, strict=True)]
+    number = len(differences)
+    half = t.ppf(0.975, number - 1) * stdev(differences) / number**0.5
+    return shown(differences, float(half))
+
+
+def shown(values: Sequence[float], spread: float) -> str:
+    return f"{100 * fmean(values):.1f} ± {100 * spread:.1f}"
 
 
 if __name__ == "__main__":
