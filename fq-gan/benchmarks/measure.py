@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from fqgan.runtime.files import json_text
+from fqgan.runtime.measuring import peak_memory, product_speed
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -41,10 +41,8 @@ def timed(function: Callable[[], Any], repeats: int) -> dict[str, list[float]]:
 
 
 def peak_mb() -> float:
-    """Largest memory of this process so far, in MB: resident, or allocated on a CUDA device."""
-    if torch.cuda.is_initialized():
-        return torch.cuda.max_memory_allocated() / 2**20
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    """Largest memory of this process so far, in MB; see `peak_memory`."""
+    return peak_memory("cuda" if torch.cuda.is_initialized() else "cpu")
 
 
 def in_fresh_process(script: str, *words: str) -> dict[str, Any]:
@@ -110,11 +108,8 @@ def speed_of(device: str, precision: str = "fp32") -> float:
     """Operations per second of large products on ``device``: what the floor is reckoned with."""
     if device == "cpu":
         return best_speed()
-    size = 8192
     dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(precision, torch.float32)
-    a = torch.randn(size, size, device=device, dtype=dtype)
-    a @ a
-    return 2 * size**3 / min(timed(lambda: a @ a, 5)["wall"])
+    return product_speed(device, dtype)
 
 
 def headline(

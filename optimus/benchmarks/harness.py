@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import os
-import re
 import statistics
 import subprocess
 import sys
@@ -23,6 +22,7 @@ from transformers import BertConfig, GPT2Config, LlamaConfig, PreTrainedModel
 
 from optimus.models.vae import OptimusConfig, OptimusModel
 from optimus.runtime.files import json_text
+from optimus.runtime.measuring import peak_memory, product_speed, unit_of
 from optimus.runtime.published import markdown_table
 
 BERT = BertConfig(
@@ -114,7 +114,7 @@ def compare(
     }
 
 
-def peak_memory(name: str) -> float:
+def memory_of(name: str) -> float:
     """Peak resident memory in MB of this script run anew with ``--only NAME``."""
     words = [sys.executable, str(Path(sys.argv[0]).resolve()), "--only", name]
     words += ["--llama"] if WITH_LLAMA else []
@@ -123,24 +123,11 @@ def peak_memory(name: str) -> float:
     return float(done.stdout.split()[-1])
 
 
-def product_speed() -> float:
-    """Floating-point operations a second of a large fp32 matrix product, the best of ten."""
-    size = 1024 if DEVICE == "cpu" else 8192
-    a, best = torch.randn(size, size), math.inf
-    for _ in range(10):
-        wait()
-        started = clock()
-        torch.mm(a, a)
-        wait()
-        best = min(best, clock() - started)
-    return 2 * size**3 / best
-
-
 def floor_seconds(run: Callable[[], Any]) -> float:
     """Seconds of ``run`` if it did nothing but its matrix products, at the best speed."""
     with FlopCounterMode(display=False) as counter:
         run()
-    return counter.get_total_flops() / product_speed()
+    return counter.get_total_flops() / product_speed(DEVICE)
 
 
 def headline(title: str, name: str, results: Mapping[str, Any], target: float) -> dict[str, Any]:
@@ -150,7 +137,7 @@ def headline(title: str, name: str, results: Mapping[str, Any], target: float) -
         "what": f"{title.replace('_', ' ')}: {name}",
         "plain": plain["cpu_median_s"],
         "ours": ours["cpu_median_s"],
-        "unit": "CPU s" if DEVICE == "cpu" else "s",
+        "unit": unit_of(DEVICE),
         "ratio": ours["ratio"],
         "target": target,
         "floor": ours.get("floor_s"),
@@ -182,18 +169,13 @@ def main(
     contestants = build()
     if "--only" in sys.argv:
         contestants[sys.argv[sys.argv.index("--only") + 1]]()
-        if DEVICE != "cpu":
-            print(torch.cuda.max_memory_allocated() / 2**20)
-            return
-        # not ru_maxrss, which a child inherits from the process that started it
-        status = Path("/proc/self/status").read_text()
-        print(int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024)  # type: ignore[index]
+        print(peak_memory(DEVICE))
         return
     results = compare(contestants, repeats)
     plain, first, *_ = results
     results[plain] |= {key: value / unit for key, value in results[plain].items()}
     for name, row in results.items():
-        row["memory_mb"] = peak_memory(name)
+        row["memory_mb"] = memory_of(name)
         row["ratio"] = results[plain]["cpu_median_s"] / row["cpu_median_s"]
     agreement = check() if check is not None else {}
     results[first]["floor_s"] = floor_seconds(contestants[first])

@@ -20,7 +20,6 @@ import gc
 import json
 import math
 import os
-import re
 import statistics
 import sys
 from collections.abc import Callable
@@ -35,7 +34,6 @@ import torch
 from observations import PlainEnvironment, default_connectivity, tasks_of
 from plain_agent import ANGLES, plain_iteration, plain_walk
 from pretraining_step import PlainAttention
-from records import product_speed, seconds_of, unit_of
 from torch import nn
 from torch.autograd import DeviceType
 
@@ -48,6 +46,7 @@ from prevalent.models.decoders import FeatureDropout
 from prevalent.models.kernels import DeferredLinear, DeferredLSTMCell
 from prevalent.models.prevalent import Attention, PrevalentModel
 from prevalent.runtime.files import json_text
+from prevalent.runtime.measuring import peak_memory, product_speed, seconds_of, unit_of
 from prevalent.simulator import Graphs
 
 TARGET, WORDS = 2.0, 992
@@ -108,21 +107,14 @@ def make_batch(graphs: Graphs, size: int, seed: int) -> Batch:
 
 
 def measured(work: Callable[[], Any], device: str) -> tuple[float, float]:
-    """Seconds of ``work`` and the peak memory meanwhile in MB.
-
-    It is what is allocated on a CUDA device, or else resident (Linux; elsewhere 0).
-    """
+    """Seconds of ``work`` and the peak memory meanwhile in MB; see `peak_memory`."""
     gc.collect()
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-        return seconds_of(work, device), torch.cuda.max_memory_allocated() / 2**20
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")  # forgets the last peak
-    seconds, peak = seconds_of(work), 0.0
-    with suppress(OSError):
-        status = Path("/proc/self/status").read_text()
-        peak = int(re.search(r"VmHWM:\s+(\d+)", status)[1]) / 1024  # type: ignore[index]
-    return seconds, peak
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")  # forgets the last peak
+    return seconds_of(work, device), peak_memory(device)
 
 
 class Contest:

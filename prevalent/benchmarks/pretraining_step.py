@@ -16,13 +16,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 import torch
-from records import floor_seconds, headline, own_peak, peak_memory, unit_of, write_record
+from records import floor_seconds, headline, memory_of, write_record
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from prevalent.config import ModelConfig
 from prevalent.models.prevalent import Attention, PrevalentForPretraining
 from prevalent.optimizer import AuthorsAdamW, parameter_groups
+from prevalent.runtime.measuring import peak_memory, unit_of
 
 TARGET = 1.6  # the ratio this benchmark is held against
 
@@ -178,7 +179,7 @@ def main() -> None:
         plain = options.only == "plain"
         batch = make_batch(config, options.batch, options.length, 0, device)
         step(*build(config, plain, device), batch, plain)
-        print(torch.cuda.max_memory_allocated() / 2**20 if device == "cuda" else own_peak())
+        print(peak_memory(device))
         return
     batch = make_batch(config, 2, options.length, 99, device)
     difference = check_equal_losses(config, batch, device)
@@ -199,7 +200,7 @@ def main() -> None:
         print(f"| {name} | {medians[plain]:.3f} | {low:.3f} | {high:.3f} | {rate:.1f} |")
     print(f"ratio {ratio:.2f} (target {TARGET}); largest difference of the losses {difference:.1e}")
     floor = floor_seconds(lambda: step(*pair[False], batch, False), device)
-    memory = {way: peak_memory(way) for way in ("plain", "ours")}
+    memory = {way: memory_of(way) for way in ("plain", "ours")}
     row = headline(
         f"pre-training step, hidden {options.hidden}, batch {options.batch}",
         medians[True],

@@ -1,12 +1,9 @@
 """What the benchmarks share: scans to run on, floors, and the records of ``benchmarks/results``."""
 
-import math
 import os
-import re
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +13,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from prevalent.data.toy import write_toy
 from prevalent.runtime.files import json_text
+from prevalent.runtime.measuring import product_speed
 
 
 def default_connectivity() -> Path:
@@ -55,33 +53,6 @@ def write_record(path: Path | None, title: str, rows: list[dict[str, Any]], **co
     path.write_text(json_text(record, indent=2) + "\n")
 
 
-def seconds_of(work: Callable[[], Any], device: str = "cpu") -> float:
-    """CPU seconds of ``work``; on a CUDA device those between two events of its stream."""
-    if device == "cpu":
-        began = time.process_time()
-        work()
-        return time.process_time() - began
-    first, last = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    torch.cuda.synchronize()
-    first.record()
-    work()
-    last.record()
-    torch.cuda.synchronize()
-    return first.elapsed_time(last) / 1000
-
-
-def unit_of(device: str) -> str:
-    """What `seconds_of` counts."""
-    return "CPU s" if device == "cpu" else "s"
-
-
-def product_speed(device: str = "cpu") -> float:
-    """Floating-point operations a second of a large fp32 matrix product, the best of ten."""
-    size = 1024 if device == "cpu" else 8192
-    a = torch.randn(size, size, device=device)
-    return 2 * size**3 / min(seconds_of(lambda: torch.mm(a, a), device) for _ in range(10))
-
-
 def floor_seconds(run: Callable[[], Any], device: str = "cpu") -> float:
     """Seconds of ``run`` if it did nothing but its matrix products, at the best speed of one."""
     with FlopCounterMode(display=False) as counter:
@@ -89,13 +60,7 @@ def floor_seconds(run: Callable[[], Any], device: str = "cpu") -> float:
     return counter.get_total_flops() / product_speed(device)
 
 
-def own_peak() -> float:
-    """Peak resident memory of this process in MB (not ru_maxrss, which children inherit)."""
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
-    return int(found[1]) / 1024 if found else math.nan
-
-
-def peak_memory(way: str) -> float:
+def memory_of(way: str) -> float:
     """Peak resident memory in MB of this script run anew with ``--only WAY``."""
     words = [sys.executable, str(Path(sys.argv[0]).resolve()), *sys.argv[1:], "--only", way]
     done = subprocess.run(words, capture_output=True, text=True, check=True)
