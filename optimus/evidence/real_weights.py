@@ -35,6 +35,7 @@ from optimus.runtime.text_files import read_texts
 TEXTS = ("train.txt", "test.txt")
 SHOWN = 8  # reconstructions that are kept as examples
 SHORT = 8  # words of a short sentence
+FEW = 20  # short sentences, of which no share is told
 SUBJECTS = frozenset(("i", "you", "he", "she", "it", "we", "they", "this", "that", "tom", "mary"))
 TRIAL_STEPS = (20, 220)  # of two short runs that tell what a step costs
 METRICS = {
@@ -326,6 +327,8 @@ def cells(data: str, found: Sequence[Mapping[str, Any]]) -> str:
     parts = [f'seeds = {len(found)}, steps = {steps:.0f}, "CPU minutes" = {minutes:.1f}']
     for key, name in METRICS.items():
         values = [float(one[key]) for one in found if key in one]
+        if key.startswith("subject") and min(one.get("short_sentences", 0) for one in found) < FEW:
+            continue
         if len(values) == 1:
             parts.append(f'"{name}" = {values[0]:.2f}')
         elif values:
