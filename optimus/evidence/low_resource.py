@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--tasks", nargs="+", choices=("sst2", "yelp"), default=("sst2", "yelp"))
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args(argv)
+    if len({"plain", *vaes(options)}) <= len(options.optimus):
+        parser.error("--optimus: a row is named after the folder above its run; two are alike")
     rows = list(choose(options))
     if not options.table:
         for row in rows:
@@ -89,9 +91,10 @@ def train(row: Row, options: argparse.Namespace) -> None:
     init = [options.weights / options.encoder, options.weights / options.decoder]
     if row.encoder != "plain":
         init = [vaes(options)[row.encoder] / "model"]
-    preset = "sst2-bert-finetune" if row.task == "sst2" else "smoke"
-    words = ["train-classifier", preset, "--mode", row.mode, "--run-dir", options.runs / row.name]
-    words += ["--model.init", *init, "--optimizer.lr", row.rate, *LENGTH[row.mode]]
+    # a preset of both tasks: its latent has the 32 dimensions of the runs
+    words = ["train-classifier", "sst2-bert-finetune", "--mode", row.mode]
+    words += ["--run-dir", options.runs / row.name, "--model.init", *init]
+    words += ["--optimizer.lr", row.rate, *LENGTH[row.mode]]
     if row.encoder == "plain":
         words += ["--model.pooling", "mean"]
     words += ["--counts", *COUNTS, "--sample-seed", "None"]
