@@ -9,6 +9,7 @@ from optimus.config import LoopOptions, ModelOptions, OptimizerOptions, rows_per
 from optimus.data.wikipedia import WikipediaConfig
 from optimus.decoding import Sampling, check_used
 from optimus.generate import AnalogyConfig, ReconstructConfig, SampleConfig
+from optimus.runtime.command import parse_preset
 from optimus.tasks import classifier, dialog, label_control, language_model
 from optimus.tasks.dialog import DECODING, EvaluateDialogConfig
 from optimus.tasks.label_control import EvaluateControlConfig
@@ -118,6 +119,10 @@ def test_what_a_command_has_by_default_is_not_held_against_its_user():
         EvaluateDialogConfig(decoding=replace(DECODING, strategy="greedy", top_p=0.8))
 
 
+PLAIN = "--model.inject none --objective.kind language-model"
+LABELED = "--data.task labeled --data.folder a --data.test b"
+
+
 @pytest.mark.parametrize(
     ("command", "words", "said"),
     [
@@ -129,6 +134,38 @@ def test_what_a_command_has_by_default_is_not_held_against_its_user():
         (language_model, "--model.start-sentences 9", "start-sentences .* --model.start data"),
         (language_model, "--model.lora-rank 4", "lora-rank .* trained by lora"),
         (language_model, "--max-steps 2 --epochs 3", "--epochs .* --max-steps 2 says how long"),
+        (language_model, "--objective.alpha 0.5", "alpha .*kind free-bits has no such term"),
+        (language_model, "--objective.kind mmd --objective.tc-weight 2", "tc-weight .*kind mmd"),
+        (
+            language_model,
+            "--objective.kind deterministic-connect --objective.free-bits 1",
+            "free-bits .*kind deterministic-connect",
+        ),
+        (language_model, f"{PLAIN} --objective.beta 0.5", "beta .*kind language-model"),
+        (language_model, f"{PLAIN} --model.latent-dim 4", "latent-dim .* neither encoder nor"),
+        (language_model, f"{PLAIN} --model.train-encoder frozen", "train-encoder .* neither"),
+        (
+            language_model,
+            f"{PLAIN} --objective.mask-probability 0.1",
+            "mask-probability .* neither",
+        ),
+        (language_model, f"{PLAIN} --optimizer.new-lr 1e-3", "new-lr .* no new weights"),
+        (language_model, "--compat adamw --optimizer.kind fused", "kind .* --compat adamw"),
+        (dialog, "--fusion.style-weight 2", "style-weight .* there is no style"),
+        (label_control, "--control.start random", "start .* the model starts at random"),
+        (label_control, "--control.soft-temperature 1", "soft-temperature .* drawn softly"),
+        (label_control, "--control.encoder-weight 0 --control.adversary reverse", "adversary .* 0"),
+        (
+            label_control,
+            "--control.updates released --control.critic-lr 1e-2",
+            "critic-lr .* reconstruction alone",
+        ),
+        (label_control, "--data.valid x", "valid .* give --eval-every too"),
+        (classifier, f"{LABELED} --data.valid x", "valid .* give --eval-every too"),
+        (classifier, "--seed 3", "--seed .* --seeds"),
+        (classifier, "--counts 2 --fractions 0.5", "--fractions .* --counts"),
+        (classifier, "--mode feature --model.dropout 0.2", "dropout .* --mode feature"),
+        (classifier, "--model.latent-dim 4", "latent-dim .* has no latent"),
     ],
 )
 @pytest.mark.parametrize("dry", [[], ["--dry-run"]])
@@ -140,3 +177,9 @@ def test_an_option_that_a_run_would_not_use_is_refused_where_it_is_given(
         command.train_command(["smoke", *words.split(), *run, *dry])
     assert re.search(said, str(refused.value))
     assert not (tmp_path / "run").exists()
+
+
+def test_epochs_count_beside_steps_where_they_say_how_fast_the_rate_decays():
+    words = ["smoke", "--epochs", "3", "--compat", "horizon"]
+    config = parse_preset(PRESETS, words, "optimus train", language_model.unused)
+    assert (config.epochs, config.max_steps) == (3, 6)

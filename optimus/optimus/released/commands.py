@@ -61,6 +61,7 @@ MODE_OPTIONS = {
     "num_sents": "sample",
 }
 PRESETS = {"penn": "lm-penn-0.50", "yelp": "lm-yelp-0.50", "yahoo": "lm-yahoo-0.50"}
+USED_ALONE = "use_deterministic_connect"  # has no free bits
 INJECT = {("1", "1"): "both", ("1", "0"): "memory", ("0", "1"): "embedding"}
 # understood and without effect here, because it is the default, fixed, or found by itself
 SILENT = {
@@ -161,9 +162,12 @@ def _migrate_training(preset: str, options: dict[str, str]) -> Migration:
     words = ["optimus", "train", preset]
     name = "gradient_accumulation_steps"
     accumulate = _whole(options.get(name, "1"), name)
+    if options.get("max_steps", "-1").startswith("-"):
+        options.pop("max_steps", None)
+    for name, used in (("num_train_epochs", "max_steps"), ("dim_target_kl", USED_ALONE)):
+        if used in options and options.pop(name, None) is not None:
+            result.notes.append(f"--{name} does not count beside --{used}")
     for name, ours in TRAIN_VALUES.items():
-        if name == "max_steps" and options.get(name, "-1").startswith("-"):
-            options.pop(name, None)
         if name in options:
             words += [ours, _value(options.pop(name), name)]
     for name, ours in TRAIN_FLAGS.items():

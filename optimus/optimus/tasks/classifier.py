@@ -30,6 +30,7 @@ from ..config import (
 )
 from ..data.labeled import (
     LABELED,
+    TASKS,
     ExampleBatch,
     ExampleBatches,
     Examples,
@@ -180,18 +181,7 @@ class ClassifierConfig(LoopOptions):
         return self.counts or tuple(float(share) for share in self.fractions)
 
 
-GLUE_TASKS = (
-    "CoLA",
-    "SST-2",
-    "MRPC",
-    "STS-B",
-    "QQP",
-    "MNLI",
-    "MNLI-mm",
-    "QNLI",
-    "RTE",
-    "WNLI",
-)
+GLUE_TASKS = tuple(name for name in TASKS if name != "YELP")
 WEIGHTS = {
     "optimus": (Path("runs/pretrain/wikipedia_768/model"),),
     "bert": (Path("weights/bert-base-cased"), Path("weights/gpt2")),
@@ -324,9 +314,25 @@ class Shared:
 
 def train_command(argv: Sequence[str]) -> None:
     """Run ``optimus train-classifier sst2-optimus-feature --fractions 0.01 0.1 1.0``."""
-    results = train_all(parse_preset(PRESETS, argv, "optimus train-classifier", unused_options))
+    results = train_all(parse_preset(PRESETS, argv, "optimus train-classifier", unused))
     if results:
         print(table(results))
+
+
+def unused(config: ClassifierConfig) -> dict[str, str]:
+    """`unused_options`, and those of which a classifier has others, or nothing to use them for."""
+    found = unused_options(config)
+    found["--seed"] = "classifiers have --seeds, and the draw of labels --sample-seed; give those"
+    if config.counts:
+        found["--fractions"] = "--counts says how many labels; drop one of the two"
+    if not config.eval_every:
+        found["--data.valid"] = "nothing is scored on the way; give --eval-every too"
+    if config.mode == "feature":
+        found["--model.dropout"] = "the encoder of --mode feature has none; drop one of them"
+    if len(config.model.init) != 1:  # else they have to be the run's
+        names = ("--model.latent-dim", "--model.inject")
+        found |= dict.fromkeys(names, "a classifier has no latent; drop it")
+    return found
 
 
 def train_all(config: ClassifierConfig) -> dict[str, Any]:
@@ -364,7 +370,8 @@ def _train_trials(
     draws = dict.fromkeys(trial.draw(config) for trial in trials)
     drawn = {draw: sample_examples(shared.train_set, *draw) for draw in draws}
     if not folder.started:  # the folder of weights is good, or nothing is written
-        build_classifier(config, shared.tokenizers, shared.train_set.outputs)
+        model = build_classifier(config, shared.tokenizers, shared.train_set.outputs)
+        _check_lengths(model, shared)
     folder.commit()
     for number, trial in enumerate(trials, start=1):
         path = run_dir / trial.folder / "eval_results.json"
@@ -410,6 +417,18 @@ def open_shared(config: ClassifierConfig, world: World, folder: RunFolder) -> Sh
         )
     vectors = (FixedVectors(config, world), FixedVectors(config, world))
     return Shared(tokenizers, train_set, test_set, valid_set, *vectors)
+
+
+def _check_lengths(model: SentenceClassifier, shared: Shared) -> None:
+    """Refuse examples that the encoder has no positions for."""
+    sets = [one for one in (shared.train_set, shared.test_set, shared.valid_set) if one is not None]
+    longest = max(len(ids) for one in sets for ids in one.ids)
+    limit = encoder_positions(model.bert)
+    require(
+        longest <= limit,
+        f"an example has {longest} tokens and the encoder {limit} positions; give "
+        f"--data.max-tokens {limit}",
+    )
 
 
 def _run_trial(
@@ -770,7 +789,8 @@ def save_classifier(
     folder: Path,
 ) -> None:
     """Write what ``Judge.load`` reads."""
-    model.bert.save_pretrained(folder / "bert")
+    with without_bars():
+        model.bert.save_pretrained(folder / "bert")
     head = {name: value.cpu() for name, value in model.classifier.state_dict().items()}
     save_file(head, folder / "head.safetensors")
     tokenizers.save(folder / "tokenizers")

@@ -296,7 +296,15 @@ def load_dialogs(path: str | Path, tokenizers: Tokenizers, *, max_tokens: int = 
 
 def train_command(argv: Sequence[str]) -> None:
     """Run ``optimus train-dialog dailydialog-2.0 --data.batch-size 8``."""
-    train(parse_preset(PRESETS, argv, "optimus train-dialog", unused_options))
+    train(parse_preset(PRESETS, argv, "optimus train-dialog", unused))
+
+
+def unused(config: DialogConfig) -> dict[str, str]:
+    """`unused_options`, and the weight of a branch that is not there."""
+    found = unused_options(config)
+    if config.fusion.style is None:
+        found["--fusion.style-weight"] = "there is no style; give --fusion.style, or drop it"
+    return found
 
 
 def train(config: DialogConfig) -> SpaceFusion:

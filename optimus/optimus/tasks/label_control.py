@@ -35,11 +35,12 @@ from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, choose_device, wrap
 from ..runtime.evaluation import Provenance
 from ..runtime.files import json_text, write_atomically
-from ..runtime.options import at_least, positive, require
+from ..runtime.options import at_least, option, positive, require
 from ..runtime.precision import MixedPrecision, build_adamw, clear_gradients
 from ..runtime.run_folder import RunFolder
 from ..runtime.transfer import Prepared, ReadAhead
 from .classifier import Judge
+from .pretrained import check_lengths
 from .training import (
     FIXED,
     AdamWTraining,
@@ -246,7 +247,28 @@ PRESETS: dict[str, tuple[str, ControlConfig]] = {
 
 def train_command(argv: Sequence[str]) -> None:
     """Run ``optimus train-label-control yelp --control.encoder-weight 2``."""
-    train(parse_preset(PRESETS, argv, "optimus train-label-control", unused_options))
+    train(parse_preset(PRESETS, argv, "optimus train-label-control", unused))
+
+
+def unused(config: ControlConfig) -> dict[str, str]:
+    """`unused_options`, and those of terms of the loss that do not count."""
+    found, control = unused_options(config), config.control
+    if not config.eval_every:
+        found["--data.valid"] = "nothing is scored on the way; give --eval-every too"
+    if not config.model.init:
+        found["--control.start"] = "the model starts at random; give --model.init, or drop it"
+    if not control.soft_weight:
+        reason = "nothing is drawn softly; give --control.soft-weight, or drop it"
+        found["--control.soft-temperature"] = reason
+    if not control.encoder_weight:
+        reason = "--control.encoder-weight 0 leaves that term out; drop one of them"
+        found |= {"--control.encoder-start": reason, "--control.adversary": reason}
+    if control.updates == "released":
+        reason = "--control.updates released trains reconstruction alone; drop one of them"
+        used = ("updates", "hidden", "noise")
+        names = [name for name in asdict(control) if name not in used]
+        found |= {option(name, "control"): reason for name in names}
+    return found
 
 
 def train(config: ControlConfig) -> LabelControl:
@@ -300,6 +322,8 @@ class ControlTraining(AdamWTraining):
         self.ahead = ReadAhead(Prepared(self.batches, self._prepare), world.device)
         total_steps = config.steps(max(1, self.batches.batches_per_epoch // (self.rounds + 1)))
         model = build_control(config, tokenizers, len(names), folder).to(world.device)
+        corpora = [self.data.sentences, *([self.held_out.sentences] if self.held_out else [])]
+        check_lengths(model.vae, corpora, "--data.max-words")
         optimizers = build_optimizers(config, model)
         amp = MixedPrecision(config.precision, world.device)
         self.model, optimizers = amp.prepare(model, optimizers)
@@ -405,7 +429,7 @@ TASK = loop.Task(
     fixed=(
         *FIXED,
         *("control.updates", "control.hidden", "control.noise", "control.critic_steps"),
-        "data.max_words",
+        *("control.start", "data.max_words"),
     ),
     upgrade=upgrade,
 )
@@ -484,7 +508,7 @@ class EvaluateControlConfig:
     test: Path | None = None
     """Labelled test text; by default that of the run."""
     max_sentences: int = 1000
-    """Only the first sentences of each label together; 0 is all."""
+    """Only so many sentences, drawn by --seed from the whole test text; 0 is all."""
     decoding: Sampling = DECODING
     classifier: Path | None = None
     """Run of `optimus train-classifier` that judges labels; without it, logistic regression on
@@ -632,7 +656,10 @@ def transfer_test(
     numbers = range(len(controller.names))
     targets = [generator.choice([n for n in numbers if n != label]) for label in labels]
     sampling = config.decoding
-    latent = controller.encode(sources, config.batch_size)
+    try:
+        latent = controller.encode(sources, config.batch_size)
+    except ValueError as error:  # a sentence is too long
+        raise ValueError(f"{path}: {error}") from error
     noise = torch.randn(latent.shape, generator=torch.Generator().manual_seed(config.seed))
     with torch.no_grad():
         made = controller.model.make_latent(noise.to(latent))

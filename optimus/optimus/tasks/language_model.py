@@ -49,7 +49,7 @@ from ..objectives import Objective, beta_schedule
 from ..old_runs import upgrade
 from ..runtime.command import parse_preset
 from ..runtime.distributed import World, gather_objects, wrap
-from ..runtime.options import ADDED, at_least, require
+from ..runtime.options import ADDED, at_least, option, require
 from ..runtime.precision import MixedPrecision
 from ..runtime.run_folder import RunFolder
 from ..runtime.transfer import ReadAhead
@@ -234,6 +234,17 @@ REAL_CORPORA = {
 """Of the presets with real weights: lambdas by corpus."""
 LONG_SENTENCES = ("penn", "yelp")
 """Of them, those trained in bf16: a CPU with such instructions takes two thirds of the time."""
+_RISING = ("beta", "cycles", "ratio_zero", "ratio_increase")
+USED_TERMS = {
+    "free-bits": (*_RISING, "free_bits"),
+    "free-bits-floor": (*_RISING, "free_bits"),
+    "deterministic-connect": _RISING,
+    "mmd": (*_RISING, "alpha", "mmd_weight"),
+    "beta-tc": (*_RISING, "tc_weight"),
+    "autoencoder": (),
+    "language-model": (),
+}
+"""By ``--objective.kind``: what it uses of the terms that not all use."""
 
 
 def _language_modeling() -> Iterator[tuple[str, tuple[str, TrainConfig]]]:
@@ -450,7 +461,27 @@ PRESETS: dict[str, tuple[str, TrainConfig]] = {
 
 def train_command(argv: Sequence[str]) -> None:
     """Run ``optimus train lm-snli-0.50 --data.batch-size 80``."""
-    train(parse_preset(PRESETS, argv, "optimus train", unused_options))
+    train(parse_preset(PRESETS, argv, "optimus train", unused))
+
+
+def unused(config: TrainConfig) -> dict[str, str]:
+    """`unused_options`, and those that this objective or ``--compat`` leaves without a use."""
+    found, kind = unused_options(config), config.objective.kind
+    reason = f"--objective.kind {kind} has no such term; drop it"
+    for name in {name for names in USED_TERMS.values() for name in names} - {*USED_TERMS[kind]}:
+        found[option(name, "objective")] = reason
+    if config.model.inject == "none":
+        reason = "a language model has neither encoder nor latent; drop it"
+        names = ("latent_dim", "pooling", "train_encoder")
+        found |= {option(name, "model"): reason for name in names}
+        found["--objective.mask-probability"] = reason
+        if config.model.train_decoder != "lora":
+            found["--optimizer.new-lr"] = "a language model has no new weights; drop it"
+    if "adamw" in config.compat:
+        found["--optimizer.kind"] = "--compat adamw has an update rule of its own; drop one of them"
+    if "horizon" in config.compat:  # the learning rate decays over so many epochs
+        found.pop("--epochs", None)
+    return found
 
 
 def train(config: TrainConfig) -> OptimusModel:
@@ -473,8 +504,13 @@ class LanguageModelTraining(AdamWTraining):
         size = sum(map(len, shards))
         self.betas, self.objective = build_schedule(config.objective, total_steps, size)
         self.held_out: Sentences | None = None
-        if text_of(config.data.folder, "valid").exists():
+        if (valid := text_of(config.data.folder, "valid")).exists():
             (self.held_out,) = _load(config, "valid", tokenizers)
+        elif config.eval_every:
+            require(
+                config.patience == 0, f"--patience {config.patience} needs sentences in {valid}"
+            )
+            logger.warning("--eval-every has nothing to score: there is no %s", valid)
         model = build_model(config.model, tokenizers, folder, any_networks=True)
         self.shared_out = config.sharding == "fsdp"
         require(

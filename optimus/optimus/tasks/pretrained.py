@@ -297,12 +297,15 @@ def _add_lora(network: nn.Module, rank: int, option: str) -> None:
 
 def is_new(name: str) -> bool:
     """Whether a parameter is none of the pre-trained networks': a connector, or of LoRA."""
-    pretrained = any(f".{part}." in f".{name}" for part in ("network", "bert", "gpt2"))
+    networks = ("network", "bert", "gpt2", "context_layers")  # the last: dialog's copies of BERT's
+    pretrained = any(f".{part}." in f".{name}" for part in networks)
     return not pretrained or "lora_" in name
 
 
-def check_lengths(model: OptimusModel, corpora: Sequence[Sentences]) -> None:
-    """Refuse sentences that a network has no positions for."""
+def check_lengths(
+    model: OptimusModel, corpora: Sequence[Sentences], option: str = "--data.block-size"
+) -> None:
+    """Refuse sentences that a network has no positions for; ``option`` leaves long ones out."""
     sides = [("decoder", "decoder_lengths", model.decoder.max_tokens)]
     if model.encoder is not None:
         sides.append(("encoder", "encoder_lengths", model.encoder.num_positions))
@@ -311,7 +314,7 @@ def check_lengths(model: OptimusModel, corpora: Sequence[Sentences]) -> None:
         require(
             longest <= limit,
             f"the corpus has a sentence of {longest} {side} tokens and the {side} {limit} "
-            "positions; leave long sentences out by a smaller --data.block-size",
+            f"positions; leave long sentences out by a smaller {option}",
         )
 
 

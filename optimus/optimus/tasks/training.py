@@ -363,12 +363,14 @@ def _from_optimus(options: ModelOptions) -> OptimusModel:
     if model.config.latent_dim != options.latent_dim and model.config.inject != "none":
         raise ValueError(
             f"--model.latent-dim {options.latent_dim} contradicts the weights in {folder}, which "
-            f"have {model.config.latent_dim} latent dimensions; leave one of the two out"
+            f"have {model.config.latent_dim} latent dimensions; give --model.latent-dim "
+            f"{model.config.latent_dim}, or other weights"
         )
     if model.config.inject != options.inject:
         raise ValueError(
             f"--model.inject {options.inject} contradicts the model in {folder}, which was made "
-            f"with {model.config.inject}"
+            f"with {model.config.inject}; give --model.inject {model.config.inject}, or other "
+            "weights"
         )
     return model
 

@@ -4,7 +4,7 @@ import pytest
 
 from optimus.released.commands import main, migrate
 from optimus.runtime.command import parse_preset
-from optimus.tasks.language_model import PRESETS
+from optimus.tasks.language_model import PRESETS, unused
 
 FINE_TUNING = """python run_lm_vae_training.py --output_dir=../output/penn --dataset Penn
  --encoder_model_type=bert --encoder_model_name_or_path=bert-base-cased --decoder_model_type=gpt2
@@ -17,7 +17,7 @@ FINE_TUNING = """python run_lm_vae_training.py --output_dir=../output/penn --dat
 
 
 def parsed(command, capsys):
-    return parse_preset(PRESETS, command[2:], "optimus train")
+    return parse_preset(PRESETS, command[2:], "optimus train", unused)
 
 
 def test_a_fine_tuning_command_becomes_one_that_our_parser_accepts(capsys):
@@ -40,6 +40,17 @@ def test_injection_flags_and_yelp_labels_are_understood(capsys):
     assert config.model.inject == "memory"
     assert config.data.format == "label-text"
     assert config.data.block_size == 510
+
+
+def test_options_that_do_not_count_are_left_out_and_told(capsys):
+    words = "--max_steps 90 --num_train_epochs 2 --use_deterministic_connect --dim_target_kl 0.5"
+    translated = migrate(words.split())
+    config = parsed(translated.commands[0], capsys)
+    assert (config.max_steps, config.objective.kind) == (90, "deterministic-connect")
+    assert [note.split()[0] for note in translated.notes] == [
+        "--num_train_epochs",
+        "--dim_target_kl",
+    ]
 
 
 def test_an_analogy_becomes_a_generate_command():

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from optimus.config import OptimizerOptions
 from optimus.data.text import Batches, Padding
 from optimus.data.tokenizers import load_tokenizers, train_tokenizers
 from optimus.metrics.dialog import read_generated
@@ -19,6 +20,7 @@ from optimus.tasks.dialog import (
     read_turns,
     train,
 )
+from optimus.tasks.training import build_optimizer
 
 TURNS = [
     "hello there .\thow are you ?",
@@ -106,6 +108,17 @@ def test_style_sentences_train_a_branch_and_steer_responses(smoke, corpus):
     results = evaluate(config)
     assert 0 <= results["style_ngram"] <= 1
     assert results["entropy_4"] >= 0
+
+
+def test_the_copied_layers_are_none_of_the_new_ones(smoke):
+    model = train(replace(smoke, max_steps=1))
+    optimizer = build_optimizer(OptimizerOptions(lr=1e-3, new_lr=0.1), model)
+    new = {id(one) for group in optimizer.param_groups if group["new"] for one in group["params"]}
+    assert {name for name, one in model.named_parameters() if id(one) in new} == {
+        "vae.encoder.head.weight",
+        "vae.decoder.memory.weight",
+        "vae.decoder.embedding.weight",
+    }
 
 
 def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, fails):

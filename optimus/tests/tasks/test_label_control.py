@@ -103,6 +103,13 @@ def test_sentences_are_scored_as_they_were_made(smoke, monkeypatch):
     assert controller.decode(latent, [0, 0], Sampling(clean=True)) == cleaned
 
 
+def test_a_run_keeps_the_start_that_it_had(smoke):
+    train(replace(smoke, max_steps=1))
+    other = replace(smoke, control=replace(smoke.control, start="random"))
+    with pytest.raises(ValueError, match=r"--control\.start is random here and posterior in"):
+        train(other)
+
+
 def test_paired_bleu_is_1_for_copies():
     texts = ["the dog sees a ball .", "the cat holds a book ."]
     assert paired_bleu(texts, texts) == pytest.approx(1)

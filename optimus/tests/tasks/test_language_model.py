@@ -152,8 +152,12 @@ def test_an_overlong_line_is_left_out_and_counted(smoke, caplog, tmp_path):
     caplog.set_level("INFO")
     lines = toy_sentences(40)
     (tmp_path / "train.txt").write_text("\n".join([*lines, "word " * 31]) + "\n")
-    train(replace(smoke, data=replace(smoke.data, folder=tmp_path), max_steps=1))
+    smoke = replace(smoke, data=replace(smoke.data, folder=tmp_path), max_steps=1)
+    train(smoke)
     assert "40 of 41 lines kept, 1 too many words" in caplog.text
+    assert f"--eval-every has nothing to score: there is no {tmp_path / 'valid.txt'}" in caplog.text
+    with pytest.raises(ValueError, match="--patience 2 needs sentences in"):
+        train(replace(smoke, patience=2, run_dir=tmp_path / "other"))
 
 
 def test_a_wrong_tokenizer_folder_is_one_sentence(smoke, fails, tmp_path):

@@ -307,6 +307,39 @@ def test_labels_are_controlled_from_a_run_on_other_networks(smoke, tmp_path):
     assert not fixed.run_dir.exists()
 
 
+def test_sentences_without_positions_are_refused_before_a_label_is_trained(
+    networks, tmp_path, fails
+):
+    rows = [f"{label}\t{text}" for label, text in labeled_sentences(24, 0, "number")]
+    long = " ".join(["the dog sees a ball"] * 9)
+    for name, more in (("short", []), ("long", [f"0\t{long}", f"1\t{long}"])):
+        (tmp_path / f"{name}.tsv").write_text("\n".join([*rows, *more]) + "\n")
+    short, longer, run = tmp_path / "short.tsv", tmp_path / "long.tsv", tmp_path / "run"
+    model = ("--model.init", *networks, "--device", "cpu", "--run-dir", run)
+    said = fails(
+        "train-label-control", "smoke", "--data.train", longer, "--data.max-words", 60, *model
+    )
+    assert "decoder tokens and the decoder 39 positions; leave long sentences out by" in said
+    assert "smaller --data.max-words" in said
+    words = ("train-classifier", "smoke", "--data.task", "labeled", "--data.max-tokens", 90, *model)
+    for train_text, test_text in ((longer, short), (short, longer)):
+        said = fails(*words, "--data.folder", train_text, "--data.test", test_text)
+        assert "tokens and the encoder 40 positions; give --data.max-tokens 40" in said
+    assert not run.exists()
+    config = CONTROL["smoke"][1]
+    config = replace(
+        config,
+        run_dir=run,
+        model=ModelOptions(init=networks),
+        data=replace(config.data, train=short, test=short, max_words=60),
+        device="cpu",
+        max_steps=1,
+    )
+    train_control(config)
+    said = fails("evaluate-label-control", "--run-dir", run, "--test", longer, "--device", "cpu")
+    assert f"{longer}: a sentence of" in said
+
+
 @pytest.mark.parametrize("mode", ["feature", "finetune"])
 def test_the_head_of_a_classifier_has_a_learning_rate_of_its_own(mode, networks, tmp_path):
     config = CLASSIFIERS["smoke"][1]
