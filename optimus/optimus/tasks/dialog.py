@@ -548,9 +548,23 @@ class EvaluateDialogConfig:
             f"--style-degree must be finite, got {self.style_degree}",
         )
         require(
-            self.style_degree == 0 or self.style is not None,
-            "--style-degree needs --style, a file of style sentences",
+            self.style is not None or (self.style_degree == 0 and self.style_classifier is None),
+            "--style-degree and --style-classifier need --style, a file of style sentences",
         )
+        require(
+            self.generated is None or self.baseline == "none",
+            "--generated and --baseline exclude each other; give one of them",
+        )
+        require(
+            self.own_answers or (self.step is None and not self.latents),
+            "--step and --latents belong to the model's answers; leave them out with --generated and "
+            "--baseline",
+        )
+
+    @property
+    def own_answers(self) -> bool:
+        """Whether the model answers."""
+        return self.generated is None and self.baseline == "none"
 
 
 def evaluate_command(argv: Sequence[str]) -> None:
@@ -591,10 +605,15 @@ def evaluate(config: EvaluateDialogConfig) -> Results:
     if config.style is not None:
         results |= score_style(config, turns)
     name = "eval_results" if config.split == "test" else f"eval_results_{config.split}"
-    if config.baseline != "none":
-        name += f"_{config.baseline}"
+    if not config.own_answers:
+        name += "_generated" if config.generated is not None else f"_{config.baseline}"
     if config.step is not None:
         name += f"_step_{config.step}"
+    settings: dict[str, Any] = {}
+    if config.generated is None:
+        settings["responses"] = config.responses
+    if config.own_answers:
+        settings["decoding"] = asdict(config.decoding)
     about = Provenance(
         kind=TASK.kind,
         data=str(config.generated or f"{config.data or config.run_dir}, {config.split}"),
@@ -602,9 +621,9 @@ def evaluate(config: EvaluateDialogConfig) -> Results:
         left_out=missing,
         trial=config.max_contexts > 0
         or (config.generated is None and config.responses < RESPONSES),
-        step=step_of(config.run_dir, config.step),
+        step=step_of(config.run_dir, config.step) if config.own_answers else None,
         seed=config.seed,
-        settings={"responses": config.responses, "decoding": asdict(config.decoding)},
+        settings=settings,
     )
     write_results(config.output_dir or config.run_dir, name, results, about)
     return results

@@ -107,8 +107,12 @@ class EvaluateConfig:
         )
         at_least(self, samples=1, batch_size=1, ngram=1, max_sentences=0, block_size=0)
         require(
-            self.generated is None or self.references is not None,
-            "--generated needs --references, a file of real sentences",
+            self.run_dir is None or self.model is None,
+            "--run-dir and --model name two models; give one of them",
+        )
+        require(
+            (self.generated is None) == (self.references is None),
+            "--generated and --references, files of sentences, belong together; give both",
         )
         require(
             not self.reconstruction_study or self.run_dir is not None,

@@ -68,8 +68,14 @@ def test_a_run_can_be_evaluated_and_reloaded_whole(smoke, corpus):
     assert [len(turn.responses) for turn in turns] == [3] * 4
     dumped = np.load(smoke.run_dir / "latents.npz")
     assert dumped["features"].shape == (8, 8)
+    config = replace(config, latents=0)
     random, human = (evaluate(replace(config, baseline=name)) for name in ("random", "human"))
     assert human["bleu_f1"] > 0.9 > random["bleu_f1"]
+    said = smoke.run_dir / "eval_text_generation_results.txt"
+    assert evaluate(replace(config, generated=said, max_contexts=0)) == results
+    written = json.loads((smoke.run_dir / "eval_results_generated.json").read_text())
+    about = written["provenance"]
+    assert (about["data"], about["step"], about["settings"]) == (str(said), None, {})
 
 
 def test_answers_are_scored_as_they_were_said(smoke, tmp_path, monkeypatch):
@@ -140,7 +146,7 @@ def test_mistakes_are_told_in_one_sentence(corpus, tmp_path, fails):
 def test_options_that_make_no_sense_are_refused():
     with pytest.raises(ValueError, match=r"--fusion\.context-layers"):
         FusionOptions(context_layers=0)
-    with pytest.raises(ValueError, match="--style-degree needs --style"):
+    with pytest.raises(ValueError, match=r"--style-degree and .* need --style"):
         EvaluateDialogConfig(style_degree=1.0)
 
 
