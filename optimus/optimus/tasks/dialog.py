@@ -557,8 +557,8 @@ class EvaluateDialogConfig:
         )
         require(
             self.own_answers or (self.step is None and not self.latents),
-            "--step and --latents belong to the model's answers; leave them out with --generated and "
-            "--baseline",
+            "--step and --latents belong to the model's answers; leave them out beside --generated "
+            "and --baseline",
         )
 
     @property
