@@ -525,7 +525,14 @@ def unused_options(config: Any) -> dict[str, str]:
         reason = "no layer is quantized; give --quantizer.layers, or drop it"
         others = {field.name for field in dataclasses.fields(config.quantizer)} - {"layers"}
         unused |= dict.fromkeys((option(name, "quantizer") for name in others), reason)
-    if getattr(config, "architecture", "") == "biggan":
-        reason = "blocks have a depth in biggan-deep alone; give --architecture biggan-deep"
-        unused |= {"--generator.depth": reason, "--discriminator.depth": reason}
-    return unused
+    elif config.quantizer.forward != "straight_through":
+        reason = "--quantizer.forward commit_only has no warm-up; give straight_through, or drop it"
+        unused["--quantizer.warmup-calls"] = reason
+    if config.data.source != "toy":
+        reason = f"the images of --data.source {config.data.source} are not made by code; drop it"
+        unused |= dict.fromkeys(("--data.toy-images", "--data.toy-variation"), reason)
+    every = "evaluate_kimg" if config.kind == "stylegan2" else "evaluate_every"
+    if not getattr(config, every):
+        reason = f"nothing is scored; give {option(every)}, or drop it"
+        unused |= dict.fromkeys(("--patience", "--best-metric", "--keep-best"), reason)
+    return unused | config.unused()

@@ -75,6 +75,43 @@ def test_a_dry_run_prints_the_checked_options(capsys):
             "--quantizer.decay is not used: no layer is quantized; give --quantizer.layers",
         ),
         (["train", "smoke", "--generator.depth=3"], "--generator.depth is not used: blocks have"),
+        *(
+            (["train", *words.split()], f"--{said}")
+            for words, said in (
+                ("smoke --quantizer.warmup-calls 3", "quantizer.warmup-calls is not used: --quant"),
+                ("biggan-c10 --data.toy-images 50", "data.toy-images is not used: the images of"),
+                (
+                    "smoke --evaluate-every 0 --patience 2",
+                    "patience is not used: nothing is scored",
+                ),
+                ("biggan-c10 --standing-batches 3", "standing-batches is not used: it belongs to"),
+                ("smoke --no-use-average --step.ema-decay 0.9", "step.ema-decay is not used: --no"),
+                (
+                    "smoke --generator.no-spectral-norm --generator.power-iterations 2",
+                    "generator.power-iterations is not used: --generator.no",
+                ),
+                ("smoke --step.decay-start 0.2", "step.decay-start is not used: --step.schedule"),
+                ("smoke --step.ortho-variant default", "step.ortho-variant is not used: --step"),
+                ("ugatit-smoke --step.penalty-weight 1", "step.penalty-weight is not used: --step"),
+                (
+                    "ugatit-smoke --schedule.no-decay --schedule.decay-epoch 3",
+                    "schedule.decay-epoch is not used: --schedule.no-decay",
+                ),
+                ("stylegan2-smoke --adaptive.target 0.5", "adaptive.target is not used: nothing"),
+                (
+                    "stylegan2-smoke --step.path-length-weight 0 --step.path-length-shrink 1",
+                    "step.path-length-shrink is not used: --step.path-length-weight 0",
+                ),
+                (
+                    "stylegan2-smoke --schedule.training-kimg 1",
+                    "schedule.training-kimg is not used: images begin in full size",
+                ),
+                (
+                    "stylegan2-smoke --evaluate-kimg 0 --best-metric fid",
+                    "best-metric is not used: nothing is scored; give --evaluate-kimg",
+                ),
+            )
+        ),
         (["convert", "nosuch", "a", "b"], "unknown kind 'nosuch'; choose one of biggan, tfhub"),
         (["convert"], "a kind comes first, before any option"),
         (["convert", "biggan", "", "out"], "FOLDER is empty: give a file or folder"),

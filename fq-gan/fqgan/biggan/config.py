@@ -274,6 +274,29 @@ class BigganTrain(TrainOptions):
             )
         self.networks(2)  # raises where the parts do not fit each other
 
+    def unused(self) -> dict[str, str]:
+        """Options of this family that the run would record and not use, see `unused_options`."""
+        unused: dict[str, str] = {}
+        if self.architecture == "biggan":
+            reason = "blocks have a depth in biggan-deep alone; give --architecture biggan-deep"
+            unused |= {"--generator.depth": reason, "--discriminator.depth": reason}
+        if self.sample_statistics != "standing":
+            reason = "it belongs to --sample-statistics standing; give that or drop it"
+            unused["--standing-batches"] = reason
+        if not self.use_average:
+            reason = "--no-use-average leaves the average of G out; drop one of them"
+            unused |= dict.fromkeys(("--step.ema-decay", "--step.ema-start"), reason)
+        if not self.generator.spectral_norm:
+            reason = "--generator.no-spectral-norm leaves the weights as they are; drop one of them"
+            names = ("--generator.singular-vectors", "--generator.power-iterations")
+            unused |= dict.fromkeys(names, reason)
+        if self.step.schedule == "constant":
+            unused["--step.decay-start"] = "--step.schedule constant never falls; give another"
+        if not self.step.generator_ortho and not self.step.discriminator_ortho:
+            reason = "--step.generator-ortho and --step.discriminator-ortho are 0; give one of them"
+            unused["--step.ortho-variant"] = reason
+        return unused
+
     def networks(self, num_classes: int) -> BigganConfig:
         """The networks of this run for a data set of ``num_classes`` classes."""
         return BigganConfig(

@@ -385,6 +385,22 @@ class Stylegan2Train(TrainOptions):
                 raise ValueError(f"{given}: the schedule of a run decides this; give {option}")
         self.networks(2)  # raises where the parts do not fit each other
 
+    def unused(self) -> dict[str, str]:
+        """Options of this family that the run would record and not use, see `unused_options`."""
+        unused: dict[str, str] = {}
+        if not self.adaptive.enabled:
+            reason = "nothing is augmented adaptively; give --adaptive.enabled, or drop it"
+            for name in ("target", "interval", "kimg", "initial"):
+                unused[f"--adaptive.{name}"] = reason
+        if not self.step.path_length_weight:
+            reason = "--step.path-length-weight 0 leaves path lengths out; drop one of them"
+            unused |= {f"--step.path-length-{name}": reason for name in ("decay", "shrink")}
+        if not self.schedule.growing:
+            reason = "images begin in full size; give --schedule.growing, or drop it"
+            for name in ("initial-resolution", "training-kimg", "transition-kimg"):
+                unused[f"--schedule.{name}"] = reason
+        return unused
+
     def networks(self, num_classes: int) -> Stylegan2Config:
         """The networks of this run for a data set of ``num_classes`` classes."""
         return Stylegan2Config(

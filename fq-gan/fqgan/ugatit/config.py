@@ -253,6 +253,17 @@ class UgatitTrain(TrainOptions):
         _check_names(*self.domain_names)
         self.networks()  # raises where the parts do not fit each other
 
+    def unused(self) -> dict[str, str]:
+        """Options of this family that the run would record and not use, see `unused_options`."""
+        unused: dict[str, str] = {}
+        if self.step.loss not in ("wgan-gp", "wgan-lp", "dragan"):
+            reason = f"--step.loss {self.step.loss} has no penalty; give wgan-gp, or drop it"
+            unused["--step.penalty-weight"] = reason
+        if not self.schedule.decay:
+            reason = "--schedule.no-decay keeps the learning rate; drop one of them"
+            unused["--schedule.decay-epoch"] = reason
+        return unused
+
     def networks(self, num_classes: int = 0) -> UgatitConfig:
         """The networks of this run; there are no classes."""
         return UgatitConfig(
