@@ -133,7 +133,7 @@ def unused_options(config: Any) -> dict[str, str]:
             unused["--epochs"] = (
                 f"--max-steps {config.max_steps} says how long; drop it, or give --max-steps 0"
             )
-    return unused
+    return unused | config.unused()
 
 
 def _unused_sizes(config: Any) -> dict[str, str]:

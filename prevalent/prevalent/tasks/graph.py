@@ -113,6 +113,13 @@ class GraphRun(WalkRun):
                 "learn from; give one of them"
             )
 
+    def unused(self) -> dict[str, str]:
+        """Options of this task that the run would record and not use; see `unused_options`."""
+        found = super().unused()
+        if self.objects is None:
+            found["--object-weight"] = "no object is named; give --objects, or drop it"
+        return found
+
 
 RUNS = Path("runs/graph")
 PRETRAIN = GraphRun(

@@ -101,6 +101,10 @@ class HannaRun(ReaderRun):
         if self.load_optimizer:
             raise ValueError("--load-optimizer is not for HANNA; the state stays in checkpoints")
 
+    def unused(self) -> dict[str, str]:
+        """Options of this task that the run would record and not use; see `unused_options`."""
+        return super().unused() | {"--optimizer.max-norm": "HANNA clips no gradient; drop it"}
+
 
 RUNS = Path("runs/hanna")
 EVERY = 300  # steps between evaluations

@@ -128,6 +128,13 @@ class NDHRun(ReaderRun):
         if self.pretrained is not None and self.model.encoder != "dic":
             raise ValueError("--pretrained needs --model.encoder dic; add it or drop --pretrained")
 
+    def unused(self) -> dict[str, str]:
+        """Options of this task that the run would record and not use; see `unused_options`."""
+        found = super().unused()
+        if self.feedback != "mixed":
+            found["--sample-ratio"] = f"--feedback {self.feedback} mixes nothing; drop one of them"
+        return found
+
     @property
     def text_length(self) -> int:
         """L, longest text in words or word pieces."""

@@ -75,6 +75,12 @@ class TrainingRun:
         at_least(self, keep=1, patience=0, toy_houses=1, standin_dim=1)
         refuse_repeated(train=self.train)
 
+    def unused(self) -> dict[str, str]:
+        """Options of this task that the run would record and not use; see `unused_options`."""
+        if self.held_out:
+            return {}
+        return {"--patience": "nothing is evaluated; give --held-out, or drop it"}
+
 
 @dataclass(frozen=True)
 class AgentRun(TrainingRun):

@@ -142,6 +142,13 @@ class PretrainConfig(TrainingRun):
         if not self.train:
             raise ValueError("--train needs at least one source, for example r2r:train")
 
+    def unused(self) -> dict[str, str]:
+        """Options of this task that the run would record and not use; see `unused_options`."""
+        found = super().unused()
+        if not self.predict_action:
+            found["--action-target"] = "--no-predict-action learns no action; drop one of them"
+        return found
+
 
 PRETRAIN_PRESETS: dict[str, tuple[str, PretrainConfig]] = {
     "prevalent-base": (

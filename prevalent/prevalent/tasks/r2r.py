@@ -109,6 +109,22 @@ class R2RRun(WalkRun):
                 "--pretrained needs a transformer encoder; add --model.encoder dic or drop it"
             )
 
+    def unused(self) -> dict[str, str]:
+        """Options of this task that the run would record and not use; see `unused_options`."""
+        found, feedback = super().unused(), f"--feedback {self.feedback}"
+        if not self.aug:
+            reason = "there are no augmented paths; give --aug, or drop it"
+            found |= dict.fromkeys(("--aug-weight", "--accumulate", "--no-accumulate"), reason)
+        if self.feedback != "self-critical":
+            found["--walk-reward"] = f"{feedback} rewards no whole walks; give self-critical"
+        if self.feedback == "self-critical" or self.schedule_ratio >= 0:
+            have = (
+                feedback if self.schedule_ratio < 0 else f"--schedule-ratio {self.schedule_ratio}"
+            )
+            reason = f"{have} has no such weight; drop it"
+            found |= dict.fromkeys(("--imitation-weight", "--aug-weight"), reason)
+        return found
+
 
 RUNS = Path("runs/r2r")
 PRETRAINED = Path("runs/pretrain/base/model")

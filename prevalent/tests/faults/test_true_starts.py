@@ -126,6 +126,15 @@ def test_data_that_a_toy_world_does_not_use_are_refused(kind, dry, tmp_path, cap
         ("pretrain smoke --no-use-images --features f.tsv", "trains on the texts alone"),
         ("pretrain smoke --max-steps 3 --epochs 2", "--max-steps 3 says how long"),
         ("pretrain smoke --model.vocab-size 9", "it follows from the vocabulary"),
+        ("pretrain smoke --no-predict-action --action-target rank", "learns no action"),
+        ("pretrain smoke --held-out --patience 2", "nothing is evaluated"),
+        ("train-r2r smoke --aug-weight 0.5", "there are no augmented paths"),
+        ("train-r2r smoke --walk-reward sr_sc", "rewards no whole walks; give self-critical"),
+        ("train-r2r smoke --feedback self-critical --imitation-weight 1", "no such weight"),
+        ("train-r2r smoke --schedule-ratio 0.5 --imitation-weight 1", "--schedule-ratio 0.5 has"),
+        ("train-ndh ndh-smoke --feedback teacher --sample-ratio 0.5", "mixes nothing"),
+        ("train-hanna hanna-smoke --optimizer.max-norm 5", "HANNA clips no gradient"),
+        ("train-graph smoke --object-weight 2", "no object is named"),
     ],
 )
 def test_an_option_that_a_run_would_not_use_is_refused_where_it_is_given(
