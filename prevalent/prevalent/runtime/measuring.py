@@ -35,16 +35,16 @@ def unit_of(device: str) -> str:
 
 
 def peak_memory(device: str = "cpu") -> float:
-    """Most memory of this process so far, in MB: resident, or allocated on a CUDA device.
+    """Most memory of this process so far, in MB of 2^20 bytes: resident, or that of a CUDA device.
 
-    0 where the system does not tell, as Linux does. ``ru_maxrss`` is no measure: a process
-    inherits it from the one that started it.
+    0 where the system does not tell; Linux does. ``ru_maxrss`` is no measure: a process inherits it
+    from the one that started it.
     """
     if device != "cpu":
         return torch.cuda.max_memory_allocated() / 2**20
     with suppress(OSError):
-        status = Path("/proc/self/status").read_text()
-        return int(re.findall(r"VmHWM:\s+(\d+)", status)[0]) / 1024
+        found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+        return int(found[1]) / 1024 if found else 0.0
     return 0.0
 
 
