@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from factories import close, is_recorded, recorded_model, tiny_model, tiny_vae
+from safetensors.torch import load_file, save_file
 from scipy.spatial.distance import cdist
 from torch.distributions import Normal
 
@@ -390,3 +391,13 @@ def test_a_model_is_not_saved_over_a_file_or_a_run(small, tmp_path):
     assert (tmp_path / "run" / "config.json").read_text() == "{}"
     small.save_pretrained(tmp_path / "new" / "one")
     assert SentenceVAE.from_pretrained(tmp_path / "new" / "one").latent_dim == small.latent_dim
+
+
+def test_weights_with_a_tensor_too_few_or_of_another_shape_are_refused(small, tmp_path):
+    small.save_pretrained(tmp_path)
+    file, name = tmp_path / "model.safetensors", "decoder.memory.weight"
+    lacking = {key: one for key, one in load_file(file).items() if key != name}
+    for tensors in (lacking, {**lacking, name: torch.zeros(3, 3)}):
+        save_file(tensors, file, metadata={"format": "pt"})
+        with pytest.raises(ValueError, match=r"lacks 1 tensors .* such as decoder\.memory\.weight"):
+            SentenceVAE.from_pretrained(tmp_path)

@@ -223,14 +223,29 @@ class OptimusModel(PreTrainedModel):
         """Read what ``save_pretrained`` wrote, in evaluation mode and without progress bars.
 
         Weights come from ``model.safetensors`` alone: a torch file beside it is not looked at.
+
+        Raises:
+            ValueError: the file cannot be read, or lacks a tensor of the model, or one has another
+                shape.
         """
+        told = kwargs.pop("output_loading_info", False)
+        options = {"use_safetensors": True, **kwargs, "output_loading_info": True}
         try:
-            with without_bars():
-                return super().from_pretrained(*args, **{"use_safetensors": True, **kwargs})
+            with without_bars(), without_tables():
+                found: Any = super().from_pretrained(*args, **options, ignore_mismatched_sizes=True)
         except SafetensorError as error:
             raise ValueError(
                 f"{args[0]} has no readable model.safetensors: {why(error)}"
             ) from error
+        model, report = found
+        wrong = [*report["missing_keys"], *(one for one, *_ in report["mismatched_keys"])]
+        if wrong:
+            raise ValueError(
+                f"{args[0]}: model.safetensors lacks {len(wrong)} tensors of the model in "
+                f"config.json, such as {min(wrong)}, or they have other shapes; the two files "
+                "belong to different models"
+            )
+        return found if told else model  # type: ignore[no-any-return]
 
     def save_pretrained(self, save_directory: Any, *args: Any, **kwargs: Any) -> None:
         """Write ``config.json`` and ``model.safetensors``, without progress bars.
@@ -506,6 +521,17 @@ def without_bars() -> Iterator[None]:
     finally:
         if enabled:
             logging.enable_progress_bar()
+
+
+@contextmanager
+def without_tables() -> Iterator[None]:
+    """Load a model without transformers' table of tensors, where the caller refuses wrong ones."""
+    before = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
 
 
 class ExtendedVae(nn.Module):

@@ -11,8 +11,7 @@ import json
 import logging
 import pickle
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,6 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
 )
-from transformers.utils import logging as transformers_logging
 
 from ..config import ModelOptions
 from ..data.pretrained_tokenizers import PretrainedTokenizers, read_pretrained_tokenizers
@@ -40,7 +38,7 @@ from ..models.pretrained import (
     set_dropout,
 )
 from ..models.start import start_from_data
-from ..models.vae import OptimusModel, without_bars
+from ..models.vae import OptimusModel, without_bars, without_tables
 from ..runtime.options import require
 from ..runtime.run_folder import read_plain
 
@@ -211,7 +209,7 @@ def load_network(
         config.dtype = torch.float32
         return network.from_config(config, **options)
     try:
-        with without_bars(), _quietly():
+        with without_bars(), without_tables():
             loaded, report = network.from_pretrained(
                 folder,
                 config=config,
@@ -238,17 +236,6 @@ def load_network(
         f"{min(over, default='')}; its config.json belongs to other weights",
     )
     return loaded
-
-
-@contextmanager
-def _quietly() -> Iterator[None]:
-    """Without the table of tensors that transformers prints: what matters of it is refused here."""
-    before = transformers_logging.get_verbosity()
-    transformers_logging.set_verbosity_error()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(before)
 
 
 def _left_over(network: Any, names: Any) -> list[str]:

@@ -352,6 +352,12 @@ def _from_public_weights(options: ModelOptions, folders: tuple[Path, ...]) -> Op
 
 def _from_optimus(options: ModelOptions) -> OptimusModel:
     folder = _weights_folder(options.init[0])
+    if (folder / "label_control.json").is_file():
+        logger.warning(
+            "%s is of label control: its networks are taken, neither its labels nor its map to z; "
+            "the posterior is the one that it began with",
+            folder,
+        )
     if (folder / "model.safetensors").exists():
         config = OptimusConfig.from_pretrained(folder)
         _set_network_dropout(config, options.dropout)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from optimus.config import ModelOptions
 from optimus.data.toy import VALUES, labeled_sentences, read_factors
 from optimus.decoding import Sampling
 from optimus.models.label_control import LabelControl
@@ -108,6 +109,13 @@ def test_a_run_keeps_the_start_that_it_had(smoke):
     other = replace(smoke, control=replace(smoke.control, start="random"))
     with pytest.raises(ValueError, match=r"--control\.start is random here and posterior in"):
         train(other)
+
+
+def test_another_run_is_told_what_it_does_not_take_from_one(smoke, tmp_path, caplog):
+    train(replace(smoke, max_steps=1))
+    model = ModelOptions(latent_dim=8, init=(smoke.run_dir,))
+    train(replace(smoke, model=model, run_dir=tmp_path / "next", max_steps=1))
+    assert "is of label control: its networks are taken, neither its labels nor" in caplog.text
 
 
 def test_paired_bleu_is_1_for_copies():
