@@ -43,20 +43,23 @@ class ModelOptions:
     """Of two folders: how the encoder makes a vector of a sentence: by its pooler, from the first
     token, or as the mean of all; default is what the network's folder says."""
     start: Literal["fresh", "data"] = "fresh"
-    """Of two folders: fresh connectors are random; data takes the latent from the principal axes of
-    the encoder's vectors of the first sentences, and the connectors from the decoder's states."""
+    """Of two folders, in `optimus train`: fresh connectors are random; data takes the latent from
+    the principal axes of the encoder's vectors of the first sentences, and the connectors from the
+    decoder's states."""
     start_sentences: int = 2000
     """Sentences of --model.start data."""
     weights: Literal["pretrained", "random"] = "pretrained"
     """Of two folders: random takes their architectures and tokenizers alone, for comparison."""
     train_encoder: Literal["full", "frozen", "lora"] = "full"
-    """What of the encoder is trained; lora needs the extra `lora`. Connectors always are."""
+    """What of the encoder `optimus train` trains, the other tasks all; lora needs the extra `lora`.
+    Connectors always are trained."""
     train_decoder: Literal["full", "frozen", "lora"] = "full"
     """Likewise of the decoder."""
     lora_rank: int = 16
     """Rank of the matrices that LoRA adds to each linear map."""
     checkpointing: bool = False
-    """Keep no activations inside the layers and compute them again in the backward pass."""
+    """In `optimus train`: keep no activations inside the layers and compute them again in the
+    backward pass."""
 
     def __post_init__(self) -> None:
         at_least(self, "model", latent_dim=1, layers=1, start_sentences=2, lora_rank=1)
@@ -95,7 +98,8 @@ class OptimizerOptions:
     lr: float = 5e-5
     """Learning rate after the warm-up."""
     new_lr: float = 0.0
-    """That of what is not pre-trained (connectors, LoRA); 0 is the same one."""
+    """That of what is not pre-trained (connectors, LoRA, a classifier's map, label vectors); 0 is
+    the same one."""
     weight_decay: float = 0.0
     """Decay of the weights, biases and LayerNorm excepted."""
     warmup_steps: int = 0
