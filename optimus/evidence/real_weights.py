@@ -253,11 +253,15 @@ def reconstructions(run_dir: Path, corpus: Path, count: int) -> dict[str, Any]:
         "bleu": 100 * bleu,
         "exact": 100 * statistics.mean(text == one for text, one in pairs),
         "first_words": 100 * statistics.mean(text[:2] == one[:2] for text, one in pairs),
-        "subject": 100 * statistics.mean(one == other for one, other in short),
-        "subject_by_chance": 100 * statistics.mean(one == other for one, other in shifted),
+        **({"subject": share(short), "subject_by_chance": share(shifted)} if short else {}),
         "short_sentences": len(short),
         "examples": [f"{text} -> {other}" for text, other in zip(texts, made, strict=True)][:SHOWN],
     }
+
+
+def share(pairs: Sequence[tuple[str, str]]) -> float:
+    """Of ``pairs`` that are equal, in per cent."""
+    return 100 * statistics.mean(one == other for one, other in pairs)
 
 
 def subject_of(words: Sequence[str]) -> str:
