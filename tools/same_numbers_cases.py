@@ -47,7 +47,7 @@ CASES = [
         (
             "label-control-soft",
             "train-label-control smoke --control.soft-weight 0.5 --control.adversary reverse "
-            "--control.start random --control.encoder-start 0 --control.critic-steps 2",
+            "--control.encoder-start 0 --control.critic-steps 2",
         ),
         ("classifier-smoke", "train-classifier smoke"),
         (

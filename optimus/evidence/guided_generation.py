@@ -40,6 +40,8 @@ LEARNED = 300  # training sentences on each side of a learned direction
 NOT = re.compile(r"\b(not|never|no|nothing|nobody|cannot)\b|n't\b", re.IGNORECASE)
 NOW = re.compile(r"\b(is|are|am|i'm|(you|we|they)'re|(he|she|it|that)'s)\b", re.IGNORECASE)
 OUTSIDE = re.compile(r"\b(outside|outdoors)\b")
+RUNS = re.compile(r"\brun(s|ning)?\b")
+STAYS = re.compile(r"\b(sit|stand)(s|ting|ing)?\b")
 PAST = re.compile(r"\b(was|were|did|didn't|had)\b", re.IGNORECASE)
 
 
@@ -114,8 +116,8 @@ SNLI = {
             ("the girl sits outside.", "the girl runs outside."),
             ("two people are sitting.", "two people are running."),
         ),
-        lambda text: bool(re.search(r"\brun(s|ning)?\b", text)),
-        lambda text: bool(re.search(r"\b(sit|stand)(s|ting|ing)?\b", text)),
+        lambda text: bool(RUNS.search(text)),
+        lambda text: bool(STAYS.search(text)) and not RUNS.search(text),
     ),
     "outside": Relation(
         (

@@ -49,16 +49,21 @@ def test_words_count_as_often_as_they_come():
 
 
 @pytest.mark.parametrize(
-    ("name", "reached", "missed"),
+    ("style", "name", "reached", "missed"),
     [
-        ("he to she", "She left.", "He left."),
-        ("negation", "I don't know.", "I know."),
-        ("question", "Is he here?", "He is here."),
-        ("past", "He was here.", "He is here."),
+        ("tatoeba", "he to she", "She left.", "He left."),
+        ("tatoeba", "negation", "I don't know.", "I know."),
+        ("tatoeba", "question", "Is he here?", "He is here."),
+        ("tatoeba", "past", "He was here.", "He is here."),
+        ("snli", "man to woman", "the old woman reads.", "a young man reads."),
+        ("snli", "one to two", "two dogs play.", "a dog plays."),
+        ("snli", "sitting to running", "a boy stands while girls run.", "a boy is standing."),
+        ("snli", "outside", "a boy plays outdoors.", "a boy plays."),
     ],
 )
-def test_a_relation_is_seen_where_it_is_and_its_pairs_have_it(name, reached, missed):
-    relation = guided.RELATIONS[name]
+def test_a_relation_is_seen_where_it_is_and_its_pairs_have_it(style, name, reached, missed):
+    relation = guided.RELATIONS[style][name]
+    assert not relation.lacks(reached)
     assert relation.has(reached)
     assert not relation.has(missed)
     assert relation.lacks(missed)
