@@ -90,12 +90,19 @@ class LabelControl(ExtendedVae):
 
     @torch.no_grad()
     def start_from_posterior(self) -> None:
-        """Take the VAE's map to the posterior mean as the map to z."""
+        """Begin with what the VAE's decoder knows: posterior means, and the prior where z is made.
+
+        Labels then add nothing at first. Random label vectors are as long as z itself: the encoder
+        answers by moving z away from the prior, and the generator, which begins there, is lost.
+        """
         assert self.vae.encoder is not None
         head = self.vae.encoder.head
         self.latent_head.weight.copy_(head.weight.chunk(2)[0])
         if head.bias is not None:
             self.latent_head.bias.copy_(head.bias.chunk(2)[0])
+        self.label_embedding.weight.zero_()
+        nn.init.eye_(self.generator.weight)
+        nn.init.zeros_(self.generator.bias)
 
     def condition(self, latent: Tensor, labels: Tensor) -> Tensor:
         """What the decoder is given, (B, Z), for ``latent`` (B, Z) and ``labels`` (B,)."""

@@ -162,11 +162,14 @@ def test_two_labels_with_one_logit_equal_two_logits():
         torch.testing.assert_close(one, two)
 
 
-def test_z_can_start_as_the_posterior_mean():
+def test_a_start_from_the_posterior_begins_with_what_the_decoder_knows():
     model = control()
     ids, _ = tiny_batch(model.vae)
     model.start_from_posterior()
-    torch.testing.assert_close(model.encode(ids), model.vae.encode(ids).mean)
+    mean, labels = model.vae.encode(ids).mean, torch.arange(len(ids)) % 2
+    torch.testing.assert_close(model.condition(model.encode(ids), labels), mean)
+    noise = torch.randn(3, 6)
+    torch.testing.assert_close(model.make_latent(noise), noise)
 
 
 def test_the_module_is_saved_whole(tmp_path):
