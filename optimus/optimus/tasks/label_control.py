@@ -87,8 +87,8 @@ class ControlOptions:
     adversary: Literal["reverse", "confusion"] = "reverse"
     """reverse: 1 - cross-entropy, the authors'; confusion: cross-entropy towards equal odds."""
     start: Literal["posterior", "random"] = "posterior"
-    """Initial map to z: that of the model's posterior mean, which the decoder knows where the model
-    is pre-trained, or random as in the authors' code."""
+    """Where a model is given. posterior: z begins as its posterior mean, which the decoder knows,
+    labels add nothing, and the generator gives the prior; random: as in the authors' code."""
     hidden: int = 0
     """Width of a hidden layer in the critics on z; 0 is none, the authors'."""
     noise: float = 0.0
