@@ -265,7 +265,7 @@ def build_decoder(config: PreTrainedConfig) -> Any:
     return AutoModelForCausalLM.from_config(config)
 
 
-def pooler_options(config: PreTrainedConfig, pooling: Pooling) -> dict[str, bool]:
+def pooler_options(config: PreTrainedConfig, pooling: Pooling) -> dict[str, Any]:
     """What leaves out the pooler of a network that has one and does not use it."""
     network: Any = MODEL_MAPPING[type(config)]
     has_one = "add_pooling_layer" in inspect.signature(network).parameters

@@ -1,4 +1,4 @@
-"""An encoder as a classifier, with few or all labels (Sec. 4.4), and as a judge of generated text.
+"""An encoder as a classifier, with few or all labels (Sec. 4.4).
 
 One command trains one classifier for each amount of labels and each seed, and writes the table of
 means with their spread.
@@ -16,9 +16,8 @@ from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from safetensors.torch import save, save_file
+from safetensors.torch import save
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoModel
 
 from .. import loop
 from ..config import (
@@ -42,14 +41,11 @@ from ..data.labeled import (
     read_task,
     sample_examples,
 )
-from ..data.text import cut_tokens, pad_rows
-from ..data.tokenizers import Tokenizers, load_tokenizers
+from ..data.tokenizers import Tokenizers
 from ..metrics.classification import spread, task_scores
 from ..models.classifier import SentenceClassifier, classification_loss
-from ..models.pretrained import encoder_positions, pooler_options
-from ..models.vae import without_bars
+from ..models.pretrained import encoder_positions
 from ..old_runs import upgrade
-from ..runs import find_weights
 from ..runtime.checkpoint import finished_steps
 from ..runtime.command import parse_preset
 from ..runtime.distributed import World, barrier, start, wrap
@@ -70,6 +66,7 @@ from ..runtime.run_folder import (
 from ..runtime.signals import StopSignal
 from ..runtime.transfer import Prepared, ReadAhead, uploaded
 from ..runtime.weight_files import read_weight_file
+from .judge import KIND, save_classifier
 from .training import (
     FIXED,
     AdamWTraining,
@@ -81,7 +78,7 @@ from .training import (
 )
 
 logger = logging.getLogger(__name__)
-KIND, TRIAL_KIND = "classifier", "classifier-trial"  # of a whole run, and of one classifier in it
+TRIAL_KIND = "classifier-trial"  # of one classifier in a run
 FIXED_OPTIONS = (
     *FIXED,
     *("mode", "optimizer", "epochs", "max_steps", "sample_seed"),
@@ -707,94 +704,3 @@ def table(results: dict[str, Any]) -> str:
             cells.append(f"{row[name]:.3f}" + ("" if deviation is None else f" ± {deviation:.3f}"))
         lines.append(cells)
     return markdown_table([f"{results['task']} ({results['mode']})", "seeds", *names], lines)
-
-
-class Judge:
-    """Classes of sentences by a ``SentenceClassifier``; a folder of ``optimus train-classifier``.
-
-    Args:
-        model: put into evaluation mode here.
-        tokenizers: of the same vocabulary as the encoder.
-        names: names of the classes.
-        max_tokens: longer sentences are cut.
-    """
-
-    def __init__(
-        self,
-        model: SentenceClassifier,
-        tokenizers: Tokenizers,
-        names: Sequence[str],
-        max_tokens: int = 128,
-    ) -> None:
-        self.model, self.tokenizers = model.eval(), tokenizers
-        self.names, self.max_tokens = tuple(names), max_tokens
-
-    @torch.no_grad()
-    def probabilities(self, texts: Sequence[str], batch_size: int = 128) -> np.ndarray:
-        """(N, C) in [0, 1]."""
-        limit = min(self.max_tokens, encoder_positions(self.model.bert))
-        device = self.model.classifier.weight.device
-        rows = [cut_tokens(row, limit) for row in self.tokenizers.encode_encoder(texts)]
-        found = []
-        for first in range(0, len(rows), batch_size):
-            part = [np.array(row) for row in rows[first : first + batch_size]]
-            ids, _ = pad_rows(part, self.model.pad_token_id)
-            found.append(self.model(ids.to(device)).softmax(dim=1).cpu())
-        return torch.cat(found).numpy() if found else np.zeros((0, len(self.names)))
-
-    def predict(self, texts: Sequence[str]) -> np.ndarray:
-        """Classes (N,)."""
-        return self.probabilities(texts).argmax(axis=1)
-
-    def save(self, folder: str | Path) -> None:
-        """Write the encoder, the head, the vocabularies and the names into ``folder``."""
-        save_classifier(self.model, self.tokenizers, self.names, self.max_tokens, Path(folder))
-
-    @classmethod
-    def load(cls, folder: str | Path, device: str = "cpu") -> Judge:
-        """Read what ``save`` wrote, or a run of `optimus train-classifier`.
-
-        Raises:
-            FileNotFoundError: there is no classifier.
-            ValueError: it is a run of another kind.
-        """
-        folder, _ = find_weights(folder, KIND)
-        if not (folder / "classifier.json").is_file():
-            raise FileNotFoundError(
-                f"{folder} holds no classifier; `optimus train-classifier` trains one"
-            )
-        content = json.loads((folder / "classifier.json").read_text())
-        tokenizers = load_tokenizers(folder / "tokenizers")
-        with without_bars():
-            pooling = content.get("pooling", "pooler")
-            config = AutoConfig.from_pretrained(folder / "bert", local_files_only=True)
-            bert = AutoModel.from_pretrained(
-                folder / "bert", local_files_only=True, **pooler_options(config, pooling)
-            )
-        model = SentenceClassifier(
-            bert,
-            len(content["names"]),
-            pad_token_id=tokenizers.encoder_pad_id,
-            pooling=pooling,
-        )
-        model.classifier.load_state_dict(read_weight_file(folder / "head.safetensors"))
-        return cls(model.to(device), tokenizers, content["names"], content["max_tokens"])
-
-
-def save_classifier(
-    model: SentenceClassifier,
-    tokenizers: Tokenizers,
-    names: Sequence[str],
-    max_tokens: int,
-    folder: Path,
-) -> None:
-    """Write what ``Judge.load`` reads."""
-    with without_bars():
-        model.bert.save_pretrained(folder / "bert")
-    head = {name: value.cpu() for name, value in model.classifier.state_dict().items()}
-    save_file(head, folder / "head.safetensors")
-    tokenizers.save(folder / "tokenizers")
-    content: dict[str, Any] = {"names": names, "max_tokens": max_tokens}
-    if model.pooling != "pooler":
-        content["pooling"] = model.pooling
-    write_json(folder / "classifier.json", content)

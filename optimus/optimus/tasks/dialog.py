@@ -66,7 +66,7 @@ from ..runtime.precision import MixedPrecision
 from ..runtime.run_folder import CONFIG, RunFolder
 from ..runtime.text_files import read_lines, read_texts
 from ..runtime.transfer import Prepared, ReadAhead
-from .classifier import Judge
+from .judge import Judge
 from .training import (
     FIXED,
     AdamWTraining,

@@ -39,7 +39,7 @@ from ..runtime.options import at_least, option, positive, require
 from ..runtime.precision import MixedPrecision, build_adamw, clear_gradients
 from ..runtime.run_folder import RunFolder
 from ..runtime.transfer import Prepared, ReadAhead
-from .classifier import Judge
+from .judge import Judge
 from .pretrained import check_lengths
 from .training import (
     FIXED,

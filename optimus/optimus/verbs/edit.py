@@ -22,7 +22,7 @@ from ..runtime.distributed import choose_device
 from ..runtime.files import write_atomically
 from ..runtime.options import at_least, require
 from ..runtime.published import markdown_table
-from ..tasks.classifier import Judge
+from ..tasks.judge import Judge
 from .encode import parse_with_run_dir
 
 EXAMPLES = 3  # sentences that `learn` shows

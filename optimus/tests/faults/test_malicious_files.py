@@ -20,7 +20,7 @@ from optimus.released.checkpoints import ALLOWED, read_authors_checkpoint
 from optimus.runtime.checkpoint import Checkpoint, Progress
 from optimus.runtime.files import digest
 from optimus.runtime.weight_files import read_weight_file
-from optimus.tasks.classifier import Judge
+from optimus.tasks.judge import Judge
 from optimus.tasks.language_scores import EvaluateConfig, evaluate
 from optimus.tasks.training import build_model
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from factories import tiny_vae
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from transformers import BertConfig, BertModel
 
 from optimus.config import ModelOptions
@@ -22,7 +22,6 @@ from optimus.tasks.classifier import (
     PRESETS,
     ClassifierConfig,
     ClassifierTraining,
-    Judge,
     TaskOptions,
     build_classifier,
     load_examples,
@@ -31,6 +30,7 @@ from optimus.tasks.classifier import (
     task_lines,
     train_all,
 )
+from optimus.tasks.judge import Judge
 
 
 @pytest.fixture(scope="module")
@@ -238,6 +238,12 @@ def test_a_judge_is_read_back_from_its_folder(judge, tmp_path):
     np.testing.assert_allclose(again.probabilities(TEXTS), judge.probabilities(TEXTS), atol=1e-6)
     with pytest.raises(FileNotFoundError, match="does not exist; give the folder"):
         Judge.load(tmp_path / "none")
+    weights = tmp_path / "model" / "bert" / "model.safetensors"
+    tensors = load_file(weights)
+    del tensors["embeddings.word_embeddings.weight"]
+    save_file(tensors, weights)
+    with pytest.raises(ValueError, match="bert lacks 1 tensors of the network"):
+        Judge.load(tmp_path / "model")
 
 
 def test_texts_that_are_not_read_are_refused(tmp_path):

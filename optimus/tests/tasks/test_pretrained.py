@@ -23,7 +23,8 @@ from optimus.models.vae import OptimusModel
 from optimus.released.checkpoints import export_authors_checkpoint
 from optimus.runtime.logs import read_metrics
 from optimus.tasks import pretrained
-from optimus.tasks.classifier import PRESETS as CLASSIFIERS, Judge, build_classifier
+from optimus.tasks.classifier import PRESETS as CLASSIFIERS, build_classifier
+from optimus.tasks.judge import Judge
 from optimus.tasks.label_control import (
     PRESETS as CONTROL,
     EvaluateControlConfig,
