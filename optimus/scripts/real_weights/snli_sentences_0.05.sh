@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # 5,000 SNLI sentences, lambda 0.05; no counterpart in the paper.
-# Two CPU cores, about 25 minutes. Weights: an encoder and a decoder in weights/.
+# One CPU core, about 20 minutes. Weights: an encoder and a decoder in weights/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 run_dir=${RUN_DIR:-runs/real_weights/snli_sentences_0.05}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Tatoeba, lambda 0.5, the decoder frozen; no counterpart in the paper.
-# Two CPU cores, about 12 minutes. Weights: an encoder and a decoder in weights/.
+# One CPU core, about 20 minutes. Weights: an encoder and a decoder in weights/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 run_dir=${RUN_DIR:-runs/real_weights/tatoeba_0.50_frozen}

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Yelp, SmolLM2 fine-tuned alone; no counterpart in the paper.
-# Two CPU cores, about 15 minutes. Weights: an encoder and a decoder in weights/.
+# One CPU core, about 15 minutes. Weights: an encoder and a decoder in weights/.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 run_dir=${RUN_DIR:-runs/real_weights/yelp_lm}
