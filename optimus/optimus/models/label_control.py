@@ -92,15 +92,15 @@ class LabelControl(ExtendedVae):
     def start_from_posterior(self) -> None:
         """Begin with what the VAE's decoder knows: posterior means, and the prior where z is made.
 
-        Labels then add nothing at first. Random label vectors are as long as z itself: the encoder
-        answers by moving z away from the prior, and the generator, which begins there, is lost.
+        The label vectors begin with a mean of 0: else the encoder would answer by moving z away
+        from the prior, where the generator begins.
         """
         assert self.vae.encoder is not None
         head = self.vae.encoder.head
         self.latent_head.weight.copy_(head.weight.chunk(2)[0])
         if head.bias is not None:
             self.latent_head.bias.copy_(head.bias.chunk(2)[0])
-        self.label_embedding.weight.zero_()
+        self.label_embedding.weight -= self.label_embedding.weight.mean(dim=0)
         nn.init.eye_(self.generator.weight)
         nn.init.zeros_(self.generator.bias)
 

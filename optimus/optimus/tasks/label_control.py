@@ -35,7 +35,7 @@ from ..runtime.command import parse, parse_preset
 from ..runtime.distributed import World, choose_device, wrap
 from ..runtime.evaluation import Provenance
 from ..runtime.files import json_text, write_atomically
-from ..runtime.options import at_least, option, positive, require
+from ..runtime.options import ADDED, at_least, option, positive, require
 from ..runtime.precision import MixedPrecision, build_adamw, clear_gradients
 from ..runtime.run_folder import RunFolder
 from ..runtime.transfer import Prepared, ReadAhead
@@ -88,7 +88,7 @@ class ControlOptions:
     """reverse: 1 - cross-entropy, the authors'; confusion: cross-entropy towards equal odds."""
     start: Literal["posterior", "random"] = "posterior"
     """Where a model is given. posterior: z begins as its posterior mean, which the decoder knows,
-    labels add nothing, and the generator gives the prior; random: as in the authors' code."""
+    label vectors have a mean of 0, and the generator gives the prior; random: the authors'."""
     hidden: int = 0
     """Width of a hidden layer in the critics on z; 0 is none, the authors'."""
     noise: float = 0.0
@@ -97,11 +97,13 @@ class ControlOptions:
     """Updates of the critics per step."""
     critic_lr: float = 1e-3
     """Learning rate of the critics."""
+    generator_lr: float = field(default=0.0, metadata=ADDED)
+    """That of the generator, which has to follow a z that moves; 0 is the rate of new parts."""
 
     def __post_init__(self) -> None:
         positive(self, "control", "critic_lr", "soft_temperature")
         weights = ("encoder", "generator", "discriminator", "classifier", "text", "soft")
-        at_least(self, "control", critic_steps=1, hidden=0, noise=0)
+        at_least(self, "control", critic_steps=1, hidden=0, noise=0, generator_lr=0)
         at_least(self, "control", **{f"{name}_weight": 0 for name in weights})
         require(
             0 <= self.encoder_start < 1,
@@ -185,6 +187,7 @@ _REAL = replace(
     _SMALL,
     run_dir=Path("runs/label_control/real_yelp"),
     model=ModelOptions(init=(Path("runs/real_weights/yelp_0.50/model"),), dropout=0.0),
+    control=replace(_SMALL.control, generator_lr=1e-2),
     data=replace(_SMALL.data, batch_size=16),
     optimizer=OptimizerOptions("fused", lr=1e-4, new_lr=1e-3, warmup_steps=20),
     max_steps=400,
@@ -371,6 +374,10 @@ class ControlTraining(AdamWTraining):
         )
         self.end_step(p for group in self.optimizer.param_groups for p in group["params"])
 
+    def base_rate(self, group: Mapping[str, Any]) -> float:
+        own = self.config.control.generator_lr if group.get("generator") else 0.0
+        return own or super().base_rate(group)
+
     def _update_critics(self) -> ControlLosses:
         """One update of discriminator, latent classifier and text classifier on fixed z."""
         control = self.config.control
@@ -462,8 +469,21 @@ def build_optimizers(
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Of encoder, decoder, labels and generator; and of the critics."""
     trained = build_optimizer(config.optimizer, _Others(model))
+    if config.control.generator_lr:
+        _set_apart(trained, model.generator)
     options: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "kind": config.optimizer.kind}
     return trained, build_adamw(model.critics(), lr=config.control.critic_lr, **options)
+
+
+def _set_apart(optimizer: torch.optim.Optimizer, generator: nn.Module) -> None:
+    """Give the parameters of ``generator`` groups of their own, which `base_rate` knows."""
+    own = {id(one) for one in generator.parameters()}
+    for group in list(optimizer.param_groups):
+        params = group["params"]
+        chosen = [one for one in params if id(one) in own]
+        if chosen:
+            group["params"] = [one for one in params if id(one) not in own]
+            optimizer.add_param_group({**group, "params": chosen, "generator": True})
 
 
 class _Others(nn.Module):

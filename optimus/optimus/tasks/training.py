@@ -115,8 +115,13 @@ class AdamWTraining(Training):
             schedule=options.schedule,
         )
         for group in self.optimizer.param_groups:
-            group["lr"] = self.lr * (options.new_lr / options.lr if group.get("new") else 1.0)
+            group["lr"] = self.lr * (self.base_rate(group) / options.lr)
         clear_gradients(self.optimizer)
+
+    def base_rate(self, group: Mapping[str, Any]) -> float:
+        """Learning rate of a group of parameters after the warm-up."""
+        options: OptimizerOptions = self.config.optimizer
+        return options.new_lr if group.get("new") and options.new_lr else options.lr
 
     def end_step(self, parameters: Iterable[Tensor]) -> None:
         """Clip the gradients of ``parameters``, update them, and count the step."""

@@ -64,6 +64,20 @@ def test_the_two_optimizers_share_no_parameter_and_leave_none_out(smoke):
     assert trained | critics == {id(p) for p in model.parameters()}
 
 
+def test_the_generator_may_have_a_learning_rate_of_its_own(smoke):
+    def runs(rate):
+        control = replace(smoke.control, generator_lr=rate)
+        for steps in (1, 4):
+            place = smoke.run_dir / f"{rate}_{steps}"
+            yield train(replace(smoke, run_dir=place, max_steps=steps, control=control))
+
+    first, last = runs(1e-12)
+    torch.testing.assert_close(last.generator.weight, first.generator.weight, rtol=0, atol=1e-9)
+    assert (last.latent_head.weight - first.latent_head.weight).abs().max() > 1e-5
+    first, last = runs(0.1)
+    assert (last.generator.weight - first.generator.weight).abs().max() > 1e-3
+
+
 def test_the_released_switch_trains_reconstruction_alone(smoke):
     control = replace(smoke.control, updates="released")
     before = train(replace(smoke, control=control, max_steps=1)).generator.weight.clone()
