@@ -361,11 +361,13 @@ def draw_curves(options: argparse.Namespace) -> None:
             if (options.runs / row.name / str(seed) / "row.json").is_file()
         ]
         label = row.name.replace("tatoeba-", "").replace("0.", "lambda 0.").replace("-", ", ")
+        label = label if row.as_long_as or "random" in label else f"real weights, {label}"
         if "0.50" not in row.name and row.name != "tatoeba-lm":
-            minutes = statistics.mean(one["train_cpu_seconds"] for one in found) / 60
             steps, rec = mean_curve(runs, "rec")
-            last = max(one["provenance"]["step"] for one in found)
-            left.plot([step * minutes / last for step in steps], rec, label=label)
+            seconds = statistics.mean(
+                one["train_cpu_seconds"] / one["provenance"]["step"] for one in found
+            )
+            left.plot([step * seconds / 60 for step in steps], rec, label=label)
         elif "0.50" in row.name:
             right.plot(*mean_curve(runs, "full_kl"), label=label)
     left.set(xlabel="CPU minutes", ylabel="-log p(x|z), nats a sentence", ylim=(15, 75))
