@@ -92,8 +92,8 @@ class LabelControl(ExtendedVae):
     def start_from_posterior(self) -> None:
         """Begin with what the VAE's decoder knows: posterior means, and the prior where z is made.
 
-        The label vectors begin with a mean of 0: else the encoder would answer by moving z away
-        from the prior, where the generator begins.
+        The label vectors begin with a mean of 0, so that what the decoder is given lies around its
+        prior.
         """
         assert self.vae.encoder is not None
         head = self.vae.encoder.head
