@@ -69,7 +69,6 @@ ENGLISH = Examples(
         "The dog is running on the beach .",
         "A woman is reading a book in the park .",
         "Tom bought a new car yesterday .",
-        "I don't know what to say .",
         "Two children are playing in the snow .",
         "She has never been to Boston .",
         "The food was great and the staff was friendly .",
