@@ -318,10 +318,15 @@ def checksums(corpora: set[str], options: argparse.Namespace) -> str:
     return ", ".join(f"{file.parent.name}/{file.name} {found}" for file, found in sums)
 
 
+def finished_runs(row: Row, options: argparse.Namespace) -> list[Path]:
+    """Folders of a row's seeds whose scores are there."""
+    folders = [options.runs / row.name / str(seed) for seed in options.seeds]
+    return [folder for folder in folders if (folder / "row.json").is_file()]
+
+
 def finished(row: Row, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Scores of a row's seeds that are there."""
-    files = [options.runs / row.name / str(seed) / "row.json" for seed in options.seeds]
-    return [json.loads(file.read_text()) for file in files if file.is_file()]
+    return [json.loads((one / "row.json").read_text()) for one in finished_runs(row, options)]
 
 
 def cells(data: str, found: Sequence[Mapping[str, Any]]) -> str:
@@ -355,14 +360,10 @@ def draw_curves(options: argparse.Namespace) -> None:
     for row in ROWS:
         if row.data != "Tatoeba" or not (found := finished(row, options)):
             continue
-        runs = [
-            read_metrics(options.runs / row.name / str(seed))
-            for seed in options.seeds
-            if (options.runs / row.name / str(seed) / "row.json").is_file()
-        ]
+        runs = [read_metrics(folder) for folder in finished_runs(row, options)]
         label = row.name.replace("tatoeba-", "").replace("0.", "lambda 0.").replace("-", ", ")
         label = label if row.as_long_as or "random" in label else f"real weights, {label}"
-        if "0.50" not in row.name and row.name != "tatoeba-lm":
+        if "0.05" in row.name:
             steps, rec = mean_curve(runs, "rec")
             seconds = statistics.mean(
                 one["train_cpu_seconds"] / one["provenance"]["step"] for one in found

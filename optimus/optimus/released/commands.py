@@ -61,7 +61,8 @@ MODE_OPTIONS = {
     "num_sents": "sample",
 }
 PRESETS = {"penn": "lm-penn-0.50", "yelp": "lm-yelp-0.50", "yahoo": "lm-yahoo-0.50"}
-USED_ALONE = "use_deterministic_connect"  # has no free bits
+WITHOUT_EFFECT = {"num_train_epochs": "max_steps", "dim_target_kl": "use_deterministic_connect"}
+"""What does not count beside another option."""
 INJECT = {("1", "1"): "both", ("1", "0"): "memory", ("0", "1"): "embedding"}
 # understood and without effect here, because it is the default, fixed, or found by itself
 SILENT = {
@@ -164,7 +165,7 @@ def _migrate_training(preset: str, options: dict[str, str]) -> Migration:
     accumulate = _whole(options.get(name, "1"), name)
     if options.get("max_steps", "-1").startswith("-"):
         options.pop("max_steps", None)
-    for name, used in (("num_train_epochs", "max_steps"), ("dim_target_kl", USED_ALONE)):
+    for name, used in WITHOUT_EFFECT.items():
         if used in options and options.pop(name, None) is not None:
             result.notes.append(f"--{name} does not count beside --{used}")
     for name, ours in TRAIN_VALUES.items():

@@ -84,7 +84,7 @@ class Judge:
         pooling = content.get("pooling", "pooler")
         config = AutoConfig.from_pretrained(folder / "bert", local_files_only=True)
         options = pooler_options(config, pooling)
-        bert = load_network(AutoModel, folder / "bert", config, given="", **options)
+        bert = load_network(AutoModel, folder / "bert", config, option="", **options)
         model = SentenceClassifier(
             bert,
             len(content["names"]),

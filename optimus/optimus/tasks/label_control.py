@@ -375,7 +375,7 @@ class ControlTraining(AdamWTraining):
         self.end_step(p for group in self.optimizer.param_groups for p in group["params"])
 
     def base_rate(self, group: Mapping[str, Any]) -> float:
-        own = self.config.control.generator_lr if group.get("generator") else 0.0
+        own = self.config.control.generator_lr if group.get("apart") else 0.0
         return own or super().base_rate(group)
 
     def _update_critics(self) -> ControlLosses:
@@ -468,22 +468,10 @@ def build_optimizers(
     config: ControlConfig, model: LabelControl
 ) -> tuple[torch.optim.Optimizer, torch.optim.Optimizer]:
     """Of encoder, decoder, labels and generator; and of the critics."""
-    trained = build_optimizer(config.optimizer, _Others(model))
-    if config.control.generator_lr:
-        _set_apart(trained, model.generator)
+    apart = model.generator if config.control.generator_lr else None
+    trained = build_optimizer(config.optimizer, _Others(model), apart=apart)
     options: dict[str, Any] = {"betas": (0.9, 0.999), "eps": 1e-8, "kind": config.optimizer.kind}
     return trained, build_adamw(model.critics(), lr=config.control.critic_lr, **options)
-
-
-def _set_apart(optimizer: torch.optim.Optimizer, generator: nn.Module) -> None:
-    """Give the parameters of ``generator`` groups of their own, which `base_rate` knows."""
-    own = {id(one) for one in generator.parameters()}
-    for group in list(optimizer.param_groups):
-        params = group["params"]
-        chosen = [one for one in params if id(one) in own]
-        if chosen:
-            group["params"] = [one for one in params if id(one) not in own]
-            optimizer.add_param_group({**group, "params": chosen, "generator": True})
 
 
 class _Others(nn.Module):

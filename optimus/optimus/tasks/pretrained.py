@@ -198,18 +198,19 @@ def load_network(
     config: PreTrainedConfig | None = None,
     *,
     random: bool = False,
-    given: str = "--model.init ",
+    option: str = "--model.init",
     **options: Any,
 ) -> Any:
     """The ``network`` in ``folder``, in fp32; all of its tensors are there, and no others.
 
-    With ``random`` it is one of that ``config`` with random weights. ``given`` is the option that
-    names the folder.
+    With ``random`` it is one of that ``config`` with random weights. ``option`` is what
+    names the folder, if anything does.
     """
     if random:
         assert config is not None
         config.dtype = torch.float32
         return network.from_config(config, **options)
+    said = f"{option} {folder}".lstrip()
     try:
         with without_bars(), without_tables():
             loaded, report = network.from_pretrained(
@@ -222,19 +223,19 @@ def load_network(
             )
     except (pickle.UnpicklingError, SafetensorError) as error:
         raise ValueError(
-            f"the weights of {given}{folder} were refused or are damaged, "
+            f"the weights of {said} were refused or are damaged, "
             f"nothing in them was run: {str(error).strip().splitlines()[-1]}"
         ) from error
     missing = report["missing_keys"]
     require(
         not missing,
-        f"{given}{folder} lacks {len(missing)} tensors of the network, such as "
+        f"{said} lacks {len(missing)} tensors of the network, such as "
         f"{min(missing, default='')}; they would be random: give whole weights",
     )
     over = _left_over(loaded, report["unexpected_keys"])
     require(
         not over,
-        f"{given}{folder} has {len(over)} tensors that the network has no place for, such as "
+        f"{said} has {len(over)} tensors that the network has no place for, such as "
         f"{min(over, default='')}; its config.json belongs to other weights",
     )
     return loaded

@@ -255,8 +255,12 @@ def _require_paper(model: OptimusModel) -> None:
 
 def require_whole(options: ModelOptions) -> None:
     """Refuse options of start and training in a task that trains the whole model as it is."""
-    defaults: dict[str, object] = {"start": "fresh", "checkpointing": False}
-    defaults |= {"train_encoder": "full", "train_decoder": "full"}
+    defaults: dict[str, object] = {
+        "start": "fresh",
+        "train_encoder": "full",
+        "train_decoder": "full",
+        "checkpointing": False,
+    }
     for name, default in defaults.items():
         value = getattr(options, name)
         require(
@@ -429,12 +433,23 @@ def _find_vocabulary(init: Path) -> Path:
 
 
 def build_optimizer(
-    options: OptimizerOptions, model: nn.Module, authors: bool = False
+    options: OptimizerOptions,
+    model: nn.Module,
+    authors: bool = False,
+    apart: nn.Module | None = None,
 ) -> torch.optim.Optimizer:
-    """AdamW over the decayed and the other weights; ``authors`` restores their update rule."""
+    """AdamW over the decayed and the other weights; ``authors`` restores their update rule.
+
+    Groups say whether they are ``new`` where such have a learning rate, and ``apart`` where the
+    part of ``model`` of that name is to have one: see ``AdamWTraining.base_rate``.
+    """
     groups = parameter_groups(model, options.weight_decay, compat=authors)
     if options.new_lr:
-        groups = [part for group in groups for part in _split_new(group, model)]
+        fresh = [one for name, one in model.named_parameters() if is_new(name)]
+        groups = [part for group in groups for part in _split(group, fresh, "new")]
+    if apart is not None:
+        own = list(apart.parameters())
+        groups = [part for group in groups for part in _split(group, own, "apart")]
     if authors:
         return OriginalAdamW(groups, lr=options.lr, betas=(0.9, 0.999), eps=1e-8)
     return build_adamw(groups, kind=options.kind, lr=options.lr, betas=(0.9, 0.999), eps=1e-8)
@@ -461,13 +476,15 @@ def parameter_groups(
     ]
 
 
-def _split_new(group: dict[str, Any], model: nn.Module) -> Iterator[dict[str, Any]]:
-    """``group`` in two: what is pre-trained, and the rest, which has a learning rate of its own."""
-    fresh = {id(one) for name, one in model.named_parameters() if is_new(name)}
-    for new in (False, True):
-        chosen = [one for one in group["params"] if (id(one) in fresh) == new]
-        if chosen:
-            yield {**group, "params": chosen, "new": new}
+def _split(
+    group: dict[str, Any], chosen: Iterable[nn.Parameter], name: str
+) -> Iterator[dict[str, Any]]:
+    """``group`` in two, as far as there are such: without and with the ``chosen`` parameters."""
+    own = {id(one) for one in chosen}
+    for inside in (False, True):
+        params = [one for one in group["params"] if (id(one) in own) == inside]
+        if params:
+            yield {**group, "params": params, name: inside}
 
 
 class OriginalAdamW(torch.optim.Optimizer):
