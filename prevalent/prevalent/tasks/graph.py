@@ -51,7 +51,7 @@ from .navigation import (
     walk_split,
 )
 from .options import WalkRun
-from .starting import parse_start
+from .starting import parse_start, train
 
 KIND = "graph"
 
@@ -118,6 +118,8 @@ class GraphRun(WalkRun):
         found = super().unused()
         if self.objects is None:
             found["--object-weight"] = "no object is named; give --objects, or drop it"
+        if not (self.imitation_weight or self.expert_weight):
+            found["--scales-weight"] = "nobody is imitated; give --imitation-weight, or drop it"
         return found
 
 
@@ -245,7 +247,7 @@ def main(argv: Sequence[str]) -> None:
 
 def train_graph(config: GraphRun) -> GraphAgent:
     """Run ``config`` to its last step, as ``loop.train`` does; leaves ``snapshots/`` there too."""
-    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
+    return train(TASK, config).agent  # type: ignore[attr-defined]
 
 
 class GraphTraining(AgentTraining):

@@ -63,7 +63,7 @@ from .navigation import (
     shuffled,
 )
 from .options import ReaderRun
-from .starting import parse_start
+from .starting import parse_start, train
 
 KIND = "hanna"
 HannaTokenizer = SpaceTokenizer | WordPieceTokenizer
@@ -103,7 +103,12 @@ class HannaRun(ReaderRun):
 
     def unused(self) -> dict[str, str]:
         """Options of this task that the run would record and not use; see `unused_options`."""
-        return super().unused() | {"--optimizer.max-norm": "HANNA clips no gradient; drop it"}
+        found = super().unused() | self.rollout.unused()
+        if self.model.encoder == "words":
+            found["--model.update-language"] = (
+                "--model.encoder words always learns; drop it, or give dic"
+            )
+        return found | {"--optimizer.max-norm": "HANNA clips no gradient; drop it"}
 
 
 RUNS = Path("runs/hanna")
@@ -209,7 +214,7 @@ def main(argv: Sequence[str]) -> None:
 
 def train_hanna(config: HannaRun) -> HannaAgent:
     """Run ``config`` to its last step, as ``loop.train`` does; leaves ``snapshots/`` there too."""
-    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
+    return train(TASK, config).agent  # type: ignore[attr-defined]
 
 
 class Searches(NamedTuple):

@@ -52,7 +52,7 @@ from ..runtime.transfer import ReadAhead
 from ..simulator.geometry import NUM_VIEWS
 from ..simulator.graph import Graphs
 from .options import TrainingRun
-from .starting import parse_start
+from .starting import parse_start, train
 
 ActionTarget = Literal["rank", "relative-view"]
 
@@ -266,7 +266,7 @@ def pretrain(config: PretrainConfig) -> PrevalentForPretraining:
     Leaves ``checkpoints/``, logs, ``curve.png``, ``model/`` and, where the held-out loss was
     lowest, ``best/`` in ``run_dir``. Errors are those of ``loop.train``.
     """
-    return loop.train(TASK, config).model  # type: ignore[attr-defined]
+    return train(TASK, config).model  # type: ignore[attr-defined]
 
 
 class PretrainTraining(loop.Training):

@@ -42,7 +42,7 @@ from .navigation import (
     unseen_first,
 )
 from .options import AgentRun
-from .starting import parse_start
+from .starting import parse_start, train
 
 KIND = "speaker"
 SIGNS = {"bleu": 1.0, "loss": -1.0}  # with which more is better
@@ -137,7 +137,7 @@ def train_speaker(config: SpeakerRun) -> Speaker:
     ``best_val_unseen``, which other commands take, is that of the best BLEU. Errors are those of
     ``loop.train``.
     """
-    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
+    return train(TASK, config).agent  # type: ignore[attr-defined]
 
 
 class SpeakerTraining(AgentTraining):
