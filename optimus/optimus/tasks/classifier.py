@@ -573,7 +573,7 @@ def build_classifier(
 ) -> SentenceClassifier:
     """The encoder of ``config.model`` with a fresh head, in training mode."""
     require_whole(config.model)
-    vae = build_model(config.model, tokenizers, any_networks=True)
+    vae = build_model(config.model, tokenizers)
     if vae.encoder is None:
         raise ValueError(f"{config.model.init[0]} is a language model and has no encoder")
     return SentenceClassifier(
