@@ -161,6 +161,7 @@ class Task:
             puts into `RunFolder.place`.
         fixed: options that cannot change once there is a checkpoint (see `RunFolder`).
         upgrade: for the ``config.json`` of older versions.
+        unused: options that a run of such a ``config`` does not use, see `refuse_unused`.
     """
 
     kind: str
@@ -168,6 +169,7 @@ class Task:
     open: Callable[[Any, World, RunFolder], Training]
     fixed: Sequence[str]
     upgrade: Upgrade
+    unused: Callable[[Any], Mapping[str, str]] = lambda _: {}
 
 
 def train(task: Task, config: RunOptions) -> Training:
@@ -191,7 +193,12 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
     check_report_to(config.report_to)
     config = settle_precision(config, config.run_dir, world.device, task.upgrade)
     with RunFolder(
-        config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade
+        config.run_dir,
+        task.kind,
+        config,
+        fixed=task.fixed,
+        unused=task.unused(config),
+        upgrade=task.upgrade,
     ) as folder:
         run = task.open(config, world, folder)
         if config.compile:

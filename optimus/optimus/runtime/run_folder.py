@@ -24,7 +24,7 @@ import torch
 from .checkpoint import finished_steps
 from .distributed import barrier, gather_objects, is_main
 from .files import json_text, replace_folder, spell_infinite, take_lock, why, write_atomically
-from .options import shown
+from .options import shown, why_unused
 from .precision import choose_precision
 
 logger = logging.getLogger(__name__)
@@ -56,6 +56,8 @@ class RunFolder:
         config: its options, a dataclass.
         fixed: options, such as ``model`` or ``data.folder``, that cannot change between two starts
             of a run that has a checkpoint; a name stands for all options below it.
+        unused: those that such a run does not use, and that may change all the same; see
+            `refuse_unused`.
         upgrade: for the ``config.json`` of older versions.
         steps: the steps that the run has come to, where its checkpoints lie elsewhere.
 
@@ -71,13 +73,15 @@ class RunFolder:
         config: Any,
         *,
         fixed: Sequence[str] = (),
+        unused: Mapping[str, str] = types.MappingProxyType({}),
         upgrade: Upgrade | None = None,
         steps: Sequence[int] | None = None,
     ) -> None:
         self.path, self.kind = Path(run_dir), kind
         self._steps = finished_steps(self.path) if steps is None else list(steps)
         self.started = bool(self._steps)
-        self._config, self._fixed, self._upgrade = config, tuple(fixed), upgrade
+        self._config, self._upgrade = config, upgrade
+        self._fixed, self._unused = tuple(fixed), unused
         self._lock: TextIO | None = None
         self._staged = self.path
         self._fresh_lock: Path | None = None
@@ -161,7 +165,10 @@ class RunFolder:
         differing = [
             name
             for name, value in now.items()
-            if name in before and before[name] != value and _is_below(name, self._fixed)
+            if name in before
+            and before[name] != value
+            and _is_below(name, self._fixed)
+            and not why_unused(f"--{name}", self._unused)
         ]
         if differing:
             name = differing[0]

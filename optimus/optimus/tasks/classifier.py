@@ -351,7 +351,13 @@ def train_all(config: ClassifierConfig) -> dict[str, Any]:
         where, device = config.run_dir, world.device
         config = settle_precision(config, where, device, upgrade, started=bool(steps))
         opened = RunFolder(
-            where, KIND, config, fixed=FIXED_OPTIONS, upgrade=upgrade, steps=sorted(steps)
+            where,
+            KIND,
+            config,
+            fixed=FIXED_OPTIONS,
+            unused=unused(config),
+            upgrade=upgrade,
+            steps=sorted(steps),
         )
         with opened as folder:
             return _train_trials(config, world, stop, folder)
@@ -457,7 +463,7 @@ def _run_trial(
 def trial_task(shared: Shared, examples: Examples, kept: Path | None = None) -> loop.Task:
     """The kind of run that trains one classifier; see `ClassifierTraining`."""
     opening = partial(ClassifierTraining, shared=shared, examples=examples, kept=kept)
-    return loop.Task(TRIAL_KIND, ClassifierConfig, opening, FIXED_OPTIONS, upgrade)
+    return loop.Task(TRIAL_KIND, ClassifierConfig, opening, FIXED_OPTIONS, upgrade, unused)
 
 
 class ClassifierTraining(AdamWTraining):

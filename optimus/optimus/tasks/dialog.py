@@ -465,6 +465,7 @@ TASK = loop.Task(
         *("fusion.context_mask", "fusion.speakers", "data.train_file", "data.max_tokens"),
     ),
     upgrade=upgrade,
+    unused=unused,
 )
 
 

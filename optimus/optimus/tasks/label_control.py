@@ -439,6 +439,7 @@ TASK = loop.Task(
         *("control.start", "data.max_words"),
     ),
     upgrade=upgrade,
+    unused=unused,
 )
 
 

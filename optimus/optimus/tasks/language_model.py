@@ -681,6 +681,7 @@ TASK = loop.Task(
     open=LanguageModelTraining,
     fixed=(*FIXED, "data.format", "data.block_size", "compat", "sharding"),
     upgrade=upgrade,
+    unused=unused,
 )
 
 

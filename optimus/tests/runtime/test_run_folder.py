@@ -99,6 +99,14 @@ def test_a_fixed_option_is_refused_with_both_values_and_the_cure(tmp_path):
         pass
 
 
+def test_a_fixed_option_that_the_run_does_not_use_may_change(tmp_path):
+    make_run(tmp_path / "run")
+    changed, unused = replace(Options(), inner=Inner((7,))), {"--inner.": "it is off"}
+    with RunFolder(tmp_path / "run", "toy", changed, fixed=("inner",), unused=unused) as opened:
+        opened.commit()
+    assert read_run(tmp_path / "run", {"toy": Options}).config == changed
+
+
 def test_a_start_without_a_checkpoint_may_change_everything_but_the_kind(tmp_path):
     make_run(tmp_path / "run", step=0)
     changed = replace(Options(), inner=Inner((7,)))
