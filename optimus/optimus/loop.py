@@ -21,7 +21,13 @@ from .runtime.distributed import World, barrier, is_main, start
 from .runtime.logs import Logs, ReportTo, check_report_to
 from .runtime.precision import Precision
 from .runtime.random_state import unchanged_random_state
-from .runtime.run_folder import RunFolder, Upgrade, settle_precision, write_reached
+from .runtime.run_folder import (
+    RunFolder,
+    Upgrade,
+    settle_precision,
+    settle_unused,
+    write_reached,
+)
 from .runtime.signals import StopSignal
 
 logger = logging.getLogger(__name__)
@@ -192,13 +198,9 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
     """`train` in processes and with a handling of signals that the caller has opened."""
     check_report_to(config.report_to)
     config = settle_precision(config, config.run_dir, world.device, task.upgrade)
+    config = settle_unused(config, config.run_dir, task.unused(config), task.upgrade)
     with RunFolder(
-        config.run_dir,
-        task.kind,
-        config,
-        fixed=task.fixed,
-        unused=task.unused(config),
-        upgrade=task.upgrade,
+        config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade
     ) as folder:
         run = task.open(config, world, folder)
         if config.compile:

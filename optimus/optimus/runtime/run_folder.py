@@ -56,8 +56,6 @@ class RunFolder:
         config: its options, a dataclass.
         fixed: options, such as ``model`` or ``data.folder``, that cannot change between two starts
             of a run that has a checkpoint; a name stands for all options below it.
-        unused: those that such a run does not use, and that may change all the same; see
-            `refuse_unused`.
         upgrade: for the ``config.json`` of older versions.
         steps: the steps that the run has come to, where its checkpoints lie elsewhere.
 
@@ -73,15 +71,13 @@ class RunFolder:
         config: Any,
         *,
         fixed: Sequence[str] = (),
-        unused: Mapping[str, str] = types.MappingProxyType({}),
         upgrade: Upgrade | None = None,
         steps: Sequence[int] | None = None,
     ) -> None:
         self.path, self.kind = Path(run_dir), kind
         self._steps = finished_steps(self.path) if steps is None else list(steps)
         self.started = bool(self._steps)
-        self._config, self._upgrade = config, upgrade
-        self._fixed, self._unused = tuple(fixed), unused
+        self._config, self._fixed, self._upgrade = config, tuple(fixed), upgrade
         self._lock: TextIO | None = None
         self._staged = self.path
         self._fresh_lock: Path | None = None
@@ -165,10 +161,7 @@ class RunFolder:
         differing = [
             name
             for name, value in now.items()
-            if name in before
-            and before[name] != value
-            and _is_below(name, self._fixed)
-            and not why_unused(f"--{name}", self._unused)
+            if name in before and before[name] != value and _is_below(name, self._fixed)
         ]
         if differing:
             name = differing[0]
@@ -244,6 +237,49 @@ def settle_precision(
     if started and path.exists():
         precision = _upgraded(path, upgrade).get("precision", precision)
     return dataclasses.replace(config, precision=precision)  # type: ignore[type-var]
+
+
+def settle_unused(
+    config: Config,
+    run_dir: str | Path,
+    unused: Mapping[str, str],
+    upgrade: Upgrade | None = None,
+    *,
+    started: bool | None = None,
+) -> Config:
+    """``config`` with the values of its run, where that has a checkpoint, for what is not used.
+
+    A run keeps some options from its first checkpoint on, and those it does not use are refused on
+    the command line: a run that was begun with such a one could not be continued otherwise.
+
+    Args:
+        config: options as they were given.
+        run_dir: folder of the run.
+        unused: option -> why it is not used, see `refuse_unused`.
+        upgrade: for the ``config.json`` of older versions.
+        started: whether there is a checkpoint, where the checkpoints lie elsewhere.
+    """
+    path = Path(run_dir) / CONFIG
+    started = bool(finished_steps(run_dir)) if started is None else started
+    if not (started and path.exists()):
+        return config
+    try:
+        plain = {key: one for key, one in _upgraded(path, upgrade).items() if key not in HEADER}
+        return _replace(config, from_plain(type(config), plain, str(path)), unused)
+    except ValueError:
+        return config  # another kind, or a damaged one: `RunFolder` says so
+
+
+def _replace(config: Any, other: Any, names: Mapping[str, str], prefix: str = "--") -> Any:
+    """``config`` with the values of ``other`` for the options ``names``."""
+    values = {}
+    for field in dataclasses.fields(config):
+        name, value = prefix + field.name.replace("_", "-"), getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            values[field.name] = _replace(value, getattr(other, field.name), names, f"{name}.")
+        elif why_unused(name, names):
+            values[field.name] = getattr(other, field.name)
+    return dataclasses.replace(config, **values)
 
 
 class Run(NamedTuple):

@@ -61,6 +61,7 @@ from ..runtime.run_folder import (
     RunFolder,
     config_text,
     settle_precision,
+    settle_unused,
     write_reached,
 )
 from ..runtime.signals import StopSignal
@@ -350,14 +351,9 @@ def train_all(config: ClassifierConfig) -> dict[str, Any]:
     ):
         where, device = config.run_dir, world.device
         config = settle_precision(config, where, device, upgrade, started=bool(steps))
+        config = settle_unused(config, where, unused(config), upgrade, started=bool(steps))
         opened = RunFolder(
-            where,
-            KIND,
-            config,
-            fixed=FIXED_OPTIONS,
-            unused=unused(config),
-            upgrade=upgrade,
-            steps=sorted(steps),
+            where, KIND, config, fixed=FIXED_OPTIONS, upgrade=upgrade, steps=sorted(steps)
         )
         with opened as folder:
             return _train_trials(config, world, stop, folder)

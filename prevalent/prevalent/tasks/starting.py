@@ -9,7 +9,7 @@ from .. import loop
 from ..config import check_sources
 from ..runtime.command import DRY_RUN, parse_preset
 from ..runtime.distributed import choose_device
-from ..runtime.run_folder import RunFolder, settle_precision
+from ..runtime.run_folder import RunFolder, settle_precision, settle_unused
 
 Config = TypeVar("Config")
 
@@ -39,14 +39,8 @@ def try_start(task: loop.Task, config: Any) -> None:
     """
     check_sources(config)
     config = settle_precision(config, config.run_dir, choose_device(config.device), task.upgrade)
-    with RunFolder(
-        config.run_dir,
-        task.kind,
-        config,
-        fixed=task.fixed,
-        unused=task.unused(config),
-        upgrade=task.upgrade,
-    ):
+    config = settle_unused(config, config.run_dir, task.unused(config), task.upgrade)
+    with RunFolder(config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade):
         pass
 
 
