@@ -7,7 +7,7 @@ import importlib
 import json
 import logging
 import shutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, cast
@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from . import loop
 from .loop import RunProgress, Task, Training
 from .old_runs import upgrade, upgrade_progress
-from .runtime.checkpoint import finished_steps, read_part
+from .runtime.checkpoint import read_part
 from .runtime.command import DRY_RUN, parse
 from .runtime.files import json_text, replace_folder, write_atomically, write_json
 from .runtime.logs import ReportTo
@@ -70,33 +70,7 @@ def task_of(kind: str) -> Task:
 
 def train(config: Any) -> Training:
     """Train a preset of any family, or continue its run; see `loop.train`."""
-    config = replace(config, run_dir=str(config.folder))
-    return loop.train(task_of(config.kind), with_unused_of_run(config))
-
-
-def with_unused_of_run(config: Any) -> Any:
-    """``config`` with what its run, where it has begun, has of the options that are not used.
-
-    A run keeps some options from its first checkpoint on, and on the command line unused ones are
-    refused: a run that was begun with such a one could not be continued otherwise.
-    """
-    if not finished_steps(config.run_dir):
-        return config
-    try:
-        before = open_run(config.run_dir, config.kind).config
-    except (ValueError, OSError):
-        return config  # `loop.train` says what is wrong with the folder
-    return _with_values_of(config, before, unused_options(config))
-
-
-def _with_values_of(config: Any, other: Any, names: Collection[str], group: str = "") -> Any:
-    changes = {}
-    for name, value in ((field.name, getattr(config, field.name)) for field in fields(config)):
-        if dataclasses.is_dataclass(value):
-            changes[name] = _with_values_of(value, getattr(other, name), names, name)
-        elif option(name, group) in names:
-            changes[name] = getattr(other, name)
-    return replace(config, **changes)
+    return loop.train(task_of(config.kind), replace(config, run_dir=str(config.folder)))
 
 
 def open_run(run_dir: str | Path, *wanted: str) -> Run:

@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import loop
 from ..agents.graph import GraphAgent, GraphWalk
 from ..agents.rollout import Batch, Episodes
-from ..config import READING_MODEL, TINY_MODEL
+from ..config import READING_MODEL, TINY_MODEL, unused_options
 from ..data.datasets import WalkData
 from ..data.instructions import Instruction
 from ..data.objects import DeviceObjects, ObjectStore
@@ -51,7 +51,7 @@ from .navigation import (
     walk_split,
 )
 from .options import WalkRun
-from .starting import parse_start, train
+from .starting import parse_start
 
 KIND = "graph"
 
@@ -247,7 +247,7 @@ def main(argv: Sequence[str]) -> None:
 
 def train_graph(config: GraphRun) -> GraphAgent:
     """Run ``config`` to its last step, as ``loop.train`` does; leaves ``snapshots/`` there too."""
-    return train(TASK, config).agent  # type: ignore[attr-defined]
+    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
 
 class GraphTraining(AgentTraining):
@@ -315,6 +315,7 @@ TASK = loop.Task(
     open=GraphTraining,
     fixed=(*FIXED, "data", "wordpieces", "objects", "model", "bert"),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 

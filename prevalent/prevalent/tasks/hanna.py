@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .. import loop
 from ..agents.hanna import HannaAgent, HannaRolloutConfig
 from ..agents.rollout import EpisodeBatches
-from ..config import TINY_MODEL, TOY_MODEL
+from ..config import TINY_MODEL, TOY_MODEL, unused_options
 from ..data.hanna import (
     HannaTask,
     SpaceTokenizer,
@@ -63,7 +63,7 @@ from .navigation import (
     shuffled,
 )
 from .options import ReaderRun
-from .starting import parse_start, train
+from .starting import parse_start
 
 KIND = "hanna"
 HannaTokenizer = SpaceTokenizer | WordPieceTokenizer
@@ -214,7 +214,7 @@ def main(argv: Sequence[str]) -> None:
 
 def train_hanna(config: HannaRun) -> HannaAgent:
     """Run ``config`` to its last step, as ``loop.train`` does; leaves ``snapshots/`` there too."""
-    return train(TASK, config).agent  # type: ignore[attr-defined]
+    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
 
 class Searches(NamedTuple):
@@ -291,6 +291,7 @@ TASK = loop.Task(
     open=HannaTraining,
     fixed=(*FIXED, "wordpieces", "model", "bert"),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import loop
 from ..agents.ndh import NDHAgent, NDHConfig, NDHRolloutConfig
 from ..agents.rollout import EpisodeBatches, Episodes, Feedback
-from ..config import TINY_MODEL, TOY_MODEL, options_in
+from ..config import TINY_MODEL, TOY_MODEL, options_in, unused_options
 from ..data.ndh import (
     Dialog,
     DialogTokenizer,
@@ -67,7 +67,7 @@ from .navigation import (
     walk_split,
 )
 from .options import ReaderRun
-from .starting import parse_start, train
+from .starting import parse_start
 
 KIND = "ndh"
 GOAL_PROGRESS = "dist_to_end_reduction"
@@ -307,7 +307,7 @@ def main(argv: Sequence[str]) -> None:
 
 def train_ndh(config: NDHRun) -> NDHAgent:
     """Run ``config`` to its last step, as ``loop.train`` does; leaves ``snapshots/`` there too."""
-    return train(TASK, config).agent  # type: ignore[attr-defined]
+    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -388,6 +388,7 @@ TASK = loop.Task(
     open=NDHTraining,
     fixed=(*FIXED, "wordpieces", "path_type", "history", "tags", "keep_first", "model", "bert"),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 

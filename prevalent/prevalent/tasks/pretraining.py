@@ -22,6 +22,7 @@ from ..config import (
     ModelConfig,
     check_shares,
     check_sources,
+    unused_options,
 )
 from ..curves import draw_scores
 from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
@@ -52,7 +53,7 @@ from ..runtime.transfer import ReadAhead
 from ..simulator.geometry import NUM_VIEWS
 from ..simulator.graph import Graphs
 from .options import TrainingRun
-from .starting import parse_start, train
+from .starting import parse_start
 
 ActionTarget = Literal["rank", "relative-view"]
 
@@ -266,7 +267,7 @@ def pretrain(config: PretrainConfig) -> PrevalentForPretraining:
     Leaves ``checkpoints/``, logs, ``curve.png``, ``model/`` and, where the held-out loss was
     lowest, ``best/`` in ``run_dir``. Errors are those of ``loop.train``.
     """
-    return train(TASK, config).model  # type: ignore[attr-defined]
+    return loop.train(TASK, config).model  # type: ignore[attr-defined]
 
 
 class PretrainTraining(loop.Training):
@@ -369,6 +370,7 @@ TASK = loop.Task(
         "init_from",
     ),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 

@@ -19,7 +19,7 @@ from ..agents.follower import Follower, FollowerConfig, add_losses
 from ..agents.rollout import Batch, EpisodeBatches, Episodes, RolloutConfig, Tokenizer
 from ..agents.search import Mixture, choose_walks, search_split, tune_mixture
 from ..agents.speaker import describe_again
-from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL, options_in
+from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL, options_in, unused_options
 from ..data.datasets import WalkData
 from ..data.instructions import Instruction, refuse_repeated
 from ..data.tokenizers import WordPieceTokenizer, open_words
@@ -53,7 +53,7 @@ from .navigation import (
 )
 from .options import WalkRun
 from .speaker import load_speaker
-from .starting import parse_start, train
+from .starting import parse_start
 
 KIND = "r2r"
 
@@ -447,7 +447,7 @@ def main(argv: Sequence[str]) -> None:
 
 def train_r2r(config: R2RRun) -> Follower:
     """Run ``config`` to its last step, as ``loop.train`` does; leaves ``snapshots/`` there too."""
-    return train(TASK, config).agent  # type: ignore[attr-defined]
+    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
 
 Source = Callable[[], tuple[Batch, Tensor | None]]
@@ -522,6 +522,7 @@ TASK = loop.Task(
     open=R2RTraining,
     fixed=(*FIXED, "data", "wordpieces", "aug", "model", "bert"),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import loop
 from ..agents.rollout import EpisodeBatches, Episodes
 from ..agents.speaker import Speaker, SpeakerConfig
+from ..config import unused_options
 from ..data.instructions import Instruction, with_goals
 from ..data.tokenizers import WordTokenizer, open_words
 from ..metrics.language import corpus_bleu
@@ -42,7 +43,7 @@ from .navigation import (
     unseen_first,
 )
 from .options import AgentRun
-from .starting import parse_start, train
+from .starting import parse_start
 
 KIND = "speaker"
 SIGNS = {"bleu": 1.0, "loss": -1.0}  # with which more is better
@@ -137,7 +138,7 @@ def train_speaker(config: SpeakerRun) -> Speaker:
     ``best_val_unseen``, which other commands take, is that of the best BLEU. Errors are those of
     ``loop.train``.
     """
-    return train(TASK, config).agent  # type: ignore[attr-defined]
+    return loop.train(TASK, config).agent  # type: ignore[attr-defined]
 
 
 class SpeakerTraining(AgentTraining):
@@ -216,6 +217,7 @@ TASK = loop.Task(
     open=SpeakerTraining,
     fixed=(*FIXED, "speaker"),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 
