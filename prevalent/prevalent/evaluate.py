@@ -287,7 +287,6 @@ def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
     """Walk ``split`` with the agent of ``run``, keep the walks, score them."""
     task = task_of_run(config, run)
     config.check_task(task)
-    check_of_run(config, run)
     check_goals(read_references(data_of(config, run), task, config.split), task, config.split)
     walks = walk(config, run)
     if walks.chosen_by:
@@ -390,6 +389,7 @@ def settings_of(config: EvaluateConfig) -> dict[str, Any]:
 
 def walk(config: WalkConfig, run: Run) -> Walks:
     """Walk ``split`` with the agent of ``run``, which decides on the task."""
+    check_of_run(config, run)
     options: dict[str, Any] = {"snapshot": config.snapshot, "step": config.step}
     options |= {"data_dir": config.data_dir, "device": config.device}
     if run.kind == "ndh":
