@@ -356,6 +356,7 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
             "metrics": list(config.metrics),
             "weights": str(source.folder),
             "step": weights.step,
+            "use_average": config.use_average,
             "truncation": config.truncation,
             "seed": config.seed,
         }

@@ -208,7 +208,7 @@ def test_a_run_that_was_begun_with_an_option_it_does_not_use_continues_without_i
     plain = follower_run(toy_world, run, **again)
     other = replace(plain.model, merge_texts="max")
     train(r2r.TASK, replace(plain, model=other, max_steps=1))
-    r2r.train_r2r(plain)
+    train(r2r.TASK, plain)
     assert open_run(run).config.model.merge_texts == "max"
     assert finished_steps(run)[-1] == 2
 
@@ -333,8 +333,21 @@ def test_an_option_that_no_score_depends_on_is_refused(answered, capsys):
         (["--one-text"], "--one-text is of the agent of a run"),
         (["--path-type", "planner_path"], "--path-type is of ndh"),
         (["--task", "hanna", "--count-turns"], "--count-turns is of nDTW"),
+        (["--alpha", "0.3"], "--alpha 0.3 weighs a speaker against the follower"),
     ):
         assert said in say([*words, *option], capsys)
+    for verb in (["compare", "a.json", "b.json"], ["baseline"]):
+        said = say([*verb, "--path-type", "planner_path"], capsys)
+        assert "--path-type is of ndh, the walks are of r2r; drop it" in said
+    said = say(["baseline", "--agent", "stop", "--seeds", "3"], capsys)
+    assert "--seeds 3: --agent stop draws nothing" in said
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=str)
+def test_an_option_that_the_agent_of_a_run_does_not_use_is_refused(started, dry, capsys):
+    words = ["evaluate", "--run-dir", started, "--split", "val_seen", *dry]
+    said = say([*words, "--one-text"], capsys)
+    assert f"--one-text: the agent of {started} reads one text in any case" in said
 
 
 @pytest.mark.parametrize(
