@@ -28,6 +28,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.cache_utils import DynamicLayer
+from transformers.pytorch_utils import Conv1D
 
 from .decoder import DecoderState, Injection, LatentDecoder, Slot
 from .encoder import LatentEncoder, Pooling, pool
@@ -302,8 +303,16 @@ def grow_vocabulary(network: Any, tokens: int) -> None:
             module.bias[old:] = module.bias[:old].mean()
 
 
-def without_lora(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a model with LoRA as those of one without: W + scaling B A."""
+def without_lora(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of ``model`` with LoRA as those of one without: W + scaling B A.
+
+    ``model`` may have LoRA or not; its layers tell which keep their matrix the other way round.
+    """
+    turned = {
+        name.removesuffix(".base_layer")
+        for name, module in model.named_modules()
+        if isinstance(module, Conv1D)  # of GPT-2
+    }
     plain = {}
     for name, value in state.items():
         if "lora_" in name:
@@ -314,7 +323,6 @@ def without_lora(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name = name.replace(".base_layer.", ".")
             if low is not None:
                 added = LORA_SCALING * state[f"{stem}.lora_B.default.weight"] @ low
-                # GPT-2 keeps its matrices the other way round
-                value = value + (added if added.shape == value.shape else added.T).to(value)
+                value = value + (added.T if stem in turned else added).to(value)
         plain[name] = value
     return plain

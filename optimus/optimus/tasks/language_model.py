@@ -635,7 +635,7 @@ class LanguageModelTraining(AdamWTraining):
 
     def export(self, run_dir: Path, name: str) -> None:
         with exporting(run_dir / ("model" if name == "last" else name)) as folder:
-            state = without_lora(self.weights)
+            state = without_lora(self.weights, self.model)
             self.model.save_pretrained(folder, state_dict=state)
             self.tokenizers.save(folder / "tokenizers")
 

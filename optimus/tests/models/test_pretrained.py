@@ -1,18 +1,21 @@
 """Any encoder of AutoModel and any causal model with a cache, on tiny random networks."""
 
+import importlib.util
 import math
 
 import pytest
 import torch
-from factories import tiny_networks, tiny_pretrained
+from factories import tiny_model, tiny_networks, tiny_pretrained
 from torch.distributions import Normal
 from torch.nn import functional as F
 
+from optimus.config import ModelOptions
 from optimus.decoding import Sampling, generate
 from optimus.models.decoder import Gpt2Decoder
 from optimus.models.label_control import LabelControl
-from optimus.models.pretrained import PretrainedDecoder, find_misfit
+from optimus.models.pretrained import PretrainedDecoder, find_misfit, without_lora
 from optimus.models.vae import OptimusModel, importance_scores
+from optimus.tasks.pretrained import adapt
 
 ENCODERS = ("bert", "roberta", "distilbert", "mpnet", "modernbert", "deberta", "deberta-v2")
 DECODERS = (
@@ -270,3 +273,25 @@ def test_labels_are_controlled_on_any_decoder(decoding, tmp_path):
     again = LabelControl.from_pretrained(tmp_path)
     torch.testing.assert_close(again.encode(ids), model.encode(ids))
     torch.testing.assert_close(again.classify_text(words), model.classify_text(words))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
+@pytest.mark.parametrize("name", ["paper", "gpt2", "llama"])
+def test_merged_lora_gives_the_losses_of_the_adapted_networks(name):
+    def build() -> OptimusModel:
+        return tiny_model() if name == "paper" else tiny_pretrained("bert", name)
+
+    model, plain = build(), build()
+    inputs, eps = batch(model), torch.randn(3, 1, 6)
+    adapt(model, ModelOptions(train_encoder="lora", train_decoder="lora", lora_rank=2))
+    with torch.no_grad():
+        before = model(*inputs, eps=eps)
+        for key, parameter in model.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(parameter, std=0.5)
+        adapted = model(*inputs, eps=eps)
+        for told in (model, plain):  # of a run, or of the weights that a checkpoint is put into
+            plain.load_state_dict(without_lora(model.state_dict(), told))
+            merged = plain(*inputs, eps=eps)
+            torch.testing.assert_close(merged.total, adapted.total, rtol=1e-3, atol=1e-3)
+    assert (before.total - adapted.total).abs().min() > 0.1

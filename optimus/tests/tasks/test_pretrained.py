@@ -156,7 +156,7 @@ def test_lora_is_trained_continued_and_merged_into_what_is_saved(smoke, tmp_path
     assert all(pretrained.is_new(name) for name in trained)
     assert any("lora_A" in name for name in trained)
     plain = OptimusModel.from_pretrained(smoke.run_dir / "model")
-    merged = without_lora(whole.state_dict())
+    merged = without_lora(whole.state_dict(), plain)
     assert {*merged} == {*plain.state_dict()}
     ids = torch.randint(5, 40, (2, 6))
     with torch.no_grad():
