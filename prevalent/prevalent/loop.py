@@ -21,7 +21,13 @@ from .runtime.distributed import World, barrier, is_main, start
 from .runtime.logs import Logs, ReportTo, check_report_to
 from .runtime.precision import Precision
 from .runtime.random_state import unchanged_random_state
-from .runtime.run_folder import RunFolder, Upgrade, settle_precision, write_reached
+from .runtime.run_folder import (
+    RunFolder,
+    Upgrade,
+    settle_precision,
+    settle_unused,
+    write_reached,
+)
 from .runtime.signals import StopSignal
 
 logger = logging.getLogger(__name__)
@@ -161,6 +167,7 @@ class Task:
             puts into `RunFolder.place`.
         fixed: options that cannot change once there is a checkpoint (see `RunFolder`).
         upgrade: for the ``config.json`` of older versions.
+        unused: options that a run of such a ``config`` does not use, see `refuse_unused`.
     """
 
     kind: str
@@ -168,6 +175,7 @@ class Task:
     open: Callable[[Any, World, RunFolder], Training]
     fixed: Sequence[str]
     upgrade: Upgrade
+    unused: Callable[[Any], Mapping[str, str]] = lambda _: {}
 
 
 def train(task: Task, config: RunOptions) -> Training:
@@ -190,6 +198,7 @@ def train_in(world: World, stop: StopSignal, task: Task, config: RunOptions) -> 
     """`train` in processes and with a handling of signals that the caller has opened."""
     check_report_to(config.report_to)
     config = settle_precision(config, config.run_dir, world.device, task.upgrade)
+    config = settle_unused(config, config.run_dir, task.unused(config), task.upgrade)
     with RunFolder(
         config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade
     ) as folder:

@@ -225,4 +225,5 @@ TASK = Task(
         *("quantizer.warmup_calls", "initial_weights", "best_metric"),
     ),
     upgrade=upgrade,
+    unused=runs.unused_options,
 )

@@ -238,4 +238,5 @@ TASK = Task(
         *("quantizer.warmup_calls", "initial_weights", "initial_kimg", "best_metric"),
     ),
     upgrade=upgrade,
+    unused=runs.unused_options,
 )

@@ -273,4 +273,5 @@ TASK = Task(
         *("quantizer.warmup_calls", "initial_weights"),
     ),
     upgrade=upgrade,
+    unused=runs.unused_options,
 )

@@ -9,7 +9,13 @@ import torch
 
 from fqgan.runtime.checkpoint import Checkpoint, finished_steps
 from fqgan.runtime.options import ADDED
-from fqgan.runtime.run_folder import RunFolder, describe_unfinished, read_header, read_run
+from fqgan.runtime.run_folder import (
+    RunFolder,
+    describe_unfinished,
+    read_header,
+    read_run,
+    settle_unused,
+)
 
 
 @dataclass(frozen=True)
@@ -97,6 +103,18 @@ def test_a_fixed_option_is_refused_with_both_values_and_the_cure(tmp_path):
     assert contents(tmp_path) == before
     with RunFolder(tmp_path / "run", "toy", replace(Options(), lr=0.3), fixed=("inner",)):
         pass
+
+
+def test_a_run_keeps_what_it_recorded_of_options_that_it_does_not_use(tmp_path):
+    changed, unused = replace(Options(), lr=0.3, inner=Inner((7,))), {"--inner.": "it is off"}
+    assert settle_unused(changed, tmp_path / "run", unused) == changed
+    make_run(tmp_path / "run")
+    settled = settle_unused(changed, tmp_path / "run", unused)
+    assert settled == replace(Options(), lr=0.3)
+    with RunFolder(tmp_path / "run", "toy", settled, fixed=("inner",)) as opened:
+        opened.commit()
+    (tmp_path / "run" / "config.json").write_text('{"kind": "other"}')
+    assert settle_unused(changed, tmp_path / "run", unused) == changed
 
 
 def test_a_start_without_a_checkpoint_may_change_everything_but_the_kind(tmp_path):

@@ -24,7 +24,7 @@ import torch
 from .checkpoint import finished_steps
 from .distributed import barrier, gather_objects, is_main
 from .files import json_text, replace_folder, spell_infinite, take_lock, why, write_atomically
-from .options import shown
+from .options import shown, why_unused
 from .precision import choose_precision
 
 logger = logging.getLogger(__name__)
@@ -237,6 +237,49 @@ def settle_precision(
     if started and path.exists():
         precision = _upgraded(path, upgrade).get("precision", precision)
     return dataclasses.replace(config, precision=precision)  # type: ignore[type-var]
+
+
+def settle_unused(
+    config: Config,
+    run_dir: str | Path,
+    unused: Mapping[str, str],
+    upgrade: Upgrade | None = None,
+    *,
+    started: bool | None = None,
+) -> Config:
+    """``config`` with the values of its run, where that has a checkpoint, for what is not used.
+
+    A run keeps some options from its first checkpoint on, and those it does not use are refused on
+    the command line: a run that was begun with such a one could not be continued otherwise.
+
+    Args:
+        config: options as they were given.
+        run_dir: folder of the run.
+        unused: option -> why it is not used, see `refuse_unused`.
+        upgrade: for the ``config.json`` of older versions.
+        started: whether there is a checkpoint, where the checkpoints lie elsewhere.
+    """
+    path = Path(run_dir) / CONFIG
+    started = bool(finished_steps(run_dir)) if started is None else started
+    if not (started and path.exists()):
+        return config
+    try:
+        plain = {key: one for key, one in _upgraded(path, upgrade).items() if key not in HEADER}
+        return _replace(config, from_plain(type(config), plain, str(path)), unused)
+    except ValueError:
+        return config  # another kind, or a damaged one: `RunFolder` says so
+
+
+def _replace(config: Any, other: Any, names: Mapping[str, str], prefix: str = "--") -> Any:
+    """``config`` with the values of ``other`` for the options ``names``."""
+    values = {}
+    for field in dataclasses.fields(config):
+        name, value = prefix + field.name.replace("_", "-"), getattr(config, field.name)
+        if dataclasses.is_dataclass(value):
+            values[field.name] = _replace(value, getattr(other, field.name), names, f"{name}.")
+        elif why_unused(name, names):
+            values[field.name] = getattr(other, field.name)
+    return dataclasses.replace(config, **values)
 
 
 class Run(NamedTuple):

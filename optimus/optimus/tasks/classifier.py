@@ -61,6 +61,7 @@ from ..runtime.run_folder import (
     RunFolder,
     config_text,
     settle_precision,
+    settle_unused,
     write_reached,
 )
 from ..runtime.signals import StopSignal
@@ -350,6 +351,7 @@ def train_all(config: ClassifierConfig) -> dict[str, Any]:
     ):
         where, device = config.run_dir, world.device
         config = settle_precision(config, where, device, upgrade, started=bool(steps))
+        config = settle_unused(config, where, unused(config), upgrade, started=bool(steps))
         opened = RunFolder(
             where, KIND, config, fixed=FIXED_OPTIONS, upgrade=upgrade, steps=sorted(steps)
         )
@@ -457,7 +459,7 @@ def _run_trial(
 def trial_task(shared: Shared, examples: Examples, kept: Path | None = None) -> loop.Task:
     """The kind of run that trains one classifier; see `ClassifierTraining`."""
     opening = partial(ClassifierTraining, shared=shared, examples=examples, kept=kept)
-    return loop.Task(TRIAL_KIND, ClassifierConfig, opening, FIXED_OPTIONS, upgrade)
+    return loop.Task(TRIAL_KIND, ClassifierConfig, opening, FIXED_OPTIONS, upgrade, unused)
 
 
 class ClassifierTraining(AdamWTraining):
@@ -573,7 +575,7 @@ def build_classifier(
 ) -> SentenceClassifier:
     """The encoder of ``config.model`` with a fresh head, in training mode."""
     require_whole(config.model)
-    vae = build_model(config.model, tokenizers, any_networks=True)
+    vae = build_model(config.model, tokenizers)
     if vae.encoder is None:
         raise ValueError(f"{config.model.init[0]} is a language model and has no encoder")
     return SentenceClassifier(

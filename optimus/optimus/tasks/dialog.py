@@ -55,6 +55,7 @@ from ..metrics.dialog import (
     with_references,
 )
 from ..models.spacefusion import SpaceFusion, StyleSentences, towards_style
+from ..models.vae import OptimusModel
 from ..old_runs import upgrade
 from ..runs import find_weights, open_run, step_of
 from ..runtime.command import parse, parse_preset
@@ -67,6 +68,7 @@ from ..runtime.run_folder import CONFIG, RunFolder
 from ..runtime.text_files import read_lines, read_texts
 from ..runtime.transfer import Prepared, ReadAhead
 from .judge import Judge
+from .pretrained import check_lengths
 from .training import (
     FIXED,
     AdamWTraining,
@@ -77,6 +79,7 @@ from .training import (
     build_tokenizers,
     exporting,
     print_results,
+    require_whole,
     write_results,
 )
 
@@ -357,6 +360,7 @@ class DialogTraining(AdamWTraining):
             path = config.data.folder / "valid.txt"
             self.held_out = load_dialogs(path, tokenizers, max_tokens=config.data.max_tokens)
         model = build_fusion(config, tokenizers, folder).to(world.device)
+        self._check_lengths(model.vae)
         optimizer = build_optimizer(config.optimizer, model)
         amp = MixedPrecision(config.precision, world.device)
         self.model, optimizer = amp.prepare(model, optimizer)
@@ -373,6 +377,19 @@ class DialogTraining(AdamWTraining):
         self.parts |= {"data": self.ahead, "means": self.means}
         if self.style_ahead is not None:
             self.parts["style"] = self.style_ahead
+
+    def _check_lengths(self, vae: OptimusModel) -> None:
+        """Refuse contexts and responses that a network has no positions for."""
+        assert vae.encoder is not None
+        every = [self.dialogs, *([self.held_out] if self.held_out else [])]
+        check_lengths(vae, [one.responses for one in every], "--data.max-tokens")
+        longest = max(len(ids) for one in every for ids in one.contexts)
+        limit = vae.encoder.num_positions
+        require(
+            longest <= limit,
+            f"a context has {longest} tokens and the encoder {limit} positions; give "
+            f"--data.max-tokens {limit}",
+        )
 
     def _prepare(self, turns: Batch) -> TurnBatch:
         contexts = self.dialogs.contexts_of(turns, self.padding.encoder)
@@ -448,6 +465,7 @@ TASK = loop.Task(
         *("fusion.context_mask", "fusion.speakers", "data.train_file", "data.max_tokens"),
     ),
     upgrade=upgrade,
+    unused=unused,
 )
 
 
@@ -457,11 +475,19 @@ def build_fusion(
     """The module with its initial weights, in training mode; see ``build_model`` for ``folder``.
 
     Raises:
-        ValueError: the encoder has fewer layers than are to be copied or frozen.
+        ValueError: the networks are not BERT and GPT-2, which contexts get copies of, or the
+            encoder has fewer layers than are to be copied or frozen.
     """
     options = config.fusion
+    require_whole(config.model)
+    vae = build_model(config.model, tokenizers, folder)
+    require(
+        vae.config.gpt2 is not None,
+        "dialog copies layers of BERT, with its pooler, for contexts and decodes by GPT-2, and "
+        "--model.init gives other networks; `optimus train` takes any",
+    )
     return SpaceFusion(
-        build_model(config.model, tokenizers, folder),
+        vae,
         options.context_layers,
         options.frozen_layers,
         sep_id=tokenizers.sep_id,

@@ -439,6 +439,7 @@ TASK = loop.Task(
         *("control.start", "data.max_words"),
     ),
     upgrade=upgrade,
+    unused=unused,
 )
 
 
@@ -452,7 +453,7 @@ def build_control(
     options, released = config.control, config.control.updates == "released"
     require_whole(config.model)
     model = LabelControl(
-        build_model(config.model, tokenizers, folder, any_networks=True),
+        build_model(config.model, tokenizers, folder),
         num_labels,
         hidden=options.hidden,
         train_zero_label=not released,
@@ -541,7 +542,8 @@ class EvaluateControlConfig:
 class Outputs:
     """What the model made of N labelled sentences."""
 
-    left_out: int  # sentences of the test text beyond --max-sentences
+    left_out: int  # sentences of the test text, those of too many words among them
+    cut: bool  # whether --max-sentences left out some
     sources: list[str]
     labels: list[int]
     targets: list[int]  # the other label that is asked for
@@ -638,12 +640,13 @@ def evaluate(config: EvaluateControlConfig) -> Results:
         data=str(test),
         items=len(outputs.sources),
         left_out=outputs.left_out,
-        trial=outputs.left_out > 0,
+        trial=outputs.cut,
         step=step_of(config.run_dir, config.step),
         seed=config.seed,
         settings={
             "judge": str(config.classifier or "n-grams"),
             "decoding": asdict(config.decoding),
+            "max_words": run.data.max_words,
         },
     )
     write_results(folder, name, results, about)
@@ -655,10 +658,12 @@ def transfer_test(
     config: EvaluateControlConfig, controller: Controller, path: Path, max_words: int
 ) -> Outputs:
     """Reconstruct and transfer test sentences, drawn evenly over the file, and sample as many."""
-    sources, labels = read_test(path, controller.names, max_words)
+    sources, labels = read_test(path, controller.names)
     whole = len(sources)
+    sources, labels = read_test(path, controller.names, max_words)
     generator = random.Random(config.seed)
-    if config.max_sentences and len(sources) > config.max_sentences:
+    cut = 0 < config.max_sentences < len(sources)
+    if cut:
         chosen = sorted(generator.sample(range(len(sources)), config.max_sentences))
         sources, labels = [sources[i] for i in chosen], [labels[i] for i in chosen]
     numbers = range(len(controller.names))
@@ -673,6 +678,7 @@ def transfer_test(
         made = controller.model.make_latent(noise.to(latent))
     return Outputs(
         whole - len(sources),
+        cut,
         sources,
         labels,
         targets,

@@ -521,7 +521,7 @@ class LanguageModelTraining(AdamWTraining):
                 config.patience == 0, f"--patience {config.patience} needs sentences in {valid}"
             )
             logger.warning("--eval-every has nothing to score: there is no %s", valid)
-        model = build_model(config.model, tokenizers, folder, any_networks=True)
+        model = build_model(config.model, tokenizers, folder)
         self.shared_out = config.sharding == "fsdp"
         require(
             not self.shared_out or world.size > 1,
@@ -700,6 +700,7 @@ TASK = loop.Task(
     open=LanguageModelTraining,
     fixed=(*FIXED, "data.format", "data.block_size", "compat", "sharding"),
     upgrade=upgrade,
+    unused=unused,
 )
 
 

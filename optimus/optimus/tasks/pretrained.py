@@ -81,6 +81,17 @@ def _fetch(name: Path) -> Path:
     )
 
 
+def require_joined(folder: Path) -> None:
+    """Refuse a ``folder`` that stands alone in ``--model.init`` and holds one network."""
+    found = _model_type(folder)
+    known = {*MODEL_FOR_MASKED_LM_MAPPING_NAMES, *MODEL_FOR_CAUSAL_LM_MAPPING_NAMES}
+    require(
+        found not in known,
+        f"--model.init {folder} holds one network alone ({found}); give two folders, that of an "
+        "encoder and that of a decoder",
+    )
+
+
 def are_the_papers(options: ModelOptions, folders: tuple[Path, ...]) -> bool:
     """Whether the two ``folders`` are read as the paper's BERT, with its pooler, and GPT-2."""
     kinds = [_model_type(folder) for folder in folders]

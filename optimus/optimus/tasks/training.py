@@ -48,6 +48,7 @@ from .pretrained import (
     is_new,
     load_network,
     read_tokenizers,
+    require_joined,
 )
 
 logger = logging.getLogger(__name__)
@@ -205,6 +206,7 @@ def build_tokenizers(
         elif len(options.init) == 2:
             tokenizers = read_tokenizers(options, find_folders(options.init))
         elif options.init:
+            require_joined(options.init[0])
             tokenizers = load_tokenizers(_find_vocabulary(options.init[0]))
         else:
             size = int(options.vocabulary)
@@ -218,14 +220,11 @@ def build_model(
     options: ModelOptions,
     tokenizers: Tokenizers,
     folder: RunFolder | None = None,
-    *,
-    any_networks: bool = False,
 ) -> OptimusModel:
     """The model with its initial weights, in training mode, on the CPU.
 
     Where the run in ``folder`` has weights of its own already, which its checkpoint will fill in,
-    the model is built without reading ``options.init``. Without ``any_networks`` the task is bound
-    to the paper's BERT and GPT-2, trained whole.
+    the model is built without reading ``options.init``.
 
     Raises:
         FileNotFoundError: a folder of ``--model.init`` is missing.
@@ -237,20 +236,9 @@ def build_model(
         model = OptimusModel(config)
     else:
         model = _initial_model(options, tokenizers)
-    if not any_networks:
-        require_whole(options)
-        _require_paper(model)
     _check_vocabulary(model, tokenizers)
     _set_dropout(model, options.dropout)
     return model.train()
-
-
-def _require_paper(model: OptimusModel) -> None:
-    require(
-        model.config.gpt2 is not None,
-        "this task is built on BERT with its pooler and GPT-2, and --model.init gives other "
-        "networks; `optimus train` takes any",
-    )
 
 
 def require_whole(options: ModelOptions) -> None:

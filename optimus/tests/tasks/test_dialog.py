@@ -192,6 +192,17 @@ def test_a_long_context_keeps_its_last_tokens(tokenizers, tmp_path):
     assert cut == [tokenizers.cls_id, *whole[-5:]]
 
 
+def test_contexts_beyond_the_encoders_positions_are_refused_before_the_first_step(
+    smoke, monkeypatch
+):
+    monkeypatch.setattr("optimus.tasks.training.ENCODER_POSITIONS", 12)
+    with pytest.raises(
+        ValueError, match=r"has \d\d tokens and the encoder 12 positions; give --da"
+    ):
+        train(smoke)
+    assert not smoke.run_dir.exists()
+
+
 def test_other_separators_count_as_one(tokenizers, tmp_path):
     (tmp_path / "a").write_text("hello . EOS fine .\tfine .\n")
     (tmp_path / "b").write_text("hello . [SEP] fine .\tfine .\n")

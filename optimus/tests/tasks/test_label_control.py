@@ -106,6 +106,17 @@ def test_a_run_is_evaluated_and_its_texts_are_written(smoke):
         assert [len(line.split("\t")) for line in lines] == [columns] * 6
 
 
+def test_sentences_of_too_many_words_are_told_as_left_out(smoke):
+    train(replace(smoke, max_steps=1))
+    read = smoke.data.test.read_text()
+    label = read.partition("\t")[0]
+    test = smoke.run_dir / "test.tsv"
+    test.write_text(f"{read}{label}\t{'word ' * (smoke.data.max_words + 1)}\n")
+    evaluate(EvaluateControlConfig(run_dir=smoke.run_dir, test=test, device="cpu"))
+    about = json.loads((smoke.run_dir / "eval_results.json").read_text())["provenance"]
+    assert (about["left_out"], about["items"]) == (1, len(read.splitlines()))
+
+
 def test_sentences_are_scored_as_they_were_made(smoke, monkeypatch):
     train(smoke)
     controller = Controller.load(smoke.run_dir, torch.device("cpu"))

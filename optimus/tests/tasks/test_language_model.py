@@ -124,6 +124,13 @@ def test_a_trained_model_starts_another_run(smoke, tmp_path):
         torch.testing.assert_close(weights(folder)["encoder.head.weight"], first)
 
 
+def test_a_run_goes_on_without_an_option_that_it_recorded_and_does_not_use(smoke):
+    unused = replace(smoke.model, lora_rank=3)  # refused on a command line that has no lora
+    train(replace(smoke, model=unused, max_steps=1))
+    train(replace(smoke, max_steps=2))
+    assert read_metrics(smoke.run_dir)[-1]["step"] == 2
+
+
 def test_the_schedule_is_cyclical_and_absent_without_a_kl():
     betas, _ = build_schedule(ObjectiveOptions(beta=0.5, cycles=2, ratio_zero=0.5), 40)
     assert betas[:10] == [0.0] * 10

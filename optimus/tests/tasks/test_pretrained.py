@@ -24,6 +24,7 @@ from optimus.released.checkpoints import export_authors_checkpoint
 from optimus.runtime.logs import read_metrics
 from optimus.tasks import pretrained
 from optimus.tasks.classifier import PRESETS as CLASSIFIERS, build_classifier
+from optimus.tasks.dialog import PRESETS as DIALOG, build_fusion
 from optimus.tasks.judge import Judge
 from optimus.tasks.label_control import (
     PRESETS as CONTROL,
@@ -195,7 +196,7 @@ def test_a_language_model_without_a_latent_is_the_network_alone(smoke):
 
 def test_new_and_pretrained_parts_have_learning_rates_of_their_own(smoke, networks):
     tokenizers = pretrained.read_tokenizers(smoke.model, networks)
-    model = build_model(smoke.model, tokenizers, any_networks=True)
+    model = build_model(smoke.model, tokenizers)
     config = replace(smoke, max_steps=2, optimizer=OptimizerOptions(lr=1e-3, new_lr=0.1))
     before = {name: one.clone() for name, one in model.named_parameters()}
     after = dict(train(config).named_parameters())
@@ -216,7 +217,7 @@ def test_the_default_pooling_is_what_the_folder_says(copies, smoke):
     def pooling() -> str:
         options = ModelOptions(init=(encoder, decoder))
         tokenizers = pretrained.read_tokenizers(options, (encoder, decoder))
-        return build_model(options, tokenizers, any_networks=True).config.pooling
+        return build_model(options, tokenizers).config.pooling
 
     assert pooling() == "pooler"
     tensors = load_file(encoder / "model.safetensors")
@@ -274,6 +275,14 @@ def test_folders_of_the_wrong_kind_are_named(networks, smoke, order, words):
         train(replace(smoke, model=replace(smoke.model, init=init)))
 
 
+@pytest.mark.parametrize("side", [0, 1])
+def test_one_network_alone_is_named(networks, smoke, side):
+    init = (networks[side],)
+    with pytest.raises(ValueError, match=r"holds one network alone \((bert|llama)\); give two"):
+        train(replace(smoke, model=ModelOptions(init=init)))
+    assert not smoke.run_dir.exists()
+
+
 def test_a_tokenizer_of_another_network_is_refused(copies, smoke):
     config = AutoConfig.from_pretrained(copies[1])
     config.vocab_size = 200
@@ -300,8 +309,8 @@ def test_a_name_that_no_hub_gives_is_one_sentence(smoke, networks, monkeypatch):
 def test_dialog_says_that_it_needs_the_papers_networks(networks):
     options = ModelOptions(init=networks, pooling="mean")
     tokenizers = pretrained.read_tokenizers(options, networks)
-    with pytest.raises(ValueError, match="this task is built on BERT"):
-        build_model(options, tokenizers)
+    with pytest.raises(ValueError, match="dialog copies layers of BERT"):
+        build_fusion(replace(DIALOG["smoke"][1], model=options), tokenizers)
 
 
 def test_labels_are_controlled_from_a_run_on_other_networks(smoke, tmp_path):

@@ -95,9 +95,16 @@ def refuse_unused(argv: Sequence[str], unused: Mapping[str, str]) -> None:
     """
     for word in argv:
         name = word.partition("=")[0].replace("_", "-")
-        for given, reason in unused.items():
-            if name == given or (given.endswith(".") and name.startswith(given)):
-                raise ValueError(f"{name} is not used: {reason}")
+        if reason := why_unused(name, unused):
+            raise ValueError(f"{name} is not used: {reason}")
+
+
+def why_unused(name: str, unused: Mapping[str, str]) -> str:
+    """Why option ``name`` is not used (see `refuse_unused`); empty if it is."""
+    for given, reason in unused.items():
+        if name == given or (given.endswith(".") and name.startswith(given)):
+            return reason
+    return ""
 
 
 def shown(value: object) -> str:

@@ -18,7 +18,7 @@ from torch import Tensor
 from .. import loop
 from ..agents.graph import GraphAgent, GraphWalk
 from ..agents.rollout import Batch, Episodes
-from ..config import READING_MODEL, TINY_MODEL
+from ..config import READING_MODEL, TINY_MODEL, unused_options
 from ..data.datasets import WalkData
 from ..data.instructions import Instruction
 from ..data.objects import DeviceObjects, ObjectStore
@@ -313,6 +313,7 @@ TASK = loop.Task(
     open=GraphTraining,
     fixed=(*FIXED, "data", "wordpieces", "objects", "model", "bert"),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 

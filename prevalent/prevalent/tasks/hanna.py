@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from .. import loop
 from ..agents.hanna import HannaAgent, HannaRolloutConfig
 from ..agents.rollout import EpisodeBatches
-from ..config import TINY_MODEL, TOY_MODEL
+from ..config import TINY_MODEL, TOY_MODEL, unused_options
 from ..data.hanna import (
     HannaTask,
     SpaceTokenizer,
@@ -286,6 +286,7 @@ TASK = loop.Task(
     open=HannaTraining,
     fixed=(*FIXED, "wordpieces", "model", "bert"),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 

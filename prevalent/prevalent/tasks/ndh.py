@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import loop
 from ..agents.ndh import NDHAgent, NDHConfig, NDHRolloutConfig
 from ..agents.rollout import EpisodeBatches, Episodes, Feedback
-from ..config import TINY_MODEL, TOY_MODEL
+from ..config import TINY_MODEL, TOY_MODEL, unused_options
 from ..data.ndh import (
     Dialog,
     DialogTokenizer,
@@ -385,6 +385,7 @@ TASK = loop.Task(
     open=NDHTraining,
     fixed=(*FIXED, "wordpieces", "path_type", "history", "tags", "keep_first", "model", "bert"),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 

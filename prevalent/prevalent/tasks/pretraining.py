@@ -22,6 +22,7 @@ from ..config import (
     ModelConfig,
     check_shares,
     check_sources,
+    unused_options,
 )
 from ..curves import draw_scores
 from ..data.features import DeviceFeatures, FeatureStore, synthetic_features
@@ -369,6 +370,7 @@ TASK = loop.Task(
         "init_from",
     ),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 

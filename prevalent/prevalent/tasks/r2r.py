@@ -19,7 +19,7 @@ from ..agents.follower import Follower, FollowerConfig, add_losses
 from ..agents.rollout import Batch, EpisodeBatches, Episodes, RolloutConfig, Tokenizer
 from ..agents.search import Mixture, choose_walks, search_split, tune_mixture
 from ..agents.speaker import describe_again
-from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL
+from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL, unused_options
 from ..data.datasets import WalkData
 from ..data.instructions import Instruction, refuse_repeated
 from ..data.tokenizers import WordPieceTokenizer, open_words
@@ -512,6 +512,7 @@ TASK = loop.Task(
     open=R2RTraining,
     fixed=(*FIXED, "data", "wordpieces", "aug", "model", "bert"),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from .. import loop
 from ..agents.rollout import EpisodeBatches, Episodes
 from ..agents.speaker import Speaker, SpeakerConfig
+from ..config import unused_options
 from ..data.instructions import Instruction, with_goals
 from ..data.tokenizers import WordTokenizer, open_words
 from ..metrics.language import corpus_bleu
@@ -216,6 +217,7 @@ TASK = loop.Task(
     open=SpeakerTraining,
     fixed=(*FIXED, "speaker"),
     upgrade=upgrade,
+    unused=unused_options,
 )
 
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from .. import loop
-from ..config import check_sources, unused_options
+from ..config import check_sources
 from ..runtime.command import DRY_RUN, parse_preset
 from ..runtime.distributed import choose_device
-from ..runtime.run_folder import RunFolder, settle_precision
+from ..runtime.run_folder import RunFolder, settle_precision, settle_unused
 
 Config = TypeVar("Config")
 
@@ -39,6 +39,7 @@ def try_start(task: loop.Task, config: Any) -> None:
     """
     check_sources(config)
     config = settle_precision(config, config.run_dir, choose_device(config.device), task.upgrade)
+    config = settle_unused(config, config.run_dir, task.unused(config), task.upgrade)
     with RunFolder(config.run_dir, task.kind, config, fixed=task.fixed, upgrade=task.upgrade):
         pass
 
@@ -51,7 +52,7 @@ def parse_start(
     Raises ``ValueError`` naming an option in ``argv`` that the run would not use.
     """
     return parse_and_try(
-        lambda words: parse_preset(presets, words, prog, unused_options),
+        lambda words: parse_preset(presets, words, prog, task.unused),
         lambda found: try_start(task, found),
         argv,
     )
