@@ -545,21 +545,12 @@ def unused_options(config: Any) -> dict[str, str]:
     if config.run_dir:
         reason = f"the folder is --run-dir {config.run_dir}; drop one of them"
         unused |= dict.fromkeys(("--naming", "--name-suffix", "--name"), reason)
-    return on_and_off(unused | config.unused())
-
-
-def on_and_off(unused: Mapping[str, str]) -> dict[str, str]:
-    """``unused`` with what turns each option off, such as ``--data.no-augment``, too."""
-    found = dict(unused)
-    for name, reason in unused.items():
-        group, dot, last = name.removeprefix("--").rpartition(".")
-        found[f"--{group}{dot}no-{last}"] = reason
-    return found
+    return unused | config.unused()
 
 
 def parse_used(kind: Callable[..., Asked], argv: Sequence[str], prog: str, default: Asked) -> Asked:
     """`parse`, and what the options' own ``unused`` names is refused, with ``--dry-run`` too."""
     words = [word for word in argv if word != DRY_RUN]
     config = parse(kind, words, prog, default=default)
-    refuse_unused(words, on_and_off(config.unused()))
+    refuse_unused(words, config.unused())
     return config if words == list(argv) else parse(kind, argv, prog, default=default)

@@ -101,7 +101,8 @@ class SentenceVAE:
         model: torch.nn.Module = OptimusModel.from_pretrained(folder, local_files_only=True)
         assert isinstance(model, OptimusModel)
         if state is not None:
-            inner = {key.removeprefix("vae."): one for key, one in without_lora(state).items()}
+            inner = {key.removeprefix("vae."): one for key, one in state.items()}
+            inner = without_lora(inner, model)
             model.load_state_dict({key: inner[key] for key in model.state_dict()})
         torch.nn.Module.to(model, choose_device(device))
         return cls(model, load_tokenizers(vocabularies))

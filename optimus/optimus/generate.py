@@ -129,6 +129,10 @@ class AnalogyConfig(GenerateConfig):
     def __post_init__(self) -> None:
         super().__post_init__()
         require(math.isfinite(self.degree), f"--degree must be finite, got {self.degree}")
+        require(
+            bool(self.source) == bool(self.target),
+            "--source and --target belong together: sentences A and B",
+        )
 
 
 def main(argv: Sequence[str]) -> None:

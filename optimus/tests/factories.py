@@ -163,6 +163,9 @@ TINY_ENCODERS: dict[str, dict[str, Any]] = {
     | {"pos_att_type": ["c2p", "p2c"], "max_relative_positions": 20},
     "deberta-v2": {**_WIDTHS, "pad_token_id": 0, "relative_attention": True}
     | {"pos_att_type": ["c2p", "p2c"], "position_buckets": 8},
+    "convbert": {**_WIDTHS, "pad_token_id": 0, "embedding_size": 32, "head_ratio": 2},
+    "fnet": {**_WIDTHS, "pad_token_id": 0},
+    "albert": {**_WIDTHS, "pad_token_id": 0, "embedding_size": 32},
 }
 TINY_DECODERS: dict[str, dict[str, Any]] = {
     "gpt2": {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 40, **_TOKENS},
@@ -174,6 +177,7 @@ TINY_DECODERS: dict[str, dict[str, Any]] = {
     "gpt_neox": {**_WIDTHS, **_TOKENS, "rotary_pct": 0.5},
     "gemma": {**_GROUPED, "num_key_value_heads": 1},
     "gemma2": {**_GROUPED, "sliding_window": 4, "query_pre_attn_scalar": 8},
+    "mpt": {**_TOKENS, "d_model": 32, "n_layers": 2, "n_heads": 4, "max_seq_len": 40},
     "cohere": {**_GROUPED, "logit_scale": 0.5},
     "mamba": {"hidden_size": 32, "num_hidden_layers": 2, "state_size": 4, **_TOKENS},
 }

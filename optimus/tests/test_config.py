@@ -66,6 +66,7 @@ from optimus.tasks.language_scores import EvaluateConfig
         (lambda: SampleConfig(count=0), "--count"),
         (lambda: SampleConfig(latent_scale=math.nan), "--latent-scale must be finite"),
         (lambda: AnalogyConfig(degree=math.inf), "--degree must be finite"),
+        (lambda: AnalogyConfig(source="a"), "--source and --target belong together"),
         (lambda: ReconstructConfig(limit=-1), "--limit must not be negative"),
         (lambda: EvaluateConfig(model=Path("x"), max_sentences=-5), "--max-sentences"),
         (lambda: EvaluateControlConfig(max_sentences=-5), "--max-sentences"),
@@ -73,6 +74,13 @@ from optimus.tasks.language_scores import EvaluateConfig
         (lambda: EvaluateDialogConfig(style=Path("x"), style_degree=math.nan), "--style-degree"),
         (lambda: WikipediaConfig(Path("x"), max_shards=-1), "--max-shards"),
         (lambda: LoopOptions(patience=2), "--eval-every"),
+        (
+            lambda: TrainConfig(
+                model=ModelOptions(inject="none", train_decoder="frozen"),
+                objective=ObjectiveOptions(kind="language-model"),
+            ),
+            "--model.train-decoder frozen leaves nothing to train",
+        ),
     ],
 )
 def test_a_wrong_option_is_named(make, option):

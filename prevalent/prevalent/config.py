@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -142,17 +142,7 @@ def unused_options(config: Any) -> dict[str, str]:
             unused["--epochs"] = (
                 f"--max-steps {config.max_steps} says how long; drop it, or give --max-steps 0"
             )
-    return on_and_off(unused | config.unused())
-
-
-def on_and_off(unused: Mapping[str, str]) -> dict[str, str]:
-    """``unused`` with what turns each option off, such as ``--model.no-top-lstm``, too."""
-    found = dict(unused)
-    for name, reason in unused.items():
-        group, dot, last = name.removeprefix("--").rpartition(".")
-        if last:
-            found[f"--{group}{dot}no-{last}"] = reason
-    return found
+    return unused | config.unused()
 
 
 def options_in(section: str, names: Iterable[str], reason: str) -> dict[str, str]:

@@ -74,14 +74,15 @@ def _format_of(path: Path, column: str) -> Format:
 def _cells(
     lines: Iterator[Line], wanted: Sequence[str], form: Format
 ) -> Iterator[tuple[Line, list[str]]]:
-    """The ``wanted`` cells of every row; blank lines of the file are no rows."""
-    rows = _split_csv(lines) if form == "csv" else ((line, line.text.split("\t")) for line in lines)
+    """The ``wanted`` cells of every row; empty lines of the file are no rows."""
+    if form == "csv":
+        rows = _split_csv(lines)
+    else:
+        rows = ((line, line.text.split("\t")) for line in lines if line.text)
     places: list[int] = []
     for line, row in rows:
-        if not any(row):
-            continue
         if not places:
-            numbered = all(name.isdigit() and name not in row for name in wanted)
+            numbered = _are_places(wanted, row)
             places = [int(name) - 1 for name in wanted] if numbered else _find(line, row, wanted)
             if not numbered:
                 continue
@@ -91,6 +92,17 @@ def _cells(
                 f"there is no column {wrong}: the row has {len(row)}, numbered from 1"
             )
         yield line, [row[place] for place in places]
+
+
+def _are_places(wanted: Sequence[str], row: Sequence[str]) -> bool:
+    """Whether ``wanted`` are numbers of columns, and not names in the first ``row``.
+
+    They are names where the row has them but no such place, and where it is 0, 1, 2 ..., as pandas
+    calls columns without names. Any other cell may well be a number, such as a label.
+    """
+    if not all(map(str.isdecimal, wanted)) or row == [str(place) for place in range(len(row))]:
+        return False
+    return not any(name in row and int(name) > len(row) for name in wanted)
 
 
 def _find(line: Line, header: Sequence[str], wanted: Sequence[str]) -> list[int]:
@@ -127,7 +139,8 @@ def _split_csv(lines: Iterator[Line]) -> Iterator[tuple[Line, list[str]]]:
             return
         except csv.Error as error:
             raise last[0].complaint(f"it is no CSV ({why(error)})") from error
-        yield last[0], row
+        if row:
+            yield last[0], row
 
 
 def _objects(lines: Iterator[Line], wanted: Sequence[str]) -> Iterator[tuple[Line, list[str]]]:

@@ -28,6 +28,7 @@ from transformers import (
     PreTrainedModel,
 )
 from transformers.cache_utils import DynamicLayer
+from transformers.pytorch_utils import Conv1D
 
 from .decoder import DecoderState, Injection, LatentDecoder, Slot
 from .encoder import LatentEncoder, Pooling, pool
@@ -102,7 +103,9 @@ class PretrainedDecoder(LatentDecoder):
 
     @property
     def num_positions(self) -> int:
-        return getattr(self.network.config, "max_position_embeddings", None) or 1 << 20
+        names = ("max_position_embeddings", "max_seq_len")  # the second is MPT's
+        found = (getattr(self.network.config, name, None) for name in names)
+        return next(filter(None, found), 1 << 20)
 
     def slots(self, latent: Tensor | None) -> list[Slot]:
         """Key and value (B, heads, 1, head_dim) of every layer, from W_M z + b (Eq. 6)."""
@@ -202,6 +205,28 @@ def find_misfit(network: PreTrainedModel) -> str | None:
     return None
 
 
+@torch.no_grad()
+def find_encoder_misfit(network: PreTrainedModel, pooling: Pooling, pad: int) -> str | None:
+    """Why ``network`` gives no vector of a sentence, or None.
+
+    A sentence is read alone and beside a longer one: the padding (id ``pad``) may not change it.
+    """
+    network.eval()
+
+    def vector(ids: Tensor) -> Tensor:
+        mask = (ids != pad).long()
+        return pool(network(input_ids=ids, attention_mask=mask), mask, pooling)
+
+    try:
+        ids = torch.tensor([[one for one in (5, 7, 9, 11) if one != pad]])
+        alone, beside = vector(ids), vector(F.pad(ids, (0, 4), value=pad))
+    except (AttributeError, TypeError, ValueError, RuntimeError) as error:
+        return f"its states cannot be read ({str(error).splitlines()[0][:80]})"
+    if (alone - beside).abs().max() > 1e-3 * alone.abs().max():
+        return "its vector of a sentence changes with the padding beside it"
+    return None
+
+
 def decoder_layers(network: PreTrainedModel) -> nn.ModuleList:
     """The blocks of a causal model."""
     number = network.config.num_hidden_layers
@@ -285,7 +310,8 @@ def encoder_positions(network: PreTrainedModel) -> int:
 def set_dropout(config: PreTrainedConfig, probability: float) -> None:
     """Dropout of embeddings, attention and residual branches, by the names they go under."""
     for name, value in config.to_dict().items():
-        if DROPOUT.search(name) and not NOT_DROPOUT.search(name) and isinstance(value, int | float):
+        numeric = isinstance(value, int | float) and not isinstance(value, bool)
+        if DROPOUT.search(name) and not NOT_DROPOUT.search(name) and numeric:
             setattr(config, name, probability)
 
 
@@ -302,8 +328,16 @@ def grow_vocabulary(network: Any, tokens: int) -> None:
             module.bias[old:] = module.bias[:old].mean()
 
 
-def without_lora(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors of a model with LoRA as those of one without: W + scaling B A."""
+def without_lora(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of ``model`` with LoRA as those of one without: W + scaling B A.
+
+    ``model`` may have LoRA or not; its layers tell which keep their matrix the other way round.
+    """
+    turned = {
+        name.removesuffix(".base_layer")
+        for name, module in model.named_modules()
+        if isinstance(module, Conv1D)  # of GPT-2
+    }
     plain = {}
     for name, value in state.items():
         if "lora_" in name:
@@ -314,7 +348,6 @@ def without_lora(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             name = name.replace(".base_layer.", ".")
             if low is not None:
                 added = LORA_SCALING * state[f"{stem}.lora_B.default.weight"] @ low
-                # GPT-2 keeps its matrices the other way round
-                value = value + (added if added.shape == value.shape else added.T).to(value)
+                value = value + (added.T if stem in turned else added).to(value)
         plain[name] = value
     return plain

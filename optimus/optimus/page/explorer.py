@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ..api import SentenceVAE
+from ..data.text import text_of
 from ..data.toy import VALUES, read_factors
 from ..decoding import Sampling, analogy, interpolate
 from ..directions import Direction, learn_direction
@@ -223,8 +224,8 @@ def _corpus_of(run_dir: Path) -> Path | None:
         folders.append(open_run(run_dir).config.data.folder)
     for folder in folders:
         for split in ("test", "valid", "train"):
-            if (folder / f"{split}.txt").is_file():
-                return folder / f"{split}.txt"
+            if (path := text_of(folder, split)).is_file():
+                return path
     return None
 
 

@@ -168,6 +168,11 @@ class TrainConfig(LoopOptions):
             "--objective.kind language-model and --model.inject none belong together, got "
             f"{self.objective.kind} and {self.model.inject}",
         )
+        require(
+            self.model.inject != "none" or self.model.train_decoder != "frozen",
+            "--model.train-decoder frozen leaves nothing to train: with --model.inject none there "
+            "are no connectors",
+        )
         if self.objective.kind in ("mmd", "beta-tc"):
             require(
                 self.optimizer.accumulate == 1,
@@ -498,6 +503,10 @@ class LanguageModelTraining(AdamWTraining):
 
     def __init__(self, config: TrainConfig, world: World, folder: RunFolder) -> None:
         tokenizers = build_tokenizers(config.model, lambda: _train_lines(config), folder)
+        require(
+            config.objective.mask_probability == 0 or tokenizers.mask_id >= 0,
+            "--objective.mask-probability needs a mask token, and the encoder's tokenizer has none",
+        )
         shards = _load(config, "train", tokenizers)
         self.batches = build_batches(config, shards, tokenizers, world)
         total_steps = config.steps(self.batches.batches_per_epoch, config.optimizer.accumulate)
@@ -506,6 +515,7 @@ class LanguageModelTraining(AdamWTraining):
         self.held_out: Sentences | None = None
         if (valid := text_of(config.data.folder, "valid")).exists():
             (self.held_out,) = _load(config, "valid", tokenizers)
+            require(len(self.held_out) > 1, f"{valid} has one sentence: give two or more, or none")
         elif config.eval_every:
             require(
                 config.patience == 0, f"--patience {config.patience} needs sentences in {valid}"
@@ -588,7 +598,11 @@ class LanguageModelTraining(AdamWTraining):
 
     @torch.no_grad()
     def evaluate(self) -> dict[str, float]:
-        """Scores on the validation split with one posterior sample a sentence, KL in full."""
+        """Scores on the validation split with one posterior sample a sentence, KL in full.
+
+        ``eval_loss``, which decides what is best, is reconstruction + KL; where training has no KL
+        (an auto-encoder, or beta 0) it is the reconstruction alone.
+        """
         if self.held_out is None:
             return {}
         config, world, model = self.config, self.world, self.model
@@ -596,6 +610,9 @@ class LanguageModelTraining(AdamWTraining):
         generator = torch.Generator().manual_seed(config.seed)
         size = max(1, config.data.batch_size // config.optimizer.accumulate // world.size)
         scored: list[tuple[Tensor, Tensor | None]] = []  # empty where ranks outnumber batches
+        # z is drawn as in training; mmd and beta-tc, statistics of a batch, are held to the bound
+        kind = self.objective.kind
+        objective = Objective(kind) if kind in ("autoencoder", "deterministic-connect") else None
         model.eval()
         batches = list(evaluation_batches(self.held_out, size, padding))
         surplus = batches[:1] * (-len(batches) % world.size)  # all ranks run as many
@@ -606,15 +623,17 @@ class LanguageModelTraining(AdamWTraining):
             batch = batch.to(world.device)
             noise = None if model.encoder is None else eps.to(world.device)
             with self.amp.autocast():
-                losses = model(batch.encoder_ids, batch.decoder_ids, beta=1.0, eps=noise)
+                ids = batch.encoder_ids, batch.decoder_ids
+                losses = model(*ids, objective=objective, eps=noise)
             if number >= len(batches):
                 continue
-            terms = torch.stack([losses.reconstruction, losses.full_kl], dim=1).double().cpu()
+            terms = torch.stack([losses.reconstruction, losses.kl], dim=1).double().cpu()
             scored.append((terms, losses.mean.float().cpu() if model.encoder is not None else None))
         model.train()
         gathered = [batch for rank in gather_objects(scored) for batch in rank]
         rec, kl = torch.cat([terms for terms, _ in gathered]).mean(dim=0).tolist()
-        scores = {"eval_loss": rec + kl, "eval_rec": rec}
+        with_kl = kind != "autoencoder" and config.objective.beta > 0
+        scores = {"eval_loss": rec + kl if with_kl else rec, "eval_rec": rec}
         if model.encoder is not None:
             units = active_units(torch.cat([mean for _, mean in gathered if mean is not None]))
             if units.count == 0 and world.is_main:
@@ -635,7 +654,7 @@ class LanguageModelTraining(AdamWTraining):
 
     def export(self, run_dir: Path, name: str) -> None:
         with exporting(run_dir / ("model" if name == "last" else name)) as folder:
-            state = without_lora(self.weights)
+            state = without_lora(self.weights, self.model)
             self.model.save_pretrained(folder, state_dict=state)
             self.tokenizers.save(folder / "tokenizers")
 

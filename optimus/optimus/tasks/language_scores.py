@@ -249,7 +249,8 @@ def study_checkpoints(
         )
     results: Results = {}
     for step in steps:
-        model.load_state_dict(without_lora(read_part(config.run_dir, "model", step)[0]))
+        state = read_part(config.run_dir, "model", step)[0]
+        model.load_state_dict(without_lora(state, model))
         rows = []
         for batch in batches:
             batch = batch.to(world.device)

@@ -7,7 +7,6 @@ A folder is refused by name where its architecture, its tensors or its tokenizer
 from __future__ import annotations
 
 import importlib.util
-import json
 import logging
 import pickle
 import re
@@ -32,6 +31,7 @@ from ..data.tokenizers import Tokenizers, load_tokenizers
 from ..models.encoder import Pooling
 from ..models.pretrained import (
     LORA_SCALING,
+    find_encoder_misfit,
     find_misfit,
     grow_vocabulary,
     pooler_options,
@@ -47,6 +47,12 @@ HUB_NAME = re.compile(r"^[\w.-]+(/[\w.-]+)?$")
 HUB_FILES = ("*.json", "*.safetensors", "*.txt", "*.model")
 HUB_SECONDS = 10.0
 START_BATCH = 64  # sentences read at once for a start from data
+SENTENCE_POOLINGS: dict[str, Pooling] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "cls": "cls",  # newer files have one word
+    "mean": "mean",
+}
 
 
 def find_folders(init: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -126,6 +132,8 @@ def build_from_networks(
     pooling: Pooling = "cls"
     if options.inject != "none":
         encoder, pooling = _load_encoder(options, encoder_folder)
+        misfit = find_encoder_misfit(encoder, pooling, tokenizers.encoder_pad_id)
+        require(misfit is None, f"--model.init {encoder_folder} cannot be an encoder: {misfit}")
     return OptimusModel.from_networks(
         encoder,
         decoder,
@@ -144,9 +152,9 @@ def build_from_networks(
 def _load_encoder(options: ModelOptions, folder: Path) -> tuple[Any, Pooling]:
     config = _check_architecture("encoder", folder)
     set_dropout(config, options.dropout)
-    pooling: Pooling = _own_pooling(folder, config)
-    if options.pooling != "default":
-        pooling = options.pooling
+    pooling: Pooling = (
+        _own_pooling(folder, config) if options.pooling == "default" else options.pooling
+    )
     if pooling == "pooler" and not (pooler_options(config, pooling) and _has_pooler(folder)):
         require(
             options.pooling == "default",
@@ -161,8 +169,16 @@ def _own_pooling(folder: Path, config: PreTrainedConfig) -> Pooling:
     """What the folder says of itself: sentence encoders carry a file, ModernBERT an option."""
     file = folder / "1_Pooling" / "config.json"
     if file.is_file():
-        settings = json.loads(file.read_text(encoding="utf-8"))
-        return "mean" if settings.get("pooling_mode_mean_tokens") else "cls"
+        settings = read_plain(file)
+        asked = [name for name, on in settings.items() if name.startswith("pooling_mode_") and on]
+        asked = asked or [str(settings.get("pooling_mode"))]
+        pooling = SENTENCE_POOLINGS.get(asked[0]) if len(asked) == 1 else None
+        if pooling is None:
+            raise ValueError(
+                f"{file} asks for {' and '.join(asked)}, which is not offered; say with "
+                "--model.pooling whether pooler, cls or mean is to read a sentence"
+            )
+        return pooling
     own = getattr(config, "classifier_pooling", None)
     return own if own in ("cls", "mean") else "pooler"
 
@@ -269,7 +285,7 @@ def adapt(model: OptimusModel, options: ModelOptions) -> None:
     """Train each network whole, not at all, or by LoRA; connectors are always trained.
 
     Raises:
-        ValueError: LoRA is asked for and peft is not installed.
+        ValueError: LoRA is asked for and peft is not installed, or a network cannot recompute.
     """
     for name, part in (("encoder", model.encoder), ("decoder", model.decoder)):
         how = getattr(options, f"train_{name}")
@@ -279,7 +295,10 @@ def adapt(model: OptimusModel, options: ModelOptions) -> None:
         if how == "lora":
             _add_lora(part.network, options.lora_rank, f"--model.train-{name}")
     if options.checkpointing:
-        model.gradient_checkpointing_enable()
+        try:
+            model.gradient_checkpointing_enable()
+        except ValueError as error:  # ALBERT and a few others cannot
+            raise ValueError(f"--model.checkpointing: {str(error).splitlines()[0]}") from error
 
 
 def _add_lora(network: nn.Module, rank: int, option: str) -> None:

@@ -43,6 +43,31 @@ def test_a_cell_in_quotes_may_have_commas_quotes_and_lines(tmp_path):
     assert [item.text for item in read(path, "text")] == ['one, "two" three', "four"]
 
 
+@pytest.mark.parametrize("content", ["2\tgood\n1\tbad\n2\t\n", "2,good\n1,bad\n2,\n"])
+def test_a_number_is_a_place_where_a_label_is_the_same_number(tmp_path, content):
+    path = tmp_path / ("a.tsv" if "\t" in content else "a.csv")
+    path.write_text(content)
+    assert [item.text for item in read(path, "2")] == ["good", "bad", ""]
+    assert [item.id for item in read(path, "2", "1")] == [2, 1, 2]
+
+
+def test_numbers_may_be_names(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("0,1\n7,a\n8,b\n")
+    assert read(path, "1", "0") == [Item(7, "a"), Item(8, "b")]
+    path.write_text("id,2020\n7,a\n8,b\n")
+    assert [item.text for item in read(path, "2020")] == ["a", "b"]
+
+
+def test_a_record_of_empty_cells_keeps_its_number(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text('text\na\n""\n\nb\n')
+    assert read(path) == [Item(0, "a"), Item(1, ""), Item(2, "b")]
+    path = tmp_path / "a.tsv"
+    path.write_text("x\ty\n1\ta\n\t\n3\tb\n")
+    assert read(path, "y") == [Item(0, "a"), Item(1, ""), Item(2, "b")]
+
+
 def test_one_column_needs_no_name(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("text\na\nb\n")

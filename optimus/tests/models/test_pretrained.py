@@ -1,18 +1,32 @@
 """Any encoder of AutoModel and any causal model with a cache, on tiny random networks."""
 
+import importlib.util
 import math
+import multiprocessing
 
 import pytest
 import torch
-from factories import tiny_networks, tiny_pretrained
+import torch.distributed as dist
+from factories import tiny_model, tiny_networks, tiny_pretrained
 from torch.distributions import Normal
 from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from transformers import AutoConfig
 
+from optimus.config import ModelOptions
 from optimus.decoding import Sampling, generate
 from optimus.models.decoder import Gpt2Decoder
 from optimus.models.label_control import LabelControl
-from optimus.models.pretrained import PretrainedDecoder, find_misfit
+from optimus.models.pretrained import (
+    PretrainedDecoder,
+    find_encoder_misfit,
+    find_misfit,
+    set_dropout,
+    without_lora,
+)
 from optimus.models.vae import OptimusModel, importance_scores
+from optimus.objectives import Objective
+from optimus.tasks.pretrained import adapt
 
 ENCODERS = ("bert", "roberta", "distilbert", "mpnet", "modernbert", "deberta", "deberta-v2")
 DECODERS = (
@@ -173,6 +187,47 @@ def test_gradient_checkpointing_keeps_the_latent(decoding):
     assert model.decoder.memory.weight.grad.abs().max() > 0
 
 
+PAIRS = (*((name, "llama") for name in ENCODERS), *(("bert", name) for name in DECODERS))
+
+
+def gradients(model, network, rows):
+    """Of the mean loss of the sentences ``rows`` through ``network``, which is or wraps ``model``.
+
+    Nothing is drawn: z is the mean of the posterior, and the networks are in evaluation mode.
+    """
+    inputs = (ids[rows] for ids in batch(model, (9, 7, 4, 6)))
+    network(*inputs, objective=Objective("autoencoder")).total.mean().backward()
+    return {name: one.grad for name, one in model.named_parameters()}
+
+
+def one_of_two(rank, folder):
+    torch.set_num_threads(1)  # a forked child can have one only
+    place = f"file://{folder}/rendezvous"
+    dist.init_process_group("gloo", init_method=place, rank=rank, world_size=2)
+    for pair in PAIRS:
+        model = tiny_pretrained(*pair)
+        found = gradients(model, DistributedDataParallel(model), slice(rank, None, 2))
+        torch.save(found, f"{folder}/{'-'.join(pair)}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+def test_two_processes_have_the_gradients_of_one(tmp_path):
+    fork = multiprocessing.get_context("fork")  # a new interpreter would take seconds to import
+    workers = [fork.Process(target=one_of_two, args=(rank, tmp_path)) for rank in (0, 1)]
+    for each in workers:
+        each.start()
+    for each in workers:
+        each.join(100)
+        assert each.exitcode == 0
+    for pair in PAIRS:
+        model = tiny_pretrained(*pair)
+        whole = gradients(model, model, slice(None))
+        for rank in (0, 1):
+            shared = torch.load(tmp_path / f"{'-'.join(pair)}-{rank}.pt")
+            for name, expected in whole.items():
+                torch.testing.assert_close(shared[name], expected, rtol=1e-3, atol=1e-5)
+
+
 @pytest.mark.parametrize("strategy", ["greedy", "sample", "beam"])
 def test_generation_does_not_depend_on_the_batch(decoding, strategy):
     model = decoding
@@ -242,11 +297,38 @@ def test_a_network_without_such_a_cache_or_head_is_refused(name):
     assert find_misfit(tiny_networks("bert", name)[1]) is not None
 
 
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoder_that_fits_is_not_refused(name):
+    network = tiny_networks(name, "llama")[0]
+    pad = network.config.pad_token_id
+    assert find_encoder_misfit(network, "mean", pad) is None
+    assert find_encoder_misfit(network, "cls", pad) is None
+
+
+@pytest.mark.parametrize("name", ["convbert", "fnet"])
+def test_an_encoder_that_reads_its_padding_is_refused(name):
+    network = tiny_networks(name, "llama")[0]
+    assert "changes with the padding beside it" in find_encoder_misfit(network, "mean", 0)
+
+
+def test_an_encoder_without_a_pooler_is_refused_where_it_is_asked_for():
+    assert "cannot be read" in find_encoder_misfit(
+        tiny_networks("deberta", "llama")[0], "pooler", 0
+    )
+
+
+def test_dropout_is_a_share_and_no_switch():
+    config = AutoConfig.for_model("esm", vocab_size=60, token_dropout=True)
+    set_dropout(config, 0.25)
+    assert (config.hidden_dropout_prob, config.token_dropout) == (0.25, True)
+
+
 def test_an_overlong_sentence_is_named():
     model = tiny_pretrained("roberta", "opt")
     assert isinstance(model.decoder, PretrainedDecoder)
     with pytest.raises(ValueError, match="more than 39 decoder tokens"):
         model.decoder.hidden(torch.zeros(1, 40, dtype=torch.long), torch.zeros(1, 6))
+    assert tiny_pretrained("bert", "mpt").decoder.num_positions == 40
     with pytest.raises(ValueError, match="the encoder's 38 positions"):
         model.encode(torch.full((1, 39), 7))
 
@@ -270,3 +352,25 @@ def test_labels_are_controlled_on_any_decoder(decoding, tmp_path):
     again = LabelControl.from_pretrained(tmp_path)
     torch.testing.assert_close(again.encode(ids), model.encode(ids))
     torch.testing.assert_close(again.classify_text(words), model.classify_text(words))
+
+
+@pytest.mark.skipif(importlib.util.find_spec("peft") is None, reason="peft is not installed")
+@pytest.mark.parametrize("name", ["paper", "gpt2", "llama"])
+def test_merged_lora_gives_the_losses_of_the_adapted_networks(name):
+    def build() -> OptimusModel:
+        return tiny_model() if name == "paper" else tiny_pretrained("bert", name)
+
+    model, plain = build(), build()
+    inputs, eps = batch(model), torch.randn(3, 1, 6)
+    adapt(model, ModelOptions(train_encoder="lora", train_decoder="lora", lora_rank=2))
+    with torch.no_grad():
+        before = model(*inputs, eps=eps)
+        for key, parameter in model.named_parameters():
+            if "lora_B" in key:
+                torch.nn.init.normal_(parameter, std=0.5)
+        adapted = model(*inputs, eps=eps)
+        for told in (model, plain):  # of a run, or of the weights that a checkpoint is put into
+            plain.load_state_dict(without_lora(model.state_dict(), told))
+            merged = plain(*inputs, eps=eps)
+            torch.testing.assert_close(merged.total, adapted.total, rtol=1e-3, atol=1e-3)
+    assert (before.total - adapted.total).abs().min() > 0.1

@@ -1,3 +1,5 @@
+import gzip
+
 import pytest
 import torch
 from factories import tiny_vae
@@ -128,6 +130,11 @@ def test_a_run_is_explored_with_its_held_out_sentences(run):
     assert (made.sentences, made.source) == (LINES[:9], str(corpus / "test.txt"))
     assert set(made.groups) >= {"tense", "number"}
     assert load_explorer(run, count=4 + 1).sentences == LINES[:5]
+    packed = corpus / "test.txt.gz"
+    packed.write_bytes(gzip.compress((corpus / "test.txt").read_bytes()))
+    (corpus / "test.txt").unlink()
+    made = load_explorer(run, count=5)
+    assert (made.sentences, made.source) == (LINES[:5], str(packed))
 
 
 def test_labels_of_a_text_become_an_attribute(run, tmp_path):

@@ -14,6 +14,7 @@ from optimus.__main__ import main
 from optimus.api import SentenceVAE
 from optimus.config import ModelOptions
 from optimus.data import text
+from optimus.data.text import build_batch
 from optimus.data.tokenizers import load_tokenizers
 from optimus.data.toy import toy_sentences, write_toy
 from optimus.models.vae import OptimusModel, importance_scores
@@ -165,6 +166,9 @@ def test_an_overlong_line_is_left_out_and_counted(smoke, caplog, tmp_path):
     assert f"--eval-every has nothing to score: there is no {tmp_path / 'valid.txt'}" in caplog.text
     with pytest.raises(ValueError, match="--patience 2 needs sentences in"):
         train(replace(smoke, patience=2, run_dir=tmp_path / "other"))
+    (tmp_path / "valid.txt").write_text(f"{lines[0]}\n")
+    with pytest.raises(ValueError, match=r"valid\.txt has one sentence: give two or more, or none"):
+        train(replace(smoke, run_dir=tmp_path / "other"))
 
 
 def test_a_wrong_tokenizer_folder_is_one_sentence(smoke, fails, tmp_path):
@@ -453,6 +457,37 @@ def test_objectives_of_the_batch_train_and_are_resumed(smoke, tmp_path, kind):
     train(halves)
     train(replace(halves, max_steps=6))
     assert rows[-1]["lr"] == pytest.approx(read_metrics(halves.run_dir)[-2]["lr"])
+
+
+@pytest.mark.parametrize(
+    "objective",
+    [
+        ObjectiveOptions(kind="autoencoder"),
+        ObjectiveOptions(kind="deterministic-connect"),
+        ObjectiveOptions(beta=0.0),
+        ObjectiveOptions(),
+    ],
+    ids=["autoencoder", "deterministic-connect", "beta 0", "free bits"],
+)
+def test_held_out_text_is_scored_by_what_is_trained(smoke, objective):
+    smoke = replace(smoke, objective=objective, max_steps=1, eval_every=1)
+    model = train(smoke).eval()
+    (scores,) = [row for row in read_metrics(smoke.run_dir) if "eval_loss" in row]
+    vae = SentenceVAE.from_pretrained(smoke.run_dir)
+    texts = (smoke.data.folder / "valid.txt").read_text().splitlines()
+    batch = build_batch(vae.tokenizers, texts)
+    with torch.no_grad():
+        posterior = model.encode(batch.encoder_ids)
+        exact = model.decoder.nll(batch.decoder_ids, posterior.mean).double().mean()
+    unit = 0.5 * posterior.mean.square().sum(dim=1).mean()
+    found, rec = scores["eval_loss"], scores["eval_rec"]
+    if objective.kind == "autoencoder":
+        assert rec == pytest.approx(float(exact), rel=1e-5), "z is the mean, without noise"
+    else:
+        assert rec != pytest.approx(float(exact), rel=1e-6)
+    expected = {"autoencoder": 0.0, "deterministic-connect": float(unit)}
+    kl = 0.0 if objective.beta == 0 else expected.get(objective.kind, scores["eval_kl"])
+    assert found == pytest.approx(rec + kl, rel=1e-5)
 
 
 def test_batches_that_have_no_statistic_are_refused(smoke):

@@ -157,7 +157,7 @@ def test_lora_is_trained_continued_and_merged_into_what_is_saved(smoke, tmp_path
     assert all(pretrained.is_new(name) for name in trained)
     assert any("lora_A" in name for name in trained)
     plain = OptimusModel.from_pretrained(smoke.run_dir / "model")
-    merged = without_lora(whole.state_dict())
+    merged = without_lora(whole.state_dict(), plain)
     assert {*merged} == {*plain.state_dict()}
     ids = torch.randint(5, 40, (2, 6))
     with torch.no_grad():
@@ -165,6 +165,18 @@ def test_lora_is_trained_continued_and_merged_into_what_is_saved(smoke, tmp_path
     torch.testing.assert_close(ours.total, theirs.total, rtol=1e-4, atol=1e-4)
     earlier = SentenceVAE.from_pretrained(smoke.run_dir, step=3)
     assert {*earlier.model.state_dict()} == {*merged}
+
+
+def test_what_an_encoder_cannot_do_names_the_option(smoke, networks, tmp_path):
+    albert = write_network(tmp_path / "albert", "albert", LINES, decoder=False)
+    options = replace(smoke.model, init=(albert, networks[1]), checkpointing=True)
+    with pytest.raises(ValueError, match=r"--model\.checkpointing: AlbertModel does not support"):
+        train(replace(smoke, model=options))
+    reader = write_network(tmp_path / "fnet", "fnet", LINES, decoder=False)
+    options = replace(smoke.model, init=(reader, networks[1]))
+    with pytest.raises(ValueError, match="fnet cannot be an encoder: its vector of a sentence"):
+        train(replace(smoke, model=options))
+    assert not smoke.run_dir.exists()
 
 
 def test_lora_without_peft_is_one_sentence(smoke, monkeypatch):
@@ -213,8 +225,24 @@ def test_the_default_pooling_is_what_the_folder_says(copies, smoke):
     save_file(kept, encoder / "model.safetensors", metadata={"format": "pt"})
     assert pooling() == "cls"
     (encoder / "1_Pooling").mkdir()
-    (encoder / "1_Pooling" / "config.json").write_text('{"pooling_mode_mean_tokens": true}')
-    assert pooling() == "mean"
+    file = encoder / "1_Pooling" / "config.json"
+    for mean in (
+        {"pooling_mode_mean_tokens": True, "include_prompt": True},
+        {"pooling_mode": "mean"},
+    ):
+        file.write_text(json.dumps(mean))
+        assert pooling() == "mean"
+    for other in ("max_tokens", "cls_token"):
+        file.write_text(
+            json.dumps({"pooling_mode_mean_tokens": True, f"pooling_mode_{other}": True})
+        )
+        with pytest.raises(
+            ValueError, match=f"asks for pooling_mode_mean_tokens and .*{other}, which"
+        ):
+            pooling()
+    file.write_text('{"pooling_mode": "lasttoken"}')
+    with pytest.raises(ValueError, match=r"asks for lasttoken, which .* say with --model\.pooling"):
+        pooling()
 
 
 @pytest.mark.parametrize("change", ["missing", "over"])
