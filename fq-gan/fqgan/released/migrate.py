@@ -6,7 +6,7 @@ import argparse
 import math
 import re
 import shlex
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, NoReturn, get_args
@@ -15,6 +15,7 @@ from ..biggan.config import PRESETS, BigganTrain, DiscriminatorConfig, Generator
 from ..data.datasets import LEGACY_DATASETS, DataConfig
 from ..data.unpaired import UnpairedConfig
 from ..runs import differences, unused_options
+from ..runtime.options import why_unused
 from ..scoring import ScoringOptions
 from ..stylegan2 import config as stylegan2
 from ..stylegan2.config import PLAIN, PRESETS as STYLEGAN2_PRESETS, Stylegan2Train, recipe
@@ -124,11 +125,11 @@ def nearest_preset(presets: Mapping[str, tuple[str, Any]], start: str, config: A
     return ["train", name, *_used(near[name], unused_options(config))]
 
 
-def _used(words: Sequence[str], unused: Collection[str]) -> Iterator[str]:
+def _used(words: Sequence[str], unused: Mapping[str, str]) -> Iterator[str]:
     """``words`` without the options, and their values, that a run would not use."""
     kept = True
     for word in words:
-        kept = word not in unused if word.startswith("--") else kept
+        kept = not why_unused(word, unused) if word.startswith("--") else kept
         if kept:
             yield word
 
