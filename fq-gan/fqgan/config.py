@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from . import plots
 from .runs import kind_of, train, unused_options
+from .runtime.checkpoint import finished_steps
 from .runtime.command import parse_preset
 from .runtime.run_folder import CONFIG
 
@@ -79,9 +80,18 @@ def call(target: str, *arguments: Any, **options: Any) -> Any:
 
 def train_main(argv: Sequence[str]) -> None:
     """Run ``fqgan train biggan-c10 --quantizer.codebook-size 256``, then draw the curves."""
-    config = parse_preset(presets_for(argv), argv, "fqgan train", unused_options)
+    config = parse_preset(presets_for(argv), argv, "fqgan train", refused_options)
     train(config)
     plots.try_plot(config.folder)
+
+
+def refused_options(config: Any) -> dict[str, str]:
+    """`unused_options`; as a folder's name depends on them, that of a begun run is told."""
+    unused = unused_options(config)
+    if config.run_dir or not finished_steps(config.folder):
+        return unused
+    more = f"; the run in {config.folder} goes on with --run-dir {config.folder}"
+    return {name: reason + more for name, reason in unused.items()}
 
 
 def presets_for(argv: Sequence[str]) -> Presets:

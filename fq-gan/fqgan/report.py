@@ -95,6 +95,13 @@ def why_not(said: Mapping[str, Any], features: object, figure: Figure | None) ->
     wanted = "inception-torch" if "torch-inception" in figure.protocol else "inception"
     if features != wanted:
         return f"{features} features, not {wanted}"
+    if said.get("limit"):
+        return f"of {said['limit']} images of the data, not of all"
+    if said.get("split", "train") != "train" and figure.metric == "FID":
+        return f"against the images of the split {said['split']}, not of train"
+    truncated = [name for name in ("z_std", "truncation") if said.get(name, 1) != 1]
+    if truncated:
+        return f"with a {truncated[0]} of {said[truncated[0]]}, not 1"
     return TRIAL if said.get("trial") else ""
 
 

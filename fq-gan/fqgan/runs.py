@@ -8,7 +8,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar, cast
 
@@ -20,9 +20,10 @@ from . import loop
 from .loop import RunProgress, Task, Training
 from .old_runs import upgrade, upgrade_progress
 from .runtime.checkpoint import read_part
+from .runtime.command import DRY_RUN, parse
 from .runtime.files import json_text, replace_folder, write_atomically, write_json
 from .runtime.logs import ReportTo
-from .runtime.options import ADDED, at_least, option, shown
+from .runtime.options import ADDED, at_least, option, refuse_unused, shown
 from .runtime.precision import Precision
 from .runtime.run_folder import (
     CONFIG,
@@ -58,6 +59,7 @@ class NetworkSettings(Protocol):
 
 Settings = TypeVar("Settings", bound=NetworkSettings)
 Network = TypeVar("Network", bound=nn.Module)
+Asked = TypeVar("Asked", bound="Scored")
 
 
 def task_of(kind: str) -> Task:
@@ -104,6 +106,12 @@ def kind_of(folder: str | Path) -> str:
 def is_weights(folder: str | Path) -> bool:
     """Whether ``folder`` is one of weights and no run."""
     return str(read_header(folder, upgrade)["kind"]).endswith(WEIGHTS)
+
+
+class Scored(Protocol):
+    """Options of a command that scores."""
+
+    def unused(self) -> dict[str, str]: ...
 
 
 class Samples(NamedTuple):
@@ -520,19 +528,29 @@ def unused_options(config: Any) -> dict[str, str]:
 
     For `parse_preset`: a preset may hold such options, and on its command line they are refused.
     """
-    unused: dict[str, str] = {}
+    unused = {**config.data.unused(), **config.scoring.unused()}
     if not config.quantizer.layers:
         reason = "no layer is quantized; give --quantizer.layers, or drop it"
-        others = {field.name for field in dataclasses.fields(config.quantizer)} - {"layers"}
+        others = {field.name for field in fields(config.quantizer)} - {"layers"}
         unused |= dict.fromkeys((option(name, "quantizer") for name in others), reason)
     elif config.quantizer.forward != "straight_through":
         reason = "--quantizer.forward commit_only has no warm-up; give straight_through, or drop it"
         unused["--quantizer.warmup-calls"] = reason
-    if config.data.source != "toy":
-        reason = f"the images of --data.source {config.data.source} are not made by code; drop it"
-        unused |= dict.fromkeys(("--data.toy-images", "--data.toy-variation"), reason)
-    every = "evaluate_kimg" if config.kind == "stylegan2" else "evaluate_every"
-    if not getattr(config, every):
-        reason = f"nothing is scored; give {option(every)}, or drop it"
+    every = option("evaluate_kimg" if config.kind == "stylegan2" else "evaluate_every")
+    if not getattr(config, every[2:].replace("-", "_")):
+        reason = f"nothing is scored; give {every}, or drop it"
         unused |= dict.fromkeys(("--patience", "--best-metric", "--keep-best"), reason)
+        reason = f"{reason}, or give it to `fqgan evaluate`"
+        unused |= {option(field.name, "scoring"): reason for field in fields(config.scoring)}
+    if config.run_dir:
+        reason = f"the folder is --run-dir {config.run_dir}; drop one of them"
+        unused |= dict.fromkeys(("--naming", "--name-suffix", "--name"), reason)
     return unused | config.unused()
+
+
+def parse_used(kind: Callable[..., Asked], argv: Sequence[str], prog: str, default: Asked) -> Asked:
+    """`parse`, and what the options' own ``unused`` names is refused, with ``--dry-run`` too."""
+    words = [word for word in argv if word != DRY_RUN]
+    config = parse(kind, words, prog, default=default)
+    refuse_unused(words, config.unused())
+    return config if words == list(argv) else parse(kind, argv, prog, default=default)

@@ -58,6 +58,20 @@ class FeatureOptions:
     def __post_init__(self) -> None:
         at_least(self, "scoring", batch_size=1)
 
+    def unused(self) -> dict[str, str]:
+        """Options that these features leave without a use, see `unused_options`."""
+        unused: dict[str, str] = {}
+        if self.features == "random":
+            unused["--scoring.weights"] = (
+                "--scoring.features random makes its own; drop it, or give other features"
+            )
+        if self.weights or not self.features.startswith("inception"):
+            have = "weights names them" if self.weights else f"features {self.features} needs none"
+            unused["--scoring.download"] = (
+                f"it fetches Inception weights, --scoring.{have}; drop it"
+            )
+        return unused
+
 
 @dataclass(frozen=True)
 class ScoringOptions(FeatureOptions):
@@ -80,6 +94,15 @@ class ScoringOptions(FeatureOptions):
                 f"--scoring.num-images {self.num_images} is too few for --scoring.splits "
                 f"{self.splits}; give at least two images a split"
             )
+
+    def unused(self) -> dict[str, str]:
+        """Options that these features or moments leave without a use, see `unused_options`."""
+        unused = super().unused()
+        if self.moments:
+            unused["--scoring.real-images"] = (
+                f"--scoring.moments {self.moments} takes the place of the data; drop one of them"
+            )
+        return unused
 
 
 def open_extractor(options: FeatureOptions, device: torch.device | str) -> FeatureExtractor:
@@ -207,7 +230,7 @@ def record_evaluation(
     row: Mapping[str, Any],
     extractor: FeatureExtractor | None,
     *,
-    published_images: int = 0,
+    published: Mapping[str, int] | None = None,
 ) -> dict[str, Any]:
     """Add ``row`` to ``evaluations.jsonl``, with what it depends on besides.
 
@@ -215,11 +238,12 @@ def record_evaluation(
         folder: where the file is.
         row: scores and their settings.
         extractor: the features, if the scores are of any.
-        published_images: generated images behind published figures; of fewer, ``num_images`` of
-            the row, it is a trial, which does not compare with them. Nor does a FID of fewer
+        published: numbers of the row, such as ``num_images``, behind published figures; of
+            fewer it is a trial, which does not compare with them. Nor does a FID of fewer
             images, or ``real_images``, than features; ``warning`` says so.
     """
-    row = {**row, "trial": row.get("num_images", published_images) < published_images}
+    trial = any(row.get(name, least) < least for name, least in (published or {}).items())
+    row = {**row, "trial": trial}
     if extractor is not None:
         sides = row.get("num_images", 0), row.get("real_images", 0)
         few = too_few(extractor, *sides) if any("fid" in name for name in row) else ""

@@ -79,7 +79,115 @@ def test_a_dry_run_prints_the_checked_options(capsys):
             (["train", *words.split()], f"--{said}")
             for words, said in (
                 ("smoke --quantizer.warmup-calls 3", "quantizer.warmup-calls is not used: --quant"),
-                ("biggan-c10 --data.toy-images 50", "data.toy-images is not used: the images of"),
+                (
+                    "biggan-c10 --data.toy-images 50",
+                    "data.toy-images is not used: it is for --data.source toy, got cifar10",
+                ),
+                (
+                    "biggan-i64 --data.split test",
+                    "data.split is not used: it is for --data.source cifar10 or",
+                ),
+                (
+                    "biggan-i64 --data.validation-fraction 0.1",
+                    "data.validation-fraction is not used: it is for --data.source cifar10 or",
+                ),
+                (
+                    "biggan-c10 --data.split test --data.validation-fraction 0.1",
+                    "data.validation-fraction is not used: --data.split test is whole",
+                ),
+                (
+                    "biggan-c10 --data.workers 8",
+                    "data.workers is not used: it is for --data.source",
+                ),
+                (
+                    "stylegan2-ffhq64 --data.skip-other-files",
+                    "data.skip-other-files is not used: it is for --data.source folder or images",
+                ),
+                (
+                    "stylegan2-ffhq64 --data.no-skip-other-files",
+                    "data.no-skip-other-files is not used: it is for --data.source folder",
+                ),
+                (
+                    "ugatit-smoke --data.limit 20",
+                    "data.limit is not used: --data.source toy draws images that fit",
+                ),
+                (
+                    "ugatit-selfie2anime --data.toy-images 200",
+                    "data.toy-images is not used: it is for --data.source toy, got folders",
+                ),
+                (
+                    "ugatit-smoke --data.no-augment --data.enlarge 3",
+                    "data.enlarge is not used: --data.no-augment enlarges nothing",
+                ),
+                (
+                    "smoke --evaluate-every 0 --scoring.num-images 40",
+                    "scoring.num-images is not used: nothing is scored; give --evaluate-every",
+                ),
+                (
+                    "ugatit-smoke --evaluate-every 0 --scoring.subsets 3",
+                    "scoring.subsets is not used: nothing is scored; give --evaluate-every",
+                ),
+                (
+                    "stylegan2-smoke --evaluate-kimg 0 --scoring.features squeezenet",
+                    "scoring.features is not used: nothing is scored; give --evaluate-kimg",
+                ),
+                (
+                    "smoke --scoring.weights a.pth",
+                    "scoring.weights is not used: --scoring.features random makes its own",
+                ),
+                ("smoke --scoring.download", "scoring.download is not used: it fetches Inception"),
+                (
+                    "biggan-c10 --scoring.moments m.npz --scoring.real-images 9",
+                    "scoring.real-images is not used: --scoring.moments m.npz takes the place",
+                ),
+                (
+                    "smoke --run-dir runs/mine --naming hashed",
+                    "naming is not used: the folder is --run-dir runs/mine",
+                ),
+                (
+                    "stylegan2-smoke --run-dir runs/mine --name mine",
+                    "name is not used: the folder is --run-dir runs/mine",
+                ),
+                (
+                    "smoke --naming hashed --name-suffix mine",
+                    "name-suffix is not used: --naming hashed has no such word",
+                ),
+                (
+                    "smoke --step.generator-batch-size 2",
+                    "step.generator-batch-size is not used: G gets no fewer images than",
+                ),
+                (
+                    "biggan-i128-upstream-deep --discriminator.no-wide",
+                    "discriminator.no-wide is not used: blocks of --architecture biggan-deep",
+                ),
+                (
+                    "stylegan2-smoke --step.path-length-weight 0 --step.generator-every 2",
+                    "step.generator-every is not used: --step.path-length-weight 0",
+                ),
+                (
+                    "stylegan2-smoke --step.r1-weight 0 --step.discriminator-every 2",
+                    "step.discriminator-every is not used: --step.r1-weight 0",
+                ),
+                (
+                    "stylegan2-smoke --discriminator.group-size 0 --discriminator.group-features 2",
+                    "discriminator.group-features is not used: --discriminator.group-size 0",
+                ),
+                (
+                    "stylegan2-smoke --sample-kimg 0 --sheet-images 9",
+                    "sheet-images is not used: --sample-kimg 0 writes no sheets",
+                ),
+                (
+                    "ugatit-smoke --sample-every 0 --sample-images 9",
+                    "sample-images is not used: --sample-every 0 writes no sheets",
+                ),
+                (
+                    "stylegan2-smoke --schedule.lr-at 8 0.1",
+                    "schedule.lr-at is not used: no images but those of 32 pixels",
+                ),
+                (
+                    "ugatit-smoke --schedule.no-decay --schedule.epochs 3",
+                    "schedule.epochs is not used: --max-steps 4 says how long",
+                ),
                 (
                     "smoke --evaluate-every 0 --patience 2",
                     "patience is not used: nothing is scored",
@@ -111,6 +219,43 @@ def test_a_dry_run_prints_the_checked_options(capsys):
                     "best-metric is not used: nothing is scored; give --evaluate-kimg",
                 ),
             )
+        ),
+        *(
+            ([*words.split(), "--dry-run"], said)
+            for words, said in (
+                (
+                    "evaluate biggan --weights w --data.source hdf5 --data.split test",
+                    "--data.split is not used: it is for --data.source cifar10 or",
+                ),
+                (
+                    "evaluate biggan --samples s.npz --scoring.num-images 90",
+                    "--scoring.num-images is not used: --samples s.npz are scored as they are",
+                ),
+                (
+                    "evaluate biggan --samples s.npz --no-use-average",
+                    "--no-use-average is not used: --samples s.npz are scored as they are",
+                ),
+                (
+                    "evaluate biggan --weights w --scoring.moments m.npz --data.path d",
+                    "--data.path is not used: --scoring.moments m.npz takes the place",
+                ),
+                (
+                    "evaluate stylegan2 --weights w --path-pairs 9",
+                    "--path-pairs is not used: --metrics fid50k does not need it",
+                ),
+                (
+                    "evaluate stylegan2 --weights w --metrics ppl_wend --scoring.num-images 90",
+                    "--scoring.num-images is not used: --metrics ppl_wend does not need it",
+                ),
+                (
+                    "evaluate ugatit --weights w --data.no-augment",
+                    "--data.no-augment is not used: scores are of the test images as they are",
+                ),
+            )
+        ),
+        (
+            ["train", "stylegan2-smoke", "--schedule.growing"],
+            "--schedule.growing begins with small images, which --generator.architecture skip does",
         ),
         (["convert", "nosuch", "a", "b"], "unknown kind 'nosuch'; choose one of biggan, tfhub"),
         (["convert"], "a kind comes first, before any option"),

@@ -48,6 +48,21 @@ def test_a_trial_is_marked_and_compares_with_nothing(tmp_path):
     assert "(trial)" in str(line.ours[0])
 
 
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"split": "test"}, "against the images of the split test, not of train"),
+        ({"limit": 3000}, "of 3000 images of the data, not of all"),
+        ({"z_std": 0.5}, "with a z_std of 0.5, not 1"),
+    ],
+)
+def test_a_score_of_other_images_compares_with_nothing(tmp_path, row, said):
+    about = {"features": "inception-torch", "fid": 9.67}
+    write_evaluation(tmp_path, "imagenet64/fq-biggan", **about, **row)
+    line = line_of(tmp_path, *IMAGENET)
+    assert (line.state, line.ours[0].differs) == ("run otherwise", said)
+
+
 def test_each_direction_of_a_translation_has_its_own_value(tmp_path):
     for name, value in (("selfie2anime", 12.3), ("anime2selfie", 11.1)):
         write_evaluation(

@@ -132,6 +132,58 @@ def test_a_continuation_with_other_options_is_refused_and_leaves_no_trace(
     assert contents(folder) == before
 
 
+@pytest.mark.parametrize(
+    ("kind", "change", "option", "more"),
+    [
+        ("biggan", {"data": {"split": "test"}}, "--data.split", {"max_steps": 2}),
+        ("biggan", {"best_metric": "inception_score"}, "--best-metric", {"max_steps": 2}),
+        ("ugatit", {"data": {"limit": 20}}, "--data.limit", {"max_steps": 2}),
+        (
+            "stylegan2",
+            {"best_metric": "inception_score"},
+            "--best-metric",
+            {"schedule": {"total_kimg": 0.012}},
+        ),
+    ],
+)
+def test_a_run_that_was_begun_with_an_option_it_does_not_use_continues_without_it(
+    kind, change, option, more, tmp_path, capsys
+):
+    def changed(config, change):
+        groups = {
+            name: replace(getattr(config, name), **value) if isinstance(value, dict) else value
+            for name, value in change.items()
+        }
+        return replace(config, **groups)
+
+    steps = {} if kind == "stylegan2" else {"max_steps": 1, "save_every": 1}
+    config = TINY[kind](tmp_path / "run", **steps)
+    train(changed(config, change))
+    before = contents(tmp_path / "run")
+    again = changed(config, more)
+    value = str(next(iter(change["data"].values())) if "data" in change else "inception_score")
+    said = refused(["train", *words_of(again), option, value], capsys)
+    assert f"{option} is not used: " in said
+    assert contents(tmp_path / "run") == before
+    train(again)
+    assert Checkpoint(tmp_path / "run").steps()[-1] == (12 if kind == "stylegan2" else 2)
+    found = replace(open_run(tmp_path / "run").config, precision="auto")
+    assert found == changed(changed(config, change), more)
+
+
+def test_the_folder_of_a_begun_run_is_told_where_its_name_depends_on_an_unused_option(
+    tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    begun_with = ["smoke", "--data.split", "test", "--dry-run"]
+    assert "goes on with" not in refused(["train", *begun_with], capsys)
+    smoke = verbs.presets_of("biggan")["smoke"][1]
+    config = replace(smoke, data=replace(smoke.data, split="test"))
+    (config.folder / "checkpoints" / "1").mkdir(parents=True)
+    said = refused(["train", *begun_with], capsys)
+    assert f"; the run in {config.folder} goes on with --run-dir {config.folder}" in said
+
+
 def test_fewer_iterations_than_the_run_has_are_said_to_be_fewer(trained, capsys):
     before = contents(trained["biggan"])
     words = words_of(tiny_run(trained["biggan"], max_steps=1))

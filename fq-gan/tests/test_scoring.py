@@ -56,7 +56,9 @@ def test_fewer_images_than_published_figures_have_are_a_trial(tmp_path):
     extractor = build_extractor("random")
     extractor.comparable = True
     found = [
-        record_evaluation(tmp_path, {"num_images": count}, extractor, published_images=50_000)
+        record_evaluation(
+            tmp_path, {"num_images": count}, extractor, published={"num_images": 50_000}
+        )
         for count in (100, 50_000)
     ]
     assert [(row["trial"], row["comparable"]) for row in found] == [(True, False), (False, True)]

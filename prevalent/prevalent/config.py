@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import MISSING, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -126,7 +127,15 @@ def unused_options(config: Any) -> dict[str, str]:
             unused["--model.image-dim"] = "it follows from the features; drop it"
         else:
             alone = "--no-use-images trains on the texts alone; drop one of the two"
-            unused |= dict.fromkeys(("--features", "--feature-columns", "--standin-dim"), alone)
+            names = ("features", "feature_columns", "standin_dim", "angle_size")
+            unused |= options_in("", names, alone)
+        if not any(source.startswith("r2r:") for source in (*config.train, *config.held_out)):
+            made = "triplet files are made of texts and steps already; drop it"
+            unused |= options_in("", ("max_length", "max_path_steps"), made)
+            if not (config.data_dir / config.vocabulary).is_file():
+                unused["--vocabulary"] = (
+                    f"there is no {config.data_dir / config.vocabulary}; give a file in --data-dir"
+                )
         if config.world == "toy" or (config.data_dir / config.vocabulary).is_file():
             unused["--model.vocab-size"] = "it follows from the vocabulary; drop it"
         if config.max_steps:
@@ -136,13 +145,28 @@ def unused_options(config: Any) -> dict[str, str]:
     return unused | config.unused()
 
 
+def options_in(section: str, names: Iterable[str], reason: str) -> dict[str, str]:
+    """The options ``names`` of ``section``, each with the ``reason`` why it is not used."""
+    return {option(name, section): reason for name in names}
+
+
 def _unused_sizes(config: Any) -> dict[str, str]:
     """Of an agent: sizes and vocabularies of the encoder that it does not have."""
     encoder = getattr(config.model, "encoder", "dic")
     if encoder in ("lstm", "words"):
         reason = f"--model.encoder {encoder} has no transformer; drop it or choose another encoder"
         return {"--bert.": reason, "--wordpieces": reason}
-    unused = {"--bert.vocab-size": "it follows from the vocabulary; drop it"}
+    unused = {
+        "--bert.vocab-size": "it follows from the vocabulary; drop it",
+        "--bert.num-actions": "an agent chooses by its own decoder; drop it",
+        "--bert.image-dim": "it follows from the features; drop it",
+    }
+    if hasattr(config.model, "update_cross"):
+        for name in ("update-language", "update-cross"):
+            unused[f"--bert.{name}"] = f"--model.{name} says it; give that, or drop it"
+    else:  # HANNA's
+        names = ("image_dim", "update_cross")
+        unused |= options_in("bert", names, "this agent reads texts without views; drop it")
     if not hasattr(config, "speaker"):  # whose words are read from there
         unused["--words"] = "this encoder reads word pieces; give --wordpieces, or drop it"
     if config.pretrained is not None:

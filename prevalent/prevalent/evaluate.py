@@ -104,6 +104,17 @@ class WalkConfig:
         at_least(self, beam=0, batch_size=1)
         if not 0 <= self.alpha <= 1:
             raise ValueError(f"--alpha must be in [0, 1], got {self.alpha}")
+        if self.speaker is None and self.alpha != WalkConfig.alpha:
+            raise ValueError(
+                f"--alpha {self.alpha} weighs a speaker against the follower; add --speaker RUN, "
+                "or drop it"
+            )
+
+
+def check_path_type(path_type: PathType, task: Task) -> None:
+    """Refuse a ``--path-type`` that ``task`` does not have; the default is none."""
+    if task != "ndh" and path_type != "trusted_path":
+        raise ValueError(f"--path-type is of ndh, the walks are of {task}; drop it")
 
 
 def _spare(option: str, output: Path | None, *read: Path | None) -> None:
@@ -155,6 +166,8 @@ class EvaluateConfig(WalkConfig):
                 raise ValueError(
                     f"{option(name)} is of the agent of a run; drop it, or give --run-dir RUN"
                 )
+        if self.tune_alpha and self.alpha != WalkConfig.alpha:
+            raise ValueError(f"--tune-alpha tries all shares; drop it, or --alpha {self.alpha}")
 
     def check_task(self, task: Task) -> None:
         """Raise ``ValueError`` naming an option that the scores of ``task`` do not depend on."""
@@ -210,6 +223,7 @@ def try_walk(config: WalkConfig) -> None:
     run = open_run(config.run_dir, *kinds)
     task = task_of_run(config, run)
     references = read_references(data_of(config, run), task, config.split)
+    check_of_run(config, run)
     if isinstance(config, EvaluateConfig):
         config.check_task(task)
         check_goals(references, task, config.split)
@@ -299,13 +313,20 @@ def evaluate_run(config: EvaluateConfig, run: Run) -> dict[str, float]:
         task, config.split, len(results), walks.left_out,
         trial="@" in config.split or walks.left_out > 0,
         step=walks.step, seed=run.config.seed, precision=run.config.precision,
-        settings={"beam": config.beam, **settings_of(config)},
+        settings={"beam": config.beam, **searched_by(config, walks), **settings_of(config)},
     )  # fmt: skip
     output = config.output or run.folder / f"evaluation_{suffix}.json"
     answers = Answers(results, list(walks.references), walks.graphs)
     write_each(config, answers, task, path_type)
     write_scores(config, output, scores, about, path_type, task)
     return scores
+
+
+def searched_by(config: WalkConfig, walks: Walks) -> dict[str, str]:
+    """Whose scores chose among the paths of a search, and in what mixture."""
+    if config.speaker is None:
+        return {}
+    return {"speaker": str(config.speaker), "chosen_by": walks.chosen_by}
 
 
 def write_each(config: EvaluateConfig, answers: Answers, task: Task, path_type: PathType) -> None:
@@ -345,6 +366,15 @@ def write_rows(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_atomically(path, text)
 
 
+def check_of_run(config: WalkConfig, run: Run) -> None:
+    """Raise ``ValueError`` naming an option that the agent of ``run`` does not use."""
+    tuned, one = (getattr(config, name, False) for name in ("tune_alpha", "one_text"))
+    if run.kind != "r2r" and (config.beam or config.speaker or tuned):
+        raise ValueError(f"--beam searches with agents of R2R only, {run.folder} is {run.kind}")
+    if one and (run.kind != "r2r" or run.config.model.num_texts == 1):
+        raise ValueError(f"--one-text: the agent of {run.folder} reads one text in any case")
+
+
 def data_of(config: WalkConfig, run: Run) -> Path:
     """The folder that the split of a run is read from."""
     found: Path = config.data_dir or in_toy_world(run.config, run.folder / "world").data_dir
@@ -352,16 +382,16 @@ def data_of(config: WalkConfig, run: Run) -> Path:
 
 
 def settings_of(config: EvaluateConfig) -> dict[str, Any]:
-    """What the scores depend on beside the walks, where it is not as published."""
-    return {name: True for name in ("count_turns", "allow_jumps") if getattr(config, name)}
+    """What the scores depend on beside the agent and the split, where it is not as published."""
+    names = ("count_turns", "allow_jumps", "one_text", "tune_alpha")
+    return {name: True for name in names if getattr(config, name)}
 
 
 def walk(config: WalkConfig, run: Run) -> Walks:
     """Walk ``split`` with the agent of ``run``, which decides on the task."""
+    check_of_run(config, run)
     options: dict[str, Any] = {"snapshot": config.snapshot, "step": config.step}
     options |= {"data_dir": config.data_dir, "device": config.device}
-    if run.kind != "r2r" and (config.beam or config.speaker):
-        raise ValueError(f"--beam searches with agents of R2R only, {run.folder} is {run.kind}")
     if run.kind == "ndh":
         return ndh.walk_agent(ndh.open_agent(run, config.split, **options), config.batch_size)
     if run.kind == "hanna":
@@ -450,6 +480,7 @@ class CompareConfig:
     def __post_init__(self) -> None:
         at_least(self, samples=100)
         _spare("--output", self.output, self.a, self.b)
+        check_path_type(self.path_type, self.task)
 
 
 def main_compare(argv: Sequence[str]) -> None:
@@ -476,6 +507,8 @@ def main_compare(argv: Sequence[str]) -> None:
             "b": str(config.b),
             "task": config.task,
             "split": config.split,
+            "path_type": config.path_type if config.task == "ndh" else None,
+            "allow_jumps": config.allow_jumps,
             "episodes": count,
             "unit": config.unit,
             "samples": config.samples,
@@ -638,6 +671,11 @@ class BaselineConfig:
 
     def __post_init__(self) -> None:
         at_least(self, seeds=1)
+        check_path_type(self.path_type, self.task)
+        if self.seeds > 1 and self.agent in ("stop", "shortest"):
+            raise ValueError(
+                f"--seeds {self.seeds}: --agent {self.agent} draws nothing; drop one of them"
+            )
 
 
 class ObjectSearch(NamedTuple):

@@ -55,6 +55,8 @@ SCORES = {
 PATH_TYPES = {"Oracle": "planner_path", "Navigator": "player_path", "Mixed": "trusted_path"}
 HIDDEN = ("r2r", "reverie", "soon", "ndh")
 """Tasks whose leaderboards keep the goals of the split test."""
+OTHERWISE = ("allow_jumps", "one_text")
+"""Settings of an evaluation that no published figure has."""
 TRIAL = "a trial: fewer episodes than the split"
 
 
@@ -115,6 +117,9 @@ def results_of(
     """The scores of one evaluation, each beside the figure of its `prevalent evaluate --row`."""
     about = evaluation.get("provenance")
     trial = bool({**evaluation, **(about if isinstance(about, dict) else {})}.get("trial"))
+    settings = about.get("settings") if isinstance(about, dict) else None
+    otherwise = [name for name in OTHERWISE if isinstance(settings, dict) and settings.get(name)]
+    differs = f"evaluated with --{otherwise[0].replace('_', '-')}" if otherwise else ""
     task, split, row = evaluation["task"], evaluation["split"], evaluation.get("row")
     told = False
     for figure in figures:
@@ -134,7 +139,7 @@ def results_of(
                 unit=figure.unit,
                 table=figure.table,
                 published=figure.row,
-                differs=TRIAL if trial else "",
+                differs=TRIAL if trial else differs,
                 evidence=place,
                 trial=trial,
             )

@@ -47,6 +47,15 @@ def test_a_trial_is_marked_and_compares_with_nothing(tmp_path):
     assert [str(one) for one in theirs(line)] == ["57.96 % (trial)"]
 
 
+@pytest.mark.parametrize("setting", ["allow_jumps", "one_text"])
+def test_an_evaluation_in_another_way_compares_with_nothing(tmp_path, setting):
+    write_evaluation(tmp_path, provenance={"settings": {"beam": 0, setting: True}})
+    line = line_of(tmp_path, *UNSEEN)
+    assert line.state == "run otherwise"
+    (one,) = theirs(line)
+    assert one.differs == f"evaluated with --{setting.replace('_', '-')}"
+
+
 def test_a_dialog_stands_beside_the_path_that_it_learned(tmp_path):
     write_evaluation(
         tmp_path,

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
-from ..data.datasets import DataConfig, data_name
+from ..data.datasets import READ_BY, DataConfig, data_name
 from ..data.images import to_bytes
 from ..data.sets import read_samples
 from ..pictures import check_video, save_image, write_npz
-from ..runs import Samples, Source, WeightOptions, run_of
+from ..runs import Samples, Source, WeightOptions, parse_used, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.files import json_text
-from ..runtime.options import at_least, positive
+from ..runtime.options import at_least, option, positive
 from ..scoring import (
     PUBLISHED_IMAGES,
     ScoringOptions,
@@ -41,6 +41,8 @@ from .sampling import (
 )
 
 Drawing = TypeVar("Drawing", bound="DrawOptions")
+PUBLISHED = {"num_images": PUBLISHED_IMAGES}
+"""What is behind the published figures."""
 
 
 @dataclass(frozen=True)
@@ -256,11 +258,27 @@ class EvaluateConfig(DrawOptions):
         if self.samples and (self.run_dir or self.weights):
             raise ValueError("give only one of --run-dir, --weights and --samples")
 
+    def unused(self) -> dict[str, str]:
+        """Options without an effect on these scores; see `parse_used`."""
+        unused = {**self.data.unused(), **self.scoring.unused()}
+        if self.sample_statistics != "standing":
+            unused["--standing-batches"] = "it belongs to --sample-statistics standing; give that"
+        reason = f"--scoring.moments {self.scoring.moments} takes the place of the data; drop it"
+        if self.samples:
+            reason = f"--samples {self.samples} are scored as they are; drop it"
+            for name in ("num_images", "real_images", "moments", "batch_size"):
+                unused[option(name, "scoring")] = reason
+            for name in ("use_average", "sample_statistics", "standing_batches", "z_std", "seed"):
+                unused[option(name)] = reason
+        if self.samples or self.scoring.moments:
+            unused |= {option(one.name, "data"): reason for one in fields(self.data)}
+        return unused
+
 
 def evaluate_main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir runs/demo``."""
     default = of_run(EvaluateConfig, argv)
-    print_evaluation(evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default)))
+    print_evaluation(evaluate(parse_used(EvaluateConfig, argv, "fqgan evaluate", default)))
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -316,13 +334,18 @@ def evaluate_weights(config: EvaluateConfig, device: torch.device) -> dict[str, 
         "weights": str(source.folder),
         "step": weights.step,
         "data": data_name(config.data),
-        "split": config.data.split,
         "num_images": scoring.num_images,
         "real_images": scorer.num_real,
+        "use_average": config.use_average,
         "sample_statistics": config.sample_statistics,
         "z_std": config.z_std,
         "seed": config.seed,
     }
     if scoring.moments:
-        row["data"] = row["split"] = scoring.moments
-    return record_evaluation(source.home, row, scorer.extractor, published_images=PUBLISHED_IMAGES)
+        row["data"] = scoring.moments
+    elif config.data.source in READ_BY["split"]:
+        row["split"] = config.data.split
+    parts = [number for number in (config.data.limit, scoring.real_images) if number]
+    if parts and not scoring.moments:
+        row["limit"] = min(parts)
+    return record_evaluation(source.home, row, scorer.extractor, published=PUBLISHED)

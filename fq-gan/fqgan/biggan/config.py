@@ -280,6 +280,17 @@ class BigganTrain(TrainOptions):
         if self.architecture == "biggan":
             reason = "blocks have a depth in biggan-deep alone; give --architecture biggan-deep"
             unused |= {"--generator.depth": reason, "--discriminator.depth": reason}
+        else:
+            unused["--discriminator.wide"] = (
+                "blocks of --architecture biggan-deep have one width; drop one of them"
+            )
+        if self.naming == "hashed" and not self.run_dir:
+            unused["--name-suffix"] = "--naming hashed has no such word; drop one of them"
+        if 0 < self.step.generator_batch_size < self.step.batch_size:
+            unused["--step.generator-batch-size"] = (
+                f"G gets no fewer images than --step.batch-size {self.step.batch_size}; give more, "
+                "or drop it"
+            )
         if self.sample_statistics != "standing":
             reason = "it belongs to --sample-statistics standing; give that or drop it"
             unused["--standing-batches"] = reason

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import torch
 
-from ..runtime.options import ADDED, at_least, shown
+from ..runtime.options import ADDED, at_least, option, shown
 from .batches import Batches, fixed_choice
 from .folders import (
     DESCRIPTION,
@@ -39,6 +39,16 @@ FIXED = (
     *("data.augment", "data.toy_images", "data.toy_variation", "data.limit"),
 )
 """Options that say which images a run learns from, in which form."""
+PICTURES: tuple[Source, ...] = ("folder", "images", "zip", "celeba")  # read one image file each
+READ_BY: dict[str, tuple[Source, ...]] = {
+    "split": ("cifar10", "cifar100", "mnist", "mnist-rgb", "svhn", "zip"),
+    "validation_fraction": ("cifar10", "cifar100"),
+    "workers": (*PICTURES, "lsun", "lsun-wide", "shards"),
+    "skip_other_files": PICTURES,
+    "toy_images": ("toy",),
+    "toy_variation": ("toy",),
+}
+"""Options that belong to some sources, and these."""
 
 
 @dataclass(frozen=True)
@@ -85,6 +95,21 @@ class DataConfig:
                 f"--data.resolution {self.resolution}: {self.source} has {SIZES[self.source]} "
                 "pixels"
             )
+
+    def unused(self) -> dict[str, str]:
+        """Options that this source does not read, see `unused_options`."""
+        unused: dict[str, str] = {}
+        for name, sources in READ_BY.items():
+            if self.source not in sources:
+                unused[option(name, "data")] = (
+                    f"it is for --data.source {' or '.join(sources)}, got {self.source}; drop it"
+                )
+        if self.split == "test":
+            unused.setdefault(
+                "--data.validation-fraction",
+                "--data.split test is whole in any case; drop one of them",
+            )
+        return unused
 
 
 def check_path(source: str, path: str, default: str) -> None:

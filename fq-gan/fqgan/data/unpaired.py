@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from ..metrics.networks import resize_like_tf1
 from ..runtime.download import download, extract
-from ..runtime.options import at_least
+from ..runtime.options import at_least, option
 from .batches import Batches, fixed_choice
 from .datasets import check_path
 from .images import (
@@ -72,6 +72,18 @@ class UnpairedConfig:
     def __post_init__(self) -> None:
         check_path(self.source, self.path, UnpairedConfig.path)
         at_least(self, "data", resolution=16, workers=1, toy_images=100, limit=0, enlarge=-1)
+
+    def unused(self) -> dict[str, str]:
+        """Options that this source does not read, see `unused_options`."""
+        if self.source == "toy":
+            reason = "--data.source toy draws images that fit, and none are read; drop it"
+            names = ["resize", "workers", "in_memory", "limit"]
+        else:
+            reason, names = "it is for --data.source toy, got folders; drop it", ["toy_images"]
+        unused = {option(name, "data"): reason for name in names}
+        if not self.augment:
+            unused["--data.enlarge"] = "--data.no-augment enlarges nothing; drop one of them"
+        return unused
 
     @property
     def enlargement(self) -> int:

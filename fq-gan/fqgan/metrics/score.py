@@ -19,7 +19,7 @@ from ..runtime.command import parse
 from ..runtime.evaluation import Provenance, versions, write_evaluation
 from ..runtime.options import at_least
 from ..runtime.run_folder import CONFIG
-from ..scoring import PUBLISHED_IMAGES, print_evaluation
+from ..scoring import PUBLISHED_IMAGES, print_evaluation, too_few
 from .distances import extrapolated_distance
 from .features import FeatureExtractor, FeatureName, build_extractor
 from .statistics import (
@@ -160,8 +160,16 @@ def score(config: ScoreConfig) -> dict[str, Any]:
             write_statistics(config.save, found[0])
         if config.b:
             scores = compare_sides(config, found[0], found[1], device)
-            enough = found[1].moments.num_images >= PUBLISHED_IMAGES
-            settings["comparable"] = extractor is not None and extractor.comparable and enough
+            numbers = [one.moments.num_images for one in found]
+            enough = numbers[1] >= PUBLISHED_IMAGES
+            settings["comparable"] = (
+                extractor is not None
+                and extractor.comparable
+                and enough
+                and not too_few(extractor, *numbers)
+            )
+            names = ("resolution", "splits", "subsets", "subset_size", "max_features")
+            settings |= {name: getattr(config, name) for name in names}
         if config.out and world.is_main:
             about = Provenance(
                 "score", config.a, found[-1].moments.num_images, seed=config.seed,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
@@ -28,10 +28,10 @@ from ..metrics.statistics import collect
 from ..pictures import check_video, save_image, save_sheet, square_columns, write_npz
 from ..released.loading import require_complete
 from ..released.stylegan2 import Snapshot, load_snapshot
-from ..runs import Samples, WeightOptions, run_of
+from ..runs import Samples, WeightOptions, parse_used, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
-from ..runtime.options import at_least, positive
+from ..runtime.options import at_least, option, positive
 from ..scoring import PUBLISHED_IMAGES, Scorer, ScoringOptions, print_evaluation, record_evaluation
 from .networks import Generator
 from .projection import at_most_256
@@ -220,6 +220,12 @@ def write_mixtures(
     return written
 
 
+PUBLISHED = {
+    "num_images": PUBLISHED_IMAGES,
+    "path_pairs": 50_000,
+    "separability_images": 200_000,
+}
+"""What is behind the published figures."""
 Metric = Literal[
     "fid50k", "is50k", "pr50k3", "ppl_zfull", "ppl_wfull", "ppl_zend", "ppl_wend", "ppl2_wend", "ls"
 ]  # fmt: skip
@@ -248,11 +254,11 @@ class EvaluateConfig(WeightOptions):
     """File of LPIPS' linear layers, for path lengths; empty likewise."""
     random_lpips: bool = False
     """Path lengths by a network with random weights: offline, not comparable."""
-    path_pairs: int = 50_000
+    path_pairs: int = PUBLISHED["path_pairs"]
     """Pairs of images behind a path length."""
     classifiers: str = ""
     """Folder of the 40 attribute classifiers (NVlabs' pickles), for ls."""
-    separability_images: int = 200_000
+    separability_images: int = PUBLISHED["separability_images"]
     """Images behind ls; the half that the classifiers are surest of counts."""
     seed: int = 0
     """Of latents and labels."""
@@ -267,6 +273,37 @@ class EvaluateConfig(WeightOptions):
             raise ValueError("--metrics is empty; give some, such as fid50k ppl2_wend")
         at_least(self, path_pairs=2, separability_images=2)
 
+    @property
+    def lengths(self) -> list[str]:
+        """The path lengths among the metrics."""
+        return [name for name in self.metrics if name in VARIANTS]
+
+    @property
+    def on_features(self) -> bool:
+        """Whether there are metrics on the features of ``scoring``."""
+        return bool({"fid50k", "is50k"}.intersection(self.metrics))
+
+    def unused(self) -> dict[str, str]:
+        """Options that none of the metrics needs; see `parse_used`."""
+        unused = {**self.data.unused(), **self.scoring.unused()}
+        reason = f"--metrics {' '.join(self.metrics)} does not need it; drop it, or ask for others"
+        names = [option(one.name, "data") for one in fields(self.data)]
+        if self.scoring.moments and "pr50k3" not in self.metrics:
+            moments = f"--scoring.moments {self.scoring.moments} takes the place of the data"
+            unused |= dict.fromkeys(names, f"{moments}; drop it")
+        if not self.on_features:
+            kept = ("batch_size", "num_images" if "pr50k3" in self.metrics else "")
+            others = [one.name for one in fields(self.scoring) if one.name not in kept]
+            unused |= {option(name, "scoring"): reason for name in others}
+            unused |= dict.fromkeys(names if "pr50k3" not in self.metrics else (), reason)
+        if not self.lengths:
+            without = ["path_pairs", "lpips_heads", "random_lpips"]
+            without += [] if "pr50k3" in self.metrics else ["vgg_weights"]
+            unused |= {option(name): reason for name in without}
+        if "ls" not in self.metrics:
+            unused |= {"--classifiers": reason, "--separability-images": reason}
+        return unused
+
 
 def evaluate_main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir RUN --metrics fid50k ppl2_wend``."""
@@ -274,7 +311,7 @@ def evaluate_main(argv: Sequence[str]) -> None:
     if found := run_of(argv, "stylegan2"):
         run = found.config
         default = EvaluateConfig(data=run.data, scoring=run.scoring)
-    print_evaluation(evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default)))
+    print_evaluation(evaluate(parse_used(EvaluateConfig, argv, "fqgan evaluate", default)))
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:
@@ -292,16 +329,14 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         )
         weights.generator.requires_grad_(False)
         # What is missing is said before anything is computed.
-        on_features = {"fid50k", "is50k"} & wanted
-        needed = "pr50k3" in wanted or (on_features and not scoring.moments)
+        needed = "pr50k3" in wanted or (config.on_features and not scoring.moments)
         images = build_images(config.data) if needed else None
         scorer = vgg = lpips = None
-        if on_features:
+        if config.on_features:
             scorer = Scorer(scoring, images, device)
         if "pr50k3" in wanted:
             vgg = build_extractor("vgg16", weights=config.vgg_weights, device=device)
-        lengths = [name for name in config.metrics if name in VARIANTS]
-        lpips = build_lpips(config, device) if lengths else None
+        lpips = build_lpips(config, device) if config.lengths else None
         classifiers = read_classifiers(config.classifiers, device) if "ls" in wanted else []
 
         row: dict[str, Any] = {}
@@ -310,22 +345,30 @@ def evaluate(config: EvaluateConfig) -> dict[str, Any]:
         if vgg and images:
             row |= manifold_scores(config, weights, images, vgg)
         if lpips:
-            row |= {name: measured_path_length(name, config, weights, lpips) for name in lengths}
+            for name in config.lengths:
+                row[name] = measured_path_length(name, config, weights, lpips)
             row["lpips"] = "random weights, not comparable" if config.random_lpips else "VGG-16"
+            row["path_pairs"] = config.path_pairs
         if classifiers:
             row |= measured_separability(config, weights, classifiers)
+            row["separability_images"] = config.separability_images
         row |= {
             "metrics": list(config.metrics),
             "weights": str(source.folder),
             "step": weights.step,
-            "data": scoring.moments or data_name(config.data),
-            "num_images": scoring.num_images,
-            **({"real_images": scorer.num_real} if scorer else {}),
+            "use_average": config.use_average,
             "truncation": config.truncation,
             "seed": config.seed,
         }
+        if scorer or vgg:
+            row |= {"data": data_name(config.data), "num_images": scoring.num_images}
+        if scorer:
+            row |= {"real_images": scorer.num_real}
+            row |= {"data": scoring.moments} if scoring.moments else {}
+        if images is not None and config.data.limit:
+            row["limit"] = config.data.limit
         extractor = scorer.extractor if scorer else vgg
-        return record_evaluation(source.home, row, extractor, published_images=PUBLISHED_IMAGES)
+        return record_evaluation(source.home, row, extractor, published=PUBLISHED)
 
 
 def open_samples(options: WeightOptions, *, seed: int, device: torch.device) -> Samples:

@@ -15,7 +15,7 @@ from ..data.datasets import DataConfig, data_name
 from ..quantizer import QuantizerOptions
 from ..runs import BestMetric, TrainOptions
 from ..runtime.files import json_text
-from ..runtime.options import ADDED, at_least, positive
+from ..runtime.options import ADDED, at_least, option, positive
 from ..scoring import ScoringOptions
 
 GeneratorArchitecture = Literal["skip", "orig", "resnet", "growing", "stylegan1"]
@@ -379,10 +379,10 @@ class Stylegan2Train(TrainOptions):
         at_least(self, evaluate_kimg=0, sample_kimg=0, initial_kimg=0)
         super().__post_init__()
         at_least(self, keep_best=1, sheet_images=1)
-        for name, option in OF_THE_SCHEDULE.items():
+        for name, instead in OF_THE_SCHEDULE.items():
             if getattr(self.step, name) != getattr(StepConfig, name):
-                given = f"--step.{name.replace('_', '-')} {getattr(self.step, name)}"
-                raise ValueError(f"{given}: the schedule of a run decides this; give {option}")
+                given = f"{option(name, 'step')} {getattr(self.step, name)}"
+                raise ValueError(f"{given}: the schedule of a run decides this; give {instead}")
         self.networks(2)  # raises where the parts do not fit each other
 
     def unused(self) -> dict[str, str]:
@@ -394,11 +394,30 @@ class Stylegan2Train(TrainOptions):
                 unused[f"--adaptive.{name}"] = reason
         if not self.step.path_length_weight:
             reason = "--step.path-length-weight 0 leaves path lengths out; drop one of them"
-            unused |= {f"--step.path-length-{name}": reason for name in ("decay", "shrink")}
+            names = ("path-length-decay", "path-length-shrink", "generator-every")
+            unused |= {f"--step.{name}": reason for name in names}
+        step, size = self.step, self.data.resolution
+        if not max(step.r1_weight, step.r2_weight, step.gradient_penalty_weight):
+            unused["--step.discriminator-every"] = (
+                "--step.r1-weight 0 leaves nothing to regularize D by; drop one of them"
+            )
+        if self.discriminator.group_size < 2:
+            unused["--discriminator.group-features"] = (
+                f"--discriminator.group-size {self.discriminator.group_size} makes no such "
+                "feature; give 2 or more, or drop it"
+            )
+        if not self.sample_kimg:
+            unused["--sheet-images"] = "--sample-kimg 0 writes no sheets; drop one of them"
         if not self.schedule.growing:
             reason = "images begin in full size; give --schedule.growing, or drop it"
             for name in ("initial-resolution", "training-kimg", "transition-kimg"):
                 unused[f"--schedule.{name}"] = reason
+            for name in ("batch_size_at", "device_batch_size_at", "lr_at"):
+                if size not in dict(getattr(self.schedule, name)):
+                    unused[option(name, "schedule")] = (
+                        f"no images but those of {size} pixels are trained with; name {size}, "
+                        "give --schedule.growing, or drop it"
+                    )
         return unused
 
     def networks(self, num_classes: int) -> Stylegan2Config:

@@ -69,6 +69,12 @@ class Stylegan2Training(Training):
         if self.scorer:
             self.scorer.require(config.best_metric)
         self.networks = config.networks(len(self.images.class_names))
+        if config.schedule.growing and not self.networks.growing:
+            raise ValueError(
+                f"--schedule.growing begins with small images, which --generator.architecture "
+                f"{config.generator.architecture} does not draw; give growing or stylegan1 as the "
+                "architecture of both networks, or --schedule.no-growing"
+            )
         torch.manual_seed(config.seed)  # the same first weights on every rank
         self.generator = build_generator(self.networks)
         self.discriminator = build_discriminator(self.networks)
@@ -125,10 +131,10 @@ class Stylegan2Training(Training):
 
     def begin(self, run_dir: Path, logs: Logs) -> None:
         """``samples/reals.png``, a fixed random choice of the data, and the untrained generator."""
-        if is_main():
-            write_parameter_counts(
-                run_dir, generator=self.generator, discriminator=self.discriminator
-            )
+        if not is_main():
+            return
+        write_parameter_counts(run_dir, generator=self.generator, discriminator=self.discriminator)
+        if self.config.sample_kimg:
             index = fixed_choice(len(self.images), self.config.sheet_images)
             pixels = normalize(self.images.read(index).cpu())
             save_sheet(pixels, run_dir / "samples" / "reals.png", square_columns(len(index)))

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.images import require_images, to_bytes
 from ..data.unpaired import Resize, UnpairedConfig, build_domains, list_images
 from ..pictures import save_image
-from ..runs import WeightOptions, open_run, run_of
+from ..runs import WeightOptions, open_run, parse_used, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.options import at_least
@@ -172,8 +172,11 @@ class EvaluateConfig(WeightOptions):
     data: UnpairedConfig = field(default_factory=UnpairedConfig)
     scoring: TranslationScoring = field(default_factory=lambda: TranslationScoring("inception"))
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def unused(self) -> dict[str, str]:
+        """Options without an effect on these scores; see `parse_used`."""
+        reason = "scores are of the test images as they are; drop it"
+        training = {"--data.augment": reason, "--data.enlarge": reason}
+        return {**self.data.unused(), **self.scoring.unused(), **training}
 
 
 def evaluate_main(argv: Sequence[str]) -> None:
@@ -182,7 +185,7 @@ def evaluate_main(argv: Sequence[str]) -> None:
     if found := run_of(argv, "ugatit"):
         run = found.config
         default = EvaluateConfig(data=run.data, scoring=run.scoring, seed=run.seed)
-    print_evaluation(evaluate(parse(EvaluateConfig, argv, "fqgan evaluate", default=default)))
+    print_evaluation(evaluate(parse_used(EvaluateConfig, argv, "fqgan evaluate", default)))
 
 
 def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
@@ -203,6 +206,7 @@ def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:
             "split": "test",
             "subsets": config.scoring.subsets,
             "subset_size": scorer.subset_size,
+            **({"limit": config.data.limit} if config.data.limit else {}),
         }
         rows = []
         for place, (name, found) in enumerate(scorer(weights.a_to_b, weights.b_to_a).items()):

@@ -262,6 +262,11 @@ class UgatitTrain(TrainOptions):
         if not self.schedule.decay:
             reason = "--schedule.no-decay keeps the learning rate; drop one of them"
             unused["--schedule.decay-epoch"] = reason
+            if self.max_steps:
+                reason = f"--max-steps {self.max_steps} says how long; drop it, or give 0"
+                unused |= {"--schedule.epochs": reason, "--schedule.epoch-steps": reason}
+        if not self.sample_every:
+            unused["--sample-images"] = "--sample-every 0 writes no sheets; drop one of them"
         return unused
 
     def networks(self, num_classes: int = 0) -> UgatitConfig:

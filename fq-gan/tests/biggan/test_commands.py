@@ -165,6 +165,8 @@ def test_a_run_is_scored_as_during_training(run_dir, capsys):
     assert printed["features"] == "random"
     assert not printed["comparable"]
     assert "not comparable" in printed["protocol"]
+    assert printed["use_average"]
+    assert not {"split", "limit"} & printed.keys()  # toy images have no splits, and all are used
     assert rows_of(run_dir)[-1]["fid"] == printed["fid"]
 
 
@@ -173,7 +175,7 @@ def test_options_of_the_command_line_win_over_those_of_the_run(run_dir, capsys):
     evaluate_main([*words, "--scoring.num-images", "8", "--no-use-average"])
     printed = json.loads(capsys.readouterr().out)
     assert printed["num_images"] == 8
-    assert printed["z_std"] == 0.5
+    assert (printed["z_std"], printed["use_average"]) == (0.5, False)
     assert "best0" in printed["weights"]
 
 

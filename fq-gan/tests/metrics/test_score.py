@@ -237,6 +237,7 @@ def test_scores_are_printed_and_written_with_what_they_depend_on(two_classes, tm
     assert printed["fid"] == written["fid"]
     assert written["provenance"]["settings"]["protocol"] == printed["protocol"]
     assert not printed["comparable"]
+    assert (printed["resolution"], printed["subset_size"]) == (0, 1000)
 
 
 @pytest.mark.parametrize(

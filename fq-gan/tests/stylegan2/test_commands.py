@@ -164,6 +164,8 @@ def test_the_five_path_lengths_come_without_a_data_set(tmp_path):
     found = evaluate(config)
     assert all(found[name] >= 0 for name in names)
     assert "not comparable" in found["lpips"]
+    assert (found["path_pairs"], found["trial"]) == (4, True)
+    assert not {"num_images", "data"} & found.keys()  # there were none
 
 
 def test_separability_asks_every_classifier(run_dir, monkeypatch, tmp_path):
@@ -192,6 +194,7 @@ def test_separability_asks_every_classifier(run_dir, monkeypatch, tmp_path):
     assert found["ls_z"] >= 1
     assert found["ls_w"] >= 1
     assert found["ls_attributes"] == 2
+    assert (found["separability_images"], found["trial"]) == (20, True)
 
 
 def test_a_classifier_that_lacks_a_variable_is_refused(monkeypatch, tmp_path):

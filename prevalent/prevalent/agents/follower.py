@@ -11,7 +11,7 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from ..config import check_angle_size, check_dropouts
+from ..config import check_angle_size, check_dropouts, options_in
 from ..data.features import DeviceFeatures
 from ..environments.navigation import NavigationEnvironment
 from ..models.decoders import AttentionDecoder, Critic
@@ -105,6 +105,42 @@ class FollowerConfig:
             feature_dropout=self.feature_dropout,
         )
         check_angle_size(self.angle_size)
+
+    @property
+    def sees_images(self) -> bool:
+        """Whether the text is read at every step, in the light of the panorama."""
+        return self.encoder != "lstm" and self.include_vision
+
+    def unused(self) -> dict[str, str]:
+        """Options of encoders that this one is not, see `config.unused_options`."""
+        encoder = f"--model.encoder {self.encoder}"
+        unused = unused_of_dic(self)
+        if self.encoder not in ("lstm", "bert-projected"):
+            unused["--model.word-size"] = f"{encoder} has no such width; drop it"
+        if self.encoder == "dic":
+            reason = f"{encoder} starts the decoder in its own way; drop one of them"
+            unused |= options_in("model", ("summary", "zero_start"), reason)
+        if self.encoder == "lstm":
+            reason = f"{encoder} reads words alone; drop it, or give another encoder"
+            unused |= options_in("model", ("include_vision", "separate_sentences"), reason)
+        if not self.sees_images:
+            reason = "the encoder sees no views; drop it, or give an encoder that does"
+            unused |= {"--model.encoder-sees-noise": reason}
+            unused["--rollout.reuse-text"] = "texts are read once an episode in any case; drop it"
+        if self.num_texts == 1:
+            unused["--model.merge-texts"] = "--model.num-texts 1 leaves nothing to merge; give more"
+        return unused
+
+
+def unused_of_dic(config: FollowerConfig | NDHConfig) -> dict[str, str]:
+    """Options of the published agent's encoder that ``config`` leaves without a use."""
+    if config.encoder != "dic":
+        reason = f"--model.encoder {config.encoder} has no such part; drop it, or give dic"
+        names = ("encoder_size", "reverse_input", "top_lstm", "encoder_dropout")
+        return options_in("model", (*names, "update_language", "update_cross"), reason)
+    if not config.include_vision:
+        return {"--model.update-cross": "--model.no-include-vision fuses nothing; drop one of them"}
+    return {}
 
 
 class Follower(Agent):

@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..config import options_in
 from ..data.features import DeviceFeatures
 from ..environments.hanna import HannaEnvironment, HannaObservation, Message, ObjectTask
 from ..models.hanna import (
@@ -77,6 +78,23 @@ class HannaRolloutConfig:
             raise ValueError(
                 f"--rollout.ask-probability must be in [0, 1], got {self.ask_probability}"
             )
+
+    def unused(self) -> dict[str, str]:
+        """Options of rules of asking that this one is not, see `config.unused_options`."""
+        asks, unused = f"--rollout.ask {self.ask}", {}
+        if self.ask != "every":
+            unused["--rollout.ask-every"] = f"{asks} does not count steps; give every, or drop it"
+        if self.ask != "random":
+            unused["--rollout.ask-probability"] = f"{asks} does not draw; give random, or drop it"
+        if self.ask != "learned":
+            reason = f"{asks} has no asking network; drop it, or give learned"
+            unused["--rollout.uncertain-threshold"] = reason
+            unused |= options_in("model", ("reasons", "ask_size"), reason)
+        if self.ask == "never":
+            names = ("start_radius", "perfect_interpretation", "vision_only")
+            unused |= options_in("rollout", names, f"{asks} gets no help; drop one of them")
+            unused["--model.reset"] = f"{asks} gets no new instruction; drop one of them"
+        return unused
 
 
 REASON_THRESHOLD = 0.5  # probability from which on a reason is reported

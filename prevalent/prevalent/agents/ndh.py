@@ -15,7 +15,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 
-from ..config import check_angle_size, check_dropouts
+from ..config import check_angle_size, check_dropouts, options_in
 from ..data.features import DeviceFeatures
 from ..environments.low_level import (
     END,
@@ -41,7 +41,7 @@ from ..runtime.distributed import reduce_mean
 from ..runtime.options import at_least
 from ..runtime.precision import Precision
 from ..runtime.transfer import upload
-from .follower import build_dic_encoder
+from .follower import build_dic_encoder, unused_of_dic
 from .rollout import Batch, Feedback, sample
 
 
@@ -110,6 +110,24 @@ class NDHConfig:
             )
         check_dropouts(dropout=self.dropout, encoder_dropout=self.encoder_dropout)
         check_angle_size(self.angle_size)
+
+    def unused(self) -> dict[str, str]:
+        """Options of encoders and actions that these are not, see `config.unused_options`."""
+        unused = unused_of_dic(self)
+        encoder, actions = f"--model.encoder {self.encoder}", f"--model.actions {self.actions}"
+        if self.encoder == "dic":
+            unused["--model.word-size"] = f"{encoder} has no such width; drop it"
+        else:
+            unused["--model.include-vision"] = f"{encoder} reads words alone; drop it, or give dic"
+        if self.encoder != "dic" or not self.include_vision:
+            unused["--rollout.reuse-text"] = "texts are read once an episode in any case; drop it"
+        if self.actions == "panoramic":
+            unused["--model.action-size"] = f"{actions} embeds no actions; drop one of them"
+        else:
+            reason = f"{actions} looks at one view without angles; drop one of them"
+            names = ("attention_size", "recur_on_text", "view_stride", "angle_size")
+            unused |= options_in("model", names, reason) | {"--angle-layout": reason}
+        return unused
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import math
 import numbers
+import re
 import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any, cast, get_args
@@ -100,9 +101,10 @@ def refuse_unused(argv: Sequence[str], unused: Mapping[str, str]) -> None:
 
 
 def why_unused(name: str, unused: Mapping[str, str]) -> str:
-    """Why option ``name`` is not used (see `refuse_unused`); empty if it is."""
+    """Why ``name``, an option or what turns it off, is not used (see `refuse_unused`), or ""."""
+    names = {name, re.sub(r"(^--|\.)no-", r"\1", name)}
     for given, reason in unused.items():
-        if name == given or (given.endswith(".") and name.startswith(given)):
+        if given in names or (given.endswith(".") and name.startswith(given)):
             return reason
     return ""
 

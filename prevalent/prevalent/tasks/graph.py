@@ -118,6 +118,8 @@ class GraphRun(WalkRun):
         found = super().unused()
         if self.objects is None:
             found["--object-weight"] = "no object is named; give --objects, or drop it"
+        if not (self.imitation_weight or self.expert_weight):
+            found["--scales-weight"] = "nobody is imitated; give --imitation-weight, or drop it"
         return found
 
 

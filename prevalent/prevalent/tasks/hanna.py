@@ -103,7 +103,12 @@ class HannaRun(ReaderRun):
 
     def unused(self) -> dict[str, str]:
         """Options of this task that the run would record and not use; see `unused_options`."""
-        return super().unused() | {"--optimizer.max-norm": "HANNA clips no gradient; drop it"}
+        found = super().unused() | self.rollout.unused()
+        if self.model.encoder == "words":
+            found["--model.update-language"] = (
+                "--model.encoder words always learns; drop it, or give dic"
+            )
+        return found | {"--optimizer.max-norm": "HANNA clips no gradient; drop it"}
 
 
 RUNS = Path("runs/hanna")

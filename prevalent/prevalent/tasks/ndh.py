@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from .. import loop
 from ..agents.ndh import NDHAgent, NDHConfig, NDHRolloutConfig
 from ..agents.rollout import EpisodeBatches, Episodes, Feedback
-from ..config import TINY_MODEL, TOY_MODEL, unused_options
+from ..config import TINY_MODEL, TOY_MODEL, options_in, unused_options
 from ..data.ndh import (
     Dialog,
     DialogTokenizer,
@@ -130,7 +130,10 @@ class NDHRun(ReaderRun):
 
     def unused(self) -> dict[str, str]:
         """Options of this task that the run would record and not use; see `unused_options`."""
-        found = super().unused()
+        found = super().unused() | self.model.unused()
+        if self.model.encoder == "lstm":
+            reason = "--model.encoder lstm reads no word pieces; drop it, or give dic"
+            found |= options_in("", ("tags", "keep_first"), reason)
         if self.feedback != "mixed":
             found["--sample-ratio"] = f"--feedback {self.feedback} mixes nothing; drop one of them"
         return found

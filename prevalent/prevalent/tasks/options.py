@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from ..config import ModelConfig, default_data_dir
+from ..config import ModelConfig, default_data_dir, options_in
 from ..data.datasets import WalkData
 from ..data.instructions import refuse_repeated
 from ..optimizer import OptimizerConfig
@@ -79,7 +79,9 @@ class TrainingRun:
         """Options of this task that the run would record and not use; see `unused_options`."""
         if self.held_out:
             return {}
-        return {"--patience": "nothing is evaluated; give --held-out, or drop it"}
+        reason = "nothing is evaluated; give --held-out, or drop it"
+        names = ("patience", "eval_every", "eval_batches", "eval_batch_size")
+        return options_in("", names, reason)
 
 
 @dataclass(frozen=True)

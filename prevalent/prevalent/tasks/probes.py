@@ -30,7 +30,8 @@ from ..released.checkpoints import load_model
 from ..runtime.checkpoint import read_part
 from ..runtime.command import parse
 from ..runtime.distributed import World, start
-from ..runtime.files import write_atomically, write_json
+from ..runtime.evaluation import Provenance, write_evaluation
+from ..runtime.files import write_atomically
 from ..runtime.run_folder import read_run
 from ..simulator.graph import Graphs
 from .pretraining import (
@@ -79,7 +80,11 @@ def main(argv: Sequence[str]) -> None:
     config = parse(ProbeConfig, argv, "prevalent probe")
     found = probe(config)
     text = describe(found)
-    write_json(config.run_dir / "probe.json", found)
+    about = Provenance(
+        "probe", " ".join(config.held_out) or "the run's own", config.batches * config.batch_size,
+        step=config.step, settings={"batches": config.batches, "batch_size": config.batch_size},
+    )  # fmt: skip
+    write_evaluation(config.run_dir / "probe.json", found, about)
     write_atomically(config.run_dir / "probe.md", text)
     print(text, end="")
 

@@ -19,7 +19,7 @@ from ..agents.follower import Follower, FollowerConfig, add_losses
 from ..agents.rollout import Batch, EpisodeBatches, Episodes, RolloutConfig, Tokenizer
 from ..agents.search import Mixture, choose_walks, search_split, tune_mixture
 from ..agents.speaker import describe_again
-from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL, unused_options
+from ..config import READING_MODEL, SMALL_MODEL, TINY_MODEL, TOY_MODEL, options_in, unused_options
 from ..data.datasets import WalkData
 from ..data.instructions import Instruction, refuse_repeated
 from ..data.tokenizers import WordPieceTokenizer, open_words
@@ -111,10 +111,12 @@ class R2RRun(WalkRun):
 
     def unused(self) -> dict[str, str]:
         """Options of this task that the run would record and not use; see `unused_options`."""
-        found, feedback = super().unused(), f"--feedback {self.feedback}"
+        found, feedback = super().unused() | self.model.unused(), f"--feedback {self.feedback}"
+        if self.speaker is None:
+            found["--model.encoder-sees-noise"] = "no --speaker describes paths through it; drop it"
         if not self.aug:
             reason = "there are no augmented paths; give --aug, or drop it"
-            found |= dict.fromkeys(("--aug-weight", "--accumulate", "--no-accumulate"), reason)
+            found |= options_in("", ("aug_weight", "accumulate"), reason)
         if self.feedback != "self-critical":
             found["--walk-reward"] = f"{feedback} rewards no whole walks; give self-critical"
         if self.feedback == "self-critical" or self.schedule_ratio >= 0:
@@ -122,7 +124,15 @@ class R2RRun(WalkRun):
                 feedback if self.schedule_ratio < 0 else f"--schedule-ratio {self.schedule_ratio}"
             )
             reason = f"{have} has no such weight; drop it"
-            found |= dict.fromkeys(("--imitation-weight", "--aug-weight"), reason)
+            found |= options_in("", ("imitation_weight", "aug_weight"), reason)
+        if self.feedback == "self-critical":
+            found["--teacher"] = f"{feedback} imitates nobody; drop one of them"
+        if self.feedback != "sample" or self.schedule_ratio == 0:
+            have = feedback if self.feedback != "sample" else "--schedule-ratio 0"
+            names = ("gamma", "normalize", "entropy_weight")
+            found |= options_in("rollout", names, f"{have} values no action; drop one of them")
+        if self.schedule_ratio < 0 and self.schedule_ratio != -1:
+            found["--schedule-ratio"] = f"{self.schedule_ratio} is none; give 0 to 1, or drop it"
         return found
 
 

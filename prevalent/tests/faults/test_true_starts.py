@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,8 @@ import pytest
 from prevalent.__main__ import main
 from prevalent.data.instructions import expand
 from prevalent.loop import train
+from prevalent.runs import open_run
+from prevalent.runtime.checkpoint import finished_steps
 from prevalent.tasks import graph, hanna, ndh, pretraining, r2r, speaker
 from prevalent.tasks.pretraining import PRETRAIN_PRESETS
 from tests.factories import make_scan, write_connectivity
@@ -135,6 +138,54 @@ def test_data_that_a_toy_world_does_not_use_are_refused(kind, dry, tmp_path, cap
         ("train-ndh ndh-smoke --feedback teacher --sample-ratio 0.5", "mixes nothing"),
         ("train-hanna hanna-smoke --optimizer.max-norm 5", "HANNA clips no gradient"),
         ("train-graph smoke --object-weight 2", "no object is named"),
+        (
+            "train-r2r envdrop --model.encoder-size 64",
+            "lstm has no such part; drop it, or give dic",
+        ),
+        ("train-r2r envdrop --model.no-reverse-input", "lstm has no such part"),
+        ("train-r2r envdrop --model.encoder-dropout 0.1", "lstm has no such part"),
+        ("train-r2r envdrop --model.update-cross", "lstm has no such part"),
+        ("train-r2r envdrop --model.no-include-vision", "lstm reads words alone"),
+        ("train-r2r envdrop --model.separate-sentences", "lstm reads words alone"),
+        ("train-r2r envdrop --rollout.reuse-text", "texts are read once an episode in any case"),
+        ("train-r2r smoke --model.encoder bert --model.word-size 4", "bert has no such width"),
+        ("train-r2r smoke --model.encoder bert --model.update-cross", "bert has no such part"),
+        ("train-r2r smoke --model.summary max", "dic starts the decoder in its own way"),
+        ("train-r2r smoke --model.merge-texts max", "leaves nothing to merge"),
+        ("train-r2r smoke --model.no-encoder-sees-noise", "no --speaker describes paths"),
+        ("train-r2r smoke --model.no-include-vision --model.update-cross", "fuses nothing"),
+        ("train-r2r smoke --feedback teacher --rollout.gamma 0.5", "teacher values no action"),
+        ("train-r2r smoke --feedback self-critical --teacher path", "imitates nobody"),
+        ("train-r2r smoke --schedule-ratio -0.5", "-0.5 is none; give 0 to 1"),
+        ("train-r2r smoke --bert.num-actions 9", "an agent chooses by its own decoder"),
+        ("train-r2r smoke --bert.no-update-language", "--model.update-language says it"),
+        ("train-r2r smoke --held-out --eval-batch-size 9", "nothing is evaluated"),
+        ("train-ndh seq2seq-oracle --model.encoder-size 64", "lstm has no such part"),
+        ("train-ndh seq2seq-oracle --model.view-stride 3", "looks at one view"),
+        ("train-ndh seq2seq-oracle --angle-layout block", "looks at one view"),
+        ("train-ndh seq2seq-oracle --tags whole", "lstm reads no word pieces"),
+        ("train-ndh ndh-smoke --model.word-size 4", "dic has no such width"),
+        ("train-ndh ndh-smoke --model.action-size 4", "panoramic embeds no actions"),
+        ("train-hanna anna --model.update-language", "words always learns"),
+        ("train-hanna hanna-smoke --rollout.ask-every 3", "learned does not count steps"),
+        ("train-hanna hanna-smoke --rollout.ask-probability 0.3", "learned does not draw"),
+        ("train-hanna no-assistance --model.no-reasons", "never has no asking network"),
+        ("train-hanna no-assistance --rollout.vision-only", "never gets no help"),
+        ("train-hanna hanna-smoke --bert.no-update-cross", "reads texts without views"),
+        (
+            "train-graph smoke --imitation-weight 0 --expert-weight 0 --scales-weight 1",
+            "nobody is imitated",
+        ),
+        ("train-speaker smoke --held-out --eval-batches 2", "nothing is evaluated"),
+        ("pretrain smoke --no-use-images --angle-size 8", "trains on the texts alone"),
+        (
+            "pretrain prevalent-base --train triplets:t --held-out --max-length 9",
+            "made of texts and steps already",
+        ),
+        (
+            "pretrain prevalent-base --train triplets:t --held-out --vocabulary none.txt",
+            "none.txt; give a file in --data-dir",
+        ),
     ],
 )
 def test_an_option_that_a_run_would_not_use_is_refused_where_it_is_given(
@@ -148,6 +199,18 @@ def test_an_option_that_a_run_would_not_use_is_refused_where_it_is_given(
         assert reason in said, said
         assert given in said or "--toy-houses" in said, said
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_that_was_begun_with_an_option_it_does_not_use_continues_without_it(
+    toy_world, tmp_path, capsys
+):
+    run, again = tmp_path / "run", {"max_steps": 2, "held_out": ()}
+    plain = follower_run(toy_world, run, **again)
+    other = replace(plain.model, merge_texts="max")
+    train(r2r.TASK, replace(plain, model=other, max_steps=1))
+    train(r2r.TASK, plain)
+    assert open_run(run).config.model.merge_texts == "max"
+    assert finished_steps(run)[-1] == 2
 
 
 def test_an_optimizers_state_is_loaded_or_refused(toy_world, started, tmp_path):
@@ -270,8 +333,21 @@ def test_an_option_that_no_score_depends_on_is_refused(answered, capsys):
         (["--one-text"], "--one-text is of the agent of a run"),
         (["--path-type", "planner_path"], "--path-type is of ndh"),
         (["--task", "hanna", "--count-turns"], "--count-turns is of nDTW"),
+        (["--alpha", "0.3"], "--alpha 0.3 weighs a speaker against the follower"),
     ):
         assert said in say([*words, *option], capsys)
+    for verb in (["compare", "a.json", "b.json"], ["baseline"]):
+        said = say([*verb, "--path-type", "planner_path"], capsys)
+        assert "--path-type is of ndh, the walks are of r2r; drop it" in said
+    said = say(["baseline", "--agent", "stop", "--seeds", "3"], capsys)
+    assert "--seeds 3: --agent stop draws nothing" in said
+
+
+@pytest.mark.parametrize("dry", [[], ["--dry-run"]], ids=str)
+def test_an_option_that_the_agent_of_a_run_does_not_use_is_refused(started, dry, capsys):
+    words = ["evaluate", "--run-dir", started, "--split", "val_seen", *dry]
+    said = say([*words, "--one-text"], capsys)
+    assert f"--one-text: the agent of {started} reads one text in any case" in said
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from prevalent.runtime.options import (
     finite_number,
     option,
     positive,
+    refuse_unused,
     show_help,
     shown,
     whole_number,
@@ -145,3 +146,14 @@ def test_an_unknown_group_is_named():
 
 def test_nothing_is_shown_unasked():
     show_help("prog train", Many(), ["--seed", "1"])
+
+
+@pytest.mark.parametrize(
+    "word", ["--model.bias", "--model.no-bias", "--model.no_bias", "--lora.rank=3", "--lora.no-a"]
+)
+def test_an_option_without_an_effect_is_refused_switched_on_or_off(word):
+    unused = {"--model.bias": "it is off", "--lora.": "it is off"}
+    refuse_unused(["--model.nobias", "--bias", "--lora"], unused)
+    name = word.partition("=")[0].replace("_", "-")
+    with pytest.raises(ValueError, match=rf"^{name} is not used: it is off$"):
+        refuse_unused(["--seed", "1", word], unused)

@@ -45,6 +45,8 @@ def test_the_first_row_is_what_pretraining_itself_records(run):
 def test_a_run_in_toy_houses_is_asked_everything(run, capsys):
     main(["--run-dir", str(run), "--batches", "8"])
     found = json.loads((run / "probe.json").read_text())
+    about = found.pop("provenance")
+    assert (about["kind"], about["settings"]["batches"]) == ("probe", 8)
     assert set(found) == {
         *(f"tasks {split}" for split in ("val_seen", "val_unseen")),
         *(f"reader {split}" for split in ("val_seen", "val_unseen")),

@@ -88,6 +88,11 @@ def test_a_run_is_evaluated_greedily_and_by_search(trained, speaker, beam, capsy
     with pytest.raises(SystemExit, match="0"):
         main(["evaluate", *words, *beam, *extra])
     assert "success_rate" in capsys.readouterr().out
+    name = f"evaluation_val_unseen@2{'_beam2' if beam else ''}.trial.json"
+    settings = json.loads((trained / name).read_text())["provenance"]["settings"]
+    assert settings.get("speaker") == (str(speaker) if beam else None)
+    assert bool(settings.get("chosen_by")) == bool(beam)
+    assert settings.get("tune_alpha", False) == ("--tune-alpha" in beam)
 
 
 def test_a_run_is_submitted_and_drawn(trained, capsys):
