@@ -109,9 +109,9 @@ class ObjectiveOptions:
     def __post_init__(self) -> None:
         at_least(self, "objective", beta=0, free_bits=0, cycles=1, tc_weight=0)
         require(
-            math.isfinite(self.alpha) and self.alpha + self.mmd_weight >= 1,
-            f"--objective.mmd-weight must be at least 1 - --objective.alpha {self.alpha}, got "
-            f"{self.mmd_weight}",
+            math.isfinite(self.alpha + self.mmd_weight) and self.alpha + self.mmd_weight >= 1,
+            f"--objective.mmd-weight must be finite and at least 1 - --objective.alpha "
+            f"{self.alpha}, got {self.mmd_weight}",
         )
         for name, right, allowed in (
             ("ratio-zero", 0 <= self.ratio_zero <= 1, "[0, 1]"),

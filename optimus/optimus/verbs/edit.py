@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
 from ..api import SentenceVAE
 from ..config import Device
@@ -49,11 +50,13 @@ class EditConfig:
     decoding: Sampling = field(default_factory=lambda: Sampling(max_new_tokens=100))
     batch_size: int = 64
     """Sentences encoded or decoded at once."""
+    seed: int = 42
+    """Seed of sampling, and of the split of `learn`."""
     device: Device = "auto"
     """Where to compute."""
 
     def __post_init__(self) -> None:
-        at_least(self, batch_size=1)
+        at_least(self, batch_size=1, seed=0)
         check_used(self.decoding)
         require(bool(self.strengths), "--strengths must name at least one")
         require(bool(np.isfinite(self.strengths).all()), "--strengths must be finite")
@@ -87,8 +90,6 @@ class LearnConfig(EditConfig):
     """Share of each file that is tested."""
     max_test: int = 200
     """At most so many sentences are moved and judged."""
-    seed: int = 42
-    """Seed of the split."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -280,6 +281,7 @@ def _show(direction: Direction, vae: SentenceVAE, config: LearnConfig, texts: li
 
 
 def _open(config: EditConfig) -> SentenceVAE:
+    torch.manual_seed(config.seed)
     return SentenceVAE.from_pretrained(
         config.model, str(choose_device(config.device)), step=config.step
     )

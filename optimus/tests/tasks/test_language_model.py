@@ -499,8 +499,11 @@ def test_batches_that_have_no_statistic_are_refused(smoke):
                 optimizer=replace(smoke.optimizer, **options),
                 data=replace(smoke.data, batch_size=2 if options else 1),
             )
-    with pytest.raises(ValueError, match=r"--objective\.mmd-weight must be at least 1 - "):
-        ObjectiveOptions(kind="mmd", alpha=0.2, mmd_weight=0.5)
+    for alpha, weight in ((0.2, 0.5), (1.0, math.inf), (math.nan, 1.0)):
+        with pytest.raises(
+            ValueError, match=r"--objective\.mmd-weight must be finite and at least 1"
+        ):
+            ObjectiveOptions(kind="mmd", alpha=alpha, mmd_weight=weight)
 
 
 def test_the_term_of_a_batch_reaches_the_encoder():

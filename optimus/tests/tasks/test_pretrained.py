@@ -296,6 +296,15 @@ def test_a_tokenizer_of_another_network_is_refused(copies, smoke):
         train(replace(smoke, model=replace(smoke.model, init=copies)))
 
 
+def test_the_name_of_a_hub_is_fetched(networks, monkeypatch):
+    asked = {}
+    monkeypatch.setattr(
+        "huggingface_hub.snapshot_download", lambda name, **how: asked.setdefault(name, networks[0])
+    )
+    assert pretrained.find_folders((Path("someone/some-model"), networks[1])) == networks
+    assert asked == {"someone/some-model": networks[0]}
+
+
 def test_a_name_that_no_hub_gives_is_one_sentence(smoke, networks, monkeypatch):
     def unreachable(*_args, **_options):
         raise OSError("no network")

@@ -6,9 +6,13 @@ import pytest
 import torch
 from factories import tiny_vae
 from sklearn.linear_model import LogisticRegression
+from transformers import BertConfig, BertModel
 
 from optimus.data.toy import read_factors, toy_sentences
+from optimus.decoding import Sampling
 from optimus.directions import Direction, learn_direction
+from optimus.models.classifier import SentenceClassifier
+from optimus.tasks.judge import Judge
 from optimus.verbs.edit import LearnConfig, MoveConfig, Parts, learn, move, split
 
 LINES = toy_sentences(200)
@@ -116,6 +120,34 @@ def test_moving_writes_a_line_for_each_strength_and_sentence(model, files, tmp_p
     lines = move(config)
     assert (tmp_path / "moved.tsv").read_text().splitlines() == lines
     assert len(lines) == 3 * len(config.strengths)
+
+
+def test_a_trained_classifier_may_be_the_judge(model, files, tmp_path, fails):
+    vae = tiny_vae(LINES)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 1, "num_attention_heads": 4}
+    bert = BertModel(BertConfig(vocab_size=vae.tokenizers.encoder_vocab_size, **sizes))
+    judge = Judge(SentenceClassifier(bert, 2), vae.tokenizers, ("present", "past"))
+    judge.save(tmp_path / "judge")
+    words = {"judge": tmp_path / "judge", "judge_label": "past", "max_test": 9, "seed": 3}
+    words |= {"having": files[0], "lacking": files[1], "output": tmp_path / "a.safetensors"}
+    drawn = Sampling("sample", max_new_tokens=9)
+    config = LearnConfig(model, decoding=drawn, strengths=(0.0, 1.0), **words)
+    found = learn(config)
+    tested = split(files[1], GROUPS["other"], config).test
+    right = [
+        float((judge.predict(split(path, lines, config).test) == number).mean())
+        for path, lines, number in zip(files, GROUPS.values(), (1, 0), strict=True)
+    ]
+    assert found.about["judge_accuracy"] == pytest.approx(sum(right) / 2)
+    torch.manual_seed(3)
+    for row in found.about["strengths"]:
+        moved = vae.move(tested[:9], found, row["strength"], drawn)
+        assert row["judged"] == pytest.approx(float((judge.predict(moved) == 1).mean()))
+    assert learn(config).about == found.about, "sampling has a seed"
+    groups = ("--model", model, "--having", files[0], "--lacking", files[1])
+    said = fails("edit", "learn", *groups, "--judge", tmp_path / "judge", "--judge-label", "none")
+    assert "--judge-label none: the classes of " in said
+    assert said.strip().endswith("are present, past")
 
 
 def test_what_a_user_can_mend_is_named(model, files, tmp_path, fails):
