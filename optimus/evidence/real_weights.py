@@ -65,6 +65,18 @@ class Row(NamedTuple):
     as_long_as: str = ""  # the row whose CPU time it takes; then it is a small VAE from scratch
 
 
+LABELS = {
+    "tatoeba-0.05": "real weights",
+    "small-tatoeba-0.05": "small, from scratch",
+    "tatoeba-0.05-random": "the same networks, random weights",
+    "tatoeba-0.50": "start from data",
+    "tatoeba-0.50-fresh": "fresh connectors",
+    "tatoeba-0.50-frozen": "decoder frozen",
+    "tatoeba-0.50-lora": "LoRA",
+    "tatoeba-0.50-one-lr": "one learning rate",
+    "tatoeba-0.50-pretrained": "latent pre-training",
+}
+"""Of the curves."""
 SMALL = ("small-tatoeba-0.50", "--objective.free-bits", "0.05")
 ROWS = (
     Row("tatoeba-0.05", "Tatoeba", 20),
@@ -82,7 +94,7 @@ ROWS = (
     Row("snli-sentences-0.05", "SNLI", 35),
     Row("snli-sentences-0.50", "SNLI", 35),
     Row("penn-lm", "PTB", 30),
-    Row("penn-0.05", "PTB", 55),
+    Row("penn-0.05", "PTB", 40),
     Row("yelp-lm", "Yelp", 20),
     Row("yelp-0.05", "Yelp", 30),
     Row("yelp-0.50", "Yelp", 30),
@@ -363,8 +375,7 @@ def draw_curves(options: argparse.Namespace) -> None:
         if row.data != "Tatoeba" or not (found := finished(row, options)):
             continue
         runs = [read_metrics(folder) for folder in finished_runs(row, options)]
-        label = row.name.replace("tatoeba-", "").replace("0.", "lambda 0.").replace("-", ", ")
-        label = label if row.as_long_as or "random" in label else f"real weights, {label}"
+        label = LABELS.get(row.name, row.name)
         if "0.05" in row.name:
             steps, rec = mean_curve(runs, "rec")
             seconds = statistics.mean(
@@ -373,8 +384,12 @@ def draw_curves(options: argparse.Namespace) -> None:
             left.plot([step * seconds / 60 for step in steps], rec, label=label)
         elif "0.50" in row.name:
             right.plot(*mean_curve(runs, "full_kl"), label=label)
-    left.set(xlabel="CPU minutes", ylabel="-log p(x|z), nats a sentence", ylim=(15, 75))
-    right.set(xlabel="steps of 16 sentences", ylabel="KL, nats a sentence", ylim=(0, 50))
+    nats = "nats a sentence"
+    left.set(title="lambda 0.05", xlabel="CPU minutes", ylabel=f"-log p(x|z), {nats}")
+    left.set_ylim(15, 75)
+    right.set(
+        title="lambda 0.5", xlabel="steps of 16 sentences", ylabel=f"KL, {nats}", ylim=(0, 50)
+    )
     for axes in (left, right):
         axes.legend(fontsize=8)
         axes.grid(alpha=0.3)

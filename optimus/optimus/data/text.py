@@ -423,9 +423,11 @@ def way_to(folder: Path) -> str:
 
 
 def text_of(folder: Path, split: str) -> Path:
-    """``folder/SPLIT.txt``, or ``SPLIT.txt.gz`` where that is what there is."""
-    packed = folder / f"{split}.txt.gz"
-    return packed if packed.is_file() else folder / f"{split}.txt"
+    """``folder/SPLIT.txt``, or ``SPLIT.txt.gz``; raises ``ValueError`` where there are both."""
+    plain, packed = folder / f"{split}.txt", folder / f"{split}.txt.gz"
+    if plain.is_file() and packed.is_file():
+        raise ValueError(f"{folder} holds {plain.name} and {packed.name}; leave one of them there")
+    return packed if packed.is_file() else plain
 
 
 def load_authors_json(

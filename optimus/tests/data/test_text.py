@@ -261,6 +261,9 @@ def test_texts_may_be_packed(tokenizers, tmp_path):
         (tmp_path / f"{split}.txt.gz").write_bytes(gzip.compress(content.encode()))
         (found,) = load_corpus(tmp_path, split, tokenizers)
         assert rows(found) == plain
+    write(tmp_path / "valid.txt", content)
+    with pytest.raises(ValueError, match=r"holds valid\.txt and valid\.txt\.gz; leave one"):
+        load_corpus(tmp_path, "valid", tokenizers)
 
 
 @pytest.mark.parametrize("kind", ["ours", "authors"])
