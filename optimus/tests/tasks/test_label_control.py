@@ -129,9 +129,12 @@ def test_sentences_are_scored_as_they_were_made(smoke, monkeypatch):
     assert controller.decode(latent, [0, 0], Sampling(clean=True)) == cleaned
 
 
-def test_a_run_keeps_the_start_that_it_had(smoke):
+def test_a_run_keeps_the_start_that_it_had(smoke, tmp_path):
     train(replace(smoke, max_steps=1))
-    other = replace(smoke, control=replace(smoke.control, start="random"))
+    model = replace(smoke.model, init=(smoke.run_dir,))
+    begun = replace(smoke, run_dir=tmp_path / "begun", model=model, max_steps=1)
+    train(begun)
+    other = replace(begun, control=replace(smoke.control, start="random"))
     with pytest.raises(ValueError, match=r"--control\.start is random here and posterior in"):
         train(other)
 
