@@ -151,7 +151,7 @@ CHANGES = [
     ("pretraining", {"optimizer": "torch"}, "--optimizer is torch here and authors"),
     ("r2r", {"train": ("val_seen",)}, "--train is val_seen here and train in the run"),
     ("r2r", {"angle_layout": "block"}, "--angle-layout is block here and interleaved"),
-    ("r2r", {"standin_dim": 9}, "--standin-dim is 9 here and 64"),
+    ("r2r", {"max_length": 9}, "--max-length is 9 here and"),
     ("r2r", {"precision": "fp16"}, "--precision is fp16 here and fp32"),
     ("speaker", {"seed": 3}, "--seed is 3 here and 1"),
     ("ndh", {"history": "target"}, "--history is target here and all"),
