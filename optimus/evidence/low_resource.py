@@ -5,8 +5,8 @@
         --yelp data/yelp_sentiment --runs runs/real_low_resource
 
 Every row is a command `optimus train-classifier`, whose trials draw labels of their own. On the
-fixed encoder a linear map is trained for 100 epochs, fine-tuning is 60 steps, each in ten trials.
-All encoders have the same tokenizer, pooling and labels. What is finished is read, an
+fixed encoder a linear map is trained for 100 epochs, fine-tuning is 60 steps, each in --trials
+trials. All encoders have the same tokenizer, pooling and labels. What is finished is read, an
 unfinished row goes on. Prints tables in per cent: means and sample standard deviations, then the
 VAEs' gains over the plain encoder, trial by trial, with 95 % intervals; --table prints what is
 there.
@@ -32,7 +32,6 @@ from optimus.runtime.text_files import read_texts
 TESTED = 1000  # sentences of each class of Yelp
 RATES = {"feature": "1e-2", "finetune": "1e-4"}
 COUNTS = (1, 10, 100, 1000)
-SEEDS = range(1, 11)  # of the trials
 LENGTH = {"feature": ("--max-steps", "0", "--epochs", "100"), "finetune": ("--max-steps", "60")}
 
 
@@ -63,8 +62,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--runs", type=Path, default=Path("runs/real_low_resource"))
     parser.add_argument("--modes", nargs="+", choices=tuple(RATES), default=tuple(RATES))
     parser.add_argument("--tasks", nargs="+", choices=("sst2", "yelp"), default=("sst2", "yelp"))
+    parser.add_argument("--trials", type=int, default=10, help="each with a seed, from 1 on")
     parser.add_argument("--table", action="store_true", help="only print what is there")
     options = parser.parse_args(argv)
+    if options.trials < 2:
+        parser.error("--trials must be at least 2: the spread is told")
     if len({"plain", *vaes(options)}) <= len(options.optimus):
         parser.error("--optimus: a row is named after the folder above its run; two are alike")
     rows = list(choose(options))
@@ -86,6 +88,11 @@ def vaes(options: argparse.Namespace) -> dict[str, Path]:
     return {run_dir.parent.name: run_dir for run_dir in options.optimus}
 
 
+def seeds(options: argparse.Namespace) -> range:
+    """Of the trials: of the draw of labels, the head and the order."""
+    return range(1, options.trials + 1)
+
+
 def train(row: Row, options: argparse.Namespace) -> None:
     """Train and score all trials of a row."""
     init = [options.weights / options.encoder, options.weights / options.decoder]
@@ -98,7 +105,7 @@ def train(row: Row, options: argparse.Namespace) -> None:
     if row.encoder == "plain":
         words += ["--model.pooling", "mean"]
     words += ["--counts", *COUNTS, "--sample-seed", "None"]
-    words += ["--seeds", *SEEDS, "--save-every", "100000"]
+    words += ["--seeds", *seeds(options), "--save-every", "100000"]
     words += ["--data.batch-size", "32", "--data.max-tokens", "64", *texts(row.task, options)]
     environment = {"OMP_NUM_THREADS": "1"} | os.environ
     command = [sys.executable, "-m", "optimus", *map(str, words)]
@@ -136,7 +143,9 @@ def accuracies(row: Row, options: argparse.Namespace) -> dict[int, list[float]]:
     """Of every trial by number of labels; empty where the row is not finished."""
     folder = options.runs / row.name
     files = {
-        count: [folder / f"count_{count}_seed_{seed}" / "eval_results.json" for seed in SEEDS]
+        count: [
+            folder / f"count_{count}_seed_{seed}" / "eval_results.json" for seed in seeds(options)
+        ]
         for count in COUNTS
     }
     if not all(file.is_file() for trials in files.values() for file in trials):
