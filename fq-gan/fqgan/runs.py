@@ -20,10 +20,9 @@ from . import loop
 from .loop import RunProgress, Task, Training
 from .old_runs import upgrade, upgrade_progress
 from .runtime.checkpoint import read_part
-from .runtime.command import DRY_RUN, parse
 from .runtime.files import json_text, replace_folder, write_atomically, write_json
 from .runtime.logs import ReportTo
-from .runtime.options import ADDED, at_least, option, refuse_unused, shown
+from .runtime.options import ADDED, at_least, option, shown
 from .runtime.precision import Precision
 from .runtime.run_folder import (
     CONFIG,
@@ -59,7 +58,6 @@ class NetworkSettings(Protocol):
 
 Settings = TypeVar("Settings", bound=NetworkSettings)
 Network = TypeVar("Network", bound=nn.Module)
-Asked = TypeVar("Asked", bound="Scored")
 
 
 def task_of(kind: str) -> Task:
@@ -106,12 +104,6 @@ def kind_of(folder: str | Path) -> str:
 def is_weights(folder: str | Path) -> bool:
     """Whether ``folder`` is one of weights and no run."""
     return str(read_header(folder, upgrade)["kind"]).endswith(WEIGHTS)
-
-
-class Scored(Protocol):
-    """Options of a command that scores."""
-
-    def unused(self) -> dict[str, str]: ...
 
 
 class Samples(NamedTuple):
@@ -546,11 +538,3 @@ def unused_options(config: Any) -> dict[str, str]:
         reason = f"the folder is --run-dir {config.run_dir}; drop one of them"
         unused |= dict.fromkeys(("--naming", "--name-suffix", "--name"), reason)
     return unused | config.unused()
-
-
-def parse_used(kind: Callable[..., Asked], argv: Sequence[str], prog: str, default: Asked) -> Asked:
-    """`parse`, and what the options' own ``unused`` names is refused, with ``--dry-run`` too."""
-    words = [word for word in argv if word != DRY_RUN]
-    config = parse(kind, words, prog, default=default)
-    refuse_unused(words, config.unused())
-    return config if words == list(argv) else parse(kind, argv, prog, default=default)

@@ -14,7 +14,7 @@ from ..data.datasets import READ_BY, DataConfig, data_name
 from ..data.images import to_bytes
 from ..data.sets import read_samples
 from ..pictures import check_video, save_image, write_npz
-from ..runs import Samples, Source, WeightOptions, parse_used, run_of
+from ..runs import Samples, Source, WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.files import json_text
@@ -259,7 +259,7 @@ class EvaluateConfig(DrawOptions):
             raise ValueError("give only one of --run-dir, --weights and --samples")
 
     def unused(self) -> dict[str, str]:
-        """Options without an effect on these scores; see `parse_used`."""
+        """Options without an effect on these scores; see `refuse_unused`."""
         unused = {**self.data.unused(), **self.scoring.unused()}
         if self.sample_statistics != "standing":
             unused["--standing-batches"] = "it belongs to --sample-statistics standing; give that"
@@ -278,7 +278,17 @@ class EvaluateConfig(DrawOptions):
 def evaluate_main(argv: Sequence[str]) -> None:
     """Run ``fqgan evaluate --run-dir runs/demo``."""
     default = of_run(EvaluateConfig, argv)
-    print_evaluation(evaluate(parse_used(EvaluateConfig, argv, "fqgan evaluate", default)))
+    print_evaluation(
+        evaluate(
+            parse(
+                EvaluateConfig,
+                argv,
+                "fqgan evaluate",
+                default=default,
+                unused=EvaluateConfig.unused,
+            )
+        )
+    )
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:

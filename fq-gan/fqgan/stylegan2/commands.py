@@ -28,7 +28,7 @@ from ..metrics.statistics import collect
 from ..pictures import check_video, save_image, save_sheet, square_columns, write_npz
 from ..released.loading import require_complete
 from ..released.stylegan2 import Snapshot, load_snapshot
-from ..runs import Samples, WeightOptions, parse_used, run_of
+from ..runs import Samples, WeightOptions, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.options import at_least, option, positive
@@ -284,7 +284,7 @@ class EvaluateConfig(WeightOptions):
         return bool({"fid50k", "is50k"}.intersection(self.metrics))
 
     def unused(self) -> dict[str, str]:
-        """Options that none of the metrics needs; see `parse_used`."""
+        """Options that none of the metrics needs; see `refuse_unused`."""
         unused = {**self.data.unused(), **self.scoring.unused()}
         reason = f"--metrics {' '.join(self.metrics)} does not need it; drop it, or ask for others"
         names = [option(one.name, "data") for one in fields(self.data)]
@@ -311,7 +311,17 @@ def evaluate_main(argv: Sequence[str]) -> None:
     if found := run_of(argv, "stylegan2"):
         run = found.config
         default = EvaluateConfig(data=run.data, scoring=run.scoring)
-    print_evaluation(evaluate(parse_used(EvaluateConfig, argv, "fqgan evaluate", default)))
+    print_evaluation(
+        evaluate(
+            parse(
+                EvaluateConfig,
+                argv,
+                "fqgan evaluate",
+                default=default,
+                unused=EvaluateConfig.unused,
+            )
+        )
+    )
 
 
 def evaluate(config: EvaluateConfig) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..data.images import require_images, to_bytes
 from ..data.unpaired import Resize, UnpairedConfig, build_domains, list_images
 from ..pictures import save_image
-from ..runs import WeightOptions, open_run, parse_used, run_of
+from ..runs import WeightOptions, open_run, run_of
 from ..runtime import distributed
 from ..runtime.command import parse
 from ..runtime.options import at_least
@@ -173,7 +173,7 @@ class EvaluateConfig(WeightOptions):
     scoring: TranslationScoring = field(default_factory=lambda: TranslationScoring("inception"))
 
     def unused(self) -> dict[str, str]:
-        """Options without an effect on these scores; see `parse_used`."""
+        """Options without an effect on these scores; see `refuse_unused`."""
         reason = "scores are of the test images as they are; drop it"
         training = {"--data.augment": reason, "--data.enlarge": reason}
         return {**self.data.unused(), **self.scoring.unused(), **training}
@@ -185,7 +185,17 @@ def evaluate_main(argv: Sequence[str]) -> None:
     if found := run_of(argv, "ugatit"):
         run = found.config
         default = EvaluateConfig(data=run.data, scoring=run.scoring, seed=run.seed)
-    print_evaluation(evaluate(parse_used(EvaluateConfig, argv, "fqgan evaluate", default)))
+    print_evaluation(
+        evaluate(
+            parse(
+                EvaluateConfig,
+                argv,
+                "fqgan evaluate",
+                default=default,
+                unused=EvaluateConfig.unused,
+            )
+        )
+    )
 
 
 def evaluate(config: EvaluateConfig) -> list[dict[str, Any]]:

@@ -187,8 +187,15 @@ def _first_line(text: str) -> str:
     return text.strip().partition("\n")[0]
 
 
-def parse(kind: Callable[..., Config], argv: Sequence[str], prog: str, **options: Any) -> Config:
-    """Read the options of ``kind``, a frozen dataclass; ``--dry-run`` as in `parse_preset`."""
+def parse(
+    kind: Callable[..., Config],
+    argv: Sequence[str],
+    prog: str,
+    *,
+    unused: Callable[[Config], Mapping[str, str]] = lambda _: {},
+    **options: Any,
+) -> Config:
+    """Read the options of ``kind``, a frozen dataclass; the rest is as in `parse_preset`."""
     import tyro
 
     words = [word for word in argv if word != DRY_RUN]
@@ -196,6 +203,7 @@ def parse(kind: Callable[..., Config], argv: Sequence[str], prog: str, **options
     with _one_sentence(words, prog):
         config = tyro.cli(kind, args=words, prog=prog, **options)
     _require_names(config, words)
+    refuse_unused(words, unused(config))
     return _maybe_print(config, DRY_RUN in argv)
 
 

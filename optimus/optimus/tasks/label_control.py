@@ -658,9 +658,7 @@ def transfer_test(
     config: EvaluateControlConfig, controller: Controller, path: Path, max_words: int
 ) -> Outputs:
     """Reconstruct and transfer test sentences, drawn evenly over the file, and sample as many."""
-    sources, labels = read_test(path, controller.names)
-    whole = len(sources)
-    sources, labels = read_test(path, controller.names, max_words)
+    sources, labels, whole = read_test(path, controller.names, max_words)
     generator = random.Random(config.seed)
     cut = 0 < config.max_sentences < len(sources)
     if cut:
@@ -721,26 +719,23 @@ def score(
 
 def read_test(
     path: Path, names: Sequence[str], max_words: int | None = None
-) -> tuple[list[str], list[int]]:
-    """Sentences that are not blank or too long, and their class numbers."""
+) -> tuple[list[str], list[int], int]:
+    """Sentences that are not blank or too long, their class numbers, and how many are not blank."""
     labels, texts = read_labeled(path)
     unknown = sorted(set(labels) - {*names, ""})
     if unknown:
         raise ValueError(f"{path} has the label {unknown[0]!r}; known are {', '.join(names)}")
-    pairs = [
-        (text.strip(), names.index(label))
-        for label, text in zip(labels, texts, strict=True)
-        if 0 < len(text.split()) <= (max_words or len(text))
-    ]
-    if not pairs:
+    every = [(label, text) for label, text in zip(labels, texts, strict=True) if text.split()]
+    kept = [one for one in every if max_words is None or len(one[1].split()) <= max_words]
+    if not kept:
         most = "" if max_words is None else f" of at most {max_words} words"
         raise ValueError(f"{path} holds no sentence{most}")
-    return [text for text, _ in pairs], [label for _, label in pairs]
+    return [text.strip() for _, text in kept], [names.index(label) for label, _ in kept], len(every)
 
 
 def train_judge(path: Path, names: Sequence[str]) -> NgramJudge:
     """A judge apart from the model: logistic regression on the training text's n-grams."""
-    texts, labels = read_test(path, names)
+    texts, labels, _ = read_test(path, names)
     return NgramJudge(texts, labels)
 
 
